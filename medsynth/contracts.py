@@ -1,0 +1,157 @@
+"""What each room of medsynth must deliver, and the tensor conventions. Read this first.
+
+Conventions, everywhere:
+
+* images are float tensors ``(N, C, H, W)`` in [-1, 1], H = W = ``image_size``, C = ``channels``;
+* labels are int64 tensors ``(N,)`` in ``[0, num_classes)``; ``num_classes == 0`` means unconditional;
+* noise ``z`` is ``(N, latent_dim)``, standard normal;
+* discriminators return logits ``(N, 1)``, never probabilities;
+* a batch is a dict ``{"image": (N, C, H, W), "label": (N,), "index": (N,)}``; "label" only where the data has labels.
+
+Rooms import this module and their own library, never each other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from typing import Literal, Protocol, TypedDict, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from medsynth.errors import InputError as InputError
+
+
+class _Batch(TypedDict):
+    image: Tensor
+    index: Tensor
+
+
+class Batch(_Batch, total=False):
+    """One batch of real images, as a data module's loaders yield it."""
+
+    label: Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Intensity:
+    """The linear way back from [-1, 1] to physical units: -1 is ``low``, 1 is ``high``."""
+
+    low: float
+    high: float
+    unit: str
+
+    def to_physical(self, images: Tensor) -> Tensor:
+        """Images in [-1, 1] -> the same images in ``unit``."""
+        return self.low + (images + 1) / 2 * (self.high - self.low)
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """``(z (N, latent_dim), labels (N,) or None) -> images (N, C, H, W)`` in [-1, 1]."""
+
+    latent_dim: int
+
+    def __call__(self, z: Tensor, labels: Tensor | None = None) -> Tensor: ...
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """``images (N, C, H, W) in [-1, 1] -> pooled features (N, num_features)``.
+
+    Owns the mapping from [-1, 1] and C channels to what its weights expect (mean, std, channels, input size).
+    """
+
+    num_features: int
+
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+    def calibrate(self, batches: Sequence[Tensor]) -> None:
+        """Estimate what random weights need from data: image batches in [-1, 1]. Pretrained weights: no effect."""
+
+
+@runtime_checkable
+class Discriminator(Protocol):
+    """A frozen part and a trained part: ``forward(images, labels) == head(features(images), labels)``.
+
+    Only ``head`` is trained. A discriminator with nothing frozen has the identity for ``features``.
+    """
+
+    def features(self, images: Tensor) -> Tensor: ...
+
+    def head(self, features: Tensor, labels: Tensor | None = None) -> Tensor: ...
+
+    def calibrate(self, batches: Sequence[Tensor]) -> None:
+        """Called once before a fresh training with real image batches in [-1, 1]; most have nothing to do."""
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """Logits -> scalar, for each player. Keyword-only: swapping real and fake is too easy otherwise."""
+
+    def discriminator(self, *, real: Tensor, fake: Tensor) -> Tensor: ...
+
+    def generator(self, *, real: Tensor | None, fake: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Penalty(Protocol):
+    """A term of the discriminator's loss, with respect to what the head sees (images or features). Owns its weight.
+
+    ``at`` says where it is taken: at the ``"real"`` inputs, at the ``"fake"`` ones, or ``"between"`` (uniformly on
+    the line from a real to a fake one). ``inputs`` require a gradient and ``logits = head(inputs)``, both float32.
+    """
+
+    at: Literal["real", "fake", "between"]
+
+    def __call__(self, *, inputs: Tensor, logits: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class FeatureExtractor(Protocol):
+    """What metrics look at images with: ``images (N, C, H, W) in [-1, 1] -> features (N, num_features)``.
+
+    ``name`` goes into the metrics' keys (``fd_<name>``). ``logits(features) -> (N, classes)`` is there where the
+    network has a classifier (needed by the inception score).
+    """
+
+    name: str
+    num_features: int
+
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Metrics(Protocol):
+    """``update`` with batches of images in [-1, 1], then ``compute`` once; names come without prefix."""
+
+    def update(self, images: Tensor, *, real: bool) -> None: ...
+
+    def compute(self) -> dict[str, float]: ...
+
+    def reset(self) -> None: ...
+
+
+def counter_seed(*parts: int | str) -> int:
+    """A 63-bit seed that depends on all ``parts`` and nothing else.
+
+    All randomness of a run is derived from counters (seed, epoch, index or step) instead of a generator's running
+    state, so that a resumed run continues bit for bit and results do not depend on the number of workers.
+    """
+    text = "/".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+def noise(num_samples: int, latent_dim: int, *, seed: int, start: int = 0) -> Tensor:
+    """Standard normal noise ``(num_samples, latent_dim)`` on the CPU; row i depends on (seed, start + i) alone.
+
+    The same rows come out whatever the batch size, device or number of processes.
+    """
+    rows = torch.empty(num_samples, latent_dim)
+    generator = torch.Generator()
+    for row in range(num_samples):
+        generator.manual_seed(counter_seed("noise", seed, start + row))
+        rows[row].normal_(generator=generator)
+    return rows

@@ -1,0 +1,84 @@
+"""The discriminator of DCGAN (Radford, Metz and Chintala 2016), optionally with spectral normalization."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from medsynth.contracts import InputError
+from medsynth.discriminator.label import ProjectedLogit
+
+
+class DCGANDiscriminator(nn.Module):
+    """Strided 4x4 convolutions down to 4 x 4 pixels, leaky ReLU, one logit. All of it is trained.
+
+    Args:
+        image_size: height and width in pixels; 8, 16, 32, 64, ...
+        channels: channels of the images.
+        width: feature maps of the first layer; doubled with every halving of the resolution.
+        max_width: upper bound of the feature maps.
+        normalization: ``batch`` as in the paper (none in the first layer), ``spectral`` (Miyato et al. 2018), ``none``.
+        num_classes: classes of the labels; 0 means unconditional.
+
+    Raises:
+        InputError: an unknown normalization, or an ``image_size`` that is not 4 times a power of two.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        channels: int,
+        width: int = 64,
+        max_width: int = 512,
+        normalization: str = "batch",
+        num_classes: int = 0,
+    ):
+        super().__init__()
+        if normalization not in ("batch", "spectral", "none"):
+            raise InputError(f"discriminator.normalization={normalization} is unknown: choose batch, spectral or none.")
+        levels = int(math.log2(image_size / 4)) if image_size >= 8 else 0
+        if levels < 1 or 4 * 2**levels != image_size:
+            raise InputError(
+                f"data.image_size={image_size} does not suit discriminator=dcgan: choose 8, 16, 32, 64, 128 or 256."
+            )
+        widths = [channels, *(min(width * 2**level, max_width) for level in range(levels))]
+        layers: list[nn.Module] = []
+        for level, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
+            normalized = normalization == "batch" and level > 0
+            layers.append(nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=not normalized))
+            if normalized:
+                layers.append(nn.BatchNorm2d(outputs))
+            layers.append(nn.LeakyReLU(0.2))
+        self.layers = nn.Sequential(*layers, nn.Flatten())  # (N, widths[-1] * 4 * 4)
+        self.logit = ProjectedLogit(widths[-1] * 16, num_classes, bias=True)
+        self.apply(_initialize)
+        if normalization == "spectral":
+            self.apply(_normalize)
+
+    def features(self, images: Tensor) -> Tensor:
+        return images
+
+    def head(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.logit(self.layers(features), labels)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.head(self.features(images), labels)
+
+    def calibrate(self, batches: list[Tensor]) -> None:
+        """Nothing here needs data before the training."""
+
+
+def _initialize(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+
+
+def _normalize(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        spectral_norm(module)

@@ -1,0 +1,72 @@
+"""The generator of DCGAN (Radford, Metz and Chintala 2016)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor, nn
+
+from medsynth.contracts import InputError
+from medsynth.generator.label import LabeledNoise
+
+
+class DCGANGenerator(nn.Module):
+    """Transposed 4x4 convolutions of stride 2 from 4 x 4 pixels, batch normalization, ReLU, tanh (paper, figure 1).
+
+    Weights start from N(0, 0.02) as in the paper's section 4.
+
+    Args:
+        image_size: height and width in pixels; 8, 16, 32, 64, ...
+        channels: channels of the images.
+        latent_dim: length of the noise.
+        width: feature maps before the last layer; doubled with every halving of the resolution.
+        max_width: upper bound of the feature maps.
+        num_classes: classes of the labels; 0 means unconditional.
+
+    Raises:
+        InputError: ``image_size`` is not 4 times a power of two.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        channels: int,
+        latent_dim: int = 100,
+        width: int = 64,
+        max_width: int = 512,
+        num_classes: int = 0,
+    ):
+        super().__init__()
+        levels = int(math.log2(image_size / 4)) if image_size >= 8 else 0
+        if levels < 1 or 4 * 2**levels != image_size:
+            raise InputError(
+                f"data.image_size={image_size} cannot be made by generator=dcgan: choose 8, 16, 32, 64, 128 or 256."
+            )
+        self.latent_dim = latent_dim
+        self.condition = LabeledNoise(latent_dim, num_classes)
+        widths = [min(width * 2**level, max_width) for level in range(levels - 1, -1, -1)]
+        self.first = nn.ConvTranspose2d(self.condition.out_features, widths[0], 4, bias=False)
+        layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU()]
+        for inputs, outputs in itertools.pairwise(widths):
+            layers += [_upsample(inputs, outputs, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, _upsample(widths[-1], channels, bias=True), nn.Tanh())
+        self.apply(_initialize)
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        x = self.condition(z, labels)[:, :, None, None]  # (N, latent_dim [+ embedding], 1, 1)
+        return self.layers(self.first(x))
+
+
+def _upsample(inputs: int, outputs: int, *, bias: bool) -> nn.Module:
+    return nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=bias)
+
+
+@torch.no_grad()
+def _initialize(module: nn.Module) -> None:
+    if isinstance(module, nn.ConvTranspose2d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)

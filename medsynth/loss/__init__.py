@@ -1,0 +1,1 @@
+"""Adversarial losses: logits -> scalar, for each player. Every class has the same two methods."""

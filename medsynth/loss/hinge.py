@@ -1,0 +1,16 @@
+"""The hinge loss."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import relu
+
+
+class Hinge:
+    """Margins of 1 for the discriminator, the mean logit for the generator (Lim and Ye 2017, Geometric GAN)."""
+
+    def discriminator(self, *, real: Tensor, fake: Tensor) -> Tensor:
+        return relu(1 - real).mean() + relu(1 + fake).mean()
+
+    def generator(self, *, real: Tensor | None, fake: Tensor) -> Tensor:
+        return -fake.mean()

@@ -1,0 +1,15 @@
+"""The least-squares loss."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+class LeastSquares:
+    """Half the squared distance to 1 for real, to 0 for fake (Mao et al. 2017, equation 9)."""
+
+    def discriminator(self, *, real: Tensor, fake: Tensor) -> Tensor:
+        return (0.5 * (real - 1).square()).mean() + (0.5 * fake.square()).mean()
+
+    def generator(self, *, real: Tensor | None, fake: Tensor) -> Tensor:
+        return (0.5 * (fake - 1).square()).mean()

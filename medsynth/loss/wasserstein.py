@@ -1,0 +1,19 @@
+"""The Wasserstein loss."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+class Wasserstein:
+    """Difference of the mean logits (Arjovsky et al. 2017, algorithm 1).
+
+    It estimates a distance only while the discriminator is Lipschitz: combine it with ``penalty=wasserstein_gp``
+    (Gulrajani et al. 2017) or with ``task.weight_clip`` (Arjovsky et al. 2017).
+    """
+
+    def discriminator(self, *, real: Tensor, fake: Tensor) -> Tensor:
+        return fake.mean() - real.mean()
+
+    def generator(self, *, real: Tensor | None, fake: Tensor) -> Tensor:
+        return -fake.mean()

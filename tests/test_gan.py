@@ -1,0 +1,345 @@
+"""The two players' steps, against the same steps written out by hand; counting, averaging, accumulation, stopping."""
+
+import copy
+import math
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.nn.functional import softplus
+
+from medsynth.contracts import InputError, counter_seed
+from medsynth.discriminator.dcgan import DCGANDiscriminator
+from medsynth.discriminator.transfer import TransferDiscriminator
+from medsynth.gan import GAN, TrainingDiverged
+from medsynth.generator.mlp import MLPGenerator
+from medsynth.loss.hinge import Hinge
+from medsynth.loss.non_saturating import NonSaturating
+from medsynth.loss.wasserstein import Wasserstein
+from medsynth.penalty.wasserstein_gp import WassersteinGradientPenalty
+from tests.test_discriminator import TinyBackbone
+
+
+class PlainGenerator(nn.Module):
+    """No batch normalization, so that a batch may be computed in parts."""
+
+    latent_dim = 4
+
+    def __init__(self, num_classes=0):
+        super().__init__()
+        self.embedding = nn.Embedding(max(num_classes, 1), 4)
+        self.linear = nn.Linear(4, 16 * 16)
+
+    def forward(self, z, labels=None):
+        z = z if labels is None else z + self.embedding(labels)
+        return torch.tanh(self.linear(z)).view(-1, 1, 16, 16)
+
+
+class PixelMean:
+    """Metrics with the contract's shape: the distance of the mean intensities."""
+
+    def __init__(self):
+        self.real, self.fake, self.has_real = [], [], False
+
+    def to(self, device):
+        return self
+
+    def reset(self):
+        self.fake = []
+
+    def update(self, images, *, real):
+        (self.real if real else self.fake).append(images.clone())
+        self.has_real = self.has_real or real
+
+    def compute(self):
+        real, fake = torch.cat(self.real), torch.cat(self.fake)
+        return {"distance": abs(real.mean() - fake.mean()).item(), "num_real": len(real), "num_fake": len(fake)}
+
+
+class Images(pl.LightningDataModule):
+    """64 smooth random images of two classes."""
+
+    def __init__(self, batch_size=8, size=64):
+        super().__init__()
+        coarse = torch.rand(size, 1, 4, 4, generator=torch.Generator().manual_seed(1)) * 2 - 1
+        self.images = nn.functional.interpolate(coarse, 16, mode="bilinear")
+        self.batch_size = batch_size
+
+    def items(self):
+        return [{"image": image, "label": i % 2, "index": i} for i, image in enumerate(self.images)]
+
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader(self.items(), self.batch_size, drop_last=True)
+
+    def val_dataloader(self):
+        return torch.utils.data.DataLoader(self.items()[:20], 8)
+
+    def calibration_batches(self, count):
+        return list(self.images.split(8)[:count])
+
+
+def gan(generator=None, discriminator=None, **options):
+    torch.manual_seed(5)
+    settings = {"loss": NonSaturating(), "penalties": {}, "metrics": PixelMean(), "max_images": 32} | options
+    return GAN(
+        generator=generator or PlainGenerator(options.get("num_classes", 0)),
+        discriminator=discriminator
+        or DCGANDiscriminator(image_size=16, channels=1, width=8, normalization="none", num_classes=options.get("num_classes", 0)),
+        generator_optimizer=lambda p: torch.optim.SGD(p, lr=0.1),
+        discriminator_optimizer=lambda p: torch.optim.SGD(p, lr=0.1),
+        **settings,
+    )
+
+
+def fit(model, data=None, **options):
+    settings = {"max_epochs": -1, "accelerator": "cpu", "val_check_interval": 4, "check_val_every_n_epoch": None} | options
+    trainer = pl.Trainer(
+        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, **settings
+    )
+    trainer.fit(model, data or Images())
+    return trainer
+
+
+def transfer(**options):
+    return TransferDiscriminator(backbone=TinyBackbone(), **options)
+
+
+def weights(module):
+    return torch.cat([value.detach().flatten() for value in module.parameters()])
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["plain", "frozen features"])
+def test_one_step_is_the_textbook_step(frozen):
+    """Against the loop that every tutorial writes, which runs the discriminator anew for each player."""
+    model = gan(discriminator=transfer(frozen=True) if frozen else None, max_images=8)
+    generator, discriminator = copy.deepcopy(model.generator), copy.deepcopy(model.discriminator)
+    data = Images()
+    fit(model, data)
+
+    discriminator.calibrate(data.calibration_batches(8))
+    real = data.images[:8]
+    torch.manual_seed(counter_seed("step", 0, 0, 0))
+    z = torch.randn(8, 4)
+    trained = [p for p in discriminator.parameters() if p.requires_grad]
+    loss = softplus(-discriminator(real)).mean() + softplus(discriminator(generator(z).detach())).mean()
+    with torch.no_grad():
+        for parameter, gradient in zip(trained, torch.autograd.grad(loss, trained), strict=True):
+            parameter -= 0.1 * gradient
+    loss = softplus(-discriminator(generator(z))).mean()
+    linear = list(generator.linear.parameters())
+    with torch.no_grad():
+        for parameter, gradient in zip(linear, torch.autograd.grad(loss, linear), strict=True):
+            parameter -= 0.1 * gradient
+
+    torch.testing.assert_close(weights(model.discriminator), weights(discriminator), rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(weights(model.generator), weights(generator), rtol=1e-5, atol=1e-7)
+
+
+class Counting(nn.Module):
+    """Counts the images that pass."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module, self.images, self.latent_dim = module, 0, getattr(module, "latent_dim", None)
+
+    def forward(self, x, *labels):
+        self.images += len(x)
+        return self.module(x, *labels)
+
+
+def test_each_image_passes_the_frozen_part_once():
+    discriminator = transfer(frozen=True)
+    discriminator.backbone.layers = Counting(discriminator.backbone.layers)
+    model = gan(generator=Counting(PlainGenerator()), discriminator=discriminator, max_images=32)
+    fit(model, val_check_interval=1000, limit_val_batches=0)
+    assert model.generator.images == 32
+    calibration = 64
+    assert discriminator.backbone.layers.images - calibration == 2 * 32  # 32 real and 32 generated ones
+
+
+@pytest.mark.parametrize(("max_images", "batch_size"), [(32, 8), (100, 8), (6, 8), (200, 16)])
+def test_trains_exactly_max_images(max_images, batch_size):
+    """Over several epochs of 64, with a last batch cut short; and validates at the end."""
+    seen = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
+            seen.append(model.images_seen)
+
+    model = gan(max_images=max_images)
+    trainer = fit(model, Images(batch_size), callbacks=[Watch()], val_check_interval=1000)
+    assert model.images_seen == max_images
+    assert seen == [min(batch_size * (i + 1), max_images) for i in range(math.ceil(max_images / batch_size))]
+    assert trainer.callback_metrics["val/num_fake"] == 20
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_discriminator_steps(steps):
+    model = gan(discriminator_steps=steps, max_images=8 * 7)
+    before = weights(model.generator).clone()
+    fit(model)
+    assert (model.discriminator_updates, model.generator_updates) == (7, 7 // steps)
+    assert not torch.equal(weights(model.generator), before)
+
+
+@pytest.mark.parametrize("options", [{}, {"num_classes": 2}, {"gradient_clip_norm": 5e-4}], ids=str)
+def test_accumulation_changes_nothing_but_memory(options):
+    whole, parts = gan(accumulate=1, **options), gan(accumulate=4, **options)
+    fit(whole)
+    fit(parts)
+    torch.testing.assert_close(weights(parts.generator), weights(whole.generator), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(weights(parts.discriminator), weights(whole.discriminator), rtol=1e-4, atol=1e-6)
+
+
+def test_gradient_clip_bounds_both_players():
+    """With plain gradient descent of rate 0.1, a step is as long as 0.1 times the clipped gradient."""
+    model = gan(gradient_clip_norm=1e-4, max_images=8)
+    players = (model.generator, model.discriminator)
+    before = [weights(player).clone() for player in players]
+    fit(model)
+    for player, start in zip(players, before, strict=True):
+        assert (weights(player) - start).norm().item() == pytest.approx(0.1 * 1e-4, rel=1e-2)
+
+
+def test_weight_clip():
+    model = gan(loss=Wasserstein(), weight_clip=0.01)
+    fit(model)
+    assert weights(model.discriminator).abs().max().item() == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_penalty_reaches_the_discriminator_alone(frozen):
+    """A penalty added to a zero loss moves the head towards gradient norm 1, and is logged by its name."""
+    penalties = {"wasserstein_gp": WassersteinGradientPenalty(weight=1.0)}
+    outputs = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, trainer, model, values, batch, batch_idx):
+            outputs.append(values)
+
+    model = gan(loss=Wasserstein(), penalties=penalties, discriminator=transfer(frozen=True) if frozen else None)
+    fit(model, callbacks=[Watch()])
+    first = outputs[0]
+    difference = first["fake_logits"] - first["real_logits"]
+    torch.testing.assert_close(first["discriminator_loss"], difference + first["wasserstein_gp"])
+    assert outputs[-1]["wasserstein_gp"] < outputs[0]["wasserstein_gp"]
+
+
+def test_labels_reach_both_players():
+    model = gan(num_classes=2, discriminator=None)
+    embedding, projection = model.generator.embedding.weight.clone(), model.discriminator.logit.embedding.weight.clone()
+    fit(model)
+    assert not torch.equal(model.generator.embedding.weight, embedding)
+    assert not torch.equal(model.discriminator.logit.embedding.weight, projection)
+
+
+def test_average_has_the_stated_half_life():
+    """Weights that jump from 0 to 1 and stay: after half_life images the average is at 1/2."""
+    model = gan(ema_half_life=1000, ema_rampup=1e9)
+    with torch.no_grad():
+        for parameter in model.generator.parameters():
+            parameter.zero_()
+        model._update_average()  # the first copies
+        for parameter in model.generator.parameters():
+            parameter.fill_(1.0)
+    for _ in range(10):
+        model.images_seen += 100
+        model._update_average()
+    torch.testing.assert_close(weights(model.ema_generator.module), torch.full((weights(model.generator).numel(),), 0.5))
+
+
+def test_average_ramps_up():
+    """Early on the half-life is a twentieth of the images seen, so the first noise is soon forgotten."""
+    model = gan(ema_half_life=10_000, ema_rampup=0.05)
+    model._update_average()
+    with torch.no_grad():
+        for parameter in model.generator.parameters():
+            parameter.fill_(1.0)
+    model.images_seen = 100
+    model._update_average()  # 100 images at a half-life of 5
+    assert weights(model.ema_generator.module).min() > 1 - 2**-19
+
+
+def test_average_takes_batch_statistics_along():
+    model = gan(generator=MLPGenerator(image_size=16, channels=1, widths=(8,)), max_images=64)
+    fit(model)
+    average, current = model.ema_generator.module.layers[1], model.generator.layers[1]
+    assert average.running_mean.abs().sum() > 0
+    assert average.num_batches_tracked == current.num_batches_tracked
+    assert not model.ema_generator.training
+
+
+def test_samples_depend_on_noise_alone():
+    model = gan(generator=MLPGenerator(image_size=16, channels=1, widths=(8,))).train()
+    z = torch.randn(5, 100)
+    torch.testing.assert_close(model.sample(z)[:2], model.sample(z[:2]))
+
+
+@pytest.mark.parametrize("player", ["generator", "discriminator"])
+def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_weights(player):
+    class Breaking(Hinge):
+        calls = 0
+
+        def spoil(self, loss):
+            Breaking.calls += 1
+            return loss * (float("nan") if Breaking.calls == 3 else 1)
+
+    setattr(Breaking, player, lambda self, *, real, fake: self.spoil(getattr(Hinge, player)(self, real=real, fake=fake)))
+    model = gan(loss=Breaking(), max_images=800)
+    with pytest.raises(TrainingDiverged, match=rf"The {player}'s loss is nan.*images.*{player}_optimizer\.lr"):
+        fit(model, val_check_interval=1000)
+    assert torch.isfinite(weights(model)).all()
+    assert model.generator_updates == 2
+
+
+def test_validation_uses_fixed_noise_and_keeps_the_real_side():
+    model = gan(max_images=64)
+    fit(model, val_check_interval=2)  # four validations
+    assert sum(map(len, model.metrics.real)) == 20
+    first = torch.cat(model.metrics.fake)
+    assert len(first) == 20
+    trainer = pl.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu")
+    trainer.validate(model, Images(), verbose=False)
+    torch.testing.assert_close(torch.cat(model.metrics.fake), first)
+
+
+class SaveAndStop(pl.Callback):
+    def __init__(self, path, after):
+        self.path, self.after = path, after
+
+    def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
+        if model.images_seen == self.after:
+            trainer.save_checkpoint(self.path)
+            trainer.should_stop = True
+
+
+def test_checkpoint_restores_players_average_and_counters(tmp_path):
+    path = tmp_path / "half.ckpt"
+    model = gan(max_images=128)
+    fit(model, callbacks=[SaveAndStop(path, 64)], val_check_interval=1000, limit_val_batches=0)
+    checkpoint = torch.load(path, weights_only=True)
+    again = gan(max_images=128)
+    again.on_load_checkpoint(checkpoint)
+    again.load_state_dict(checkpoint["state_dict"])
+    torch.testing.assert_close(weights(again), weights(model), rtol=0, atol=0)
+    assert (again.images_seen, again.generator_updates, again.images_averaged) == (64, 8, 64)
+
+
+def test_checkpoints_that_do_not_fit(tmp_path):
+    path = tmp_path / "half.ckpt"
+    fit(gan(max_images=128), callbacks=[SaveAndStop(path, 64)], val_check_interval=1000, limit_val_batches=0)
+    checkpoint = torch.load(path, weights_only=True)
+    wider = gan(discriminator=DCGANDiscriminator(image_size=16, channels=1, width=16, normalization="none"))
+    with pytest.raises(InputError, match="another architecture"):
+        wider.on_load_checkpoint(checkpoint)
+    with pytest.raises(InputError, match="format 99"):
+        gan().on_load_checkpoint(checkpoint | {"medsynth": {"format": 99}})
+    with pytest.raises(InputError, match="not written by medsynth"):
+        gan().on_load_checkpoint({"state_dict": {}})
+
+
+@pytest.mark.parametrize("option", ["discriminator_steps", "accumulate"])
+def test_options_out_of_range(option):
+    with pytest.raises(InputError, match=rf"task\.{option}=0"):
+        gan(**{option: 0})
