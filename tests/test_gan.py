@@ -85,7 +85,9 @@ def gan(generator=None, discriminator=None, **options):
     return GAN(
         generator=generator or PlainGenerator(options.get("num_classes", 0)),
         discriminator=discriminator
-        or DCGANDiscriminator(image_size=16, channels=1, width=8, normalization="none", num_classes=options.get("num_classes", 0)),
+        or DCGANDiscriminator(
+            image_size=16, channels=1, width=8, normalization="none", num_classes=options.get("num_classes", 0)
+        ),
         generator_optimizer=lambda p: torch.optim.SGD(p, lr=0.1),
         discriminator_optimizer=lambda p: torch.optim.SGD(p, lr=0.1),
         **settings,
@@ -93,9 +95,19 @@ def gan(generator=None, discriminator=None, **options):
 
 
 def fit(model, data=None, **options):
-    settings = {"max_epochs": -1, "accelerator": "cpu", "val_check_interval": 4, "check_val_every_n_epoch": None} | options
+    settings = {
+        "max_epochs": -1,
+        "accelerator": "cpu",
+        "val_check_interval": 4,
+        "check_val_every_n_epoch": None,
+    } | options
     trainer = pl.Trainer(
-        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, **settings
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        **settings,
     )
     trainer.fit(model, data or Images())
     return trainer
@@ -246,7 +258,9 @@ def test_average_has_the_stated_half_life():
     for _ in range(10):
         model.images_seen += 100
         model._update_average()
-    torch.testing.assert_close(weights(model.ema_generator.module), torch.full((weights(model.generator).numel(),), 0.5))
+    torch.testing.assert_close(
+        weights(model.ema_generator.module), torch.full((weights(model.generator).numel(),), 0.5)
+    )
 
 
 def test_average_ramps_up():
@@ -285,7 +299,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_weights(player):
             Breaking.calls += 1
             return loss * (float("nan") if Breaking.calls == 3 else 1)
 
-    setattr(Breaking, player, lambda self, *, real, fake: self.spoil(getattr(Hinge, player)(self, real=real, fake=fake)))
+    setattr(
+        Breaking, player, lambda self, *, real, fake: self.spoil(getattr(Hinge, player)(self, real=real, fake=fake))
+    )
     model = gan(loss=Breaking(), max_images=800)
     with pytest.raises(TrainingDiverged, match=rf"The {player}'s loss is nan.*images.*{player}_optimizer\.lr"):
         fit(model, val_check_interval=1000)

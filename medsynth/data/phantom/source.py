@@ -1,0 +1,197 @@
+"""The source of phantoms: chooses anatomy and class of each image, renders it from its number, keeps it in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from medsynth.contracts import InputError, Intensity, counter_seed
+from medsynth.data.phantom import lesion
+from medsynth.data.phantom.abdomen import ABDOMEN
+from medsynth.data.phantom.anatomy import Anatomy
+from medsynth.data.phantom.canvas import Array, Canvas, Shape
+from medsynth.data.phantom.chest import CHEST
+from medsynth.data.phantom.head import HEAD
+
+ANATOMIES: dict[str, Anatomy] = {"head": HEAD, "abdomen": ABDOMEN, "chest": CHEST}
+LESIONS = {"healthy": (0, 0), "one_lesion": (1, 1), "several_lesions": (2, 4)}  # fewest and most
+BLUR = 0.7  # mm; standard deviation of the scanner's point spread function, 1.6 mm wide at half of its height
+
+
+class Phantoms:
+    """A source of slices of computed tomography that are made from the seed.
+
+    The classes are the combinations of ``anatomies`` and ``classes`` and are equally frequent. An image depends on
+    ``seed``, its split and its index; at another ``image_size`` it is the same picture but for the noise.
+
+    Args:
+        image_size: height and width in pixels, 16 or more.
+        channels: 1, or 3 equal ones.
+        anatomies: of ``head``, ``abdomen``, ``chest``.
+        classes: of ``healthy``, ``one_lesion``, ``several_lesions`` (2 to 4).
+        num_images: training images; they are kept in memory once made (2 bytes per pixel). None: fresh ones for ever.
+        num_val: validation images, 2 or more; never the same as training images.
+        epoch_images: length of an epoch where ``num_images`` is None.
+        window_center: HU that becomes 0. None, with ``window_width``: the usual window of each anatomy.
+        window_width: HU from -1 to 1.
+        noise_hu: standard deviation of the noise in each pixel, in HU.
+        seed: of all random numbers.
+
+    Attributes:
+        class_names: in the order of the labels; ``head one_lesion`` where there are several anatomies.
+        intensity: the window, in HU; where several anatomies have each their usual window, in percent of it.
+        description: one phrase for people.
+
+    Raises:
+        InputError: an option has no such value.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        channels: int = 1,
+        anatomies: Sequence[str] = ("head",),
+        classes: Sequence[str] = ("healthy", "one_lesion", "several_lesions"),
+        num_images: int | None = 4000,
+        num_val: int = 1000,
+        epoch_images: int = 10_000,
+        window_center: float | None = None,
+        window_width: float | None = None,
+        noise_hu: float = 3.0,
+        seed: int,
+    ) -> None:
+        self.anatomies = _chosen("anatomies", anatomies, ANATOMIES)
+        self.classes = _chosen("classes", classes, LESIONS)
+        _at_least("data.image_size", image_size, 16)
+        _at_least("data.source.num_images", 1 if num_images is None else num_images, 1)
+        _at_least("data.source.num_val", num_val, 2)
+        _at_least("data.source.epoch_images", epoch_images, 1)
+        _at_least("data.source.noise_hu", noise_hu, 0)
+        if channels not in (1, 3):
+            raise InputError(f"data.channels={channels} is not possible: phantoms are gray, 1 or 3 equal channels.")
+        self.image_size = image_size
+        self.channels = channels
+        self.num_images = num_images
+        self.num_val = num_val
+        self.epoch_images = epoch_images
+        self.windows = _windows(self.anatomies, window_center, window_width)
+        self.noise_hu = noise_hu
+        self.seed = seed
+        self.class_names = self.classes
+        if len(self.anatomies) > 1:
+            self.class_names = tuple(f"{anatomy} {name}" for anatomy in self.anatomies for name in self.classes)
+        several = len(set(self.windows)) > 1
+        self.intensity = Intensity(0.0, 100.0, "% of window") if several else Intensity(*self.windows[0], "HU")
+        count = "endless" if num_images is None else f"{num_images:,}"
+        self.description = f"{count} procedural {', '.join(self.anatomies)} phantoms"
+
+    def datasets(self) -> tuple[PhantomImages, PhantomImages]:
+        """(training, validation); see medsynth.data.module.Source."""
+        endless = self.num_images is None
+        count = self.epoch_images if endless else self.num_images
+        return PhantomImages(self, "train", count, endless=endless), PhantomImages(self, "val", self.num_val)
+
+    def lesions(self, split: str, index: int) -> list[Shape]:
+        """The outlines of an image's lesions, in mm from the middle of the patient."""
+        return self._paint(split, index, lesions=True)[1]
+
+    def hounsfield(self, split: str, index: int, *, lesions: bool = True) -> Array:
+        """Image ``index`` of a split in HU ``(image_size, image_size)``; or without its lesions, all else the same."""
+        canvas, _ = self._paint(split, index, lesions=lesions)
+        return canvas.scan(blur=BLUR, noise=self.noise_hu, rng=self._rng("noise", split, index))
+
+    def image(self, split: str, index: int) -> Array:
+        """Image ``index`` of a split ``(image_size, image_size)`` in [-1, 1]."""
+        low, high = self.windows[index % len(self.class_names) // len(self.classes)]
+        image = self.hounsfield(split, index)
+        image -= (low + high) / 2
+        image *= 2 / (high - low)
+        return np.clip(image, -1, 1, out=image)
+
+    def _paint(self, split: str, index: int, *, lesions: bool) -> tuple[Canvas, list[Shape]]:
+        """What the scanner is going to see. Anatomy, lesions and noise have each their own random numbers."""
+        which, kind = divmod(index % len(self.class_names), len(self.classes))
+        anatomy = ANATOMIES[self.anatomies[which]]
+        rng = self._rng("anatomy", split, index)
+        canvas = Canvas(image_size=self.image_size, field_of_view=anatomy.field_of_view, warp=anatomy.warp, rng=rng)
+        site = anatomy.paint(canvas, rng)
+        if not lesions:
+            return canvas, []
+        rng = self._rng("lesions", split, index)
+        fewest, most = LESIONS[self.classes[kind]]
+        shapes = lesion.place(site, anatomy.lesion, int(rng.integers(fewest, most + 1)), rng)
+        lesion.paint(canvas, site, anatomy.lesion, shapes, rng)
+        return canvas, shapes
+
+    def _rng(self, purpose: str, split: str, index: int) -> np.random.Generator:
+        return np.random.default_rng(counter_seed("phantom", self.seed, split, index, purpose))
+
+
+class PhantomImages(Dataset):
+    """``{"image" float32 (C, H, W) in [-1, 1], "label" int, "index" int}``; ``labels`` int64 ``(len,)``.
+
+    Images of a fixed number are rendered when first asked for and kept as float16, whose steps are 1/2000 of the
+    window at most. ``endless`` ones exist for every index >= 0 and are rendered each time.
+    """
+
+    def __init__(self, source: Phantoms, split: str, count: int, *, endless: bool = False) -> None:
+        self.endless = endless
+        self.labels = torch.arange(count) % len(source.class_names)
+        self._source = source
+        self._split = split
+        # Untouched memory is not taken yet.
+        self._kept = np.empty((0 if endless else count, source.image_size, source.image_size), dtype=np.float16)
+        self._rendered = np.zeros(len(self._kept), dtype=bool)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        index = int(index)
+        if index < 0 or (index >= len(self) and not self.endless):
+            raise IndexError(f"no phantom {index} among {len(self)}")
+        image = self._image(index).expand(self._source.channels, -1, -1).contiguous()
+        return {"image": image, "label": index % len(self._source.class_names), "index": index}
+
+    def _image(self, index: int) -> Tensor:
+        if self.endless:
+            return torch.from_numpy(self._source.image(self._split, index))
+        if not self._rendered[index]:
+            self._kept[index] = self._source.image(self._split, index)
+            self._rendered[index] = True
+        return torch.from_numpy(self._kept[index].astype(np.float32))
+
+
+def _windows(anatomies: Sequence[str], center: float | None, width: float | None) -> tuple[tuple[float, float], ...]:
+    """The HU that become -1 and 1, for each anatomy."""
+    if (center is None) != (width is None):
+        raise InputError(
+            f"data.source.window_center={center} and data.source.window_width={width} go together: "
+            f"give both in HU, or leave both null."
+        )
+    if center is not None and width <= 0:
+        raise InputError(f"data.source.window_width={width} is not possible: it is more than 0 HU.")
+    usual = [(ANATOMIES[name].window_center, ANATOMIES[name].window_width) for name in anatomies]
+    windows = usual if center is None else [(center, width)] * len(anatomies)
+    return tuple((center - width / 2, center + width / 2) for center, width in windows)
+
+
+def _chosen(option: str, names: Sequence[str], known: dict[str, Any]) -> tuple[str, ...]:
+    """The names, each once; a single one may come without brackets."""
+    chosen = (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
+    if not chosen or not set(chosen) <= set(known):
+        raise InputError(
+            f"data.source.{option}=[{','.join(map(str, chosen))}] is not possible: choose of {', '.join(known)}."
+        )
+    return chosen
+
+
+def _at_least(option: str, value: float, least: float) -> None:
+    if value < least:
+        raise InputError(f"{option}={value} is too small: {least} or more.")

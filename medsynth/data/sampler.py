@@ -1,0 +1,64 @@
+"""The order of the training images: one endless sequence of batches that can be entered anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import Sampler
+
+from medsynth.contracts import counter_seed
+
+
+class ResumableBatchSampler(Sampler[list[int]]):
+    """Batches of indices, each a function of its number alone, so that a resumed run gets what it would have got.
+
+    Batch b is batch ``b % len`` of epoch ``b // len``. An epoch is a random permutation of ``range(num_samples)``;
+    for ``endless`` data it is the next ``num_samples`` running indices, not shuffled, as such data is random by itself.
+    The incomplete last batch of an epoch is dropped. No random state is kept: the order depends on ``seed`` alone,
+    not on the number of workers, on what they fetch ahead, or on whoever else draws random numbers.
+
+    Each ``iter()`` deals out the next ``len(sampler)`` batches; without ``start_at`` that is one epoch. After a
+    ``start_at`` inside an epoch it runs on into the following one instead of stopping early, and ``len`` stays the
+    length of a full epoch: Lightning compares ``len`` with its own restored count of batches to find the end of the
+    resumed epoch, and stops there by itself. The same holds where ``limit_train_batches`` makes Lightning's epochs
+    shorter than the permutation.
+    """
+
+    def __init__(self, num_samples: int, batch_size: int, *, seed: int, endless: bool) -> None:
+        assert 1 <= batch_size <= num_samples
+        self.num_samples = num_samples
+        self.batch_size = batch_size
+        self.seed = seed
+        self.endless = endless
+        self._next_batch = 0
+        self._permutation: tuple[int, list[int]] | None = None  # (epoch, order), the last one used
+
+    def __len__(self) -> int:
+        """Batches in a full epoch."""
+        return self.num_samples // self.batch_size
+
+    def start_at(self, batch: int) -> None:
+        """Let the next ``iter()`` begin with batch number ``batch``, counted from the beginning of the training."""
+        self._next_batch = batch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        # A generator, so that this runs with the first batch: a DataLoader with workers calls iter() twice and uses
+        # the second. The position moves at once and not batch by batch: workers draw ahead of what is trained.
+        first = self._next_batch
+        self.start_at(first + len(self))
+        yield from map(self.batch, range(first, first + len(self)))
+
+    def batch(self, number: int) -> list[int]:
+        """The ``batch_size`` indices of batch ``number``, counted from the beginning of the training."""
+        epoch, position = divmod(number, len(self))
+        chosen = slice(position * self.batch_size, (position + 1) * self.batch_size)
+        if self.endless:
+            return [epoch * self.num_samples + index for index in range(self.num_samples)[chosen]]
+        return self._order(epoch)[chosen]
+
+    def _order(self, epoch: int) -> list[int]:
+        if self._permutation is None or self._permutation[0] != epoch:
+            generator = torch.Generator().manual_seed(counter_seed("order", self.seed, epoch))
+            self._permutation = (epoch, torch.randperm(self.num_samples, generator=generator).tolist())
+        return self._permutation[1]

@@ -1,0 +1,392 @@
+"""The metrics against closed forms and against NumPy in float64, on features that are known."""
+
+import doctest
+import logging
+import urllib.error
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch_fidelity import feature_extractor_inceptionv3
+
+from medsynth.contracts import FeatureExtractor, InputError, Metrics
+from medsynth.metrics import distances, inception
+from medsynth.metrics.distances import GenerativeMetrics
+from medsynth.metrics.inception import InceptionExtractor
+from medsynth.metrics.quantization import quantize, to_uint8
+
+
+class Pixels(torch.nn.Module):
+    """Pixels are the features, and the logits too."""
+
+    name = "pixels"
+
+    def __init__(self, num_features: int, canonical: bool = False):
+        super().__init__()
+        self.num_features = num_features
+        self.canonical = canonical
+        self.seen: list[torch.Tensor] = []
+
+    def forward(self, images):
+        self.seen.append(images)
+        return images.flatten(1)
+
+    def logits(self, features):
+        return features
+
+
+class Projection(torch.nn.Module):
+    """A layer that autocast would run in bfloat16, after dropout that only eval mode switches off."""
+
+    name, num_features = "projection", 3
+
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Linear(6, 3))
+
+    def forward(self, images):
+        return self.layers(images.flatten(1))
+
+
+def as_images(features) -> torch.Tensor:
+    features = torch.as_tensor(features, dtype=torch.float32)
+    return features[:, None, None, :]
+
+
+def gaussian(num: int, num_features: int, *, seed: int, mean: float = 0.0, scale: float = 0.3) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return as_images(mean + scale * torch.randn(num, num_features, generator=generator))
+
+
+def values(metrics: GenerativeMetrics, real: torch.Tensor, fake: torch.Tensor, batch_size: int = 1000):
+    metrics.reset_real()
+    for images, is_real in ((real, True), (fake, False)):
+        for batch in images.split(batch_size):
+            metrics.update(batch, real=is_real)
+    return metrics.compute()
+
+
+def exact_samples(mean, factor) -> torch.Tensor:
+    """Four points of the given mean whose unbiased covariance is ``factor @ factor.T``, exactly."""
+    corners = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]]) * np.sqrt(3 / 4)
+    return as_images(np.array(mean) + corners @ np.array(factor).T)
+
+
+def test_frechet_distance_of_two_gaussians_in_closed_form():
+    factor_real, factor_fake = np.array([[0.5, 0.0], [0.3, 0.2]]), np.array([[0.1, 0.4], [0.0, 0.6]])
+    real, fake = exact_samples([0.1, -0.2], factor_real), exact_samples([0.4, 0.2], factor_fake)
+    # tr((A B)^1/2)^2 = tr(A B) + 2 det(A B)^1/2 for 2 x 2 matrices, by Cayley-Hamilton; A and B do not commute
+    a, b = factor_real @ factor_real.T, factor_fake @ factor_fake.T
+    assert not np.allclose(a @ b, b @ a)
+    root_trace = np.sqrt(np.trace(a @ b) + 2 * abs(np.linalg.det(factor_real) * np.linalg.det(factor_fake)))
+    expected = 0.3**2 + 0.4**2 + np.trace(a) + np.trace(b) - 2 * root_trace
+    result = values(GenerativeMetrics(extractor=Pixels(2)), real, fake)
+    assert result["fd_pixels"] == pytest.approx(expected, rel=1e-6)
+
+
+def symmetric_root(matrix):
+    eigenvalues, vectors = np.linalg.eigh(matrix)
+    return (vectors * np.sqrt(eigenvalues.clip(0))) @ vectors.T
+
+
+def test_frechet_distance_agrees_with_numpy():
+    mixing = torch.randn(12, 12, generator=torch.Generator().manual_seed(2)) / 4
+    real, fake = gaussian(200, 12, seed=0) @ mixing, gaussian(150, 12, seed=1, mean=0.2)
+    result = values(GenerativeMetrics(extractor=Pixels(12)), real, fake)
+    x, y = real.flatten(1).double().numpy(), fake.flatten(1).double().numpy()
+    cov_x, cov_y = np.cov(x.T), np.cov(y.T)
+    root_x = symmetric_root(cov_x)
+    cross = np.trace(symmetric_root(root_x @ cov_y @ root_x))
+    expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(cov_x) + np.trace(cov_y) - 2 * cross
+    assert result["fd_pixels"] == pytest.approx(expected, rel=1e-6)
+    assert (result["num_real"], result["num_fake"]) == (200, 150)
+
+
+def squared_mmd(x, y) -> float:
+    """The unbiased estimate, pair by pair."""
+
+    def kernel(u, v):
+        return (u @ v / len(u) + 1) ** 3
+
+    m = len(x)
+    within = sum(kernel(s[i], s[j]) for s in (x, y) for i in range(m) for j in range(m) if i != j)
+    between = sum(kernel(u, v) for u in x for v in y)
+    return within / (m * (m - 1)) - 2 * between / m**2
+
+
+def test_kernel_distance_agrees_with_pairwise_sums():
+    real, fake = gaussian(24, 5, seed=0), gaussian(24, 5, seed=1, mean=0.2)
+    metrics = GenerativeMetrics(extractor=Pixels(5), kernel=True)
+    result = values(metrics, real, fake)
+    expected = squared_mmd(real.flatten(1).double().numpy(), fake.flatten(1).double().numpy())
+    assert result["kd_pixels"] == pytest.approx(expected, rel=1e-10)  # float64 throughout
+    assert result["kd_pixels_std"] == 0
+
+
+def test_kernel_distance_is_near_zero_for_one_distribution_and_large_for_two():
+    metrics = GenerativeMetrics(extractor=Pixels(8), kernel=True, kernel_subset_size=100, kernel_subsets=20)
+    real = gaussian(500, 8, seed=0)
+    same = values(metrics, real, gaussian(400, 8, seed=1))
+    other = values(metrics, real, gaussian(400, 8, seed=2, mean=0.3))
+    assert abs(same["kd_pixels"]) < same["kd_pixels_std"]
+    assert other["kd_pixels"] > 20 * abs(same["kd_pixels"])
+
+
+def test_kernel_subsets_fit_the_smaller_side():
+    metrics = GenerativeMetrics(extractor=Pixels(5), kernel=True, kernel_subsets=5)
+    result = values(metrics, gaussian(60, 5, seed=0), gaussian(7, 5, seed=1))
+    assert result["kd_pixels_std"] > 0
+    metrics.update(gaussian(53, 5, seed=2), real=False)  # and follow its growth
+    assert metrics.compute()["kd_pixels_std"] == 0
+
+
+def one_hot_logits(num: int, num_classes: int) -> torch.Tensor:
+    return as_images(100 * torch.eye(num_classes)[torch.arange(num) % num_classes])
+
+
+def test_inception_score_of_confident_uniform_and_of_constant_predictions():
+    real = gaussian(10, 5, seed=0)
+    one_part = GenerativeMetrics(extractor=Pixels(5), frechet=False, inception_splits=1)
+    result = values(one_part, real, one_hot_logits(20, 5))
+    assert result.keys() == {"is_pixels", "num_real", "num_fake"}
+    assert result["is_pixels"] == pytest.approx(5, rel=1e-12)
+    constant = as_images(torch.tensor([[0.5, 0.1, -0.3, 0.0, 0.2]]).repeat(20, 1))
+    ten_parts = GenerativeMetrics(extractor=Pixels(5), frechet=False)
+    result = values(ten_parts, real, constant)
+    assert result["is_pixels"] == pytest.approx(1, rel=1e-12)
+    assert result["is_pixels_std"] == pytest.approx(0, abs=1e-12)
+    result = values(ten_parts, real, one_hot_logits(4000, 5))
+    assert result["is_pixels"] == pytest.approx(5, rel=0.01)
+    assert 0 < result["is_pixels_std"] < 0.05
+
+
+def test_batches_do_not_matter():
+    real, fake = gaussian(50, 6, seed=0), gaussian(40, 6, seed=1, mean=0.1)
+    metrics = GenerativeMetrics(extractor=Pixels(6), kernel=True, kernel_subset_size=30)
+    whole = values(metrics, real, fake)
+    assert whole["kd_pixels_std"] > 0
+    assert values(metrics, real, fake, batch_size=7) == pytest.approx(whole, rel=1e-9)
+
+
+def test_features_are_computed_once_per_image():
+    extractor = Pixels(6)
+    metrics = GenerativeMetrics(extractor=extractor, kernel=True)
+    assert extractor.seen == []  # no image is made up to find the number of features
+    values(metrics, gaussian(9, 6, seed=0), gaussian(5, 6, seed=1))
+    assert [len(images) for images in extractor.seen] == [9, 5]
+
+
+def test_extractor_runs_frozen_and_in_full_precision():
+    real, fake = gaussian(20, 6, seed=0), gaussian(20, 6, seed=1)
+    torch.manual_seed(0)
+    extractor = Projection().train()
+    metrics = GenerativeMetrics(extractor=extractor, inception_score=False)
+    plain = values(metrics, real, fake)
+    assert not extractor.training
+    assert not any(parameter.requires_grad for parameter in extractor.parameters())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert values(metrics, real, fake) == plain
+    assert not isinstance(metrics, torch.nn.Module)
+
+
+def test_reset_keeps_real_statistics():
+    real, fake = gaussian(30, 4, seed=0), gaussian(25, 4, seed=1)
+    metrics = GenerativeMetrics(extractor=Pixels(4), kernel=True)
+    assert not metrics.has_real
+    first = values(metrics, real, fake)
+    metrics.reset()
+    assert metrics.has_real
+    metrics.update(gaussian(25, 4, seed=2, mean=0.5), real=False)
+    assert metrics.compute()["fd_pixels"] > 2 * first["fd_pixels"]
+    metrics.reset()
+    metrics.update(fake, real=False)
+    assert metrics.compute() == first
+    metrics.reset_real()
+    assert not metrics.has_real
+    metrics.update(fake, real=False)
+    with pytest.raises(InputError, match="0 real and 25 generated"):
+        metrics.compute()
+
+
+def test_inference_mode_does_not_stick():
+    real, fake = gaussian(30, 4, seed=0), gaussian(25, 4, seed=1)
+    metrics = GenerativeMetrics(extractor=Pixels(4), kernel=True)
+    expected = values(metrics, torch.cat([real, real]), torch.cat([fake, fake]))
+    with torch.inference_mode():
+        values(metrics, real.clone(), fake.clone())
+        metrics.reset()
+        metrics.update(fake.clone(), real=False)
+    metrics.update(real, real=True)
+    metrics.update(fake, real=False)
+    assert metrics.compute() == pytest.approx(expected)
+
+
+def test_subsets_are_reproducible_and_leave_the_global_random_state():
+    real, fake = gaussian(60, 4, seed=0), gaussian(50, 4, seed=1)
+    metrics = GenerativeMetrics(extractor=Pixels(4), kernel=True, kernel_subset_size=20, seed=3)
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    first = values(metrics, real, fake)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(1)
+    assert values(metrics, real, fake) == first
+    other = GenerativeMetrics(extractor=Pixels(4), kernel=True, kernel_subset_size=20, seed=4)
+    other_values = values(other, real, fake)
+    assert other_values["kd_pixels"] != first["kd_pixels"]
+    assert other_values["is_pixels"] != first["is_pixels"]
+    assert other_values["fd_pixels"] == first["fd_pixels"]
+
+
+def test_names_follow_from_the_extractor():
+    real, fake = gaussian(12, 4, seed=0), gaussian(12, 4, seed=1)
+    embedded = GenerativeMetrics(extractor=Pixels(4), kernel=True, objective="kd_pixels")
+    counts = {"num_real", "num_fake"}
+    assert values(embedded, real, fake).keys() == counts | {
+        "fd_pixels", "is_pixels", "is_pixels_std", "kd_pixels", "kd_pixels_std",
+    }  # fmt: skip
+    assert embedded.objective == "kd_pixels"
+    canonical = GenerativeMetrics(extractor=Pixels(4, canonical=True), kernel=True, objective="fid")
+    result = values(canonical, real, fake)
+    assert result.keys() == counts | {"fid", "is", "is_std", "kid", "kid_std"}
+    assert all(type(value) is float for value in result.values())
+    assert isinstance(canonical, Metrics)
+    assert isinstance(Pixels(4), FeatureExtractor)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"objective": "fid"}, r"metrics\.objective=fid .* fd_pixels"),
+        ({"objective": "is_pixels"}, r"metrics\.objective=is_pixels"),  # higher is better
+        ({"objective": "kd_pixels"}, r"metrics\.objective=kd_pixels"),  # not computed by default
+        ({"frechet": False, "inception_score": False}, r"metrics\.frechet=true"),
+        ({"kernel_subset_size": 1}, r"metrics\.kernel_subset_size"),
+        ({"inception_splits": 0}, r"metrics\.inception_splits"),
+    ],
+)
+def test_options_that_cannot_be(options, message):
+    with pytest.raises(InputError, match=message):
+        GenerativeMetrics(extractor=Pixels(4), **options)
+
+
+def test_inception_score_needs_a_classifier():
+    with pytest.raises(InputError, match=r"metrics\.inception_score=false"):
+        GenerativeMetrics(extractor=Projection())
+
+
+@pytest.mark.parametrize(("num_real", "num_fake"), [(1, 5), (5, 1), (5, 0)])
+def test_too_few_images(num_real, num_fake):
+    metrics = GenerativeMetrics(extractor=Pixels(4))
+    metrics.update(gaussian(num_real, 4, seed=0), real=True)
+    metrics.update(gaussian(num_fake, 4, seed=1), real=False)
+    with pytest.raises(InputError, match=f"{num_real} real and {num_fake} generated"):
+        metrics.compute()
+
+
+def test_values_that_are_not_finite():
+    metrics = GenerativeMetrics(extractor=Pixels(4), quantize=True)  # rounding would hide them
+    images = gaussian(5, 4, seed=0)
+    images[3, 0, 0, 2] = torch.nan
+    with pytest.raises(InputError, match=r"generated images have NaN .* diverged"):
+        metrics.update(images, real=False)
+    with pytest.raises(InputError, match=r"real images have NaN .* data"):
+        metrics.update(images, real=True)
+    broken = Projection()
+    torch.nn.init.constant_(broken.layers[1].weight, torch.inf)
+    with pytest.raises(InputError, match="projection gives NaN or infinite features for real"):
+        GenerativeMetrics(extractor=broken, inception_score=False).update(gaussian(5, 6, seed=0), real=True)
+
+
+def test_singular_covariance_is_told_once(caplog):
+    metrics = GenerativeMetrics(extractor=Pixels(20), inception_score=False)
+    with caplog.at_level(logging.WARNING, logger="medsynth"):
+        values(metrics, gaussian(40, 20, seed=0), gaussian(30, 20, seed=1))
+        assert not caplog.records
+        for _ in range(2):
+            values(metrics, gaussian(40, 20, seed=0), gaussian(15, 20, seed=1))
+    assert [record.getMessage() for record in caplog.records if "15 images with 20 features" in record.getMessage()]
+    assert len(caplog.records) == 1
+
+
+def test_rounding_to_8_bits():
+    levels = torch.arange(256) / 127.5 - 1
+    assert torch.equal(to_uint8(levels), torch.arange(256, dtype=torch.uint8))
+    assert to_uint8(torch.tensor([-1.5, -1, 0.0039, 1, 7])).tolist() == [0, 0, 128, 255, 255]
+    fake = gaussian(30, 4, seed=1)
+    assert (quantize(fake) - fake.clamp(-1, 1)).abs().max() <= 1 / 255 + 1e-6
+    extractor = Pixels(4)
+    values(GenerativeMetrics(extractor=extractor, quantize=True), fake, fake)
+    assert torch.equal(extractor.seen[0], quantize(fake))
+
+
+def test_example_in_the_docstring():
+    assert doctest.testmod(distances) == doctest.TestResults(failed=0, attempted=6)
+
+
+@pytest.fixture(scope="module")
+def random_weights(tmp_path_factory) -> Iterator[Path]:
+    """The FID network's architecture with random weights, saved as torch-fidelity's file is."""
+    network_class = feature_extractor_inceptionv3.FeatureExtractorInceptionV3
+    torch.manual_seed(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feature_extractor_inceptionv3, "load_state_dict_from_url", lambda *_, **__: {})
+        patch.setattr(network_class, "load_state_dict", lambda *_: None)
+        network = network_class("inception-v3-compat", ["2048"])
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.weight.mul_(6**0.5)  # from PyTorch's default variance to He's: signals reach the end
+    path = tmp_path_factory.mktemp("weights") / "inception.pth"
+    torch.save(network.state_dict(), path)
+    yield path
+    path.unlink()  # 95 MB
+
+
+def test_inception_network(random_weights, caplog, monkeypatch):
+    extractor = InceptionExtractor(weights=str(random_weights))
+    assert "not the published FID weights" in caplog.text
+    assert GenerativeMetrics(extractor=extractor, objective="fd_inception").objective == "fd_inception"
+    gray = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        features = extractor(gray)
+        logits = extractor.logits(features)
+        assert torch.allclose(extractor(quantize(gray).repeat(1, 3, 1, 1)), features)
+    assert (features[0] - features[1]).abs().max() > 1e-3 * features.abs().max()
+
+    # torch-fidelity's own forward, with its resizing, is the reference
+    reference = feature_extractor_inceptionv3.FeatureExtractorInceptionV3(
+        "inception-v3-compat", ["2048", "logits_unbiased"], str(random_weights)
+    )
+    expected_features, expected_logits = reference(((gray + 1) * 127.5).round().byte().repeat(1, 3, 1, 1))
+    torch.testing.assert_close(features, expected_features)
+    torch.testing.assert_close(logits, expected_logits)
+
+    with pytest.raises(InputError, match="1 or 3 channels, these have 4"):
+        extractor(torch.zeros(1, 4, 8, 8))
+    monkeypatch.setattr(inception, "WEIGHTS_SHA256", inception._sha256(random_weights))
+    canonical = InceptionExtractor(weights=str(random_weights))
+    assert GenerativeMetrics(extractor=canonical, objective="fid").objective == "fid"
+
+
+def test_inception_weights_without_network(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    with pytest.raises(InputError) as raised:
+        InceptionExtractor()
+    place = tmp_path / "hub" / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth"
+    for part in (str(place), "no network", "metrics.extractor.weights=/path", "metrics=mini"):
+        assert part in str(raised.value)
+    place.write_bytes(b"cut off")
+    with pytest.raises(InputError, match="not a PyTorch file of weights alone"):
+        InceptionExtractor()
+    place.unlink()
+    torch.save({"fc.weight": torch.zeros(2, 2)}, place)
+    with pytest.raises(InputError, match="another network"):
+        InceptionExtractor()
+    with pytest.raises(InputError, match="does not exist"):
+        InceptionExtractor(weights=str(tmp_path / "absent.pth"))
