@@ -1,0 +1,1 @@
+"""What watches a run: records, progress, sample grids, exports."""

@@ -1,0 +1,51 @@
+"""Keeps the best generator of the run as a file of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from medsynth.generator.export import save_generator
+
+
+class GeneratorExport(pl.Callback):
+    """Writes the averaged generator to ``path`` whenever the validation's ``objective`` is lower than ever before.
+
+    Args:
+        path: the file, ``generator.safetensors`` in the run's folder.
+        objective: the monitored metric, lower is better.
+        config: class and arguments that rebuild the generator.
+    """
+
+    def __init__(self, *, path: Path, objective: str, config: Mapping[str, Any]):
+        self.path = path
+        self.objective = objective
+        self.config = dict(config)
+        self.best = float("inf")
+        self.best_images_seen = 0
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        value = float(trainer.callback_metrics[self.objective])
+        if not value < self.best or not trainer.is_global_zero:
+            return
+        self.best, self.best_images_seen = value, pl_module.images_seen
+        data = trainer.datamodule
+        metrics = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val/")}
+        card = {
+            "images_seen": pl_module.images_seen,
+            "metrics": metrics,
+            "data": data.description,
+            "class_names": list(data.class_names) if pl_module.num_classes else [],
+            "intensity": vars(data.intensity),
+            "seed": pl_module.seed,
+        }
+        save_generator(self.path, pl_module.ema_generator.module, config=self.config, card=card)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "best_images_seen": self.best_images_seen}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self.best_images_seen = state_dict["best"], state_dict["best_images_seen"]

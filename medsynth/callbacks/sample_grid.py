@@ -1,0 +1,78 @@
+"""Pictures of the run: generated images from fixed noise over time, and real ones beside them."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+from torchvision.transforms.functional import to_tensor
+from torchvision.utils import make_grid, save_image
+
+from medsynth.contracts import counter_seed, noise
+
+
+class SampleGrid(pl.Callback):
+    """After each validation writes ``<images seen>.png`` (generated, always from the same noise) into ``folder``.
+
+    ``real.png`` stands beside them, and ``latest.png`` shows real images on the left and generated ones on the right.
+    Conditional generators are shown class by class. Loggers that take images get both.
+    """
+
+    def __init__(self, *, folder: str, num_images: int = 64, seed: int = 0):
+        self.folder = Path(folder)
+        self.num_images = num_images
+        self.seed = seed
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        real = trainer.datamodule.val_images(self.num_images)
+        fake = self._generate(pl_module)
+        real_path, fake_path = self.folder / "real.png", self.folder / f"{pl_module.images_seen:09d}.png"
+        _save(_grid(real), real_path)
+        _save(_grid(fake), fake_path)
+        _save(side_by_side(real, fake), self.folder / "latest.png")
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_image"):
+                paths = [str(fake_path), str(real_path)]
+                logger.log_image("samples", paths, step=pl_module.images_seen, caption=["generated", "real"])
+
+    def _generate(self, pl_module: pl.LightningModule) -> Tensor:
+        z = noise(self.num_images, pl_module.generator.latent_dim, seed=counter_seed("grid", self.seed))
+        labels = None
+        if pl_module.num_classes:
+            labels = torch.arange(self.num_images) * pl_module.num_classes // self.num_images
+        return pl_module.sample(z, labels).cpu()
+
+
+def side_by_side(real: Tensor, fake: Tensor) -> Tensor:
+    """One picture (3, H, W) in [0, 1] of two sets of images in [-1, 1]: real on the left, generated on the right."""
+    left, right = _titled("real", _grid(real)), _titled("generated", _grid(fake))
+    height = max(left.shape[1], right.shape[1])
+    return torch.cat([_padded(left, height), torch.ones(3, height, 12), _padded(right, height)], dim=2)
+
+
+def _grid(images: Tensor) -> Tensor:
+    return make_grid(images.clamp(-1, 1) / 2 + 0.5, nrow=math.ceil(len(images) ** 0.5), padding=1)
+
+
+def _titled(title: str, picture: Tensor) -> Tensor:
+    strip = Image.new("L", (picture.shape[2], 16), color=255)
+    ImageDraw.Draw(strip).text((4, 2), title, fill=0)
+    return torch.cat([to_tensor(strip).expand(3, -1, -1), picture], dim=1)
+
+
+def _padded(picture: Tensor, height: int) -> Tensor:
+    return torch.nn.functional.pad(picture, (0, 0, 0, height - picture.shape[1]), value=1.0)
+
+
+def _save(picture: Tensor, path: Path) -> None:
+    temporary = path.with_suffix(".tmp")
+    save_image(picture, temporary, format="png")
+    os.replace(temporary, path)

@@ -1,0 +1,88 @@
+"""From the arguments of the process to a composed configuration, and from any error to one sentence."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from medsynth.cli.refusal import check_types, explain
+from medsynth.errors import InputError
+
+DEBUG = "HYDRA_FULL_ERROR"  # Hydra's own switch: where the user has set it, tracebacks are shown
+_log = logging.getLogger(__name__)
+
+
+def conf_folder() -> Path:
+    """``conf/`` of this installation: inside the package in a wheel, beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def run_folder(resume: str | None, fresh: str) -> str:
+    """The folder of this run: the one to go on with, or ``fresh``, made unique if another run has just taken it.
+
+    Raises:
+        InputError: ``resume`` is not the folder of a run.
+    """
+    if resume:
+        if not (Path(resume) / "config.yaml").is_file():
+            raise InputError(f"resume={resume} is not the folder of a run: it holds no config.yaml.")
+        return resume
+    folder, number = fresh, 1
+    while Path(folder).exists():
+        number += 1
+        folder = f"{fresh}-{number}"
+    return folder
+
+
+def register_resolvers() -> None:
+    """What conf/ may write as ``${name:...}`` beyond OmegaConf's own."""
+    OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)
+
+
+def launch(command: str) -> None:
+    """Compose conf/<command>.yaml with the process's arguments and hand it to medsynth.cli.<command>.run(config).
+
+    Exit code 0 on success, 1 after an error; errors that are the user's appear as one line on stderr.
+    """
+    show_traceback = os.environ.get(DEBUG, "0") != "0"
+    os.environ[DEBUG] = "1"  # so that Hydra hands errors to us instead of printing them
+    register_resolvers()
+    failures: list[str] = []
+
+    def refuse(error: Exception) -> None:
+        """Say in one sentence what the user can mend; raise what is a fault of the program."""
+        sentence = None if show_traceback else explain(error, command, conf_folder())
+        if sentence is None:
+            raise error
+        print(f"medsynth {command}: error: {sentence}", file=sys.stderr, flush=True)
+        failures.append(sentence)
+
+    @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=command)
+    def job(config: DictConfig) -> Any:
+        try:
+            check_types(config, command, conf_folder(), HydraConfig.get().overrides.task)
+            return importlib.import_module(f"medsynth.cli.{command}").run(config)
+        except Exception as error:
+            refuse(error)
+            _log.debug("failed: %s", failures[-1])
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise  # a launcher has to know that this job failed
+
+    try:
+        job()
+    except Exception as error:
+        if not failures:
+            refuse(error)
+    if failures:
+        sys.exit(1)

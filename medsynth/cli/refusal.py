@@ -1,0 +1,132 @@
+"""Errors that are the user's to mend, in one sentence that names the option and what would be right."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from medsynth.errors import InputError
+
+_CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EEXIST, errno.ENOTDIR)
+
+
+def explain(error: BaseException, command: str, conf: Path) -> str | None:
+    """One sentence for an error that is the user's to mend; None for what is a fault of the program."""
+    for cause in _chain(error):
+        if isinstance(cause, InputError):
+            return str(cause)
+        if isinstance(cause, OSError) and cause.errno in _CANNOT_WRITE:
+            place = cause.filename or "the run's folder"
+            return f"Cannot write {place}: {cause.strerror}; give another folder by hydra.run.dir=/path/to/folder."
+        unexpected = re.search(r"got an unexpected keyword argument '(\w+)'", str(cause))
+        if isinstance(cause, TypeError) and unexpected and isinstance(error, InstantiationException):
+            part = re.search(r"full_key: (\S+)", str(error))
+            return f"{part[1] if part else 'A part'} takes no option {unexpected[1]}; `--cfg job` prints what it takes."
+    if isinstance(error, OverrideParseException):
+        return f"{error.override} cannot be read as key=value: {str(error).splitlines()[0]}."
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return _composition_error(error, command, conf)
+    return None
+
+
+def check_types(config: DictConfig, command: str, conf: Path, overrides: Sequence[str]) -> None:
+    """Refuse a word where a number is wanted, by the type of the option's default; 2e5 passes for 200000.
+
+    Raises:
+        InputError: names the option and its default.
+    """
+    values = [override for override in overrides if not override.startswith(("+", "~"))]
+    keys = [override.partition("=")[0] for override in values]
+    keys = [key for key in keys if not _is_group(conf, key)]
+    if not keys:
+        return
+    defaults = _compose(command, conf, [override for override in overrides if _is_group(conf, override)])
+    for key in keys:
+        default, value = OmegaConf.select(defaults, key), OmegaConf.select(config, key)
+        if default is None or value is None:
+            continue
+        if type(default) is int and isinstance(value, float) and value.is_integer():
+            OmegaConf.update(config, key, int(value))
+        elif not _fits(value, default):
+            kind = _KINDS.get(type(default), "a word")
+            raise InputError(f"{key}={value} is not {kind}; its default is {default}.")
+
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", ListConfig: "a list", DictConfig: "a group"}
+
+
+def _fits(value: Any, default: Any) -> bool:
+    if isinstance(default, bool):
+        return isinstance(value, bool)
+    if isinstance(default, int | float):
+        return isinstance(value, int if isinstance(default, int) else int | float) and not isinstance(value, bool)
+    if isinstance(default, ListConfig | DictConfig):
+        return isinstance(value, type(default))
+    return True
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_group(conf: Path, override: str) -> bool:
+    """Whether an override chooses a file of conf/ (``loss=hinge``) instead of setting a value."""
+    return (conf / re.split("[@=]", override)[0]).is_dir()
+
+
+def _compose(command: str, conf: Path, overrides: Sequence[str]) -> DictConfig:
+    """The chosen parts with their defaults. Hydra's state is put back: this may run inside of a job."""
+    state, hydra_config = GlobalHydra.instance().hydra, hydra.core.hydra_config.HydraConfig.instance().cfg
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(conf), version_base="1.3"):
+            return hydra.compose(command, overrides=list(overrides))
+    finally:
+        GlobalHydra.instance().hydra = state
+        hydra.core.hydra_config.HydraConfig.instance().cfg = hydra_config
+
+
+def _composition_error(error: BaseException, command: str, conf: Path) -> str:
+    """Hydra's message on one line, with the valid choices where a key is not known."""
+    messages = "\n".join(str(cause) for cause in _chain(error))
+    key = re.search(r"full_key: (\S+)", messages)
+    if key and "is not in struct" in messages:
+        return _unknown_key(key[1], command, conf)
+    noise = ("full_key", "object_type", "Set the environment", "Config search path", "provider=")
+    lines = [line.strip() for line in str(error).splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith(noise)).replace("\t", " ").rstrip(".") + "."
+
+
+def _unknown_key(key: str, command: str, conf: Path) -> str:
+    """Name the keys that stand where ``key`` was looked for, and the one that was probably meant."""
+    parent, _, name = key.rpartition(".")
+    config = _compose(command, conf, [argument for argument in sys.argv[1:] if _is_group(conf, argument)])
+    node = OmegaConf.select(config, parent) if parent else config
+    choices = sorted(str(k) for k in node if not str(k).startswith("_")) if isinstance(node, DictConfig) else []
+    elsewhere = [path for path in _paths(config) if path.rpartition(".")[2] == name]
+    near = elsewhere or difflib.get_close_matches(name, choices, n=1)
+    hint = f"; did you mean {' or '.join(near[:3])}?" if near else "."
+    place = f"{parent} has" if parent else "there are"
+    return f"There is no option {key}: {place} {', '.join(choices)}{hint}"
+
+
+def _paths(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    """``data``, ``data.batch_size``, ...: all keys that can be set."""
+    for key in config:
+        yield prefix + str(key)
+        node = config._get_node(key)
+        if isinstance(node, DictConfig) and not node._is_interpolation() and not node._is_none():
+            yield from _paths(node, f"{prefix}{key}.")

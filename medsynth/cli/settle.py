@@ -1,0 +1,71 @@
+"""What a configuration leaves open until the data is known, and what it must not say."""
+
+from __future__ import annotations
+
+import pytorch_lightning as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from medsynth.contracts import InputError
+
+_OURS = {"gradient_clip_val": "task.gradient_clip_norm", "accumulate_grad_batches": "task.accumulate"}
+
+
+def settle(config: DictConfig, data: pl.LightningDataModule) -> None:
+    """Fill in classes, duration, validation interval and precision; refuse what would be ignored or fail later.
+
+    Raises:
+        InputError: names the option and what would be right.
+    """
+    _refuse_ignored(config)
+    _settle_classes(config, data)
+    _settle_duration(config, data)
+    if config.trainer.precision == "auto":
+        config.trainer.precision = best_precision(config.trainer.accelerator)
+
+
+def best_precision(accelerator: str) -> str:
+    """bf16-mixed where the processor computes in bfloat16 itself, else 32-true.
+
+    That is CUDA from compute capability 8.0 on, and CPUs with AMX or AVX512-BF16; elsewhere it is emulated, and slow.
+    scripts/benchmark_precision.py measures what it brings on a machine.
+    """
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return "bf16-mixed" if native else "32-true"
+
+
+def _refuse_ignored(config: DictConfig) -> None:
+    for theirs, ours in _OURS.items():
+        if theirs in config.trainer:
+            raise InputError(f"trainer.{theirs} cannot serve two optimizers: set {ours} instead.")
+    chosen = [override.partition("=") for override in HydraConfig.get().overrides.task]
+    backbone = next((value for key, _, value in chosen if key == "backbone"), None)
+    if backbone is not None and "backbone" not in config.discriminator:
+        raise InputError(
+            f"backbone={backbone} has no effect on a discriminator without one: add discriminator=transfer."
+        )
+
+
+def _settle_classes(config: DictConfig, data: pl.LightningDataModule) -> None:
+    if config.conditional and data.num_classes < 2:
+        raise InputError("conditional=true needs data with two classes or more, for images in one subfolder per class.")
+    config.num_classes = data.num_classes if config.conditional else 0
+
+
+def _settle_duration(config: DictConfig, data: pl.LightningDataModule) -> None:
+    batch_size = data.batch_size
+    if config.max_epochs is not None:
+        config.max_images = config.max_epochs * (data.num_train // batch_size) * batch_size
+    for name in ("max_images", "val_every_images"):
+        if config[name] is None or config[name] < 2:
+            raise InputError(f"{name}={config[name]} must be 2 or more (or set max_epochs).")
+    if config.max_images % batch_size == 1:
+        raise InputError(
+            f"max_images={config.max_images} leaves a last batch of one image, which has no batch statistics: "
+            f"choose a multiple of data.batch_size={batch_size}."
+        )
+    config.trainer.val_check_interval = max(1, round(config.val_every_images / batch_size))

@@ -1,0 +1,1 @@
+"""What people look at afterwards: curves and a summary of each run."""

@@ -1,0 +1,78 @@
+"""Loss and metric curves of a run as pictures, from its metrics.csv."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+Curve = tuple[list[int], list[float]]
+
+LOSS_PANELS = {
+    "losses": ("train/discriminator_loss", "train/generator_loss"),
+    "mean logits": ("train/real_logits", "train/fake_logits"),
+    "gradient norms": ("train/discriminator_gradient_norm", "train/generator_gradient_norm"),
+}
+
+
+def read_curves(path: Path) -> dict[str, Curve]:
+    """metrics.csv -> for every column its (images seen, values), empty cells left out."""
+    curves: dict[str, Curve] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            for name, value in row.items():
+                if value and name != "step":
+                    steps, values = curves.setdefault(name, ([], []))
+                    steps.append(int(row["step"]))
+                    values.append(float(value))
+    return curves
+
+
+def draw_curves(metrics_csv: Path, folder: Path) -> list[Path]:
+    """Write ``losses.png`` and ``metrics.png`` into ``folder``; returns what was written (no data, no picture)."""
+    if not metrics_csv.is_file():
+        return []
+    curves = read_curves(metrics_csv)
+    counts = ("val/num_real", "val/num_fake")
+    metrics = {
+        name: (name,) for name in curves if name.startswith("val/") and name not in counts and not name.endswith("_std")
+    }
+    written = []
+    for file, panels in {"losses.png": LOSS_PANELS, "metrics.png": metrics}.items():
+        panels = {title: [n for n in names if n in curves] for title, names in panels.items()}
+        panels = {title: names for title, names in panels.items() if names}
+        if panels:
+            written.append(_draw(folder / file, panels, curves))
+    return written
+
+
+def _draw(path: Path, panels: Mapping[str, Sequence[str]], curves: Mapping[str, Curve]) -> Path:
+    columns = min(3, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(5 * columns, 3.4 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    for axis, (title, names) in zip(axes, panels.items(), strict=False):
+        for name in names:
+            steps, values = curves[name]
+            axis.plot(
+                steps,
+                values,
+                label=name.split("/")[-1].replace("_", " "),
+                linewidth=1,
+                marker="." if len(steps) < 40 else None,
+            )
+        axis.set(title=title, xlabel="real images seen")
+        axis.grid(alpha=0.3)
+        if len(names) > 1:
+            axis.legend(fontsize="small")
+    for axis in list(figure.axes)[len(panels) :]:
+        axis.remove()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    figure.savefig(temporary, dpi=110, format="png")
+    os.replace(temporary, path)
+    return path

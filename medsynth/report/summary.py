@@ -1,0 +1,64 @@
+"""The end of a run: one machine-readable file, and the same for a person."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
+    """Write ``summary`` as JSON, complete or not at all. NaN becomes null, since JSON knows none."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(_finite(summary), indent=2, allow_nan=False) + "\n")
+    os.replace(temporary, path)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    return value
+
+
+def summary_text(summary: Mapping[str, Any]) -> str:
+    """The summary as a few lines for the terminal."""
+    files = summary["files"]
+    metrics = summary["metrics"]
+    best = summary["best"]
+    minutes = summary["seconds"] / 60
+    numbers = ", ".join(
+        f"{name.removeprefix('val/')} {value:.4g}" for name, value in metrics.items() if not _is_count(name)
+    )
+    lines = [
+        f"Trained   {summary['trained']}",
+        f"on        {summary['data']}",
+        f"for       {summary['images_seen']:,} images in {minutes:.1f} min "
+        f"({summary['images_per_second']:.0f} images/s, {summary['precision']}, "
+        f"peak memory {summary['peak_memory_gib']:.1f} GiB)",
+    ]
+    if metrics:
+        generated, real = int(metrics["val/num_fake"]), int(metrics["val/num_real"])
+        lines += [
+            f"metrics   {numbers} (N = {generated:,} generated against {real:,} real images)",
+            f"best      {best['objective'].removeprefix('val/')} {best['value']:.4g} at {best['images_seen']:,} images",
+        ]
+    labels = {
+        "samples": "samples",
+        "curves": "curves",
+        "checkpoint": "checkpoint",
+        "generator": "generator",
+        "log": "logs",
+    }
+    lines += [f"{label:9} {files[key]}" for key, label in labels.items() if files.get(key)]
+    lines.append(f"next      {summary['next']}")
+    return "\n".join(lines)
+
+
+def _is_count(name: str) -> bool:
+    return name.startswith("val/num_")

@@ -1,0 +1,36 @@
+"""Runs a command of medsynth in this process, as a person would type it."""
+
+from __future__ import annotations
+
+import sys
+
+from hydra.core.global_hydra import GlobalHydra
+
+from medsynth.cli import main
+
+# The smallest training there is: 16 px phantoms, tiny networks, two validations.
+TINY = (
+    "data.image_size=16",
+    "data.source.num_images=64",
+    "data.source.num_val=16",
+    "data.batch_size=8",
+    "generator.width=8",
+    "max_images=64",
+    "val_every_images=32",
+    "trainer.accelerator=cpu",
+    "trainer.precision=32-true",
+)
+
+
+def run(monkeypatch, capsys, *arguments: str, command: str = "train") -> tuple[int, str, str]:
+    """(exit code, stdout, stderr) of ``medsynth <command> <arguments>`` in the current folder."""
+    GlobalHydra.instance().clear()
+    monkeypatch.setattr(sys, "argv", ["medsynth", *arguments])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    code = 0
+    try:
+        main(command)
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+    out, err = capsys.readouterr()
+    return code, out, err

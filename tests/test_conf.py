@@ -1,0 +1,101 @@
+"""Configuration: everything that can be chosen composes, and what cannot is refused with the choices named."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import hydra
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from medsynth.cli.launch import conf_folder, register_resolvers
+from tests.command import run
+
+GROUPS = sorted(path.name for path in conf_folder().iterdir() if path.is_dir())
+CHOICES = [(path.parent.name, path.stem) for path in sorted(conf_folder().glob("*/*.yaml"))]
+
+
+def compose(*overrides):
+    GlobalHydra.instance().clear()
+    register_resolvers()
+    with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        return hydra.compose("train", overrides=["run_dir=somewhere", *overrides])
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES, ids=lambda value: value)
+def test_every_choice_composes_and_resolves(group, choice):
+    key = "generator_optimizer" if group == "optimizer" else group
+    config = compose(f"{'optimizer@' if group == 'optimizer' else ''}{key}={choice}")
+    resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert resolved["task"]["generator"]["image_size"] == resolved["data"]["image_size"]
+
+
+def test_train_yaml_is_the_outline():
+    config = compose()
+    assert {"task", "generator", "discriminator", "loss", "data", "metrics", "trainer", "seed"} <= set(config)
+
+
+def test_wasserstein_brings_a_constraint_and_yields_to_the_user():
+    assert list(compose("loss=wasserstein").penalty) == ["wasserstein_gp"]
+    clipped = compose("loss=wasserstein", "penalty=none", "task.weight_clip=0.01")
+    assert not clipped.penalty
+    assert clipped.task.weight_clip == 0.01
+
+
+@pytest.mark.parametrize("experiment", [choice for group, choice in CHOICES if group == "experiment"])
+def test_experiment_header_says_command_hardware_and_score(experiment):
+    header = (conf_folder() / "experiment" / f"{experiment}.yaml").read_text().split("defaults:")[0]
+    for word in ("command:", "hardware:", f"experiment={experiment}"):
+        assert word in header
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["backbone=xceptoin"], ["xceptoin", "xception", "mini"]),
+        (["generater=dcgan"], ["generater"]),
+        (["generator.widht=3"], ["generator.widht", "width", "did you mean width"]),
+        (["max_image=3"], ["max_image", "did you mean max_images"]),
+        (["trainer.gradient_clip_val=1"], ["trainer.gradient_clip_val"]),
+        (["max_images=[1"], ["max_images=[1"]),
+    ],
+    ids=lambda value: str(value[0]),
+)
+def test_what_is_not_there_dies_at_composition(monkeypatch, capsys, tmp_path, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(monkeypatch, capsys, *arguments)
+    assert code == 1
+    assert err.startswith("medsynth train: error: ")
+    assert err.count("\n") == 1
+    assert all(word in err for word in words), err
+    assert not list(tmp_path.iterdir()), "nothing is written before the configuration is right"
+
+
+def test_help_is_quick_and_names_groups_and_examples(tmp_path):
+    start = time.perf_counter()
+    program = [sys.executable, "-m", "medsynth", "train", "--help"]
+    text = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert time.perf_counter() - start < 10  # 0.5 s on an idle machine; torch alone would take longer than that
+    assert all(group in text for group in GROUPS if group not in ("task", "optimizer"))
+    assert "python train.py" in text
+    assert "resume=" in text
+
+
+def test_config_dir_adds_choices(monkeypatch, capsys, tmp_path):
+    mine = tmp_path / "conf" / "loss"
+    mine.mkdir(parents=True)
+    (mine / "mine.yaml").write_text("_target_: medsynth.loss.hinge.Hinge\n")
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = run(monkeypatch, capsys, "--config-dir", "conf", "loss=mine", "--cfg", "job")
+    assert code == 0
+    assert "medsynth.loss.hinge.Hinge" in out
+
+
+def test_wheel_holds_conf():
+    """The build puts conf/ inside the package, where an installed medsynth looks first."""
+    import tomllib
+
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"] == {"conf": "medsynth/conf"}
