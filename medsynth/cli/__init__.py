@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from medsynth.cli.launch import launch
+from medsynth.cli.launch import start
 
 COMMANDS = {
     "train": "train a GAN; `python train.py` is the same program",
@@ -30,4 +30,4 @@ def main(command: str | None = None) -> None:
             print(f"medsynth: error: there is no command {command!r}: choose {' or '.join(COMMANDS)}.", file=sys.stderr)
             sys.exit(2)
         del sys.argv[1]
-    launch(command)
+    start(command)

@@ -50,7 +50,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)
 
 
-def launch(command: str) -> None:
+def start(command: str) -> None:
     """Compose conf/<command>.yaml with the process's arguments and hand it to medsynth.cli.<command>.run(config).
 
     Exit code 0 on success, 1 after an error; errors that are the user's appear as one line on stderr.
