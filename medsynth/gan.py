@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
 
 from medsynth.contracts import Batch, Discriminator, Generator, InputError, Loss, Metrics, Penalty, counter_seed, noise
+from medsynth.moving_average import MovingAverage
 
 CHECKPOINT_FORMAT = 1
 
@@ -98,19 +98,14 @@ class GAN(pl.LightningModule):
         self.accumulate = accumulate
         self.gradient_clip_norm = gradient_clip_norm
         self.weight_clip = weight_clip
-        self.ema_half_life = ema_half_life
-        self.ema_rampup = ema_rampup
         self.num_classes = num_classes
         self.seed = seed
         self.images_seen = 0
-        self.images_averaged = 0
         self.discriminator_updates = 0
         self.generator_updates = 0
         if channels_last:
             self.to(memory_format=torch.channels_last)
-        self._ema_weight = 1.0
-        self.ema_generator = AveragedModel(generator, multi_avg_fn=self._average, use_buffers=True)
-        self.ema_generator.requires_grad_(False).eval()
+        self.ema_generator = MovingAverage(generator, half_life=ema_half_life, rampup=ema_rampup)
 
     # ---- training ----------------------------------------------------------------------------------------------------
 
@@ -149,7 +144,7 @@ class GAN(pl.LightningModule):
                     _add(values, {"generator_loss": loss}, weight=len(real) / count)
                     self.manual_backward(loss * (len(real) / count))
             self._update(generator_optimizer, "generator", values)
-            self._update_average()
+            self.ema_generator.update(self.generator, self.images_seen)
             self.generator_updates += 1
 
         if self.images_seen >= self.max_images:
@@ -221,21 +216,7 @@ class GAN(pl.LightningModule):
                 if parameter.requires_grad:
                     parameter.clamp_(-self.weight_clip, self.weight_clip)
 
-    # ---- moving average of the generator -----------------------------------------------------------------------------
-
-    def _update_average(self) -> None:
-        half_life = min(self.ema_half_life, self.ema_rampup * self.images_seen)
-        images = self.images_seen - self.images_averaged
-        self._ema_weight = 1 - 0.5 ** (images / max(half_life, 1e-8))
-        self.ema_generator.update_parameters(self.generator)
-        self.images_averaged = self.images_seen
-
-    @torch.no_grad()
-    def _average(self, averaged: list[Tensor], current: list[Tensor], _: Any) -> None:
-        if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, self._ema_weight)
-        else:  # counters of batch normalization
-            torch._foreach_copy_(averaged, current)
+    # ---- validation --------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def sample(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -243,13 +224,6 @@ class GAN(pl.LightningModule):
         with torch.autocast(self.device.type, enabled=False):
             labels = labels.to(self.device) if self.num_classes and labels is not None else None
             return self.ema_generator.module(z.to(self.device), labels).float()
-
-    def train(self, mode: bool = True) -> GAN:
-        super().train(mode)
-        self.ema_generator.eval()
-        return self
-
-    # ---- validation --------------------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
         self.metrics.reset()  # of the generated images; the real ones stay
@@ -306,7 +280,7 @@ class GAN(pl.LightningModule):
             setattr(self, name, record[name])
 
 
-_COUNTERS = ("images_seen", "images_averaged", "discriminator_updates", "generator_updates")
+_COUNTERS = ("images_seen", "discriminator_updates", "generator_updates")
 
 
 def _add(values: dict[str, Tensor], terms: Mapping[str, Tensor], *, weight: float) -> None:

@@ -74,6 +74,13 @@ def test_summary_says_what_with_what_numbers_and_where(finished):
     assert "embedded" in summary["trained"] or "file" in summary["trained"]  # which weights the backbone had
 
 
+def test_checkpoint_says_what_made_it(finished):
+    folder, _ = finished
+    run_record = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["run"]
+    assert "medsynth_mini (file mini.safetensors sha256" in run_record["trained"]
+    assert run_record["config"]["max_images"] == 64
+
+
 def test_metrics_are_logged_against_images_seen(finished):
     folder, _ = finished
     values = [row for row in rows(folder) if row["val/fd_mini"]]

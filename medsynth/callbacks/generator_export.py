@@ -8,6 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from medsynth.callbacks.provenance import describe
 from medsynth.generator.export import save_generator
 
 
@@ -37,6 +38,7 @@ class GeneratorExport(pl.Callback):
         card = {
             "images_seen": pl_module.images_seen,
             "metrics": metrics,
+            "trained": describe(pl_module),
             "data": data.description,
             "class_names": list(data.class_names) if pl_module.num_classes else [],
             "intensity": vars(data.intensity),

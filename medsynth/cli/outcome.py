@@ -1,0 +1,88 @@
+"""What a run came to: its summary, written at its end, also where it failed."""
+
+from __future__ import annotations
+
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+import medsynth
+from medsynth.callbacks.generator_export import GeneratorExport
+from medsynth.callbacks.provenance import describe
+from medsynth.gan import GAN
+from medsynth.report.curves import draw_curves
+from medsynth.report.summary import write_summary
+
+
+class Outcome:
+    """What is known of a run at its end, also of one that failed; written to summary.json and drawn as curves."""
+
+    def __init__(self, folder: Path, trainer: pl.Trainer, model: GAN, data: pl.LightningDataModule):
+        self.folder, self.trainer, self.model, self.data = folder, trainer, model, data
+        self.started = time.perf_counter()
+        self.images_before = model.images_seen
+
+    def finish(self, *, failed: bool) -> dict[str, Any]:
+        """Write curves and summary.json; returns the summary."""
+        seconds = time.perf_counter() - self.started
+        curves = draw_curves(self.folder / "metrics.csv", self.folder / "curves")
+        summary = {
+            "medsynth": medsynth.__version__,
+            "status": "failed" if failed else "completed",
+            "trained": describe(self.model),
+            "data": self.data.description,
+            "images_seen": self.model.images_seen,
+            "generator_updates": self.model.generator_updates,
+            "discriminator_updates": self.model.discriminator_updates,
+            "seconds": seconds,
+            "images_per_second": (self.model.images_seen - self.images_before) / seconds,
+            "precision": str(self.trainer.precision),
+            "device": _device_name(self.model.device),
+            "torch": torch.__version__,
+            "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+            "metrics": {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("val/")},
+            "best": self._best(),
+            "files": self._files(bool(curves)),
+            "next": f"medsynth generate run={shown(self.folder)} num_samples=64 out=generated",
+        }
+        write_summary(self.folder / "summary.json", summary)
+        return summary
+
+    def _best(self) -> dict[str, Any]:
+        export = next(c for c in self.trainer.callbacks if isinstance(c, GeneratorExport))
+        return {"objective": export.objective, "value": export.best, "images_seen": export.best_images_seen}
+
+    def _files(self, curves: bool) -> dict[str, str | None]:
+        places = {
+            "samples": "samples/latest.png",
+            "checkpoint": "checkpoints/last.ckpt",
+            "best_checkpoint": "checkpoints/best.ckpt",
+            "generator": "generator.safetensors",
+            "log": "metrics.csv",
+            "configuration": "config.yaml",
+        }
+        files = {name: shown(self.folder / place) for name, place in places.items() if (self.folder / place).exists()}
+        return files | ({"curves": shown(self.folder / "curves")} if curves else {})
+
+
+def last_checkpoint(folder: Path) -> str:
+    """A sentence that says where the last good checkpoint is and how to go on from it."""
+    last = folder / "checkpoints" / "last.ckpt"
+    if not last.is_file():
+        return "There is no checkpoint yet."
+    return f"The last good checkpoint is {shown(last)}; resume={shown(folder)} goes on from it."
+
+
+def shown(path: Path) -> str:
+    """Relative to where the user stands, if below it."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({torch.get_num_threads()} threads)"

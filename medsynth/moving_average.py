@@ -1,0 +1,49 @@
+"""The moving average of the generator's weights: what is validated, shown and exported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+
+class MovingAverage(AveragedModel):
+    """Exponential moving average with a half-life in images, so that it means the same at any batch size.
+
+    Batch statistics are averaged along with the weights, and the average is in evaluation mode at all times. How many
+    images it has seen is in its state dict, so that a resumed run goes on exactly.
+
+    Args:
+        module: the network; the average starts as a copy of it.
+        half_life: images after which an old state weighs one half.
+        rampup: the half-life is at most this fraction of the images seen (Karras et al. 2020, StyleGAN2-ADA), so that
+            the noise of the first steps is soon forgotten.
+    """
+
+    def __init__(self, module: nn.Module, *, half_life: float, rampup: float):
+        super().__init__(module, multi_avg_fn=self._average, use_buffers=True)
+        self.half_life = half_life
+        self.rampup = rampup
+        self.register_buffer("images_averaged", torch.zeros((), dtype=torch.int64))
+        self._weight = 1.0
+        self.requires_grad_(False).eval()
+
+    def update(self, module: nn.Module, images_seen: int) -> None:
+        """Move towards ``module`` as far as the images since the last update demand."""
+        half_life = min(self.half_life, self.rampup * images_seen)
+        images = images_seen - int(self.images_averaged)
+        self._weight = 1 - 0.5 ** (images / max(half_life, 1e-8))
+        self.update_parameters(module)
+        self.images_averaged.fill_(images_seen)
+
+    @torch.no_grad()
+    def _average(self, averaged: list[Tensor], current: list[Tensor], _: Any) -> None:
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, self._weight)
+        else:  # counters of batch normalization
+            torch._foreach_copy_(averaged, current)
+
+    def train(self, mode: bool = True) -> MovingAverage:
+        return super().train(False)
