@@ -15,7 +15,9 @@ from medsynth.contracts import FeatureExtractor, InputError, Metrics
 from medsynth.metrics import distances, inception
 from medsynth.metrics.distances import GenerativeMetrics
 from medsynth.metrics.inception import InceptionExtractor
+from medsynth.metrics.pixels import PixelExtractor
 from medsynth.metrics.quantization import quantize, to_uint8
+from medsynth.metrics.several import Several
 
 
 class Pixels(torch.nn.Module):
@@ -390,3 +392,47 @@ def test_inception_weights_without_network(tmp_path, monkeypatch):
         InceptionExtractor()
     with pytest.raises(InputError, match="does not exist"):
         InceptionExtractor(weights=str(tmp_path / "absent.pth"))
+
+
+def both_metrics(objective="fd_pixels"):
+    coarse = GenerativeMetrics(
+        extractor=PixelExtractor(channels=1, size=2), inception_score=False, objective="fd_pixels"
+    )
+    fine = PixelExtractor(channels=1, size=4)
+    fine.name = "fine"
+    parts = {"coarse": coarse, "fine": GenerativeMetrics(extractor=fine, inception_score=False, objective="fd_fine")}
+    return Several(parts=parts, objective=objective)
+
+
+def test_pixels_see_brightness_and_place_but_no_texture():
+    extractor = PixelExtractor(channels=1, size=2)
+    image = torch.zeros(1, 1, 8, 8)
+    image[..., :4, :4] = 1.0
+    assert extractor(image).tolist() == [[1.0, 0.0, 0.0, 0.0]]
+    checkered = torch.zeros(1, 1, 8, 8)
+    checkered[..., ::2] = 1.0
+    assert extractor(checkered).tolist() == [[0.5] * 4]
+    assert PixelExtractor(channels=3)(torch.zeros(2, 3, 16, 16)).shape == (2, 3 * 64)
+
+
+def test_several_gives_what_its_parts_give():
+    metrics = both_metrics()
+    real, fake = torch.rand(60, 1, 8, 8), torch.rand(60, 1, 8, 8) * 0.5
+    assert not metrics.has_real
+    metrics.update(real, real=True)
+    metrics.update(fake, real=False)
+    values = metrics.compute()
+    assert metrics.has_real
+    assert set(values) == {"fd_pixels", "fd_fine", "num_real", "num_fake"}
+    alone = metrics.parts["fine"].compute()
+    assert values["fd_fine"] == alone["fd_fine"]
+    metrics.reset()
+    metrics.update(fake, real=False)
+    assert metrics.compute() == values
+    metrics.reset_real()
+    assert not metrics.has_real
+
+
+def test_several_refuses_an_objective_of_none():
+    with pytest.raises(InputError, match=r"metrics\.objective=fid is none of these: fd_pixels, fd_fine"):
+        both_metrics("fid")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from typing import Any
+
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -9,6 +13,7 @@ from omegaconf import DictConfig
 
 from medsynth.contracts import InputError
 
+_log = logging.getLogger(__name__)
 _OURS = {"gradient_clip_val": "task.gradient_clip_norm", "accumulate_grad_batches": "task.accumulate"}
 
 
@@ -21,6 +26,7 @@ def settle(config: DictConfig, data: pl.LightningDataModule) -> None:
     _refuse_ignored(config)
     _settle_classes(config, data)
     _settle_duration(config, data)
+    _warn_of_flattery(config)
     if config.trainer.precision == "auto":
         config.trainer.precision = best_precision(config.trainer.accelerator)
 
@@ -48,6 +54,29 @@ def _refuse_ignored(config: DictConfig) -> None:
         raise InputError(
             f"backbone={backbone} has no effect on a discriminator without one: add discriminator=transfer."
         )
+
+
+def _warn_of_flattery(config: DictConfig) -> None:
+    """A generator that has learned to please a network pleases the metric on that network too."""
+    if "backbone" not in config.discriminator:
+        return
+    network = config.discriminator.backbone.model_name
+    if network in _values(config.metrics, "model_name"):
+        _log.warning(
+            "The discriminator and %s look at the images with the same network, %s, which flatters the values: "
+            "judge by val/fd_pixels and by the pictures.",
+            config.objective,
+            network,
+        )
+
+
+def _values(node: Any, key: str) -> Iterator[Any]:
+    """The values of ``key`` anywhere below ``node``."""
+    if isinstance(node, DictConfig):
+        for name, value in node.items():
+            if name == key:
+                yield value
+            yield from _values(value, key)
 
 
 def _settle_classes(config: DictConfig, data: pl.LightningDataModule) -> None:

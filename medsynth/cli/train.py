@@ -53,14 +53,16 @@ def run(config: DictConfig) -> float:
     with _closing(loggers):
         for logger in loggers:
             logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))
+        failed = True
         try:
             trainer.fit(model, data, ckpt_path=checkpoint)
+            failed = False
         except TrainingDiverged as error:
             raise TrainingDiverged(f"{error} {last_checkpoint(folder)}") from error
         except (KeyboardInterrupt, SystemExit) as stop:  # Lightning makes the one of the other
             raise InputError(f"Stopped after {model.images_seen:,} images. {last_checkpoint(folder)}") from stop
         finally:
-            summary = outcome.finish(failed=model.images_seen < model.max_images)
+            summary = outcome.finish(failed=failed)
     print("\n" + summary_text(summary), flush=True)
     return summary["best"]["value"]
 
