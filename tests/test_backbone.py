@@ -7,11 +7,12 @@ import re
 import time
 from pathlib import Path
 
+import hydra
 import pytest
 import safetensors
 import timm
 import torch
-import yaml
+from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
 from medsynth.backbone import mini, weights
@@ -20,7 +21,7 @@ from medsynth.backbone.network import TimmBackbone
 from medsynth.contracts import Backbone, FeatureExtractor, InputError
 from medsynth.data.phantom import Phantoms
 
-CONF = Path(__file__).parents[1] / "conf" / "backbone"
+CONF = Path(__file__).parents[1] / "conf"
 MINI = "medsynth_mini"
 
 
@@ -119,7 +120,9 @@ def test_mistakes_name_the_option(options, message):
     ],
 )
 def test_configurations(config, num_weights, num_features):
-    options = yaml.safe_load((CONF / f"{config}.yaml").read_text())
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = hydra.compose("train", overrides=[f"backbone={config}"])
+    options = OmegaConf.to_container(composed.backbone, resolve=True)
     assert options.pop("_target_") == "medsynth.backbone.network.TimmBackbone"
     backbone = TimmBackbone(**options | {"channels": 1, "image_size": 32, "weights": "random"})
     state = backbone.state_dict()

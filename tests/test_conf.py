@@ -44,6 +44,14 @@ def test_wasserstein_brings_a_constraint_and_yields_to_the_user():
     assert clipped.task.weight_clip == 0.01
 
 
+def test_choosing_a_backbone_chooses_to_use_it():
+    for name, model in (("mini", "medsynth_mini"), ("xception", "legacy_xception")):
+        discriminator = compose(f"backbone={name}").task.discriminator
+        assert discriminator.backbone.model_name == model
+    assert compose("discriminator=transfer").task.discriminator.backbone.model_name == "medsynth_mini"
+    assert "backbone" not in compose("backbone=xception", "discriminator=dcgan").discriminator
+
+
 @pytest.mark.parametrize("experiment", [choice for group, choice in CHOICES if group == "experiment"])
 def test_experiment_header_says_command_hardware_and_score(experiment):
     header = (conf_folder() / "experiment" / f"{experiment}.yaml").read_text().split("defaults:")[0]
@@ -54,7 +62,7 @@ def test_experiment_header_says_command_hardware_and_score(experiment):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["backbone=xceptoin"], ["xceptoin", "xception", "mini"]),
+        (["backbone=xceptoin"], ["xceptoin", "xception", "mini", "resnet50"]),
         (["generater=dcgan"], ["generater"]),
         (["generator.widht=3"], ["generator.widht", "width", "did you mean width"]),
         (["max_image=3"], ["max_image", "did you mean max_images"]),

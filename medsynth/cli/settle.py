@@ -52,7 +52,7 @@ def _refuse_ignored(config: DictConfig) -> None:
     backbone = next((value for key, _, value in chosen if key == "backbone"), None)
     if backbone is not None and "backbone" not in config.discriminator:
         raise InputError(
-            f"backbone={backbone} has no effect on a discriminator without one: add discriminator=transfer."
+            f"backbone={backbone} has no effect on a discriminator without one: choose discriminator=transfer."
         )
 
 
