@@ -36,7 +36,8 @@ class TrainingDiverged(InputError):
 class GAN(pl.LightningModule):
     """Adversarial training of a generator against a discriminator, with manual optimization of both.
 
-    ``batch_size`` is always the batch of the mathematics: ``accumulate`` only says in how many parts it is computed.
+    ``batch_size`` is always the batch of the mathematics: ``accumulate`` only says in how many parts it is computed
+    (batch normalization alone sees the parts).
     Durations count real images that the discriminator has seen, ``images_seen``; Lightning's ``global_step`` counts the
     steps of both optimizers and means nothing here.
 
@@ -173,16 +174,21 @@ class GAN(pl.LightningModule):
         real_logits, fake_logits = self._head(real, labels), self._head(fake, labels)
         terms = {"discriminator_loss": self.loss.discriminator(real=real_logits, fake=fake_logits)}
         for name, penalty in self.penalties.items():
+            if (self.discriminator_updates + 1) % penalty.interval:
+                continue
             # In float32 at all times: a gradient's gradient does not survive bfloat16.
             with torch.autocast(self.device.type, enabled=False):
                 inputs = _penalized_inputs(penalty.at, real.float(), fake.float())
                 terms[name] = penalty(inputs=inputs, logits=self._head(inputs, labels))
-            terms["discriminator_loss"] = terms["discriminator_loss"] + terms[name]
+            terms["discriminator_loss"] = terms["discriminator_loss"] + terms[name] * penalty.interval
         return terms | {"real_logits": real_logits.mean(), "fake_logits": fake_logits.mean()}
 
     @contextlib.contextmanager
     def _head_held(self) -> Iterator[None]:
-        """The generator's gradient passes through the head; gradients of the head's weights would be thrown away."""
+        """The generator's gradient passes through the head; gradients of the head's weights would be thrown away.
+
+        Weights that require none are also not taken from autocast's cache, which holds them as before their update.
+        """
         trained = [parameter for parameter in self.discriminator.parameters() if parameter.requires_grad]
         for parameter in trained:
             parameter.requires_grad_(False)

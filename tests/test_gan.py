@@ -17,6 +17,7 @@ from medsynth.generator.mlp import MLPGenerator
 from medsynth.loss.hinge import Hinge
 from medsynth.loss.non_saturating import NonSaturating
 from medsynth.loss.wasserstein import Wasserstein
+from medsynth.penalty.r1 import R1
 from medsynth.penalty.wasserstein_gp import WassersteinGradientPenalty
 from tests.test_discriminator import TinyBackbone
 
@@ -236,6 +237,21 @@ def test_penalty_reaches_the_discriminator_alone(frozen):
     difference = first["fake_logits"] - first["real_logits"]
     torch.testing.assert_close(first["discriminator_loss"], difference + first["wasserstein_gp"])
     assert outputs[-1]["wasserstein_gp"] < outputs[0]["wasserstein_gp"]
+
+
+def test_penalty_at_intervals_is_as_much_stronger():
+    """Updates 3 and 6 of 8 have it: there the loss is the plain one plus three times the penalty."""
+    outputs = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, trainer, model, values, batch, batch_idx):
+            outputs.append(values)
+
+    fit(gan(loss=Wasserstein(), penalties={"r1": R1(gamma=0.5, interval=3)}, max_images=64), callbacks=[Watch()])
+    assert [update for update, values in enumerate(outputs, start=1) if "r1" in values] == [3, 6]
+    for values in outputs:
+        plain = values["fake_logits"] - values["real_logits"]
+        torch.testing.assert_close(values["discriminator_loss"], plain + 3 * values.get("r1", 0.0))
 
 
 def test_labels_reach_both_players():

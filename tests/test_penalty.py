@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from medsynth.penalty.r1 import R1
 from medsynth.penalty.wasserstein_gp import WassersteinGradientPenalty
 
 
@@ -23,3 +24,14 @@ def test_gradient_penalty_is_per_sample():
     logits = (inputs.square().sum(1, keepdim=True)) / 2
     penalty = WassersteinGradientPenalty(weight=1.0)(inputs=inputs, logits=logits)
     assert penalty.item() == pytest.approx(((2 - 1) ** 2 + (3 - 1) ** 2) / 2)
+
+
+def test_r1_of_a_quadratic_head():
+    """D(x) = a |x|^2 / 2 has the gradient a x: penalty = gamma / 2 * a^2 * mean |x_i|^2; d/da = gamma * a * mean."""
+    a = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+    inputs = torch.tensor([[1.0, 2.0], [0.0, 1.0]], dtype=torch.float64, requires_grad=True)
+    penalty = R1(gamma=0.5)(inputs=inputs, logits=a * inputs.square().sum(1, keepdim=True) / 2)
+    mean_square = (5 + 1) / 2
+    assert penalty.item() == pytest.approx(0.25 * 9 * mean_square)
+    (slope,) = torch.autograd.grad(penalty, a)
+    assert slope.item() == pytest.approx(0.5 * 3 * mean_square)

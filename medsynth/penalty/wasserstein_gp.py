@@ -11,8 +11,9 @@ class WassersteinGradientPenalty:
 
     at = "between"
 
-    def __init__(self, *, weight: float = 10.0):
+    def __init__(self, *, weight: float = 10.0, interval: int = 1):
         self.weight = weight
+        self.interval = interval
 
     def __call__(self, *, inputs: Tensor, logits: Tensor) -> Tensor:
         (gradient,) = torch.autograd.grad(logits.sum(), inputs, create_graph=True)

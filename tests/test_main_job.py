@@ -1,0 +1,52 @@
+"""What the README promises a newcomer, seen whole: slow, run before a release."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+TRAIN = Path(__file__).parents[1] / "train.py"
+
+
+@pytest.mark.slow
+def test_main_job_learns_within_its_bounds(tmp_path):
+    """At most 5 minutes and 4 GiB on 2 CPU cores; and the distance falls."""
+    start = time.perf_counter()
+    job = subprocess.run([sys.executable, TRAIN], cwd=tmp_path, capture_output=True, text=True, check=True)
+    seconds = time.perf_counter() - start
+    (path,) = tmp_path.glob("outputs/*/*/summary.json")
+    summary = json.loads(path.read_text())
+    assert summary["status"] == "completed"
+    assert summary["seconds"] < 300
+    assert seconds < 360, "with imports and data"
+    assert summary["peak_memory_gib"] < 4
+    lines = (path.parent / "metrics.csv").read_text().splitlines()
+    column = lines[0].split(",").index("val/fd_pixels")
+    values = [float(line.split(",")[column]) for line in lines[1:] if line.split(",")[column]]
+    assert values[-1] < values[0] / 2
+    assert "img/s" in job.stderr
+    assert "medsynth generate run=" in job.stdout
+
+
+@pytest.mark.slow
+def test_full_size_reference_system_takes_a_step(tmp_path):
+    """256 px, six levels, Xception with random weights calibrated on the data: all 38 million weights of it."""
+    options = (
+        "experiment=tomsk",
+        "backbone.weights=random",
+        "data.source.num_images=16",
+        "data.source.num_val=4",
+        "data.batch_size=2",
+        "max_epochs=null",
+        "max_images=4",
+        "val_every_images=4",
+        "hydra.run.dir=run",
+    )
+    subprocess.run([sys.executable, TRAIN, *options], cwd=tmp_path, capture_output=True, check=True)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert "TomskGenerator (17.1" in summary["trained"]
+    assert "frozen legacy_xception (random, calibrated on 16 images)" in summary["trained"]
+    assert summary["images_seen"] == 4
