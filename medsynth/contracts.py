@@ -100,9 +100,10 @@ class Loss(Protocol):
 class Penalty(Protocol):
     """A term of the discriminator's loss, with respect to what the head sees (images or features). Owns its weight.
 
-    It is taken in every ``interval``-th discriminator update, and then ``interval`` times as strong (Karras et al. 2020,
-    StyleGAN2, "lazy regularization"). ``at`` says where it is taken: at the ``"real"`` inputs, at the ``"fake"`` ones, or ``"between"`` (uniformly on
+    ``at`` says where it is taken: at the ``"real"`` inputs, at the ``"fake"`` ones, or ``"between"`` (uniformly on
     the line from a real to a fake one). ``inputs`` require a gradient and ``logits = head(inputs)``, both float32.
+    It is taken in every ``interval``-th discriminator update, and then ``interval`` times as strong (lazy
+    regularization, Karras et al. 2020, StyleGAN2).
     """
 
     at: Literal["real", "fake", "between"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -14,6 +13,7 @@ from torchvision.transforms.functional import to_tensor
 from torchvision.utils import make_grid, save_image
 
 from medsynth.contracts import counter_seed, noise
+from medsynth.files import replacing
 
 
 class SampleGrid(pl.Callback):
@@ -73,6 +73,5 @@ def _padded(picture: Tensor, height: int) -> Tensor:
 
 
 def _save(picture: Tensor, path: Path) -> None:
-    temporary = path.with_suffix(".tmp")
-    save_image(picture, temporary, format="png")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        save_image(picture, temporary, format="png")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from medsynth.cli.launch import conf_folder
 from medsynth.contracts import InputError
+from medsynth.files import replacing
 from medsynth.gan import GAN
 
 RESOLVED = "config.yaml"  # for people and programs to read
@@ -21,9 +21,8 @@ COMPOSED = "composition.yaml"  # with its interpolations: what a resumed run sta
 def save_configuration(config: DictConfig, folder: Path) -> None:
     """Write both forms of ``config`` into ``folder``, each complete or not at all."""
     for name, resolve in ((RESOLVED, True), (COMPOSED, False)):
-        temporary = folder / f"{name}.tmp"
-        OmegaConf.save(config, temporary, resolve=resolve)
-        os.replace(temporary, folder / name)
+        with replacing(folder / name) as temporary:
+            OmegaConf.save(config, temporary, resolve=resolve)
 
 
 def read_composition(folder: Path, overrides: Sequence[str]) -> DictConfig:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from medsynth.contracts import InputError
+from medsynth.files import replacing
 
 FORMAT = 1
 _ROOM = "medsynth.generator."
@@ -30,9 +30,8 @@ def save_generator(path: Path, generator: nn.Module, *, config: Mapping[str, Any
     """
     metadata = {"medsynth": json.dumps({"format": FORMAT, "config": dict(config), "card": dict(card)})}
     weights = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
-    temporary = path.with_name(path.name + ".tmp")
-    save_file(weights, temporary, metadata=metadata)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        save_file(weights, temporary, metadata=metadata)
 
 
 def load_generator(path: Path) -> tuple[nn.Module, dict[str, Any]]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
+
+from medsynth.files import replacing
 
 Curve = tuple[list[int], list[float]]
 
@@ -72,7 +73,6 @@ def _draw(path: Path, panels: Mapping[str, Sequence[str]], curves: Mapping[str, 
     for axis in list(figure.axes)[len(panels) :]:
         axis.remove()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    figure.savefig(temporary, dpi=110, format="png")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
     return path

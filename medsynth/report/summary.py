@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from medsynth.files import replacing
+
 
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     """Write ``summary`` as JSON, complete or not at all. NaN becomes null, since JSON knows none."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(_finite(summary), indent=2, allow_nan=False) + "\n")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(_finite(summary), indent=2, allow_nan=False) + "\n")
 
 
 def _finite(value: Any) -> Any:
