@@ -1,9 +1,9 @@
-"""Finished runs as a Markdown table, best first.
+"""Finished runs as a Markdown table, in the order of their first metric.
 
-uv run scripts/tabulate_runs.py multirun/2026-01-31/12-00-00 [more folders ...]
+uv run scripts/tabulate_runs.py outputs/2026-01-31 [more folders ...] [--metrics fd_mini fd_pixels is_mini]
 
-Reads the summary.json of every run below the folders. Runs that differ by their seed alone share a row: mean and, in
-brackets, lowest and highest of the objective at the end of training.
+Reads the summary.json of every run below the folders. Runs that differ by their seed alone share a row: the mean at the
+end of training and, in brackets, lowest and highest.
 """
 
 from __future__ import annotations
@@ -19,32 +19,35 @@ from omegaconf import OmegaConf
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--metrics", nargs="+", default=["fd_mini", "fd_pixels", "is_mini"])
+    arguments = parser.parse_args()
     groups: dict[str, list[dict]] = {}
-    for folder in parser.parse_args().folders:
+    for folder in arguments.folders:
         for path in sorted(folder.rglob("summary.json")):
-            summary = json.loads(path.read_text())
-            summary["overrides"] = OmegaConf.load(path.with_name("config.yaml")).overrides
-            name = " ".join(word for word in summary["overrides"] if not word.startswith(("seed=", "hydra.")))
-            groups.setdefault(name, []).append(summary)
-    rows = sorted((_row(name, runs) for name, runs in groups.items()), key=lambda row: row[0])
-    print("| overrides | runs | objective | best | images | images/s |\n|---|---|---|---|---|---|")
-    for _, row in rows:
-        print("| " + " | ".join(row) + " |")
+            typed = OmegaConf.load(path.with_name("config.yaml")).overrides
+            name = " ".join(word for word in typed if not word.startswith(("seed=", "hydra.")))
+            groups.setdefault(name, []).append(json.loads(path.read_text()))
+    columns = ["overrides", *arguments.metrics, "N", "images", "images/s", "runs"]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    for row in sorted((_row(name, runs, arguments.metrics) for name, runs in groups.items()), key=lambda row: row[0]):
+        print(f"| {' | '.join(row[1])} |")
 
 
-def _row(name: str, runs: list[dict]) -> tuple[float, list[str]]:
+def _row(name: str, runs: list[dict], metrics: list[str]) -> tuple[float, list[str]]:
     done = [run for run in runs if run["status"] == "completed"]
-    if not done:
-        return float("inf"), [f"`{name}`", f"0 of {len(runs)}", "failed", "", "", ""]
-    objective = done[0]["best"]["objective"]
-    last = [run["metrics"][objective] for run in done]
-    best = statistics.mean(run["best"]["value"] for run in done)
-    spread = f" [{min(last):.3g}, {max(last):.3g}]" if len(last) > 1 else ""
-    speed = statistics.median(run["images_per_second"] for run in done)
-    mean = statistics.mean(last)
     count = f"{len(done)}" if len(done) == len(runs) else f"{len(done)} of {len(runs)}"
-    value = f"{objective} {mean:.3g}{spread}"
-    return mean, [f"`{name}`", count, value, f"{best:.3g}", f"{done[0]['images_seen']:,}", f"{speed:.0f}"]
+    if not done:
+        return float("inf"), [f"`{name}`", *["failed"] * len(metrics), "", "", "", count]
+    values = [[run["metrics"][f"val/{metric}"] for run in done] for metric in metrics]
+    number = f"{done[0]['metrics']['val/num_fake']:.0f}"
+    speed = f"{statistics.median(run['images_per_second'] for run in done):.0f}"
+    cells = [f"`{name}`", *map(_spread, values), number, f"{done[0]['images_seen']:,}", speed, count]
+    return statistics.mean(values[0]), cells
+
+
+def _spread(values: list[float]) -> str:
+    interval = f" [{min(values):.3g}, {max(values):.3g}]" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.3g}{interval}"
 
 
 if __name__ == "__main__":
