@@ -81,6 +81,9 @@ def start(command: str) -> None:
 
     try:
         job()
+    except BrokenPipeError:  # `--help | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except Exception as error:
         if not failures:
             refuse(error)
