@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import softplus
 
 from medsynth.contracts import Discriminator, InputError
 from medsynth.discriminator.dcgan import DCGANDiscriminator
@@ -94,28 +95,45 @@ def test_transfer_counts_as_the_paper():
     assert 20_861_480 + sum(counts) == 20_867_624
 
 
-def test_calibration_standardizes_real_features_and_stays():
-    discriminator = build("frozen")
+def test_calibration_normalizes_real_features():
+    discriminator = build("frozen").eval()
     real = [torch.randn(64, 1, 16, 16) * 2 + 1 for _ in range(4)]
     discriminator.calibrate(real)
     assert discriminator.backbone.calibrated_on == 256
-    standardized = discriminator.features(torch.cat(real))
-    torch.testing.assert_close(standardized.mean(0), torch.zeros(6), rtol=0, atol=1e-3)
-    torch.testing.assert_close(standardized.var(0), torch.ones(6), rtol=1e-2, atol=1e-2)
-    mean = discriminator.norm.running_mean.clone()
-    discriminator.train()(torch.randn(8, 1, 16, 16) - 9)
-    torch.testing.assert_close(discriminator.norm.running_mean, mean)
+    normalized = discriminator._normalized(discriminator.features(torch.cat(real)))
+    torch.testing.assert_close(normalized.mean(0), torch.zeros(6), rtol=0, atol=1e-3)
+    torch.testing.assert_close(normalized.var(0), torch.ones(6), rtol=1e-2, atol=1e-2)
 
 
-def test_a_shift_of_all_fakes_is_seen():
-    """Batch statistics would hide it: both batches would have the mean logit 0."""
+def test_statistics_follow_both_sides_in_the_heads_own_turn_alone():
     discriminator = build("frozen").train()
-    real = torch.randn(64, 1, 16, 16)
+    real, fake = torch.randn(64, 1, 16, 16), torch.randn(64, 1, 16, 16) * 3 + 2
     discriminator.calibrate([real])
-    with torch.no_grad():
-        discriminator.logit.linear.weight.fill_(1.0)
-    difference = discriminator(real).mean() - discriminator(real * 0.2).mean()
-    assert difference.abs() > 0.1
+    start = discriminator.norm.running_mean.clone()
+    discriminator.logit.requires_grad_(False)  # the generator's turn
+    discriminator(fake)
+    torch.testing.assert_close(discriminator.norm.running_mean, start)
+    discriminator.logit.requires_grad_(True)
+    discriminator(fake)
+    expected = 0.99 * start + 0.01 * discriminator.features(fake).mean(0)
+    torch.testing.assert_close(discriminator.norm.running_mean, expected)
+    discriminator.eval()(fake)
+    torch.testing.assert_close(discriminator.norm.running_mean, expected)
+
+
+def test_real_and_fake_end_on_both_sides_of_zero():
+    """With statistics of each batch, or of real images alone, the mean logit of the real ones would stay 0."""
+    discriminator = build("frozen").train()
+    real, fake = torch.randn(64, 1, 16, 16), torch.randn(64, 1, 16, 16) * 0.2
+    discriminator.calibrate([real])
+    optimizer = torch.optim.Adam(discriminator.logit.parameters(), lr=0.02)
+    for _ in range(100):
+        loss = softplus(-discriminator(real)).mean() + softplus(discriminator(fake)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert discriminator(real).mean() > 0.5
+    assert discriminator(fake).mean() < -0.5
 
 
 @pytest.mark.parametrize("normalization", ["batch", "spectral", "none"])

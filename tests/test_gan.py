@@ -139,6 +139,7 @@ def test_one_step_is_the_textbook_step(frozen):
     with torch.no_grad():
         for parameter, gradient in zip(trained, torch.autograd.grad(loss, trained), strict=True):
             parameter -= 0.1 * gradient
+    discriminator.requires_grad_(False)
     loss = softplus(-discriminator(generator(z))).mean()
     linear = list(generator.linear.parameters())
     with torch.no_grad():
@@ -224,7 +225,8 @@ def test_weight_clip():
 @pytest.mark.parametrize("frozen", [False, True])
 def test_penalty_reaches_the_discriminator_alone(frozen):
     """A penalty added to a zero loss moves the head towards gradient norm 1, and is logged by its name."""
-    penalties = {"wasserstein_gp": WassersteinGradientPenalty(weight=1.0)}
+    # The features of TinyBackbone vary by a twentieth, so gradients with respect to them are large.
+    penalties = {"wasserstein_gp": WassersteinGradientPenalty(weight=1e-4 if frozen else 1.0)}
     outputs = []
 
     class Watch(pl.Callback):
