@@ -232,6 +232,7 @@ def test_penalty_is_a_part_of_the_discriminators_descent(frozen):
             outputs.append(values)
 
     for penalties in ({}, {"wasserstein_gp": WassersteinGradientPenalty(weight=1e-3)}):
+        torch.manual_seed(1)
         discriminator = transfer(frozen=True) if frozen else None
         model = gan(loss=Wasserstein(), penalties=penalties, discriminator=discriminator, max_images=8)
         fit(model, callbacks=[Watch()])
