@@ -25,7 +25,7 @@ def finished(tmp_path_factory):
         printed = []
         capture = type("Capture", (), {"readouterr": staticmethod(lambda: ("", ""))})
         monkeypatch.setattr("builtins.print", lambda *words, **_: printed.append(" ".join(map(str, words))))
-        code, _, _ = run(monkeypatch, capture, *TINY, "conditional=true", "hydra.run.dir=run")
+        code, _, _ = run(monkeypatch, capture, *TINY, "backbone=mini", "conditional=true", "hydra.run.dir=run")
     assert code == 0
     return folder / "run", "\n".join(printed)
 
@@ -71,7 +71,7 @@ def test_summary_says_what_with_what_numbers_and_where(finished):
     for place in ("samples", "checkpoint", "generator", "log"):
         assert summary["files"][place] in printed
     assert "medsynth generate run=run" in printed
-    assert "embedded" in summary["trained"] or "file" in summary["trained"]  # which weights the backbone had
+    assert "on frozen medsynth_mini (file mini.safetensors sha256" in summary["trained"]
 
 
 def test_checkpoint_says_what_made_it(finished):
