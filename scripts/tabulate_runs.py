@@ -1,6 +1,6 @@
 """Finished runs as a Markdown table, in the order of their first metric.
 
-uv run scripts/tabulate_runs.py outputs/2026-01-31 [more folders ...] [--metrics fd_mini fd_pixels is_mini]
+    uv run scripts/tabulate_runs.py outputs/2026-01-31 [more folders ...] [--metrics fd_mini fd_pixels is_mini]
 
 Reads the summary.json of every run below the folders. Runs that differ by their seed alone share a row: the mean at the
 end of training and, in brackets, lowest and highest.
