@@ -36,4 +36,5 @@ def describe(model: pl.LightningModule) -> str:
         discriminator += f" on {state} {backbone.model_name} ({backbone.weights_description})"
     weights = sum(parameter.numel() for parameter in model.generator.parameters())
     generator = f"{type(model.generator).__name__} ({weights / 1e6:.2f} M weights)"
-    return f"{generator} against {discriminator}, loss {type(model.loss).__name__}"
+    loss = " + ".join([type(model.loss).__name__, *model.penalties])
+    return f"{generator} against {discriminator}, loss {loss}"

@@ -36,17 +36,17 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         f"{name.removeprefix('val/')} {value:.4g}" for name, value in metrics.items() if not _is_count(name)
     )
     lines = [
-        f"Trained   {summary['trained']}",
-        f"on        {summary['data']}",
-        f"for       {summary['images_seen']:,} images in {minutes:.1f} min "
+        f"Trained    {summary['trained']}",
+        f"on         {summary['data']}",
+        f"for        {summary['images_seen']:,} images in {minutes:.1f} min "
         f"({summary['images_per_second']:.0f} images/s, {summary['precision']}, "
         f"peak memory {summary['peak_memory_gib']:.1f} GiB)",
     ]
     if metrics:
         generated, real = int(metrics["val/num_fake"]), int(metrics["val/num_real"])
         lines += [
-            f"metrics   {numbers} (N = {generated:,} generated against {real:,} real images)",
-            f"best      {best['objective'].removeprefix('val/')} {best['value']:.4g} at {best['images_seen']:,} images",
+            f"metrics    {numbers} (N = {generated:,} generated against {real:,} real images)",
+            f"best       {best['objective'].removeprefix('val/')} {best['value']:.4g} at {best['images_seen']:,} images",
         ]
     labels = {
         "samples": "samples",
@@ -55,8 +55,8 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         "generator": "generator",
         "log": "logs",
     }
-    lines += [f"{label:9} {files[key]}" for key, label in labels.items() if files.get(key)]
-    lines.append(f"next      {summary['next']}")
+    lines += [f"{label:10} {files[key]}" for key, label in labels.items() if files.get(key)]
+    lines.append(f"next       {summary['next']}")
     return "\n".join(lines)
 
 
