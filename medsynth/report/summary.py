@@ -44,9 +44,10 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     ]
     if metrics:
         generated, real = int(metrics["val/num_fake"]), int(metrics["val/num_real"])
+        objective = best["objective"].removeprefix("val/")
         lines += [
             f"metrics    {numbers} (N = {generated:,} generated against {real:,} real images)",
-            f"best       {best['objective'].removeprefix('val/')} {best['value']:.4g} at {best['images_seen']:,} images",
+            f"best       {objective} {best['value']:.4g} at {best['images_seen']:,} images",
         ]
     labels = {
         "samples": "samples",
