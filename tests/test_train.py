@@ -116,7 +116,8 @@ def test_generate_same_seed_same_images(finished, monkeypatch, capsys, tmp_path)
     with Image.open(tmp_path / "a" / "contact_sheet.png") as sheet:
         assert sheet.width > 7 * 16
     record = json.loads((tmp_path / "a" / "generate.json").read_text())
-    assert record["intensity"]["unit"] == "HU"
+    assert record["seed"] == 1
+    assert record["card"]["intensity"]["unit"] == "HU"
 
 
 def test_generate_16_bit_label_and_gray_levels(finished, monkeypatch, capsys, tmp_path):
