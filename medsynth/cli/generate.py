@@ -44,7 +44,13 @@ def run(config: DictConfig) -> None:
         save_image(
             make_grid(torch.stack(shown).clamp(-1, 1) / 2 + 0.5, nrow=10, padding=1), temporary / "contact_sheet.png"
         )
-        record = {"generator": str(source), "seed": config.seed, "label": config.label, "bits": config.bits, "card": card}
+        record = {
+            "generator": str(source),
+            "seed": config.seed,
+            "label": config.label,
+            "bits": config.bits,
+            "card": card,
+        }
         (temporary / "generate.json").write_text(json.dumps(record, indent=2) + "\n")
         os.replace(temporary, out)
     except BaseException:
