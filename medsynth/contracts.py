@@ -65,8 +65,13 @@ class Backbone(Protocol):
     """
 
     num_features: int
+    model_name: str
+    weights_description: str  # which weights are in use, for people; recorded with every run
 
     def __call__(self, images: Tensor) -> Tensor: ...
+
+    def freeze(self) -> Backbone:
+        """Weights and running statistics stay as they are from here on, whatever mode is set from outside."""
 
     def calibrate(self, batches: Sequence[Tensor]) -> None:
         """Estimate what random weights need from data: image batches in [-1, 1]. Pretrained weights: no effect."""
@@ -128,7 +133,15 @@ class FeatureExtractor(Protocol):
 
 @runtime_checkable
 class Metrics(Protocol):
-    """``update`` with batches of images in [-1, 1], then ``compute`` once; names come without prefix."""
+    """``update`` with batches of images in [-1, 1], then ``compute`` once; names come without prefix.
+
+    ``reset`` forgets the generated images; the real ones stay, and ``has_real`` says whether they are there. Not a
+    module: ``to`` moves it.
+    """
+
+    has_real: bool
+
+    def to(self, device: torch.device | str) -> Metrics: ...
 
     def update(self, images: Tensor, *, real: bool) -> None: ...
 

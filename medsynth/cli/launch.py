@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import sys
 from pathlib import Path
@@ -18,7 +17,6 @@ from medsynth.cli.refusal import check_types, explain
 from medsynth.errors import InputError
 
 DEBUG = "HYDRA_FULL_ERROR"  # Hydra's own switch: where the user has set it, tracebacks are shown
-_log = logging.getLogger(__name__)
 
 
 def conf_folder() -> Path:
@@ -75,7 +73,6 @@ def start(command: str) -> None:
             return importlib.import_module(f"medsynth.cli.{command}").run(config)
         except Exception as error:
             refuse(error)
-            _log.debug("failed: %s", failures[-1])
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise  # a launcher has to know that this job failed
 
