@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import time
@@ -17,7 +18,9 @@ from safetensors.torch import save_file
 
 from medsynth.backbone import mini, weights
 from medsynth.backbone.extractor import TimmExtractor
+from medsynth.backbone.nasnet_mobile import AveragePool
 from medsynth.backbone.network import TimmBackbone
+from medsynth.backbone.survey import count_weights, describe, second_derivative
 from medsynth.contracts import Backbone, FeatureExtractor, InputError
 from medsynth.data.phantom import Phantoms
 
@@ -51,6 +54,10 @@ def seen(images: torch.Tensor, *arguments, **options) -> torch.Tensor:
     return backbone(images)
 
 
+def test_contract():
+    assert isinstance(build(), Backbone)
+
+
 def test_input_is_standardized_as_the_weights_expect():
     gray = torch.full((2, 1, 32, 32), 0.5)  # 0.75 in [0, 1]
     imagenet = torch.tensor([(0.75 - 0.485) / 0.229, (0.75 - 0.456) / 0.224, (0.75 - 0.406) / 0.225])
@@ -72,6 +79,8 @@ def test_input_is_standardized_as_the_weights_expect():
         ("test_vit", 256, None, 160),
         ("test_resnet", 64, 96, 96),
         ("test_resnet", 64, 48, 48),
+        ("test_resnet", 64, "native", 160),
+        ("test_vit", 64, "native", 160),
     ],
 )
 def test_input_size(model_name, image_size, input_size, expected):
@@ -96,6 +105,8 @@ def test_enlarging_is_bilinear_and_differentiable():
         ({"model_name": "inception_v3", "image_size": 64, "enlarge": False}, "data.image_size=75 is the smallest"),
         ({"model_name": "inception_v3", "input_size": 64}, "backbone.input_size=64 .* 75 or more"),
         ({"model_name": "test_vit", "input_size": 64}, "backbone.input_size=64 .* 160"),
+        ({"input_size": "large"}, "backbone.input_size=large .* 32 or more, native or null"),
+        ({"model_name": None}, "backbone.model_name= is needed"),
         ({"model_name": "test_resnet", "channels": 4}, "data.channels=4"),
         ({"model_name": "resnet5"}, "backbone.model_name=resnet5 .* resnet50"),
         ({"model_name": "resnet50.no_such_tag"}, "a1_in1k"),
@@ -109,30 +120,108 @@ def test_mistakes_name_the_option(options, message):
         build(**options)
 
 
-# Headless counts with running statistics as Keras counts them, i.e. without the batch counters.
-@pytest.mark.parametrize(
-    ("config", "num_weights", "num_features"),
-    [
-        ("xception", 20_861_480, 2048),
-        ("mobilenet_v2", 2_257_984, 1280),
-        ("resnet50", 23_561_152, 2048),
-        ("mini", 308_936 + 2 * (8 + 8 + 16 + 2 * 16 + 3 * 32 + 3 * 64 + 3 * 128), 128),
-    ],
-)
-def test_configurations(config, num_weights, num_features):
+# The paper's backbones in timm, running statistics counted: with 1,000 classes, and headless. For those of Keras's that
+# have as many weights, the first is the paper's own figure.
+COUNTS = {
+    "resnet50": (25_610_152, 23_561_152),
+    "resnet101": (44_654_504, 42_605_504),
+    "resnet50v2": (25_594_792, 23_545_792),
+    "inception_v3": (23_869_000, 21_820_000),
+    "mobilenet": (4_253_864, 3_228_864),
+    "mobilenet_v2": (3_538_984, 2_257_984),
+    "nasnet_mobile": (5_326_716, 4_269_716),
+    "xception": (22_910_480, 20_861_480),
+    "nasnet_large": (88_949_818, 84_916_818),
+}
+PAPERS = {  # weights, top-1
+    "resnet50": (25_636_712, 0.749),
+    "resnet101": (44_707_176, 0.764),
+    "resnet50v2": (25_613_800, 0.760),
+    "inception_v3": (23_851_784, 0.779),
+    "mobilenet": (4_253_864, 0.704),
+    "mobilenet_v2": (3_538_984, 0.713),
+    "nasnet_mobile": (5_326_716, 0.744),
+    "xception": (22_910_480, 0.790),
+}
+
+
+def options_of(config: str) -> dict:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         composed = hydra.compose("train", overrides=[f"backbone={config}"])
-    options = OmegaConf.to_container(composed.backbone, resolve=True)
+    return OmegaConf.to_container(composed.backbone, resolve=True)
+
+
+SLOW_TO_BUILD = {"nasnet_large": pytest.mark.slow}
+
+
+@pytest.mark.parametrize("config", [pytest.param(name, marks=SLOW_TO_BUILD.get(name, ())) for name in COUNTS])
+def test_counts(config):
+    described = describe(options_of(config)["model_name"])
+    assert (described.weights, described.headless_weights) == COUNTS[config]
+    paper = described.published
+    assert (paper and (paper.num_weights, paper.top1)) == PAPERS.get(config)
+
+
+@pytest.mark.parametrize("config", sorted({path.stem for path in CONF.glob("backbone/*.yaml")} - {"default", "timm"}))
+def test_configurations(config):
+    options = options_of(config)
     assert options.pop("_target_") == "medsynth.backbone.network.TimmBackbone"
-    backbone = TimmBackbone(**options | {"channels": 1, "image_size": 32, "weights": "random"})
-    state = backbone.state_dict()
-    assert sum(value.numel() for key, value in state.items() if not key.endswith("num_batches_tracked")) == num_weights
-    assert isinstance(backbone, Backbone)
-    assert backbone.num_features == num_features
-    assert backbone.freeze()(torch.zeros(2, 1, 32, 32)).shape == (2, num_features)
+    with torch.device("meta"):  # shapes without the arithmetic
+        backbone = TimmBackbone(**options | {"channels": 1, "image_size": 28, "weights": "random"})
+        images = torch.zeros(2, 1, 28, 28)  # so that the network sees the smallest size that it takes
+    assert backbone.input_size == {"inception_v3": 75, "deit_small": 224}.get(config, 32)
+    assert backbone.freeze()(images).shape == (2, backbone.num_features)
+    header = (CONF / "backbone" / f"{config}.yaml").read_text()
+    assert f"{count_weights(backbone.network):,} weights" in header
+    assert f"{backbone.num_features:,} features" in header
+    maps = backbone.levels(images, 4)
+    assert tuple(level.shape[1] for level in maps) == backbone.level_channels(4)
+    assert all(min(level.shape[2:]) >= 1 for level in maps)
 
 
-@pytest.mark.parametrize("model_name", ["test_resnet", "test_efficientnet", "test_vit", "test_convnext", MINI])
+def test_any_model_of_timm_by_its_name():
+    options = options_of("timm")
+    assert (options.pop("model_name"), options["weights"]) == (None, "pretrained")
+    assert options == {key: value for key, value in options_of("xception").items() if key != "model_name"}
+
+
+def test_nasnet_mobile_wires_reductions_as_keras_does():
+    """Keras's mobile network has skip_reduction=False: the cell after a reduction sees what the reduction saw."""
+    network = timm.create_model("nasnet_mobile", num_classes=0).eval()
+    inputs, outputs = {}, {}
+    for name, cell in network.named_children():
+        cell.register_forward_pre_hook(lambda cell, seen, name=name: inputs.update({name: seen}))
+        cell.register_forward_hook(lambda cell, seen, output, name=name: outputs.update({name: output}))
+    network(torch.randn(1, 3, 32, 32))
+    sees = {
+        "cell_stem_1": ("conv0", "cell_stem_0"),
+        "cell_0": ("cell_stem_1", "cell_stem_0"),
+        "cell_1": ("cell_0", "cell_stem_1"),
+        "reduction_cell_0": ("cell_3", "cell_2"),
+        "cell_6": ("reduction_cell_0", "cell_3"),
+        "cell_7": ("cell_6", "reduction_cell_0"),
+        "reduction_cell_1": ("cell_9", "cell_8"),
+        "cell_12": ("reduction_cell_1", "cell_9"),
+        "cell_15": ("cell_14", "cell_13"),
+    }
+    for name, sources in sees.items():
+        assert all(seen is outputs[source] for seen, source in zip(inputs[name], sources, strict=True)), name
+
+
+def test_nasnet_mobile_pools_as_the_original():
+    """TensorFlow's padding: ceil(n / 2) places, what is missing divided between both sides, and not averaged."""
+    for size in (1, 2, 7, 8):
+        images = torch.randn(1, 1, size, size)
+        places = (size + 1) // 2
+        first = -(max((places - 1) * 2 + 3 - size, 0) // 2)
+        inside = [range(max(first + 2 * i, 0), min(first + 2 * i + 3, size)) for i in range(places)]
+        expected = torch.stack([torch.stack([images[0, 0][r][:, c].mean() for c in inside]) for r in inside])
+        torch.testing.assert_close(AveragePool()(images)[0, 0], expected)
+
+
+@pytest.mark.parametrize(
+    "model_name", ["test_resnet", "test_efficientnet", "test_vit", "test_convnext", "nasnet_mobile", MINI]
+)
 def test_logits_are_those_of_the_whole_network(model_name):
     backbone = build(model_name, classifier=True).eval()
     images = smooth_images(3)
@@ -157,6 +246,223 @@ def test_frozen_backbone_stays_and_lets_gradients_through():
     assert 1e-3 < gradient.norm() / images.norm() < 1e3
 
 
+SPLITS = [
+    *(("test_resnet", n) for n in (0, 1, 2, 5, None)),
+    *(("test_convnext", n) for n in (0, 1, 2, None)),
+    *(("test_efficientnet", n) for n in (0, 1, 2, None)),
+    *(("test_vit", n) for n in (0, 1, 2, None)),
+    *((MINI, n) for n in (0, 1, 2, None)),
+    *(("nasnet_mobile", n) for n in (1, 2)),
+    ("legacy_xception", 1),
+]
+
+
+@pytest.mark.parametrize(("model_name", "except_stages"), SPLITS)
+def test_two_parts_make_the_whole_and_the_second_is_trained(model_name, except_stages):
+    backbone = build(model_name).freeze(except_stages=except_stages).train()
+    state = {key: value.clone() for key, value in backbone.state_dict().items()}
+    images = smooth_images(4)
+    whole = backbone(images)
+    features = backbone.frozen_part(images)
+    assert isinstance(features, tuple)
+    assert not any(tensor.requires_grad for tensor in features), "nothing trained is in the frozen part"
+    kept = [tensor.clone() for tensor in features]
+    pooled = backbone.trained_part(features)
+    assert torch.equal(pooled, whole)
+    for tensor, copied in zip(features, kept, strict=True):
+        assert torch.equal(tensor, copied), "the trained part must not write into what may be kept"
+
+    trained = {name for name, parameter in backbone.named_parameters() if parameter.requires_grad}
+    assert bool(trained) == (except_stages != 0)
+    if except_stages in (None, 5):
+        assert features[0] is images
+        assert len(trained) == len(list(backbone.parameters()))
+    elif trained:
+        assert len(trained) < len(list(backbone.parameters()))
+    if trained:
+        pooled.square().sum().backward()
+    reached = {name for name, parameter in backbone.named_parameters() if parameter.grad is not None}
+    assert reached == trained
+    assert not any(module.training for module in backbone.modules())
+    for key, value in backbone.state_dict().items():
+        assert torch.equal(value, state[key]), key
+
+
+@pytest.mark.parametrize(
+    ("model_name", "except_stages", "trained"),
+    [
+        ("test_resnet", 1, ("layer4.",)),
+        ("test_resnet", 2, ("layer3.", "layer4.")),
+        ("test_convnext", 1, ("stages.3.", "head.")),
+        ("test_efficientnet", 1, ("blocks.4.", "conv_head.", "bn2.")),
+        ("test_vit", 2, ("blocks.4.", "blocks.5.", "norm.", "fc_norm.")),
+        ("legacy_xception", 1, ("block12.", "conv3.", "bn3.", "conv4.", "bn4.")),
+        ("nasnet_mobile", 1, ("reduction_cell_1.", "cell_12.", "cell_13.", "cell_14.", "cell_15.")),
+    ],
+)
+def test_which_weights_are_trained(model_name, except_stages, trained):
+    with torch.device("meta"):
+        backbone = build(model_name).freeze(except_stages=except_stages)
+    for name, parameter in backbone.named_parameters():
+        assert parameter.requires_grad == name.removeprefix("network.").startswith(trained), name
+
+
+def test_where_cells_see_two_before_them_two_values_cross():
+    backbone = build("nasnet_mobile", image_size=64).freeze(except_stages=1)
+    assert [tuple(tensor.shape) for tensor in backbone.frozen_part(smooth_images(2, size=64))] == [(2, 528, 4, 4)] * 2
+    backbone = build("legacy_xception", image_size=64).freeze(except_stages=1)
+    assert [tuple(tensor.shape) for tensor in backbone.frozen_part(smooth_images(2, size=64))] == [(2, 728, 4, 4)]
+
+
+def test_parts_follow_copies_and_conversions():
+    backbone = build("test_resnet").freeze(except_stages=2)
+    images = smooth_images(4)
+    keys = list(backbone.state_dict())
+    assert keys == list(build("test_resnet").state_dict())
+    double = copy.deepcopy(backbone).to(torch.float64)
+    with torch.no_grad():
+        for parameter in double.parameters():
+            parameter.mul_(1.5)
+    torch.testing.assert_close(
+        double.trained_part(double.frozen_part(images.double())), double(images.double()), rtol=0, atol=0
+    )
+    assert torch.equal(backbone.trained_part(backbone.frozen_part(images)), backbone(images))
+    assert not torch.allclose(double(images.double()).float(), backbone(images))
+    backbone.to(memory_format=torch.channels_last)
+    torch.testing.assert_close(backbone.trained_part(backbone.frozen_part(images)), backbone(images))
+
+
+def test_frozen_part_lets_gradients_through_to_the_images():
+    backbone = build("test_resnet")
+    backbone.calibrate([smooth_images(16)])
+    for except_stages in (0, 2):
+        backbone.freeze(except_stages=except_stages)
+        images = smooth_images(4).requires_grad_()
+        parts = backbone.trained_part(backbone.frozen_part(images)).square().mean()
+        (through_parts,) = torch.autograd.grad(parts, images)
+        (through_whole,) = torch.autograd.grad(backbone(images).square().mean(), images)
+        assert through_whole.norm() > 1e-3
+        torch.testing.assert_close(through_parts, through_whole)
+
+
+def test_freezing_anew_replaces_what_was_frozen():
+    backbone = build("test_resnet")
+    everything = list(backbone.parameters())
+    assert backbone.frozen_part(images := smooth_images(2))[0] is images, "nothing is frozen yet"
+    for except_stages, share in ((1, 0.72), (0, 0), (None, 1)):
+        backbone.freeze(except_stages=except_stages)
+        trained = sum(p.numel() for p in everything if p.requires_grad) / sum(p.numel() for p in everything)
+        assert trained == pytest.approx(share, abs=0.01)
+
+
+class Branching(timm.models.resnet.ResNet):
+    """Chooses by what is in the images, which no graph says."""
+
+    def forward_features(self, x):
+        return super().forward_features(x if x.mean() > 0 else -x)
+
+
+def test_mistakes_in_freezing_name_the_option():
+    with pytest.raises(InputError, match=r"discriminator.unfreeze=6: test_resnet has 5 stages; .* 1 to 5, or all"):
+        build().freeze(except_stages=6)
+    with pytest.raises(InputError, match=r"discriminator.unfreeze=-1: test_resnet has 5 stages"):
+        build().freeze(except_stages=-1)
+    backbone = build()
+    backbone.network.__class__ = Branching
+    with pytest.raises(InputError, match=r"discriminator.unfreeze=2: test_resnet cannot be cut there; .* none or all"):
+        backbone.freeze(except_stages=2)
+    for except_stages in (0, None):
+        backbone.freeze(except_stages=except_stages)
+        images = smooth_images(2)
+        assert torch.equal(backbone.trained_part(backbone.frozen_part(images)), backbone(images))
+
+
+@pytest.mark.parametrize(
+    "model_name", ["resnet50", "legacy_xception", "inception_v3", "mobilenetv2_100", "nasnet_mobile", MINI]
+)
+def test_levels_are_what_the_stages_put_out(model_name):
+    """Compared with what hooks see, at once, in a network of the same weights that works in place as timm made it."""
+    backbone = build(model_name, image_size=32).eval()
+    for name, buffer in backbone.network.named_buffers():  # random statistics: what random weights see would vanish
+        if name.endswith("running_var"):
+            buffer.fill_(0.2)
+    network = timm.create_model(model_name, num_classes=0).eval()
+    network.load_state_dict(backbone.network.state_dict())
+    seen: dict[str, torch.Tensor] = {}
+    for info in network.feature_info:
+        name = info["module"]
+        network.get_submodule(name).register_forward_hook(
+            lambda layer, inputs, output, name=name: seen.update({name: output.clone()})
+        )
+    images = smooth_images(2)
+    network(backbone._to_input(images))
+    expected = [seen[info["module"]] for info in network.feature_info]
+    for count in (2, 5):
+        maps = backbone.levels(images, count)
+        assert backbone.level_channels(count) == tuple(level.shape[1] for level in maps)
+        for level, right in zip(maps, expected[-count:], strict=True):
+            assert right.abs().max() > 1e-6
+            torch.testing.assert_close(level, right, rtol=1e-5, atol=0.0)
+
+
+def test_levels_of_a_transformer_are_evenly_spaced():
+    backbone = build("test_vit").eval()  # 6 blocks, patches of 16 pixels, a class token before them
+    images = smooth_images(2)
+    tokens = []
+    for block in backbone.network.blocks:
+        block.register_forward_hook(lambda layer, inputs, output: tokens.append(output.clone()))
+    backbone(images)
+    maps = backbone.levels(images, 3)
+    assert backbone.level_channels(3) == (64, 64, 64)
+    for level, block in zip(maps, (1, 3, 5), strict=True):
+        expected = tokens[block][:, 1:].transpose(1, 2).reshape(2, 64, 10, 10)
+        torch.testing.assert_close(level, expected)
+
+
+def test_levels_let_gradients_through_to_the_images():
+    backbone = build("test_efficientnet")
+    backbone.calibrate([smooth_images(16)])
+    images = smooth_images(4).requires_grad_()
+    for level in backbone.freeze().levels(images, 3):
+        (gradient,) = torch.autograd.grad(level.square().mean(), images, retain_graph=True)
+        assert gradient.norm() > 1e-4
+
+
+def test_too_many_levels():
+    for count in (0, 6):
+        with pytest.raises(
+            InputError, match=rf"discriminator.levels={count}: test_resnet gives 5 levels; choose 1 to 5"
+        ):
+            build().level_channels(count)
+    backbone = build("test_vit")
+    backbone.network = torch.nn.Flatten()  # says nothing of levels
+    with pytest.raises(InputError, match=r"discriminator.levels=2: test_vit gives 0 levels"):
+        backbone.levels(smooth_images(1), 2)
+
+
+@pytest.mark.parametrize(
+    ("model_name", "expected"),
+    [("test_resnet", "yes"), ("test_vit", "not fused"), ("mobilenetv3_small_050", "no"), (MINI, "yes")],
+)
+def test_second_derivative(model_name, expected):
+    assert second_derivative(model_name) == expected
+
+
+@pytest.mark.slow
+def test_all_networks_have_a_second_derivative_at_their_smallest_size():
+    for path in sorted(CONF.glob("backbone/*.yaml")):
+        if path.stem != "timm":
+            model_name = options_of(path.stem)["model_name"]
+            assert second_derivative(model_name) == ("not fused" if path.stem == "deit_small" else "yes")
+
+
+def test_attention_is_the_same_fused_or_not():
+    fused, plain = build("test_vit").eval(), build("test_vit", fused_attention=False).eval()
+    plain.load_state_dict(fused.state_dict())
+    images = smooth_images(2)
+    torch.testing.assert_close(fused(images), plain(images))
+
+
 def test_calibration_standardizes_what_random_weights_see():
     backbone = build(image_size=32)
     batches = [smooth_images(16, seed=seed) for seed in range(3)]
@@ -171,7 +477,9 @@ def test_calibration_standardizes_what_random_weights_see():
     assert backbone.network.bn1.momentum == 0.1
 
     resumed = build()
+    assert resumed.weights_description == "random"
     resumed.load_state_dict(backbone.state_dict())
+    assert resumed.weights_description == "random, calibrated on 48 images"
     images = smooth_images(4, seed=9)
     torch.testing.assert_close(resumed.eval()(images), backbone.eval()(images))
 
@@ -236,6 +544,27 @@ def test_pretrained_weights_come_from_the_cache_without_network(tmp_path, monkey
     assert backbone.weights_description == "timm test_resnet.r160_in1k (pretrained)"
     images = smooth_images(2, channels=3)
     torch.testing.assert_close(backbone.logits(backbone(images)), network(images))
+
+
+def test_auxiliary_classifier_is_left_aside(tmp_path):
+    """inception_v3's published weights have one."""
+    file = tmp_path / "weights.pth"
+    state = timm.create_model("test_resnet").state_dict()
+    torch.save(state | {"AuxLogits.fc.weight": torch.zeros(2, 2)}, file)
+    backbone = build(weights=str(file))
+    assert torch.equal(backbone.network.conv1[0].weight, state["conv1.0.weight"])
+
+
+def test_whereabouts_of_pretrained_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "_answers", lambda url: pytest.fail("asked the network"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    names = (MINI, "nasnet_mobile", "resnet50", "legacy_xception")
+    assert [weights.whereabouts(name) for name in names] == ["embedded", "none", "download", "download"]
+    file = tmp_path / "hub" / "checkpoints" / "xception-43020ad28.pth"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert weights.whereabouts("legacy_xception") == "at hand"
 
 
 @pytest.mark.parametrize("model_name", ["test_resnet", "legacy_xception"])  # from the hub, from a URL

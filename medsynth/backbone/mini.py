@@ -18,7 +18,8 @@ IMAGE_SIZE = 64
 
 
 class MiniResNet(ResNet):
-    """A ResNet-10 of 310,097 weights (308,936 without classifier) for small gray images: one channel in, 128 features.
+    """A ResNet-10 of 311,569 weights (310,408 without classifier, both with running statistics) for small gray images:
+    one channel in, 128 features.
 
     Its total stride is 16 instead of 32, since the pooling of the stem is left out: 64 pixels then end in 4x4 places
     instead of 2x2, so that a discriminator on top sees more than a blur of the image, and no max pooling stands in the

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -12,12 +14,14 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from medsynth.backbone import mini  # noqa: F401  registers medsynth_mini with timm
-from medsynth.backbone.weights import embedded_file, load_file, load_pretrained
-from medsynth.contracts import InputError
+from medsynth.backbone import mini, nasnet_mobile  # noqa: F401  registers them with timm
+from medsynth.backbone.input_size import choose_size
+from medsynth.backbone.split import NotTraceable, Split, split
+from medsynth.backbone.stages import chosen_levels, count_stages, stages
+from medsynth.backbone.weights import embedded_file, load_file, load_pretrained, whereabouts
+from medsynth.contracts import Features, InputError
 
-SMALLEST_SIZE = 32  # pixels: the total stride of most networks
-SMALLEST_SIZES = {"inception_v3": 75}  # where timm does not say it
+_log = logging.getLogger(__name__)
 
 
 class TimmBackbone(nn.Module):
@@ -34,38 +38,51 @@ class TimmBackbone(nn.Module):
         weights: ``pretrained``: timm's, from the local cache or downloaded; a path: a ``.safetensors`` file or a
             PyTorch file with a state dict; ``embedded``: what ships with medsynth (medsynth_mini only); ``random``:
             random, and with batch normalization of no use before ``calibrate``, since the statistics that belong to
-            the weights are not known (the gradient with respect to the images then vanishes or explodes).
-        input_size: height and width in pixels that the network sees; None: ``image_size``, or the smallest size that
-            the network takes if that is larger, or its only one.
+            the weights are not known (the gradient with respect to the images then vanishes or explodes); ``auto``:
+            embedded or pretrained where they can be had, else random, with a warning.
+        input_size: height and width in pixels that the network sees; ``native``: the size that the weights were trained
+            with; None: ``image_size``, or the smallest size that the network takes if that is larger, or its only one.
         enlarge: whether images may be enlarged.
         classifier: keep the weights' classifier, for ``logits``.
+        fused_attention: whether transformers compute attention by PyTorch's fused function. It has no second
+            derivative, which a gradient penalty needs where the backbone is trained.
 
     Raises:
         InputError: there is no such model, its weights cannot be had or do not fit, or the sizes do not go together.
-
-    ``weights_description`` says in words which weights are in use.
     """
 
     def __init__(
         self,
         *,
-        model_name: str,
+        model_name: str | None,
         channels: int,
         image_size: int,
         weights: str = "pretrained",
-        input_size: int | None = None,
+        input_size: int | str | None = None,
         enlarge: bool = True,
         classifier: bool = False,
+        fused_attention: bool = True,
     ):
         super().__init__()
-        config = _pretrained_config(model_name)
-        self.input_size = _input_size(config, image_size, input_size, enlarge)
+        config = pretrained_config(model_name)
+        self.input_size = choose_size(config, image_size=image_size, input_size=input_size, enlarge=enlarge)
         self.model_name = model_name
         self.has_classifier = classifier
         self.frozen = False
-        self.network, self.weights_description = _network(model_name, weights, classifier)
+        self._trains_all = True
+        self._split: Split | None = None  # where some stages are trained and some are not
+        self.network, self._weights_description = _network(model_name, weights, classifier)
         self.num_features: int = self.network.head_hidden_size
-        self._calibrates = weights == "random" and any(isinstance(m, _BatchNorm) for m in self.network.modules())
+        for module in self.network.modules():
+            if hasattr(module, "inplace"):
+                module.inplace = False  # maps handed out from inside must not be overwritten
+            if hasattr(module, "fused_attn"):
+                module.fused_attn = module.fused_attn and fused_attention
+        self._calibrates = self._weights_description == "random" and any(
+            isinstance(m, _BatchNorm) for m in self.network.modules()
+        )
+        # Images that it was calibrated on, in the state dict, so that a resumed run knows too.
+        self.register_buffer("calibrated_on", torch.tensor(0), persistent=self._calibrates)
         network_channels = config.input_size[0]
         if channels not in (1, 3, network_channels) or network_channels not in (1, 3, channels):
             raise InputError(f"data.channels={channels} does not go with backbone {model_name}, which takes 1 or 3.")
@@ -74,6 +91,12 @@ class TimmBackbone(nn.Module):
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (config.mean, config.std))
         self.register_buffer("scale", 0.5 / std, persistent=False)
         self.register_buffer("offset", (0.5 - mean) / std, persistent=False)
+
+    @property
+    def weights_description(self) -> str:
+        """Which weights are in use, in words."""
+        images = int(self.calibrated_on)
+        return f"{self._weights_description}, calibrated on {images} images" if images else self._weights_description
 
     def forward(self, images: Tensor) -> Tensor:
         maps = self.network.forward_features(self._to_input(images))
@@ -84,11 +107,58 @@ class TimmBackbone(nn.Module):
         assert self.has_classifier
         return self.network.get_classifier()(features)
 
-    def freeze(self) -> TimmBackbone:
-        """Weights and running statistics stay as they are from here on, whatever mode is set from outside."""
+    def freeze(self, *, except_stages: int | None = 0) -> TimmBackbone:
+        """Weights stay as they are from here on, but for those of the last ``except_stages`` stages; None: of none.
+
+        Running statistics stay as they are in all of it, and dropout is off, whatever mode is set from outside. Stages
+        are timm's (see ``stages``); what follows the last one belongs to it, what precedes the first to the first.
+
+        Raises:
+            InputError: there are fewer stages, or the network cannot be cut between them.
+        """
         self.frozen = True
-        self.requires_grad_(False)
-        return self.eval()
+        self.eval()
+        number = count_stages(self.network, self.model_name, at_least=except_stages or 0)
+        self._trains_all = except_stages is None or 0 < except_stages == number
+        self._split = self._cut(except_stages) if except_stages and not self._trains_all else None
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(name in self._split.trained if self._split else self._trains_all)
+        return self
+
+    def frozen_part(self, images: Tensor) -> Features:
+        """Images (N, C, H, W) in [-1, 1] -> as far as the frozen stages go; all of it where everything is frozen, the
+        images where nothing is (as before ``freeze``)."""
+        if self._split:
+            return self._split.before(self, self._to_input(images))
+        return (images,) if self._trains_all else (self(images),)
+
+    def trained_part(self, features: Features) -> Tensor:
+        """From there to the pooled features (N, num_features)."""
+        if self._split:
+            return self._split.after(self, *features)
+        (only,) = features
+        return self(only) if self._trains_all else only
+
+    def level_channels(self, count: int) -> tuple[int, ...]:
+        """Channels of the maps that ``levels`` yields.
+
+        Raises:
+            InputError: there are fewer levels.
+        """
+        infos = stages(self.network)
+        return tuple(infos[index]["num_chs"] for index in chosen_levels(self.network, self.model_name, count))
+
+    def levels(self, images: Tensor, count: int) -> Features:
+        """Images in [-1, 1] -> maps (N, C_l, H_l, W_l) after each of the last ``count`` stages, the finest first.
+
+        In transformers of one resolution, after ``count`` blocks evenly spaced, the last one included.
+
+        Raises:
+            InputError: there are fewer levels.
+        """
+        indices = chosen_levels(self.network, self.model_name, count)
+        maps = self.network.forward_intermediates(self._to_input(images), indices=indices, intermediates_only=True)
+        return tuple(maps)
 
     def train(self, mode: bool = True) -> TimmBackbone:
         return super().train(mode and not self.frozen)
@@ -118,7 +188,7 @@ class TimmBackbone(nn.Module):
         for layer, layer.momentum in zip(layers, momenta, strict=True):
             layer.eval()
         self.train(training)
-        self.weights_description = f"random, calibrated on {sum(map(len, batches))} images"
+        self.calibrated_on.fill_(sum(map(len, batches)))
 
     def _to_input(self, images: Tensor) -> Tensor:
         if self._average_channels:
@@ -128,9 +198,25 @@ class TimmBackbone(nn.Module):
             images = interpolate(images, size, mode="bilinear", antialias=shrinks)
         return images * self.scale + self.offset  # (N, 1 or 3, ...) -> (N, the network's channels, ...)
 
+    def _cut(self, count: int) -> Split:
+        """The network cut before its last ``count`` stages."""
+        assert not self.has_classifier
+        try:
+            return split(self.network, stages(self.network)[-count - 1]["module"])
+        except NotTraceable as error:
+            raise InputError(
+                f"discriminator.unfreeze={count}: {self.model_name} cannot be cut there; choose none or all."
+            ) from error
 
-def _pretrained_config(model_name: str):
-    """timm's record of a model: what its input looks like, and where its weights are."""
+
+def pretrained_config(model_name: str | None) -> Any:
+    """timm's record of a model: what its input looks like, and where its weights are.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    if model_name is None:
+        raise InputError("backbone.model_name= is needed: timm's name of a model, as backbone.model_name=resnet18.")
     if not timm.is_model(model_name):
         close = difflib.get_close_matches(model_name, timm.list_models(), n=3)
         hint = f"did you mean {' or '.join(close)}" if close else "see timm.list_models()"
@@ -146,6 +232,15 @@ def _pretrained_config(model_name: str):
 
 def _network(model_name: str, weights: str, classifier: bool) -> tuple[nn.Module, str]:
     options = {} if classifier else {"num_classes": 0}
+    if weights == "auto":
+        weights = "embedded" if whereabouts(model_name) == "embedded" else "pretrained"
+        try:
+            return _network(model_name, weights, classifier)
+        except InputError:
+            _log.warning(
+                "No pretrained weights of %s can be had here: they are random, and the results say so.", model_name
+            )
+            weights = "random"
     if weights == "pretrained":
         return load_pretrained(model_name, options)
     network = timm.create_model(model_name, **options)
@@ -153,24 +248,3 @@ def _network(model_name: str, weights: str, classifier: bool) -> tuple[nn.Module
         return network, "random"
     path = embedded_file(model_name) if weights == "embedded" else Path(weights).expanduser()
     return network, load_file(network, path, headless=not classifier)
-
-
-def _input_size(config, image_size: int, input_size: int | None, enlarge: bool) -> int:
-    """Height and width in pixels that the network sees."""
-    name = config.architecture
-    if config.fixed_input_size:
-        smallest = largest = config.input_size[-1]
-    else:
-        smallest = config.min_input_size[-1] if config.min_input_size else SMALLEST_SIZES.get(name, SMALLEST_SIZE)
-        largest = float("inf")
-    if input_size is None:
-        input_size = min(max(image_size, smallest), largest)
-    if not smallest <= input_size <= largest:
-        right = f"{smallest} or more" if largest > smallest else f"{smallest}"
-        raise InputError(f"backbone.input_size={input_size} is not a size that {name} takes: {right}.")
-    if input_size > image_size and not enlarge:
-        raise InputError(
-            f"data.image_size={image_size} is too small for backbone {name} with backbone.enlarge=false: "
-            f"data.image_size={input_size} is the smallest right value, or set backbone.enlarge=true."
-        )
-    return input_size

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from medsynth.contracts import InputError
 
+AUXILIARY = "AuxLogits."  # inception_v3's second classifier, which serves its own training alone
 CONNECTION_TIMEOUT = 5.0  # seconds; the hub's own client tries again for 47 s before it gives up
 
 
@@ -43,10 +44,11 @@ def load_pretrained(name: str, network_options: dict[str, Any]) -> tuple[nn.Modu
 def load_file(network: nn.Module, path: Path, *, headless: bool) -> str:
     """Load a state dict (safetensors, or PyTorch's format with tensors only) into a timm network -> description.
 
-    The file must hold all of the network's weights and nothing else; a headless network leaves the classifier's aside.
+    The file must hold all of the network's weights and nothing else; a headless network leaves the classifier's aside,
+    and an auxiliary classifier's are left aside in any case.
     """
     name = network.pretrained_cfg["architecture"]
-    state = _read(path)
+    state = {key: value for key, value in _read(path).items() if not key.startswith(AUXILIARY)}
     if headless:
         state = {key: value for key, value in state.items() if not _is_classifier(key, network.pretrained_cfg)}
     try:
@@ -69,6 +71,20 @@ def embedded_file(name: str) -> Path:
             "(backbone=mini): backbone.weights=pretrained, backbone.weights=/path/to/file or backbone.weights=random."
         )
     return Path(path)
+
+
+def whereabouts(name: str) -> str:
+    """Where timm's pretrained weights are now, in a word or two; asks no network."""
+    config = timm.get_pretrained_cfg(name)
+    if config.file:
+        return "embedded"
+    if config.hf_hub_id:
+        there = isinstance(huggingface_hub.try_to_load_from_cache(**_hub_file(config)), str)
+    elif config.url:
+        there = _url_file(config.url)[1].is_file()
+    else:
+        return "none"
+    return "at hand" if there else "download"
 
 
 def sha256(path: Path) -> str:
@@ -105,9 +121,8 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 def _from_hub(name: str, config) -> Path:
     """The weights' path in the Hugging Face cache; downloads them if they are not there."""
-    repository, _, revision = config.hf_hub_id.partition("@")
-    file = {"repo_id": repository, "filename": config.hf_hub_filename or "model.safetensors"}
-    file |= {"revision": revision} if revision else {}
+    file = _hub_file(config)
+    repository = file["repo_id"]
     cached = huggingface_hub.try_to_load_from_cache(**file)
     if isinstance(cached, str):
         return Path(cached)
@@ -122,8 +137,7 @@ def _from_hub(name: str, config) -> Path:
 
 def _from_url(name: str, source: str | tuple[str, str]) -> Path:
     """The weights' path in PyTorch's cache; downloads them if they are not there. Source: URL, or URL and file name."""
-    url, file = (source, source.rsplit("/", 1)[-1]) if isinstance(source, str) else source
-    path = Path(torch.hub.get_dir()) / "checkpoints" / file
+    url, path = _url_file(source)
     if path.is_file():
         return path
     if not _answers(url):
@@ -134,6 +148,19 @@ def _from_url(name: str, source: str | tuple[str, str]) -> Path:
     except OSError as error:
         raise _unreachable(name, url, str(error)) from error
     return path
+
+
+def _hub_file(config) -> dict[str, str]:
+    """What the Hugging Face hub is asked for."""
+    repository, _, revision = config.hf_hub_id.partition("@")
+    file = {"repo_id": repository, "filename": config.hf_hub_filename or "model.safetensors"}
+    return file | ({"revision": revision} if revision else {})
+
+
+def _url_file(source: str | tuple[str, str]) -> tuple[str, Path]:
+    """The URL, and the place in PyTorch's cache where its file belongs."""
+    url, file = (source, source.rsplit("/", 1)[-1]) if isinstance(source, str) else source
+    return url, Path(torch.hub.get_dir()) / "checkpoints" / file
 
 
 def _unreachable(name: str, place: str, reason: str) -> InputError:

@@ -12,6 +12,7 @@ from medsynth.cli.launch import start
 COMMANDS = {
     "train": "train a GAN; `python train.py` is the same program",
     "generate": "write images made by a trained generator",
+    "backbones": "show the networks that a discriminator can stand on",
 }
 
 

@@ -1,0 +1,28 @@
+"""What the reference system's paper (Tomsk, 2020) says about its backbones, which are Keras's."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """Weights with 1,000 classes, running statistics counted, and the accuracy on ImageNet's validation images."""
+
+    num_weights: int
+    top1: float
+    top5: float
+
+
+# By timm's name. Keras's ResNets have biases before their normalization, its Inception v3 has no scales in it; the
+# others have as many weights as timm's.
+PUBLISHED = {
+    "resnet50": Published(25_636_712, 0.749, 0.921),
+    "resnet101": Published(44_707_176, 0.764, 0.928),
+    "resnetv2_50": Published(25_613_800, 0.760, 0.930),
+    "inception_v3": Published(23_851_784, 0.779, 0.937),
+    "mobilenetv1_100": Published(4_253_864, 0.704, 0.895),
+    "mobilenetv2_100": Published(3_538_984, 0.713, 0.901),
+    "nasnet_mobile": Published(5_326_716, 0.744, 0.919),
+    "legacy_xception": Published(22_910_480, 0.790, 0.945),
+}
