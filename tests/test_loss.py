@@ -8,43 +8,78 @@ from medsynth.loss.hinge import Hinge
 from medsynth.loss.least_squares import LeastSquares
 from medsynth.loss.minimax import Minimax
 from medsynth.loss.non_saturating import NonSaturating
+from medsynth.loss.relativistic_average import RelativisticAverage
+from medsynth.loss.relativistic_pairing import RelativisticPairing
 from medsynth.loss.wasserstein import Wasserstein
 
-REAL = np.array([[2.0], [-0.5], [0.3]])
-FAKE = np.array([[-1.5], [0.7], [1.2]])
+REAL = np.array([[2.0, 0.4], [-0.5, -1.2], [0.3, 3.1]])  # 3 images, 2 judgments of each
+FAKE = np.array([[-1.5, 0.6], [0.7, -2.2], [1.2, 0.1]])
 
 
 def probability(logits):
     return 1 / (1 + np.exp(-logits))
 
 
-EXPECTED = {
-    NonSaturating: (
-        -np.log(probability(REAL)).mean() - np.log(1 - probability(FAKE)).mean(),
-        -np.log(probability(FAKE)).mean(),
-    ),
-    Minimax: (
-        -np.log(probability(REAL)).mean() - np.log(1 - probability(FAKE)).mean(),
-        np.log(1 - probability(FAKE)).mean(),
-    ),
+def cross_entropy(real, fake):
+    return -np.log(probability(real)).mean() - np.log(1 - probability(fake)).mean()
+
+
+def average(high, low):
+    """RaSGAN's loss judgment by judgment: each has its own means over the images."""
+    pairs = zip(high.T, low.T, strict=True)
+    return np.mean([cross_entropy(one - other.mean(), other - one.mean()) for one, other in pairs])
+
+
+FORMULAS = {  # (real, fake) -> the discriminator's loss, the generator's
+    NonSaturating: (cross_entropy, lambda real, fake: -np.log(probability(fake)).mean()),
+    Minimax: (cross_entropy, lambda real, fake: np.log(1 - probability(fake)).mean()),
     Hinge: (
-        np.mean([max(0, 1 - r) for r in REAL.flat]) + np.mean([max(0, 1 + f) for f in FAKE.flat]),
-        -FAKE.mean(),
+        lambda real, fake: np.mean([max(0, 1 - r) for r in real.flat]) + np.mean([max(0, 1 + f) for f in fake.flat]),
+        lambda real, fake: -fake.mean(),
     ),
-    LeastSquares: (0.5 * ((REAL - 1) ** 2).mean() + 0.5 * (FAKE**2).mean(), 0.5 * ((FAKE - 1) ** 2).mean()),
-    Wasserstein: (FAKE.mean() - REAL.mean(), -FAKE.mean()),
+    LeastSquares: (
+        lambda real, fake: 0.5 * ((real - 1) ** 2).mean() + 0.5 * (fake**2).mean(),
+        lambda real, fake: 0.5 * ((fake - 1) ** 2).mean(),
+    ),
+    Wasserstein: (lambda real, fake: fake.mean() - real.mean(), lambda real, fake: -fake.mean()),
+    RelativisticPairing: (
+        lambda real, fake: np.mean([-np.log(probability(r - f)) for r, f in zip(real.flat, fake.flat, strict=True)]),
+        lambda real, fake: np.mean([-np.log(probability(f - r)) for r, f in zip(real.flat, fake.flat, strict=True)]),
+    ),
+    RelativisticAverage: (lambda real, fake: average(real, fake), lambda real, fake: average(fake, real)),
 }
+RELATIVISTIC = [RelativisticPairing, RelativisticAverage]
 
 
-@pytest.mark.parametrize("kind", EXPECTED)
-def test_values(kind):
-    loss, real, fake = kind(), torch.from_numpy(REAL), torch.from_numpy(FAKE)
-    discriminator, generator = EXPECTED[kind]
-    assert loss.discriminator(real=real, fake=fake).item() == pytest.approx(discriminator, rel=1e-12)
-    assert loss.generator(real=None, fake=fake).item() == pytest.approx(generator, rel=1e-12)
+def slope(formula, at, *, step=1e-5):
+    """The formula's gradient by central differences."""
+    gradient = np.zeros_like(at)
+    for position in np.ndindex(at.shape):
+        shift = np.zeros_like(at)
+        shift[position] = step
+        gradient[position] = (formula(at + shift) - formula(at - shift)) / (2 * step)
+    return gradient
 
 
-@pytest.mark.parametrize("kind", EXPECTED)
+@pytest.mark.parametrize("kind", FORMULAS)
+def test_values_and_gradients(kind):
+    loss, (discriminator, generator) = kind(), FORMULAS[kind]
+    real, fake = (torch.from_numpy(logits).clone().requires_grad_(True) for logits in (REAL, FAKE))
+
+    value = loss.discriminator(real=real, fake=fake)
+    assert value.item() == pytest.approx(discriminator(REAL, FAKE), rel=1e-12)
+    value.backward()
+    np.testing.assert_allclose(real.grad, slope(lambda logits: discriminator(logits, FAKE), REAL), atol=1e-9)
+    np.testing.assert_allclose(fake.grad, slope(lambda logits: discriminator(REAL, logits), FAKE), atol=1e-9)
+
+    fake.grad = None
+    value = loss.generator(real=real.detach() if loss.relativistic else None, fake=fake)
+    assert value.item() == pytest.approx(generator(REAL, FAKE), rel=1e-12)
+    value.backward()
+    np.testing.assert_allclose(fake.grad, slope(lambda logits: generator(REAL, logits), FAKE), atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", FORMULAS)
 def test_descending_separates_and_approaches(kind):
     """The discriminator's descent raises real and lowers fake logits; the generator's raises fake ones."""
     loss = kind()
@@ -53,12 +88,34 @@ def test_descending_separates_and_approaches(kind):
     assert (real.grad < 0).all()
     assert (fake.grad >= 0).all()
     fake = torch.full((4, 1), 0.5, requires_grad=True)
-    loss.generator(real=None, fake=fake).backward()
+    loss.generator(real=torch.zeros(4, 1) if loss.relativistic else None, fake=fake).backward()
     assert (fake.grad < 0).all()
 
 
-@pytest.mark.parametrize("kind", [NonSaturating, Minimax])
+@pytest.mark.parametrize("kind", FORMULAS)
+def test_says_whether_the_generator_needs_the_real_logits(kind):
+    assert kind.relativistic == (kind in RELATIVISTIC)
+
+
+@pytest.mark.parametrize("kind", RELATIVISTIC)
+def test_only_differences_of_logits_count(kind):
+    """A constant of its own on each judgment changes neither player's loss; exchanging the players exchanges both."""
+    loss, real, fake = kind(), torch.from_numpy(REAL), torch.from_numpy(FAKE)
+    constants = torch.tensor([[7.0, -3.0]], dtype=torch.float64)
+    for player in (loss.discriminator, loss.generator):
+        torch.testing.assert_close(player(real=real + constants, fake=fake + constants), player(real=real, fake=fake))
+    torch.testing.assert_close(loss.generator(real=real, fake=fake), loss.discriminator(real=fake, fake=real))
+
+
+def test_pairing_compares_image_by_image_and_average_does_not():
+    real, fake = torch.from_numpy(REAL), torch.from_numpy(FAKE)
+    for kind, depends in ((RelativisticPairing, True), (RelativisticAverage, False)):
+        ordered, turned = (kind().discriminator(real=real, fake=other) for other in (fake, fake.roll(1, dims=0)))
+        assert (abs(ordered - turned) > 0.01) == depends
+
+
+@pytest.mark.parametrize("kind", [NonSaturating, Minimax, *RELATIVISTIC])
 def test_large_logits_stay_finite(kind):
     huge = torch.tensor([[1e4], [-1e4]])
-    assert torch.isfinite(kind().discriminator(real=huge, fake=huge))
-    assert torch.isfinite(kind().generator(real=None, fake=huge))
+    assert torch.isfinite(kind().discriminator(real=huge, fake=huge.flip(0)))
+    assert torch.isfinite(kind().generator(real=huge, fake=huge.flip(0)))

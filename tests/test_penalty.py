@@ -1,17 +1,30 @@
-"""Penalties against gradients known in closed form."""
+"""Penalties against gradients known in closed form, and worked out with NumPy."""
 
+import hydra
+import numpy as np
 import pytest
 import torch
 
+from medsynth.contracts import Penalty
+from medsynth.penalty.gradient import squared_gradient_norms
 from medsynth.penalty.r1 import R1
+from medsynth.penalty.r2 import R2
 from medsynth.penalty.wasserstein_gp import WassersteinGradientPenalty
+from tests.test_conf import compose
+
+
+@pytest.mark.parametrize(("kind", "at"), [(R1, "real"), (R2, "fake"), (WassersteinGradientPenalty, "between")])
+def test_where_and_how_often(kind, at):
+    penalty = kind(interval=3)
+    assert isinstance(penalty, Penalty)
+    assert (penalty.at, penalty.interval) == (at, 3)
 
 
 def test_gradient_penalty_of_a_linear_head():
     """D(x) = <w, x> has the gradient w everywhere: penalty = weight * (|w| - 1)^2, and its derivative is known too."""
     w = torch.tensor([3.0, 4.0], dtype=torch.float64, requires_grad=True)
     inputs = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
-    penalty = WassersteinGradientPenalty(weight=10.0)(inputs=inputs, logits=(inputs @ w)[:, None])
+    penalty = WassersteinGradientPenalty(weight=10.0)(inputs=(inputs,), logits=(inputs @ w)[:, None])
     assert penalty.item() == pytest.approx(10 * (5 - 1) ** 2)
     (slope,) = torch.autograd.grad(penalty, w)
     expected = 10 * 2 * (5 - 1) * w.detach() / 5  # d|w|/dw = w / |w|
@@ -22,16 +35,82 @@ def test_gradient_penalty_is_per_sample():
     """D(x) = |x|^2 / 2 has the gradient x: the penalty is the mean of (|x_i| - 1)^2, not of the batch's norm."""
     inputs = torch.tensor([[2.0, 0.0], [0.0, 3.0]], dtype=torch.float64, requires_grad=True)
     logits = (inputs.square().sum(1, keepdim=True)) / 2
-    penalty = WassersteinGradientPenalty(weight=1.0)(inputs=inputs, logits=logits)
+    penalty = WassersteinGradientPenalty(weight=1.0)(inputs=(inputs,), logits=logits)
     assert penalty.item() == pytest.approx(((2 - 1) ** 2 + (3 - 1) ** 2) / 2)
 
 
-def test_r1_of_a_quadratic_head():
-    """D(x) = a |x|^2 / 2 has the gradient a x: penalty = gamma / 2 * a^2 * mean |x_i|^2; d/da = gamma * a * mean."""
-    a = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
-    inputs = torch.tensor([[1.0, 2.0], [0.0, 1.0]], dtype=torch.float64, requires_grad=True)
-    penalty = R1(gamma=0.5)(inputs=inputs, logits=a * inputs.square().sum(1, keepdim=True) / 2)
-    mean_square = (5 + 1) / 2
-    assert penalty.item() == pytest.approx(0.25 * 9 * mean_square)
-    (slope,) = torch.autograd.grad(penalty, a)
-    assert slope.item() == pytest.approx(0.5 * 3 * mean_square)
+def test_gradient_penalty_where_the_gradient_is_zero():
+    """A head that is flat at one image: the square root's derivative is infinite there, the penalty's is not."""
+    w = torch.tensor([3.0, 4.0], requires_grad=True)
+    inputs = torch.tensor([[0.0, 0.0], [1.0, 1.0]], requires_grad=True)
+    logits = (inputs.square() * w).sum(1, keepdim=True) / 2  # gradient (3 x_1, 4 x_2): 0, and of norm 5
+    penalty = WassersteinGradientPenalty(weight=1.0)(inputs=(inputs,), logits=logits)
+    assert penalty.item() == pytest.approx(((0 - 1) ** 2 + (5 - 1) ** 2) / 2, rel=1e-5)
+    (slope,) = torch.autograd.grad(penalty, w)
+    torch.testing.assert_close(slope, (5 - 1) * torch.tensor([3.0, 4.0]) / 5)  # of the second image alone
+
+
+@pytest.mark.parametrize("kind", [R1, R2])
+def test_r1_and_r2_of_a_quadratic_head(kind):
+    """D(x) = x'Sx / 2 has the gradient Sx: gamma / 2 * mean |Sx|^2, and gamma / 2 * mean (Sxx' + xx'S) for S."""
+    random = np.random.default_rng(0)
+    matrix, x = random.normal(size=(4, 4)), random.normal(size=(3, 4))
+    matrix = matrix + matrix.T
+    value = np.mean([0.7 / 2 * np.sum((matrix @ row) ** 2) for row in x])
+    outer = np.mean([np.outer(row, row) for row in x], axis=0)
+
+    weights, inputs = (torch.from_numpy(array).requires_grad_(True) for array in (matrix, x))
+    logits = torch.einsum("ni,ij,nj->n", inputs, weights, inputs)[:, None] / 2
+    penalty = kind(gamma=0.7)(inputs=(inputs,), logits=logits)
+    assert penalty.item() == pytest.approx(value, rel=1e-12)
+    (slope,) = torch.autograd.grad(penalty, weights)
+    np.testing.assert_allclose(slope, 0.7 / 2 * (matrix @ outer + outer @ matrix), rtol=1e-12)
+
+
+def two_levels():
+    """Maps and a vector for 2 images, and 3 judgments: a_k |u|^2 / 2 + b_k (sum v)^2 / 2, with a and b as weights."""
+    random = np.random.default_rng(1)
+    arrays = [random.normal(size=size) for size in [(2, 3, 4, 4), (2, 5), (3,), (3,)]]
+    u, v, a, b = (torch.from_numpy(array).requires_grad_(True) for array in arrays)
+    logits = u.square().sum((1, 2, 3))[:, None] * a / 2 + v.sum(1).square()[:, None] * b / 2
+    return arrays, (u, v), (a, b), logits
+
+
+def test_the_norm_is_over_all_tensors_and_of_the_mean_judgment():
+    (u, v, a, b), inputs, weights, logits = two_levels()
+    squares = [np.sum((a.mean() * u[i]) ** 2) + 5 * (b.mean() * v[i].sum()) ** 2 for i in range(2)]
+    np.testing.assert_allclose(squared_gradient_norms(inputs, logits).detach(), squares, rtol=1e-12)
+
+    slopes = torch.autograd.grad(R1(gamma=2.0)(inputs=inputs, logits=logits), weights)
+    expected_a = np.mean([2 * a.mean() * np.sum(u[i] ** 2) for i in range(2)]) / 3  # through the mean of 3
+    expected_b = np.mean([5 * 2 * b.mean() * v[i].sum() ** 2 for i in range(2)]) / 3
+    np.testing.assert_allclose(slopes[0], np.full(3, expected_a), rtol=1e-12)
+    np.testing.assert_allclose(slopes[1], np.full(3, expected_b), rtol=1e-12)
+
+    gradient_penalty = WassersteinGradientPenalty(weight=3.0)(inputs=inputs, logits=logits)
+    assert gradient_penalty.item() == pytest.approx(3 * np.mean((np.sqrt(squares) - 1) ** 2))
+
+
+def test_many_equal_judgments_are_penalized_as_one():
+    _, inputs, _, logits = two_levels()
+    one = squared_gradient_norms(inputs, logits[:, :1])
+    torch.testing.assert_close(squared_gradient_norms(inputs, logits[:, :1].expand(-1, 7)), one)
+
+
+@pytest.mark.parametrize("kind", [R1, R2, WassersteinGradientPenalty])
+def test_inputs_without_influence_add_nothing(kind):
+    _, (u, v), (_, b), _ = two_levels()
+    logits = v.sum(1, keepdim=True).square() * b / 2
+    with_both, with_one = (kind()(inputs=inputs, logits=logits) for inputs in ((u, v), (v,)))
+    assert with_both.item() == with_one.item()
+    for slopes in zip(*(torch.autograd.grad(value, b) for value in (with_both, with_one)), strict=True):
+        torch.testing.assert_close(*slopes)
+    assert torch.isfinite(kind()(inputs=(u,), logits=logits))
+
+
+def test_r1_and_r2_are_chosen_together():
+    """As R3GAN has them: both at every update, of one gamma."""
+    config = compose("penalty=[r1,r2]", "penalty.r1.interval=1", "penalty.r2.interval=1", "penalty.r2.gamma=0.1")
+    penalties = hydra.utils.instantiate(config.penalty)
+    found = [(name, type(part), part.gamma, part.interval) for name, part in penalties.items()]
+    assert found == [("r1", R1, 0.1, 1), ("r2", R2, 0.1, 1)]

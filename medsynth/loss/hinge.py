@@ -9,6 +9,8 @@ from torch.nn.functional import relu
 class Hinge:
     """Margins of 1 for the discriminator, the mean logit for the generator (Lim and Ye 2017, Geometric GAN)."""
 
+    relativistic = False
+
     def discriminator(self, *, real: Tensor, fake: Tensor) -> Tensor:
         return relu(1 - real).mean() + relu(1 + fake).mean()
 

@@ -8,6 +8,8 @@ from torch import Tensor
 class LeastSquares:
     """Half the squared distance to 1 for real, to 0 for fake (Mao et al. 2017, equation 9)."""
 
+    relativistic = False
+
     def discriminator(self, *, real: Tensor, fake: Tensor) -> Tensor:
         return (0.5 * (real - 1).square()).mean() + (0.5 * fake.square()).mean()
 

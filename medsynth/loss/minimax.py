@@ -9,6 +9,8 @@ from torch.nn.functional import softplus
 class Minimax:
     """Both players on E[log D(x)] + E[log(1 - D(G(z)))] (Goodfellow et al. 2014, equation 1)."""
 
+    relativistic = False
+
     def discriminator(self, *, real: Tensor, fake: Tensor) -> Tensor:
         return softplus(-real).mean() + softplus(fake).mean()
 

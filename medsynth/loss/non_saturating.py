@@ -9,6 +9,8 @@ from torch.nn.functional import softplus
 class NonSaturating:
     """Binary cross-entropy for the discriminator, -log D(G(z)) for the generator (Goodfellow et al. 2014, sec. 3)."""
 
+    relativistic = False
+
     def discriminator(self, *, real: Tensor, fake: Tensor) -> Tensor:
         return softplus(-real).mean() + softplus(fake).mean()
 

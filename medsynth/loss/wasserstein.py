@@ -12,6 +12,8 @@ class Wasserstein:
     (Gulrajani et al. 2017) or with ``task.weight_clip`` (Arjovsky et al. 2017).
     """
 
+    relativistic = False
+
     def discriminator(self, *, real: Tensor, fake: Tensor) -> Tensor:
         return fake.mean() - real.mean()
 

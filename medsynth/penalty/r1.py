@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
+
+from medsynth.contracts import Features
+from medsynth.penalty.gradient import squared_gradient_norms
 
 
 class R1:
@@ -15,6 +17,5 @@ class R1:
         self.gamma = gamma
         self.interval = interval
 
-    def __call__(self, *, inputs: Tensor, logits: Tensor) -> Tensor:
-        (gradient,) = torch.autograd.grad(logits.sum(), inputs, create_graph=True)
-        return self.gamma / 2 * gradient.flatten(1).square().sum(dim=1).mean()
+    def __call__(self, *, inputs: Features, logits: Tensor) -> Tensor:
+        return self.gamma / 2 * squared_gradient_norms(inputs, logits).mean()

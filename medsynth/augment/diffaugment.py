@@ -1,0 +1,131 @@
+"""DiffAugment, for training with few images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from medsynth.contracts import InputError
+
+_POLICIES = ("color", "translation", "cutout")
+_LARGEST = {"brightness": 2.0, "saturation": 1.0, "contrast": 1.0, "translation": 1.0, "cutout": 1.0}
+
+
+class DiffAugment:
+    """Color, translation and cutout of every image that the discriminator sees (Zhao et al. 2020).
+
+    * color: brightness, saturation and contrast, uniformly distributed. Saturation does nothing to one channel.
+    * translation: whole pixels, uniformly distributed in both directions.
+    * cutout: a square is hidden, its center anywhere in the image, part of it possibly outside. So a square of half the
+      side hides no pixel in more than a quarter of the images; of those wholly inside, almost all hide the center.
+
+    They come in this order, whatever the order in ``policy``: what was filled in keeps its value. Nothing is clipped.
+
+    ``fill`` stands where translation and cutout leave nothing. The paper's 0 is kept, although medical images have a
+    background of -1: it shows how far an image was shifted and what is hidden, which the discriminator must be able to
+    tell from an organ off center or a cavity, or else the generator may learn to make these (Karras et al. 2020, ADA,
+    section 2.2).
+
+    There is no mirroring: the heart is on the left and the liver on the right, and generated anatomy must be so too.
+
+    Args:
+        policy: of color, translation, cutout.
+        brightness: largest shift, in units of [-1, 1].
+        saturation: largest change of the factor 1 by which pixels differ from the mean of their channels.
+        contrast: largest change of the factor 1 by which pixels differ from the image's mean.
+        translation: largest shift, as a fraction of height and width.
+        cutout: side of the square, as a fraction of height and width.
+        fill: value in [-1, 1] of pixels that come from outside the image or are hidden.
+
+    Raises:
+        InputError: names the option that is unknown or out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: Sequence[str] = _POLICIES,
+        brightness: float = 0.5,
+        saturation: float = 1.0,
+        contrast: float = 0.5,
+        translation: float = 0.125,
+        cutout: float = 0.5,
+        fill: float = 0.0,
+    ):
+        self.policy = frozenset([policy] if isinstance(policy, str) else policy or ())
+        unknown = sorted(self.policy - set(_POLICIES))
+        if unknown:
+            raise InputError(
+                f"augment.diffaugment.policy does not know {', '.join(unknown)}: choose of [{','.join(_POLICIES)}]."
+            )
+        self.brightness = _checked("brightness", brightness)
+        self.saturation = _checked("saturation", saturation)
+        self.contrast = _checked("contrast", contrast)
+        self.translation = _checked("translation", translation)
+        self.cutout = _checked("cutout", cutout)
+        if not -1 <= fill <= 1:
+            raise InputError(f"augment.diffaugment.fill={fill} must be from -1, the darkest, to 1.")
+        self.fill = fill
+
+    def __call__(self, images: Tensor) -> Tensor:
+        if "color" in self.policy:
+            images = self._color(images)
+        if "translation" in self.policy:
+            images = self._translate(images)
+        if "cutout" in self.policy:
+            images = self._cut_out(images)
+        return images
+
+    def _color(self, images: Tensor) -> Tensor:
+        """The three at once: they commute, as saturation and contrast leave the image's mean where it is."""
+        wide = images.float() if images.dtype in (torch.float16, torch.bfloat16) else images  # rounded once, at the end
+        mean = wide.mean(dim=(1, 2, 3), keepdim=True)
+        deviation = wide - mean
+        gray = deviation.mean(dim=1, keepdim=True)
+        brightness = _uniform(self.brightness, wide)
+        saturation = _uniform(self.saturation, wide) + 1
+        contrast = _uniform(self.contrast, wide) + 1
+        deviation = torch.lerp(gray, deviation, saturation)
+        return torch.addcmul(mean + brightness, deviation, contrast).to(images.dtype)
+
+    def _translate(self, images: Tensor) -> Tensor:
+        height, width = images.shape[2:]
+        rows = _sources(images, height, int(height * self.translation))[:, :, None]  # (N, H, 1)
+        columns = _sources(images, width, int(width * self.translation))[:, None, :]  # (N, 1, W)
+        outside = (rows < 0) | (rows >= height) | (columns < 0) | (columns >= width)  # (N, H, W)
+        source = rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)
+        source = source.flatten(1)[:, None].expand(-1, images.shape[1], -1)  # (N, C, H * W)
+        moved = images.flatten(2).gather(2, source).view_as(images)
+        return moved.masked_fill(outside[:, None], self.fill)
+
+    def _cut_out(self, images: Tensor) -> Tensor:
+        height, width = images.shape[2:]
+        rows = _hidden(images, height, round(height * self.cutout))[:, None, :, None]
+        columns = _hidden(images, width, round(width * self.cutout))[:, None, None, :]
+        return images.masked_fill(rows & columns, self.fill)
+
+
+def _uniform(largest: float, images: Tensor) -> Tensor:
+    """(N, 1, 1, 1) in [-largest, largest)."""
+    return (torch.rand(len(images), 1, 1, 1, device=images.device, dtype=images.dtype) * 2 - 1) * largest
+
+
+def _sources(images: Tensor, size: int, largest: int) -> Tensor:
+    """Where each row or column comes from when shifted by -largest to largest pixels: (N, size), also out of bounds."""
+    shift = torch.randint(-largest, largest + 1, (len(images), 1), device=images.device)
+    return torch.arange(size, device=images.device) - shift
+
+
+def _hidden(images: Tensor, size: int, length: int) -> Tensor:
+    """Which rows or columns a stretch of ``length`` covers: (N, size); its middle is anywhere from 0 to size."""
+    first = torch.randint(-(length // 2), size - length + length // 2 + 1, (len(images), 1), device=images.device)
+    position = torch.arange(size, device=images.device)
+    return (position >= first) & (position < first + length)
+
+
+def _checked(name: str, value: float) -> float:
+    if not 0 <= value <= _LARGEST[name]:
+        raise InputError(f"augment.diffaugment.{name}={value} must be from 0 to {_LARGEST[name]:g}.")
+    return value

@@ -1,0 +1,21 @@
+"""The R2 penalty."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from medsynth.contracts import Features
+from medsynth.penalty.gradient import squared_gradient_norms
+
+
+class R2:
+    """``gamma / 2 * E[|gradient of D at fake inputs|^2]`` (Mescheder et al. 2018, equation 10)."""
+
+    at = "fake"
+
+    def __init__(self, *, gamma: float = 1.0, interval: int = 1):
+        self.gamma = gamma
+        self.interval = interval
+
+    def __call__(self, *, inputs: Features, logits: Tensor) -> Tensor:
+        return self.gamma / 2 * squared_gradient_norms(inputs, logits).mean()
