@@ -9,17 +9,23 @@ from safetensors.torch import save_file
 from medsynth.contracts import Generator, InputError
 from medsynth.generator.dcgan import DCGANGenerator
 from medsynth.generator.export import load_generator, save_generator
+from medsynth.generator.fastgan import FastGANGenerator, SkipLayerExcitation
+from medsynth.generator.label import ConditionalBatchNorm2d
 from medsynth.generator.mlp import MLPGenerator
+from medsynth.generator.resnet import ResNetGenerator, UpsamplingBlock
 from medsynth.generator.tomsk import ParallelUpsampling, TomskGenerator
+from medsynth.moving_average import MovingAverage
 
 SMALL = {
     "tomsk": lambda **k: TomskGenerator(width=0.25, base_channels=32, **k),
     "dcgan": lambda **k: DCGANGenerator(width=8, **k),
     "mlp": lambda **k: MLPGenerator(widths=(16, 32), **k),
+    "resnet": lambda **k: ResNetGenerator(width=8, max_width=16, **k),
+    "fastgan": lambda **k: FastGANGenerator(width=4, **k),
 }
 
 
-@pytest.mark.parametrize("image_size", [16, 32])
+@pytest.mark.parametrize("image_size", [16, 32, 64])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", SMALL)
 def test_shape_and_range(name, channels, image_size):
@@ -74,6 +80,122 @@ def test_tomsk_branches_are_parallel():
     assert (level.transposed1(x)[..., 1::2, :] == 0).all()
 
 
+def parameters(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_resnet_counts_as_the_paper_s_table_for_32_pixels():
+    """Dense to 4 x 4 x 256, three blocks of 256 maps with a 1x1 shortcut, batch normalization and a 3x3 convolution."""
+    with torch.device("meta"):
+        generator = ResNetGenerator(image_size=32, channels=3, width=256, max_width=256)
+    dense = 128 * 256 * 16 + 256 * 16
+    block = 2 * (256 + 256) + 2 * (256 * 256 * 9 + 256) + (256 * 256 + 256)
+    assert parameters(generator) == dense + 3 * block + 2 * 256 + (256 * 3 * 9 + 3) == 4_276_739
+
+
+def test_resnet_widths_for_128_pixels_are_the_paper_s():
+    with torch.device("meta"):
+        generator = ResNetGenerator(image_size=128, channels=3)
+    assert generator.dense.out_features == 1024 * 4 * 4
+    assert [block.convolution1.out_channels for block in generator.blocks] == [1024, 512, 256, 128, 64]
+
+
+def test_resnet_block_in_the_paper_s_order():
+    """Normalization, ReLU, enlargement, convolution, normalization, ReLU, convolution; the enlarged input beside it."""
+    block = UpsamplingBlock(3, 2, num_classes=0)
+
+    def active(x):
+        mean, variance = x.mean(dim=(0, 2, 3), keepdim=True), x.var(dim=(0, 2, 3), unbiased=False, keepdim=True)
+        return ((x - mean) / (variance + 1e-5).sqrt()).clamp(min=0)
+
+    def enlarged(x):
+        return x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+
+    x = torch.randn(4, 3, 4, 4)
+    expected = block.convolution2(active(block.convolution1(enlarged(active(x))))) + block.shortcut(enlarged(x))
+    torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["resnet", "fastgan"])
+def test_every_normalization_follows_the_label(name):
+    generator = SMALL[name](image_size=16, channels=1, num_classes=4)
+    generator(torch.randn(3, generator.latent_dim), torch.tensor([1, 3, 3])).square().sum().backward()
+    norms = [module for module in generator.modules() if isinstance(module, ConditionalBatchNorm2d)]
+    assert len(norms) == {"resnet": 5, "fastgan": 3}[name]
+    for norm in norms:
+        for embedding in (norm.scale, norm.offset):
+            assert (embedding.weight.grad.abs().sum(dim=1) > 0).tolist() == [False, True, False, True]
+
+
+def test_fastgan_counts_as_the_paper_s_network_for_256_pixels():
+    """Maps 1024, 512, 256, 128, 128, 64, 32 from 4 to 256 pixels, twice as many before each gate, three excitations."""
+    with torch.device("meta"):
+        generator = FastGANGenerator(image_size=256, channels=3)
+    first = 256 * 2048 * 16 + 2 * 2048
+    pairs = [(1024, 512), (512, 256), (256, 128), (128, 128), (128, 64), (64, 32)]
+    upsampling = sum(inputs * 2 * outputs * 9 + 2 * 2 * outputs for inputs, outputs in pairs)
+    excitation = sum(low * high * 16 + high * high for low, high in [(1024, 128), (512, 64), (256, 32)])
+    assert parameters(generator) == first + upsampling + excitation + 32 * 3 * 9 + 3 == 24_037_603
+
+
+@pytest.mark.parametrize(
+    ("image_size", "pairs"),
+    [(16, {16: 4}), (32, {32: 4}), (64, {64: 4}), (128, {64: 4, 128: 8}), (256, {64: 4, 128: 8, 256: 16})],
+)
+def test_fastgan_excites_from_a_sixteenth_of_the_resolution(image_size, pairs):
+    generator = FastGANGenerator(image_size=image_size, channels=1, width=4).eval()
+    sides = {}
+    for name, excitation in generator.excitations.items():
+        excitation.register_forward_hook(
+            lambda _, inputs, output, name=name: sides.update({(int(name), output.shape[-1]): inputs[0].shape[-1]})
+        )
+    generator(torch.randn(1, 256))
+    assert sides == {(high, high): low for high, low in pairs.items()}
+
+
+def test_skip_layer_excitation_is_the_paper_s_formula():
+    """high * sigmoid(W2 leaky_relu(W1 * pooled)), one gate for each channel."""
+    excitation = SkipLayerExcitation(3, 5)
+    low, high = torch.randn(2, 3, 8, 8), torch.randn(2, 5, 16, 16)
+    first, second = (parameter.detach() for parameter in excitation.parameters())
+    pooled = low.view(2, 3, 4, 2, 4, 2).mean(dim=(3, 5)).flatten(1)  # 2 x 2 pixels for each of 4 x 4 positions
+    hidden = pooled @ first.flatten(1).T
+    hidden = torch.where(hidden > 0, hidden, 0.2 * hidden)
+    gate = 1 / (1 + torch.exp(-(hidden @ second.flatten(1).T)))
+    torch.testing.assert_close(excitation(low, high), high * gate[:, :, None, None])
+
+
+def test_conditional_batch_norm_by_hand():
+    norm = ConditionalBatchNorm2d(3, 2)
+    for embedding in (norm.scale, norm.offset):
+        torch.nn.init.normal_(embedding.weight)
+    x, labels = 2 * torch.randn(6, 3, 4, 4) + 1, torch.tensor([0, 1, 1, 0, 1, 1])
+    mean = x.mean(dim=(0, 2, 3), keepdim=True)  # over all classes
+    variance = x.var(dim=(0, 2, 3), unbiased=False, keepdim=True)
+    normalized = (x - mean) / (variance + 1e-5).sqrt()
+    for row, label in enumerate(labels):
+        expected = normalized[row] * norm.scale.weight[label].view(3, 1, 1) + norm.offset.weight[label].view(3, 1, 1)
+        torch.testing.assert_close(norm(x, labels)[row], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_conditional_batch_norm_without_classes_is_batch_norm():
+    norm, plain = ConditionalBatchNorm2d(3, 0), torch.nn.BatchNorm2d(3)
+    x = torch.randn(6, 3, 4, 4)
+    torch.testing.assert_close(norm(x), plain(x), rtol=0, atol=0)
+    assert parameters(norm) == parameters(plain)
+    torch.testing.assert_close(norm.eval()(x), plain.eval()(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_images_depend_on_the_noise_alone(name):
+    generator = SMALL[name](image_size=16, channels=1).eval()
+    z = torch.randn(4, generator.latent_dim)
+    images = generator(z)
+    torch.manual_seed(1)
+    torch.testing.assert_close(generator(z), images, rtol=0, atol=0)
+    torch.testing.assert_close(generator(z[2:3]), images[2:3])
+
+
 @pytest.mark.parametrize(
     ("build", "words"),
     [
@@ -81,6 +203,11 @@ def test_tomsk_branches_are_parallel():
         (lambda: TomskGenerator(image_size=50, channels=1), ["image_size=50"]),
         (lambda: DCGANGenerator(image_size=48, channels=1), ["image_size=48", "64"]),
         (lambda: DCGANGenerator(image_size=4, channels=1), ["image_size=4"]),
+        (lambda: ResNetGenerator(image_size=48, channels=1), ["data.image_size=48", "resnet", "64"]),
+        (lambda: ResNetGenerator(image_size=4, channels=1), ["data.image_size=4", "8"]),
+        (lambda: FastGANGenerator(image_size=48, channels=1), ["data.image_size=48", "fastgan", "64"]),
+        (lambda: FastGANGenerator(image_size=8, channels=1), ["data.image_size=8", "16"]),
+        (lambda: FastGANGenerator(image_size=2048, channels=1), ["data.image_size=2048"]),
     ],
 )
 def test_sizes_that_cannot_be_made(build, words):
@@ -101,6 +228,20 @@ def test_export_and_load(tmp_path):
     z = torch.randn(2, 100)
     assert card == {"seed": 3}
     torch.testing.assert_close(loaded(z), generator.eval()(z), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("generator_class", [ResNetGenerator, FastGANGenerator])
+def test_export_and_load_a_conditional_average(tmp_path, generator_class):
+    options = {"image_size": 16, "channels": 1, "width": 4, "num_classes": 3}
+    generator = generator_class(**options)
+    average = MovingAverage(generator, half_life=10, rampup=1)
+    z, labels = torch.randn(6, generator.latent_dim), torch.tensor([0, 1, 2, 0, 1, 2])
+    generator(z, labels)
+    average.update(generator, images_seen=20)
+    config = {"_target_": f"{generator_class.__module__}.{generator_class.__name__}", **options}
+    save_generator(tmp_path / "generator.safetensors", average.module, config=config, card={})
+    loaded, _ = load_generator(tmp_path / "generator.safetensors")
+    torch.testing.assert_close(loaded(z, labels), average.module(z, labels), rtol=0, atol=0)
 
 
 def damaged(path):

@@ -8,11 +8,12 @@ import math
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from medsynth.contracts import InputError
+from medsynth.contracts import Features, InputError
 from medsynth.discriminator.label import ProjectedLogit
+from medsynth.discriminator.trained import TrainedDiscriminator
 
 
-class DCGANDiscriminator(nn.Module):
+class DCGANDiscriminator(TrainedDiscriminator):
     """Strided 4x4 convolutions down to 4 x 4 pixels, leaky ReLU, one logit. All of it is trained.
 
     Args:
@@ -59,17 +60,9 @@ class DCGANDiscriminator(nn.Module):
         if normalization == "spectral":
             self.apply(_normalize)
 
-    def features(self, images: Tensor) -> Tensor:
-        return images
-
-    def head(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.logit(self.layers(features), labels)
-
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.head(self.features(images), labels)
-
-    def calibrate(self, batches: list[Tensor]) -> None:
-        """Nothing here needs data before the training."""
+    def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
+        (images,) = features
+        return self.logit(self.layers(images), labels)
 
 
 def _initialize(module: nn.Module) -> None:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
+from torch.nn.utils.parametrizations import spectral_norm
 
 
 class ProjectedLogit(nn.Module):
     """One linear unit on pooled features, plus their inner product with the label's embedding.
 
     Projection conditioning (Miyato and Koyama 2018, equation 5): ``(N, num_features), (N,) -> (N, 1)``.
+
+    Args:
+        num_features: length of the features.
+        num_classes: classes of the labels; 0: there is no embedding, and labels are ignored.
+        bias: the linear unit has one.
+        spectral: spectral normalization of both parts.
     """
 
-    def __init__(self, num_features: int, num_classes: int, *, bias: bool):
+    def __init__(self, num_features: int, num_classes: int, *, bias: bool, spectral: bool = False):
         super().__init__()
         self.linear = nn.Linear(num_features, 1, bias=bias)
-        self.embedding = nn.Embedding(num_classes, num_features) if num_classes else None
-        if self.embedding is not None:
-            nn.init.zeros_(self.embedding.weight)  # starts as the unconditional discriminator
+        if spectral:
+            spectral_norm(self.linear)
+        self.embedding = _embedding(num_classes, num_features, spectral=spectral)
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
         logits = self.linear(features)
@@ -24,3 +32,46 @@ class ProjectedLogit(nn.Module):
             return logits
         assert labels is not None, "a conditional discriminator needs labels"
         return logits + (self.embedding(labels) * features).sum(dim=1, keepdim=True)
+
+
+class ProjectedMap(nn.Module):
+    """A logit for each position of feature maps: a convolution to one map, plus projection conditioning there.
+
+    ``(N, channels, h, w), (N,) -> (N, positions)``, row by row; with ``kernel_size`` 1 there are h * w positions, each
+    with a ``ProjectedLogit`` of the features there. Where a position is a larger window, the inner product with the
+    label's embedding is that of the window's mean. The projection for each position is ours.
+
+    Args:
+        channels: of the feature maps.
+        num_classes: classes of the labels; 0: there is no embedding, and labels are ignored.
+        kernel_size: height and width of the convolution.
+        padding: zeros around the maps.
+        spectral: spectral normalization of both parts.
+    """
+
+    def __init__(
+        self, channels: int, num_classes: int, *, kernel_size: int = 1, padding: int = 0, spectral: bool = False
+    ):
+        super().__init__()
+        self.convolution = nn.Conv2d(channels, 1, kernel_size, padding=padding)
+        if spectral:
+            spectral_norm(self.convolution)
+        self.embedding = _embedding(num_classes, channels, spectral=spectral)
+
+    def forward(self, maps: Tensor, labels: Tensor | None = None) -> Tensor:
+        logits = self.convolution(maps).flatten(1)
+        if self.embedding is None:
+            return logits
+        assert labels is not None, "a conditional discriminator needs labels"
+        means = avg_pool2d(maps, self.convolution.kernel_size, stride=1, padding=self.convolution.padding)
+        return logits + (self.embedding(labels)[:, :, None, None] * means).sum(dim=1).flatten(1)
+
+
+def _embedding(num_classes: int, num_features: int, *, spectral: bool) -> nn.Embedding | None:
+    if not num_classes:
+        return None
+    embedding = nn.Embedding(num_classes, num_features)
+    if spectral:  # starts from N(0, 1): the zero matrix has no largest singular value to divide by
+        return spectral_norm(embedding)
+    nn.init.zeros_(embedding.weight)  # starts as the unconditional discriminator
+    return embedding

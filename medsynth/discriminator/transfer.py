@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from medsynth.contracts import Backbone
+from medsynth.contracts import Backbone, Features, InputError
 from medsynth.discriminator.label import ProjectedLogit
 
 
 class TransferDiscriminator(nn.Module):
     """Pooled features of a backbone, normalization without scale and offset, and one linear unit without bias.
 
-    With ``frozen``, ``features`` are the backbone's and the head alone is trained: with Xception 2,048 weights, as in
-    the paper. Otherwise the backbone is fine-tuned as a part of ``head``, and ``features`` is the identity.
+    With ``unfreeze`` none the backbone is frozen and the head alone is trained: with Xception 2,048 weights, as in the
+    paper. Otherwise the last stages of the backbone, or all of it, are fine-tuned as a part of ``head``, and
+    ``features`` are as far as the frozen ones go. ``forward``: (N, C, H, W) -> logits (N, 1).
 
     The paper's head is, most plausibly, batch normalization before the unit. Computed over a batch of one side it would
     take away the mean of that side, and with it what a linear unit tells them apart by: every batch, real or fake,
@@ -25,31 +27,55 @@ class TransferDiscriminator(nn.Module):
 
     Args:
         backbone: images -> (N, num_features).
-        frozen: keep the backbone's weights and statistics as they are.
+        unfreeze: ``none``, the number of the backbone's last stages that are trained too, or ``all``.
+        backbone_lr_factor: learning rate of what is unfrozen, as a factor of the head's.
         momentum: of the running statistics, per batch (Keras's default).
         num_classes: classes of the labels; 0 means unconditional.
+
+    Raises:
+        InputError: ``unfreeze`` is none of these, or the factor is not positive.
     """
 
-    def __init__(self, *, backbone: Backbone, frozen: bool = True, momentum: float = 0.01, num_classes: int = 0):
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        unfreeze: int | str = "none",
+        backbone_lr_factor: float = 0.1,
+        momentum: float = 0.01,
+        num_classes: int = 0,
+    ):
         super().__init__()
-        self.backbone = backbone.eval()
-        self.frozen = frozen
-        if frozen:
-            backbone.freeze()
+        stages = _stages(unfreeze)
+        if backbone_lr_factor <= 0:
+            raise InputError(
+                f"discriminator.backbone_lr_factor={backbone_lr_factor} must be more than 0: to keep the backbone as "
+                "it is set discriminator.unfreeze=none."
+            )
+        self.backbone_lr_factor = backbone_lr_factor
+        self.backbone = backbone.freeze(except_stages=stages).eval()
+        self.has_frozen_features = not all(parameter.requires_grad for parameter in backbone.parameters())
         self.norm = nn.BatchNorm1d(backbone.num_features, affine=False, momentum=momentum)
         self.logit = ProjectedLogit(backbone.num_features, num_classes, bias=False)
 
-    def features(self, images: Tensor) -> Tensor:
-        return self.backbone(images) if self.frozen else images
+    def features(self, images: Tensor) -> Features:
+        return self.backbone.frozen_part(images)
 
-    def head(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
-        pooled = (features if self.frozen else self.backbone(features)).float()
+    def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
+        pooled = self.backbone.trained_part(features).float()
         if self.training and self.logit.linear.weight.requires_grad:  # the head's own turn
             self._follow(pooled.detach())
         return self.logit(self._normalized(pooled), labels)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.head(self.features(images), labels)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        groups: list[dict[str, Any]] = [{"params": list(self.logit.parameters())}]
+        unfrozen = [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
+        if unfrozen:
+            groups.append({"params": unfrozen, "lr_factor": self.backbone_lr_factor})
+        return groups
 
     @torch.no_grad()
     def calibrate(self, batches: Sequence[Tensor]) -> None:
@@ -75,3 +101,15 @@ class TransferDiscriminator(nn.Module):
         super().train(mode)
         self.backbone.eval()
         return self
+
+
+def _stages(unfreeze: int | str) -> int | None:
+    """The backbone's last stages that are trained: 0 for ``none``, None for ``all``."""
+    if unfreeze in ("none", "all"):
+        return {"none": 0, "all": None}[unfreeze]
+    if not isinstance(unfreeze, int) or isinstance(unfreeze, bool) or unfreeze < 1:
+        raise InputError(
+            f"discriminator.unfreeze={unfreeze} is unknown: choose none, all, or the number of the backbone's last "
+            "stages to train, 1 or more."
+        )
+    return unfreeze

@@ -1,4 +1,4 @@
-"""Labels for generators that know none of their own."""
+"""Labels for generators: beside the noise, or in batch normalization."""
 
 from __future__ import annotations
 
@@ -22,3 +22,28 @@ class LabeledNoise(nn.Module):
             return z
         assert labels is not None, "a conditional generator needs labels"
         return torch.cat([z, self.embedding(labels)], dim=1)
+
+
+class ConditionalBatchNorm2d(nn.Module):
+    """Batch normalization with a scale and an offset for each class (de Vries et al. 2017; Miyato and Koyama 2018).
+
+    ``(x (N, num_features, H, W), labels (N,) or None) -> x`` normalized over the whole batch, then scaled and moved by
+    what is learned for the label. Scales start from N(1, 0.02), so that classes differ from the first step on.
+    Without classes it is batch normalization with one learned scale and offset.
+    """
+
+    def __init__(self, num_features: int, num_classes: int):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(num_features, affine=not num_classes)
+        self.scale = nn.Embedding(num_classes, num_features) if num_classes else None
+        self.offset = nn.Embedding(num_classes, num_features) if num_classes else None
+        if num_classes:
+            nn.init.normal_(self.scale.weight, 1.0, 0.02)
+            nn.init.zeros_(self.offset.weight)
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        x = self.norm(x)
+        if self.scale is None:
+            return x
+        assert labels is not None, "a conditional generator needs labels"
+        return x * self.scale(labels)[:, :, None, None] + self.offset(labels)[:, :, None, None]

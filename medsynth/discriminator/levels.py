@@ -1,0 +1,81 @@
+"""What projected and vision-aided discriminators stand on: the maps of a frozen backbone's last levels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from medsynth.contracts import Backbone, Features
+
+
+class FrozenLevels(nn.Module):
+    """``images (N, C, H, W) in [-1, 1] -> standardized maps (N, C_l, H_l, W_l)`` of the last levels, the finest first.
+
+    Networks and levels differ in scale by orders of magnitude, and their maps after a ReLU have large means that say
+    nothing about an image. So each channel's mean on real images is taken away and each level is divided by its
+    standard deviation there (``calibrate``); within a level the channels keep their proportions. The papers leave this
+    to batch normalization in the trained part, which would tie the logits of a batch's images together.
+
+    Args:
+        backbone: frozen here; stays in evaluation mode.
+        count: levels.
+        channels: channels of the images.
+        image_size: height and width of the images in pixels.
+
+    Attributes:
+        channels: C_l of each level.
+        sizes: H_l = W_l of each level.
+
+    Raises:
+        InputError: the backbone has fewer levels.
+    """
+
+    def __init__(self, *, backbone: Backbone, count: int, channels: int, image_size: int):
+        super().__init__()
+        self.backbone = backbone.freeze().eval()
+        self.channels = backbone.level_channels(count)
+        with torch.no_grad():
+            maps = backbone.levels(torch.zeros(1, channels, image_size, image_size), count)
+        self.sizes = tuple(tensor.shape[-1] for tensor in maps)
+        self.standardizations = nn.ModuleList(_Standardization(channels) for channels in self.channels)
+
+    def forward(self, images: Tensor) -> Features:
+        maps = self.backbone.levels(images, len(self.channels))
+        return tuple(standardize(tensor) for standardize, tensor in zip(self.standardizations, maps, strict=True))
+
+    @torch.no_grad()
+    def calibrate(self, batches: Sequence[Tensor]) -> None:
+        """Estimate random weights' statistics, then means and deviations of the maps, on real images in [-1, 1]."""
+        self.backbone.calibrate(batches)
+        total = sum(map(len, batches))
+        moments = [[0.0, 0.0] for _ in self.channels]  # of each level: E[x] and E[x^2] of each channel
+        for images in batches:
+            for moment, maps in zip(moments, self.backbone.levels(images, len(self.channels)), strict=True):
+                variance, mean = torch.var_mean(maps.float(), dim=(0, 2, 3), correction=0)
+                moment[0] += mean * (len(images) / total)
+                moment[1] += (variance + mean.square()) * (len(images) / total)
+        for standardize, (mean, mean_square) in zip(self.standardizations, moments, strict=True):
+            standardize.set(mean, (mean_square - mean.square()).mean())
+
+    def train(self, mode: bool = True) -> FrozenLevels:
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+
+class _Standardization(nn.Module):
+    """Takes away each channel's mean, divides all of them by one standard deviation; the identity until ``set``."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("deviation", torch.ones(()))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return (maps - self.mean[:, None, None]) / self.deviation
+
+    def set(self, mean: Tensor, variance: Tensor) -> None:
+        self.mean.copy_(mean)
+        self.deviation.copy_(variance.clamp_min(1e-12).sqrt())

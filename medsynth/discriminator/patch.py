@@ -1,0 +1,88 @@
+"""PatchGAN, the discriminator of pix2pix (Isola et al. 2017): it judges overlapping patches."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from medsynth.contracts import Features, InputError
+from medsynth.discriminator.label import ProjectedMap
+from medsynth.discriminator.trained import TrainedDiscriminator
+
+_NORMALIZATIONS = {"instance": nn.InstanceNorm2d, "batch": nn.BatchNorm2d, "spectral": None, "none": None}
+
+
+class PatchDiscriminator(TrainedDiscriminator):
+    """4x4 convolutions and leaky ReLU: ``layers`` of stride 2, one of stride 1, one to the map of logits.
+
+    As in the paper's section 6.1.2: weights from N(0, 0.02), no normalization in the first layer. A logit sees
+    ``9 * 2**layers - 2`` pixels in height and width: 16, 34, 70 (the paper's choice), 142, 286; there are
+    ``(image_size // 2**layers - 2)**2`` of them. Labels enter by projection at each position, which is ours.
+
+    Args:
+        image_size: height and width in pixels; at least ``3 * 2**layers``.
+        channels: channels of the images.
+        layers: convolutions of stride 2.
+        width: feature maps of the first layer; doubled with every layer, up to 8 times.
+        normalization: ``instance``, ``batch`` (as in the paper), ``spectral`` (of every layer) or ``none``.
+        num_classes: classes of the labels; 0 means unconditional.
+
+    Raises:
+        InputError: an unknown normalization, no layer, or more layers than the images are large enough for.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        channels: int,
+        layers: int = 3,
+        width: int = 64,
+        normalization: str = "instance",
+        num_classes: int = 0,
+    ):
+        super().__init__()
+        _check(image_size, layers, normalization)
+        widths = [width * 2 ** min(level, 3) for level in range(layers + 1)]
+        norm = _NORMALIZATIONS[normalization]
+        modules: list[nn.Module] = [nn.Conv2d(channels, widths[0], 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        for level in range(1, layers + 1):
+            stride = 2 if level < layers else 1
+            modules.append(nn.Conv2d(widths[level - 1], widths[level], 4, stride, padding=1, bias=norm is None))
+            if norm is not None:
+                modules.append(norm(widths[level], affine=True))
+            modules.append(nn.LeakyReLU(0.2))
+        self.layers = nn.Sequential(*modules)
+        self.apply(_initialize)
+        if normalization == "spectral":
+            self.apply(_normalize)
+        spectral = normalization == "spectral"
+        self.logit = ProjectedMap(widths[-1], num_classes, kernel_size=4, padding=1, spectral=spectral)
+
+    def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
+        (images,) = features
+        return self.logit(self.layers(images), labels)  # (N, patches)
+
+
+def _check(image_size: int, layers: int, normalization: str) -> None:
+    if normalization not in _NORMALIZATIONS:
+        raise InputError(
+            f"discriminator.normalization={normalization} is unknown: choose instance, batch, spectral or none."
+        )
+    if layers < 1:
+        raise InputError(f"discriminator.layers={layers} must be 1 or more.")
+    if image_size < 3 * 2**layers:
+        raise InputError(
+            f"discriminator.layers={layers} needs images of {3 * 2**layers} pixels or more, but "
+            f"data.image_size={image_size}: choose fewer layers."
+        )
+
+
+def _initialize(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+
+
+def _normalize(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        spectral_norm(module)

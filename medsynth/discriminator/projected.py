@@ -1,0 +1,149 @@
+"""The projected discriminator (Sauer et al. 2021, "Projected GANs converge faster")."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from torch.nn.utils.parametrizations import spectral_norm
+
+from medsynth.contracts import Backbone, Features, InputError
+from medsynth.discriminator.label import ProjectedMap
+from medsynth.discriminator.levels import FrozenLevels
+
+_GOAL = 4  # height and width of each level's map of logits, in positions
+
+
+class ProjectedDiscriminator(nn.Module):
+    """Maps of a frozen backbone, mixed by fixed random convolutions; a light discriminator for each level is trained.
+
+    The mixing makes every level depend on deeper ones and spreads what the discriminators would otherwise pick out, so
+    that they cannot rest on a few channels of the backbone (the paper's section 3.2). Their spectral normalization is
+    in place of a gradient penalty.
+
+    Logits are (N, levels * positions), with as many positions for each level. The paper adds up the levels' losses; the
+    mean over all columns, which losses take, is the same divided by the number of levels.
+
+    With two backbones (StyleGAN-XL, Sauer et al. 2022) each has its own input mapping, mixing and discriminators.
+
+    Args:
+        backbone: frozen here.
+        second_backbone: another one, of a different kind: a vision transformer beside a convolutional network.
+        image_size: height and width of the images in pixels.
+        channels: channels of the images.
+        levels: maps that are taken from each backbone, counted from its end.
+        width: channels of the finest level after mixing; doubled with every level.
+        num_classes: classes of the labels, which enter by projection at each position; 0 means unconditional.
+
+    Raises:
+        InputError: no level, no width, or more levels than a backbone has.
+    """
+
+    has_frozen_features = True
+
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        second_backbone: Backbone | None = None,
+        image_size: int,
+        channels: int,
+        levels: int = 4,
+        width: int = 64,
+        num_classes: int = 0,
+    ):
+        super().__init__()
+        for name, value in {"levels": levels, "width": width}.items():
+            if value < 1:
+                raise InputError(f"discriminator.{name}={value} must be 1 or more.")
+        backbones = [backbone] if second_backbone is None else [backbone, second_backbone]
+        self.backbones = nn.ModuleList(
+            FrozenLevels(backbone=each, count=levels, channels=channels, image_size=image_size) for each in backbones
+        )
+        self.projections = nn.ModuleList(Projection(maps.channels, width) for maps in self.backbones)
+        widths = self.projections[0].widths
+        sizes = [size for maps in self.backbones for size in maps.sizes]
+        goal = min(_GOAL, *sizes)
+        self.discriminators = nn.ModuleList(
+            LevelDiscriminator(size, goal, channels, widths[-1], num_classes)
+            for size, channels in zip(sizes, widths * len(backbones), strict=True)
+        )
+
+    def features(self, images: Tensor) -> Features:
+        """Mixed maps of all levels, the finest first, those of the second backbone after those of the first."""
+        pairs = zip(self.backbones, self.projections, strict=True)
+        return tuple(itertools.chain.from_iterable(mix(maps(images)) for maps, mix in pairs))
+
+    def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
+        pairs = zip(self.discriminators, features, strict=True)
+        return torch.cat([discriminator(maps, labels) for discriminator, maps in pairs], dim=1)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.head(self.features(images), labels)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return [{"params": list(self.discriminators.parameters())}]
+
+    def calibrate(self, batches: Sequence[Tensor]) -> None:
+        """Estimate random weights' statistics, then the scale of the maps, on real images in [-1, 1]."""
+        for maps in self.backbones:
+            maps.calibrate(batches)
+
+
+class Projection(nn.Module):
+    """Fixed random mixing: maps (N, C_l, H_l, W_l), the finest first -> maps (N, widths[l], H_l, W_l).
+
+    Across channels by 1x1 convolutions, then across scales from the coarsest to the finest: a level is its own mixed
+    channels plus a 3x3 convolution of the next coarser level, upsampled bilinearly to its size. Where all sizes are
+    equal, as in a vision transformer, nothing is left to upsample. Kaiming initialization for linear layers keeps the
+    variance; the weights are never trained, and are saved as part of the state.
+    """
+
+    def __init__(self, channels: Sequence[int], width: int):
+        super().__init__()
+        self.widths = [width * 2**level for level in range(len(channels))]
+        self.across_channels = nn.ModuleList(
+            nn.Conv2d(inputs, outputs, 1, bias=False) for inputs, outputs in zip(channels, self.widths, strict=True)
+        )
+        self.across_scales = nn.ModuleList(
+            nn.Conv2d(coarse, fine, 3, padding=1, bias=False) for fine, coarse in itertools.pairwise(self.widths)
+        )
+        for weight in self.parameters():
+            nn.init.kaiming_normal_(weight, nonlinearity="linear")
+        self.requires_grad_(False)
+
+    def forward(self, maps: Features) -> Features:
+        mixed = [mix(tensor) for mix, tensor in zip(self.across_channels, maps, strict=True)]
+        for level in reversed(range(len(self.across_scales))):
+            coarser = self.across_scales[level](mixed[level + 1])
+            mixed[level] = mixed[level] + interpolate(coarser, mixed[level].shape[-2:], mode="bilinear")
+        return tuple(mixed)
+
+
+class LevelDiscriminator(nn.Module):
+    """Light and spectrally normalized: ``(N, channels, size, size), (N,) -> logits (N, goal * goal)``.
+
+    4x4 convolutions of stride 2 while the size stays at ``goal`` or above, each doubling the channels up to
+    ``max_channels``; a 1x1 convolution; leaky ReLU after each. A size between ``goal`` and twice that is averaged to
+    ``goal`` in the end.
+    """
+
+    def __init__(self, size: int, goal: int, channels: int, max_channels: int, num_classes: int):
+        super().__init__()
+        layers: list[nn.Module] = []
+        while size // 2 >= goal:
+            outputs = min(2 * channels, max_channels)
+            layers += [spectral_norm(nn.Conv2d(channels, outputs, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
+            channels, size = outputs, size // 2
+        layers += [spectral_norm(nn.Conv2d(channels, channels, 1)), nn.LeakyReLU(0.2)]
+        if size > goal:
+            layers.append(nn.AdaptiveAvgPool2d(goal))
+        self.layers = nn.Sequential(*layers)
+        self.logit = ProjectedMap(channels, num_classes, spectral=True)
+
+    def forward(self, maps: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.logit(self.layers(maps), labels)

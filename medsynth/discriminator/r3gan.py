@@ -1,0 +1,122 @@
+"""The discriminator of R3GAN (Huang et al. 2024, "The GAN is dead; long live the GAN! A modern baseline GAN")."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+from torch.nn.functional import leaky_relu
+
+from medsynth.contracts import Features, InputError
+from medsynth.discriminator.label import ProjectedLogit
+from medsynth.discriminator.trained import TrainedDiscriminator
+
+_SLOPE = 0.2
+_EXPANSION = 2
+
+
+class R3GANDiscriminator(TrainedDiscriminator):
+    """Residual stages without any normalization, halved to 4 x 4 pixels, and a head with a learned basis.
+
+    From the paper (its final configuration): grouped bottleneck blocks that expand to twice the maps, 16 maps in a
+    group, two blocks in a stage; leaky ReLU; initialization as in Fixup (Zhang et al. 2019), the last convolution of a
+    block from zero; bilinear halving of the resolution, which for a factor of two is the mean of 2 x 2 pixels, then a
+    1x1 convolution where the number of maps changes; a 4x4 depthwise convolution that takes 4 x 4 pixels to one, and a
+    linear unit; the inner product with the label's embedding. Ours, for small images and machines: far fewer maps,
+    which double with every halving; and the unconditional logit that is added to the inner product.
+
+    Args:
+        image_size: height and width in pixels; 8, 16, 32, 64, ...
+        channels: channels of the images.
+        width: feature maps at full resolution; doubled with every halving.
+        max_width: upper bound of the feature maps.
+        blocks: residual blocks of each stage, one stage for each resolution.
+        group_width: maps in a group of the 3x3 convolutions; it divides twice the maps of every stage.
+        num_classes: classes of the labels; 0 means unconditional.
+
+    Raises:
+        InputError: ``image_size`` is not 4 times a power of two, no block, or groups that do not come out even.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        channels: int,
+        width: int = 64,
+        max_width: int = 768,
+        blocks: int = 2,
+        group_width: int = 16,
+        num_classes: int = 0,
+    ):
+        super().__init__()
+        if image_size < 8 or image_size & (image_size - 1):
+            raise InputError(
+                f"data.image_size={image_size} does not suit discriminator=r3gan: choose 8, 16, 32, 64, 128 or 256."
+            )
+        stages = int(math.log2(image_size / 4)) + 1  # the last at 4 x 4 pixels
+        widths = [min(width * 2**stage, max_width) for stage in range(stages)]
+        _check(widths, blocks, group_width)
+        # Fixup: m convolutions in each of L branches start smaller by L ** (-1 / (2 m - 2)); here m = 3.
+        scale = (stages * blocks) ** -0.25
+        layers: list[nn.Module] = [_convolution(channels, widths[0], 1)]
+        for stage, maps in enumerate(widths):
+            layers += [GroupedBottleneck(maps, group_width, scale=scale) for _ in range(blocks)]
+            if stage < stages - 1:
+                layers.append(nn.AvgPool2d(2))
+                if widths[stage + 1] != maps:
+                    layers.append(_convolution(maps, widths[stage + 1], 1))
+        basis = _convolution(widths[-1], widths[-1], 4, groups=widths[-1])
+        self.layers = nn.Sequential(*layers, basis, nn.Flatten())  # (N, widths[-1])
+        self.logit = ProjectedLogit(widths[-1], num_classes, bias=False)
+        nn.init.normal_(self.logit.linear.weight, 0.0, widths[-1] ** -0.5)
+
+    def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
+        (images,) = features
+        return self.logit(self.layers(images), labels)
+
+
+class GroupedBottleneck(nn.Module):
+    """1x1 convolution to twice the maps, grouped 3x3, 1x1 back, leaky ReLU between: ``(N, maps, H, W)`` -> the same.
+
+    Args:
+        maps: maps that enter and leave.
+        group_width: maps in a group of the 3x3 convolution.
+        scale: of the initial weights of the first two convolutions; the third starts from zero, so the block starts as
+            the identity.
+    """
+
+    def __init__(self, maps: int, group_width: int, *, scale: float):
+        super().__init__()
+        inner = _EXPANSION * maps
+        gain = scale * nn.init.calculate_gain("leaky_relu", _SLOPE)
+        self.expand = _convolution(maps, inner, 1, gain=gain, bias=True)
+        self.grouped = _convolution(inner, inner, 3, padding=1, groups=inner // group_width, gain=gain, bias=True)
+        self.reduce = _convolution(inner, maps, 1, gain=0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch = leaky_relu(self.expand(x), _SLOPE)
+        branch = leaky_relu(self.grouped(branch), _SLOPE)
+        return x + self.reduce(branch)
+
+
+def _convolution(
+    inputs: int, outputs: int, kernel_size: int, *, padding: int = 0, groups: int = 1, gain: float = 1.0, bias=False
+) -> nn.Conv2d:
+    """Weights from N(0, gain^2 / what enters one output); biases from zero."""
+    layer = nn.Conv2d(inputs, outputs, kernel_size, padding=padding, groups=groups, bias=bias)
+    nn.init.normal_(layer.weight, 0.0, gain / math.sqrt(inputs // groups * kernel_size**2))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _check(widths: list[int], blocks: int, group_width: int) -> None:
+    if blocks < 1:
+        raise InputError(f"discriminator.blocks={blocks} must be 1 or more.")
+    for maps in widths:
+        if group_width < 1 or _EXPANSION * maps % group_width:
+            raise InputError(
+                f"discriminator.group_width={group_width} does not divide {_EXPANSION * maps}, twice the maps of a "
+                f"stage: choose one that divides twice discriminator.width and twice discriminator.max_width."
+            )

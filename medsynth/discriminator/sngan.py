@@ -1,0 +1,91 @@
+"""The residual discriminator of SNGAN (Miyato et al. 2018, "Spectral normalization for GANs")."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
+from torch.nn.utils.parametrizations import spectral_norm
+
+from medsynth.contracts import Features, InputError
+from medsynth.discriminator.label import ProjectedLogit
+from medsynth.discriminator.trained import TrainedDiscriminator
+
+
+class SNGANDiscriminator(TrainedDiscriminator):
+    """Residual blocks, the sum over all positions, one logit; spectral normalization of every layer.
+
+    Depth: images of 16 or 32 pixels pass two blocks that halve the resolution and two that keep it (paper, table 3, for
+    32 pixels); larger ones are halved to 4 x 4 pixels, and one more block follows (table 6, for 128 pixels). Block l
+    has ``width * 2**l`` maps, l = 0, 1, ..., and at most ``max_width``: the paper's network for 32 pixels has the same
+    128 in all blocks, the one for 128 pixels 64 to 1,024. Labels enter by projection (Miyato and Koyama 2018).
+
+    Args:
+        image_size: height and width in pixels; 16, 32, 64, ...
+        channels: channels of the images.
+        width: feature maps of the first block; doubled with every block.
+        max_width: upper bound of the feature maps.
+        num_classes: classes of the labels; 0 means unconditional.
+
+    Raises:
+        InputError: ``image_size`` is not a power of two from 16 on.
+    """
+
+    def __init__(self, *, image_size: int, channels: int, width: int = 64, max_width: int = 1024, num_classes: int = 0):
+        super().__init__()
+        if image_size < 16 or image_size & (image_size - 1):
+            raise InputError(
+                f"data.image_size={image_size} does not suit discriminator=sngan: choose 16, 32, 64, 128 or 256."
+            )
+        halvings, plain = (2, 2) if image_size <= 32 else (int(math.log2(image_size / 4)), 1)
+        widths = [channels, *(min(width * 2**block, max_width) for block in range(halvings + plain))]
+        self.blocks = nn.Sequential(
+            *(
+                ResidualBlock(inputs, outputs, downsample=block < halvings, first=block == 0)
+                for block, (inputs, outputs) in enumerate(itertools.pairwise(widths))
+            )
+        )
+        self.blocks.apply(_normalize)
+        self.logit = ProjectedLogit(widths[-1], num_classes, bias=True, spectral=True)
+
+    def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
+        (images,) = features
+        maps = torch.relu(self.blocks(images))
+        return self.logit(maps.sum(dim=(2, 3)), labels)
+
+
+class ResidualBlock(nn.Module):
+    """ReLU and 3x3 convolution, twice, beside a shortcut: ``(N, inputs, H, W) -> (N, outputs, H or H/2, W or W/2)``.
+
+    Args:
+        inputs: maps that enter.
+        outputs: maps that leave.
+        downsample: halve the resolution, by the mean of 2 x 2 pixels.
+        first: what enters are images, which no ReLU may cut.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, downsample: bool, first: bool = False):
+        super().__init__()
+        self.downsample = downsample
+        self.activation = nn.Identity() if first else nn.ReLU()
+        self.convolution1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.convolution2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        projects = downsample or inputs != outputs
+        self.shortcut = nn.Conv2d(inputs, outputs, 1) if projects else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch = self.convolution2(torch.relu(self.convolution1(self.activation(x))))
+        if self.downsample:
+            # A 1x1 convolution and a mean can change places: the mean first costs a quarter.
+            branch, x = avg_pool2d(branch, 2), avg_pool2d(x, 2)
+        return branch + self.shortcut(x)
+
+
+def _normalize(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+        spectral_norm(module)

@@ -1,0 +1,117 @@
+"""The generator of FastGAN (Liu et al. 2021).
+
+"Towards faster and stabilized GAN training for high-fidelity few-shot image synthesis", ICLR 2021.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import glu, interpolate
+
+from medsynth.contracts import InputError
+from medsynth.generator.label import ConditionalBatchNorm2d
+
+# Maps at each resolution over ``width``, as in the authors' configuration.
+_MAPS = {4: 16, 8: 8, 16: 4, 32: 2, 64: 2, 128: 1, 256: 1 / 2, 512: 1 / 4, 1024: 1 / 8}
+
+
+class FastGANGenerator(nn.Module):
+    """One convolution for each resolution, gated linear units, and skip-layer excitation: light, for few images.
+
+    From the paper: a transposed 4x4 convolution to 4 x 4 pixels; for each doubling nearest-neighbor upsampling, 3x3
+    convolution, batch normalization and gated linear unit; maps at resolution r gate the channels of those at 16 r
+    (``SkipLayerExcitation``); weights from N(0, 0.02).
+
+    Ours: images of less than 64 pixels have no such pair, so there 4 x 4 gates the last resolution; labels choose scale
+    and offset of the batch normalization. Left out: the noise injected between layers and the second convolution at
+    every other resolution, both of which the authors' code has and the paper's text has not, since images depend on z
+    alone here; and spectral normalization, since batch normalization undoes the scale of all convolutions but the last.
+
+    Args:
+        image_size: height and width in pixels; 16, 32, ..., 1024.
+        channels: channels of the images.
+        latent_dim: length of the noise.
+        width: feature maps at 128 pixels; 16 times as many at 4, 2 times at 64, half at 256.
+        num_classes: classes of the labels; 0 means unconditional.
+
+    Raises:
+        InputError: ``image_size`` is not a power of two from 16 to 1,024.
+    """
+
+    def __init__(self, *, image_size: int, channels: int, latent_dim: int = 256, width: int = 64, num_classes: int = 0):
+        super().__init__()
+        resolutions = [resolution for resolution in _MAPS if resolution <= image_size]
+        if image_size < 16 or resolutions[-1] != image_size:
+            raise InputError(
+                f"data.image_size={image_size} cannot be made by generator=fastgan: choose 16, 32, 64, 128 or 256."
+            )
+        self.latent_dim = latent_dim
+        maps = {resolution: max(1, round(width * _MAPS[resolution])) for resolution in resolutions}
+        self.ratio = min(16, image_size // 4)
+        self.first = nn.ConvTranspose2d(latent_dim, 2 * maps[4], 4, bias=False)
+        self.first_norm = ConditionalBatchNorm2d(2 * maps[4], num_classes)
+        # By resolution as a text: what ModuleDict takes.
+        self.upsamplings = nn.ModuleDict(
+            {str(size): GatedUpsampling(maps[size // 2], maps[size], num_classes) for size in resolutions[1:]}
+        )
+        self.excitations = nn.ModuleDict(
+            {
+                str(size): SkipLayerExcitation(maps[size // self.ratio], maps[size])
+                for size in resolutions
+                if size // self.ratio in maps
+            }
+        )
+        self.output = nn.Conv2d(maps[image_size], channels, 3, padding=1)
+        self.apply(_initialize)
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        x = glu(self.first_norm(self.first(z[:, :, None, None]), labels), dim=1)  # (N, maps, 4, 4)
+        at = {4: x}
+        for name, upsampling in self.upsamplings.items():
+            resolution = int(name)
+            x = upsampling(x, labels)
+            if name in self.excitations:
+                x = self.excitations[name](at[resolution // self.ratio], x)
+            at[resolution] = x
+        return torch.tanh(self.output(x))
+
+
+class GatedUpsampling(nn.Module):
+    """Nearest-neighbor upsampling, 3x3 convolution, normalization, gate: ``(N, in, H, W) -> (N, out, 2H, 2W)``."""
+
+    def __init__(self, inputs: int, outputs: int, num_classes: int):
+        super().__init__()
+        self.convolution = nn.Conv2d(inputs, 2 * outputs, 3, padding=1, bias=False)
+        self.norm = ConditionalBatchNorm2d(2 * outputs, num_classes)
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        return glu(self.norm(self.convolution(interpolate(x, scale_factor=2)), labels), dim=1)
+
+
+class SkipLayerExcitation(nn.Module):
+    """Each channel of the high-resolution maps, times a gate in (0, 1) made from the low-resolution ones.
+
+    ``(low (N, low_maps, h, w), high (N, high_maps, H, W)) -> high * gate`` (the paper's section 3.1): the mean over a
+    4 x 4 grid, a 4x4 convolution to one position, leaky ReLU, a 1x1 convolution, sigmoid.
+    """
+
+    def __init__(self, low_maps: int, high_maps: int):
+        super().__init__()
+        self.gate = nn.Sequential(
+            nn.AdaptiveAvgPool2d(4),
+            nn.Conv2d(low_maps, high_maps, 4, bias=False),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(high_maps, high_maps, 1, bias=False),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, low: Tensor, high: Tensor) -> Tensor:
+        return high * self.gate(low)  # (N, high_maps, 1, 1) spread over H and W
+
+
+def _initialize(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+    elif isinstance(module, nn.BatchNorm2d) and module.affine:
+        nn.init.normal_(module.weight, 1.0, 0.02)

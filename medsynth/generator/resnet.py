@@ -1,0 +1,93 @@
+"""The residual generator of SNGAN (Miyato et al. 2018, "Spectral normalization for GANs")."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from medsynth.contracts import InputError
+from medsynth.generator.label import ConditionalBatchNorm2d
+
+
+class ResNetGenerator(nn.Module):
+    """A dense layer to 4 x 4 pixels, one residual block for each doubling, batch normalization, ReLU, 3x3, tanh.
+
+    The last block has ``width`` maps, twice as many with every block before it up to the dense layer, and at most
+    ``max_width``: the paper's network for 32 pixels has 256 everywhere (table 3), the one for 128 pixels 1,024, 1,024,
+    512, ..., 64 (table 6, with one more block). Labels choose scale and offset of the batch normalization (Miyato and
+    Koyama 2018).
+
+    Args:
+        image_size: height and width in pixels; 8, 16, 32, 64, ...
+        channels: channels of the images.
+        latent_dim: length of the noise.
+        width: feature maps of the last block.
+        max_width: upper bound of the feature maps.
+        num_classes: classes of the labels; 0 means unconditional.
+
+    Raises:
+        InputError: ``image_size`` is not 4 times a power of two.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        channels: int,
+        latent_dim: int = 128,
+        width: int = 64,
+        max_width: int = 1024,
+        num_classes: int = 0,
+    ):
+        super().__init__()
+        if image_size < 8 or image_size & (image_size - 1):
+            raise InputError(
+                f"data.image_size={image_size} cannot be made by generator=resnet: choose 8, 16, 32, 64, 128 or 256."
+            )
+        self.latent_dim = latent_dim
+        levels = int(math.log2(image_size / 4))
+        widths = [min(width * 2**level, max_width) for level in range(levels, -1, -1)]
+        self.dense = nn.Linear(latent_dim, widths[0] * 4 * 4)
+        self.blocks = nn.ModuleList(
+            UpsamplingBlock(inputs, outputs, num_classes) for inputs, outputs in itertools.pairwise(widths)
+        )
+        self.norm = ConditionalBatchNorm2d(widths[-1], num_classes)
+        self.output = nn.Conv2d(widths[-1], channels, 3, padding=1)
+        self.apply(_initialize)
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        x = self.dense(z).view(len(z), -1, 4, 4)  # (N, widths[0], 4, 4)
+        for block in self.blocks:
+            x = block(x, labels)
+        return torch.tanh(self.output(torch.relu(self.norm(x, labels))))
+
+
+class UpsamplingBlock(nn.Module):
+    """Normalization, ReLU and 3x3 convolution, twice, beside a 1x1 shortcut: ``(N, in, H, W) -> (N, out, 2H, 2W)``.
+
+    Nearest-neighbor upsampling stands before the first convolution.
+    """
+
+    def __init__(self, inputs: int, outputs: int, num_classes: int):
+        super().__init__()
+        self.norm1 = ConditionalBatchNorm2d(inputs, num_classes)
+        self.convolution1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm2 = ConditionalBatchNorm2d(outputs, num_classes)
+        self.convolution2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        branch = interpolate(torch.relu(self.norm1(x, labels)), scale_factor=2)
+        branch = torch.relu(self.norm2(self.convolution1(branch), labels))
+        # A 1x1 convolution and a repetition of pixels can change places: the convolution first costs a quarter.
+        return self.convolution2(branch) + interpolate(self.shortcut(x), scale_factor=2)
+
+
+def _initialize(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)

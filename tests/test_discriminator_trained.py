@@ -1,0 +1,292 @@
+"""Discriminators that are trained from scratch: logits, labels, depth and size by the papers, second derivatives."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from medsynth.contracts import Discriminator, InputError
+from medsynth.discriminator.label import ProjectedLogit, ProjectedMap
+from medsynth.discriminator.patch import PatchDiscriminator
+from medsynth.discriminator.r3gan import GroupedBottleneck, R3GANDiscriminator
+from medsynth.discriminator.sngan import ResidualBlock, SNGANDiscriminator
+
+SMALL = {
+    "sngan": lambda **k: SNGANDiscriminator(width=8, max_width=16, **k),
+    "patch instance": lambda **k: PatchDiscriminator(width=8, layers=2, **k),
+    "patch batch": lambda **k: PatchDiscriminator(width=8, layers=2, normalization="batch", **k),
+    "patch spectral": lambda **k: PatchDiscriminator(width=8, layers=2, normalization="spectral", **k),
+    "patch none": lambda **k: PatchDiscriminator(width=8, layers=2, normalization="none", **k),
+    "r3gan": lambda **k: R3GANDiscriminator(width=8, max_width=16, blocks=1, group_width=4, **k),
+}
+
+
+def embed(discriminator):
+    """Away from zero, where labels start to matter; a normalized one is there from the start."""
+    embedding = discriminator.logit.embedding
+    if not is_parametrized(embedding):
+        nn.init.normal_(embedding.weight)
+
+
+@pytest.mark.parametrize("image_size", [16, 32])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("num_classes", [0, 3])
+@pytest.mark.parametrize("name", SMALL)
+def test_forward_is_head_after_features(name, num_classes, channels, image_size):
+    discriminator = SMALL[name](image_size=image_size, channels=channels, num_classes=num_classes).eval()
+    assert isinstance(discriminator, Discriminator)
+    images = torch.randn(4, channels, image_size, image_size)
+    labels = torch.tensor([0, 1, 2, 0]) if num_classes else None
+    logits = discriminator(images, labels)
+    patches = (image_size // 4 - 2) ** 2 if name.startswith("patch") else 1
+    assert logits.shape == (4, patches)
+    assert logits.std(dim=0).min() > 0, "different images must get different logits"
+    features = discriminator.features(images)
+    assert isinstance(features, tuple)
+    torch.testing.assert_close(logits, discriminator.head(features, labels))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_label_enters_every_logit(name):
+    discriminator = SMALL[name](image_size=16, channels=1, num_classes=3).eval()
+    embed(discriminator)
+    images = torch.randn(2, 1, 16, 16)
+    first, second = discriminator(images, torch.tensor([0, 0])), discriminator(images, torch.tensor([1, 1]))
+    assert (first - second).abs().min() > 0
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3])
+def test_projected_map_is_a_projected_logit_at_each_position(kernel_size):
+    projected = ProjectedMap(5, 3, kernel_size=kernel_size)
+    nn.init.normal_(projected.embedding.weight)
+    maps, labels = torch.randn(2, 5, 4, 4), torch.tensor([2, 0])
+    logits = projected(maps, labels)
+    side = 5 - kernel_size
+    assert logits.shape == (2, side * side)
+    for image in range(2):
+        for row in range(side):
+            for column in range(side):
+                window = maps[image, :, row : row + kernel_size, column : column + kernel_size]
+                expected = (projected.convolution.weight[0] * window).sum() + projected.convolution.bias[0]
+                expected = expected + projected.embedding.weight[labels[image]] @ window.mean(dim=(1, 2))
+                torch.testing.assert_close(logits[image, row * side + column], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_projected_map_of_one_position_agrees_with_projected_logit():
+    projected, logit = ProjectedMap(5, 3), ProjectedLogit(5, 3, bias=True)
+    nn.init.normal_(projected.embedding.weight)
+    logit.embedding.load_state_dict(projected.embedding.state_dict())
+    logit.linear.load_state_dict(
+        {"weight": projected.convolution.weight.flatten(1), "bias": projected.convolution.bias}
+    )
+    features, labels = torch.randn(4, 5), torch.tensor([0, 1, 2, 2])
+    torch.testing.assert_close(projected(features[:, :, None, None], labels), logit(features, labels))
+
+
+def penalty(discriminator, images, labels):
+    """Mean squared norm of the gradient with respect to the images, as in R1."""
+    inputs = images.clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(discriminator(inputs, labels).sum(), inputs, create_graph=True)
+    return gradient.square().flatten(1).sum(dim=1).mean()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_second_derivative_is_the_penalty_s_slope(name):
+    """In double precision, along a random direction of the weights, against a central difference."""
+    torch.manual_seed(0)
+    discriminator = SMALL[name](image_size=16, channels=1, num_classes=2).double().eval()
+    embed(discriminator)
+    images, labels = torch.randn(3, 1, 16, 16, dtype=torch.float64), torch.tensor([0, 1, 1])
+    weights = list(discriminator.parameters())
+    gradients = torch.autograd.grad(penalty(discriminator, images, labels), weights, allow_unused=True)
+    direction = [torch.randn_like(weight) for weight in weights]
+    slope = sum((g * d).sum() for g, d in zip(gradients, direction, strict=True) if g is not None)
+
+    def moved(distance):
+        with torch.no_grad():
+            for weight, d in zip(weights, direction, strict=True):
+                weight.add_(d, alpha=distance)
+        return penalty(discriminator, images, labels).detach()
+
+    step = 1e-9  # no unit crosses its kink
+    above = moved(step)
+    below = moved(-2 * step)
+    assert slope.abs() > 1e-6
+    torch.testing.assert_close((above - below) / (2 * step), slope.detach(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_penalty_trains_the_first_layer(name):
+    discriminator = SMALL[name](image_size=16, channels=1).train()
+    value = penalty(discriminator, torch.randn(4, 1, 16, 16), None)
+    value.backward()
+    first = next(parameter for parameter in discriminator.parameters() if parameter.dim() == 4)
+    assert value > 0
+    assert first.grad.isfinite().all()
+    assert first.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_reduced_precision(name):
+    discriminator = SMALL[name](image_size=16, channels=1, num_classes=2).train()
+    images, labels = torch.randn(4, 1, 16, 16), torch.tensor([0, 1, 0, 1])
+    exact = discriminator(images, labels)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = discriminator(images, labels).float()
+    assert (rounded - exact).abs().max() < 0.1 * (1 + exact.abs().max())
+
+
+@pytest.mark.parametrize("name", ["sngan", "patch spectral"])
+def test_every_layer_has_the_largest_singular_value_one(name):
+    discriminator = SMALL[name](image_size=16, channels=1, num_classes=3).train()
+    layers = [m for m in discriminator.modules() if isinstance(m, nn.Conv2d | nn.Linear | nn.Embedding)]
+    with torch.no_grad():
+        for layer in layers:  # as if trained: the first estimates no longer hold
+            layer.parametrizations.weight.original.normal_(std=3)
+        for _ in range(200):
+            discriminator(torch.randn(2, 1, 16, 16), torch.tensor([0, 1]))
+    for layer in layers:
+        largest = torch.linalg.matrix_norm(layer.weight.flatten(1), 2)
+        torch.testing.assert_close(largest, torch.ones(()), rtol=0.02, atol=0)
+
+
+def parameters(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_sngan_counts_as_the_paper_s_table_for_32_pixels():
+    """Two blocks down and two plain ones of 128 maps, 3x3 convolutions with bias, 1x1 where a shortcut needs one."""
+    with torch.device("meta"):
+        discriminator = SNGANDiscriminator(image_size=32, channels=3, width=128, max_width=128)
+    plain = 2 * (128 * 128 * 9 + 128)
+    first = (3 * 128 * 9 + 128) + (128 * 128 * 9 + 128) + (3 * 128 + 128)
+    down = plain + (128 * 128 + 128)
+    assert parameters(discriminator) == first + down + 2 * plain + 129 == 1_053_825
+
+
+@pytest.mark.parametrize(
+    ("image_size", "maps", "side"),
+    [
+        (16, (8, 16, 32, 64), 4),
+        (32, (8, 16, 32, 64), 8),
+        (64, (8, 16, 32, 64, 64), 4),
+        (128, (8, 16, 32, 64, 64, 64), 4),
+    ],
+)
+def test_sngan_depth_follows_from_the_size(image_size, maps, side):
+    discriminator = SNGANDiscriminator(image_size=image_size, channels=1, width=8, max_width=64)
+    assert tuple(block.convolution2.out_channels for block in discriminator.blocks) == maps
+    assert discriminator.blocks(torch.randn(1, 1, image_size, image_size)).shape == (1, maps[-1], side, side)
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("downsample", [False, True])
+def test_sngan_block_in_the_paper_s_order(downsample, first):
+    """ReLU, convolution, ReLU, convolution, mean of 2 x 2; the shortcut's convolution, then its mean."""
+    block = ResidualBlock(2, 3, downsample=downsample, first=first)
+    x = torch.randn(2, 2, 4, 4)
+    branch = block.convolution2(block.convolution1(x if first else x.clamp(min=0)).clamp(min=0))
+    expected = branch + block.shortcut(x)
+    if downsample:
+        expected = expected.view(2, 3, 2, 2, 2, 2).mean(dim=(3, 5))
+    torch.testing.assert_close(block(x), expected)
+
+
+def test_sngan_cuts_the_input_of_all_blocks_but_the_first():
+    discriminator = SNGANDiscriminator(image_size=32, channels=1, width=4)
+    assert [isinstance(block.activation, nn.ReLU) for block in discriminator.blocks] == [False, True, True, True]
+
+
+def test_sngan_sums_over_positions():
+    discriminator = SNGANDiscriminator(image_size=16, channels=1, width=4).eval()
+    discriminator.blocks = nn.Identity()
+    maps = torch.randn(2, 32, 4, 4)
+    expected = discriminator.logit.linear(maps.relu().flatten(2).sum(dim=2))
+    torch.testing.assert_close(discriminator(maps), expected)
+
+
+@pytest.mark.parametrize(("layers", "pixels"), [(1, 16), (2, 34), (3, 70)])
+def test_patch_sees_as_many_pixels_as_the_paper_says(layers, pixels):
+    discriminator = PatchDiscriminator(image_size=128, channels=1, layers=layers, width=2, normalization="none")
+    for parameter in discriminator.parameters():  # nothing cancels
+        nn.init.constant_(parameter, 0.1)
+    images = torch.ones(1, 1, 128, 128, requires_grad=True)
+    logits = discriminator(images)
+    side = 128 // 2**layers - 2
+    assert logits.shape == (1, side * side)
+    logits.view(side, side)[side // 2, side // 2].backward()
+    rows, columns = images.grad[0, 0].nonzero().unbind(dim=1)
+    assert len(rows) == pixels * pixels
+    assert rows.max() - rows.min() + 1 == columns.max() - columns.min() + 1 == pixels
+
+
+def test_patch_counts_as_the_paper():
+    """C64-C128-C256-C512 and one map: 4x4 convolutions, a bias where no normalization follows, else its two vectors."""
+    with torch.device("meta"):
+        discriminator = PatchDiscriminator(image_size=256, channels=3, normalization="batch")
+    first, last = 3 * 64 * 16 + 64, 512 * 16 + 1
+    inner = (64 * 128 + 128 * 256 + 256 * 512) * 16 + 2 * (128 + 256 + 512)
+    assert parameters(discriminator) == first + inner + last == 2_765_633
+
+
+@pytest.mark.parametrize("name", ["instance", "batch", "spectral", "none"])
+def test_patch_normalizations(name):
+    discriminator = SMALL[f"patch {name}"](image_size=16, channels=1)
+    kinds = {type(module).__name__ for module in discriminator.modules()}
+    present = {"instance": "InstanceNorm2d", "batch": "BatchNorm2d", "spectral": "_SpectralNorm"}
+    assert kinds & set(present.values()) == ({present[name]} if name in present else set())
+
+
+def test_r3gan_blocks_start_as_the_identity():
+    discriminator = R3GANDiscriminator(image_size=32, channels=1, width=8, max_width=32)
+    blocks = [module for module in discriminator.modules() if isinstance(module, GroupedBottleneck)]
+    assert len(blocks) == 4 * 2
+    for block in blocks:
+        x = torch.randn(2, block.reduce.out_channels, 5, 5)
+        torch.testing.assert_close(block(x), x, rtol=0, atol=0)
+        nn.init.normal_(block.reduce.weight)
+        assert not torch.allclose(block(x), x)
+
+
+def test_r3gan_initial_scale_is_fixup_s():
+    """Four stages of two blocks: 8 ** (-1/4) below the weights that keep the variance under leaky ReLU."""
+    discriminator = R3GANDiscriminator(image_size=32, channels=1, width=128, max_width=128)
+    block = next(module for module in discriminator.modules() if isinstance(module, GroupedBottleneck))
+    scale = (2 / (1 + 0.2**2)) ** 0.5 * 8**-0.25
+    assert block.expand.weight.std().item() == pytest.approx(scale / 128**0.5, rel=0.03)
+    assert block.grouped.weight.std().item() == pytest.approx(scale / (16 * 9) ** 0.5, rel=0.03)
+
+
+def test_r3gan_counts_as_the_paper_s_network_for_32_pixels():
+    """768 maps, expanded to 1,536 in groups of 16; four stages of two blocks; a depthwise basis and a linear unit."""
+    with torch.device("meta"):
+        discriminator = R3GANDiscriminator(image_size=32, channels=3, width=768, max_width=768)
+    block = 768 * 1536 + 1536 + 1536 * 16 * 9 + 1536 + 1536 * 768
+    assert parameters(discriminator) == 3 * 768 + 8 * block + 768 * 16 + 768 == 20_683_776
+    assert not any("Norm" in type(module).__name__ for module in discriminator.modules())
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: SNGANDiscriminator(image_size=48, channels=1), ["data.image_size=48", "64"]),
+        (lambda: SNGANDiscriminator(image_size=8, channels=1), ["data.image_size=8", "16"]),
+        (lambda: R3GANDiscriminator(image_size=48, channels=1), ["data.image_size=48", "64"]),
+        (lambda: R3GANDiscriminator(image_size=32, channels=1, blocks=0), ["discriminator.blocks=0"]),
+        (lambda: R3GANDiscriminator(image_size=32, channels=1, width=20), ["discriminator.group_width=16", "40"]),
+        (lambda: PatchDiscriminator(image_size=32, channels=1, layers=4), ["discriminator.layers=4", "48", "size=32"]),
+        (lambda: PatchDiscriminator(image_size=32, channels=1, layers=0), ["discriminator.layers=0"]),
+        (
+            lambda: PatchDiscriminator(image_size=32, channels=1, normalization="layer"),
+            ["discriminator.normalization=layer", "instance, batch, spectral or none"],
+        ),
+    ],
+)
+def test_refusals(build, words):
+    with pytest.raises(InputError) as refusal:
+        build()
+    assert all(word in str(refusal.value) for word in words)
+
+
+def test_patch_takes_the_smallest_image_it_says():
+    assert PatchDiscriminator(image_size=24, channels=1, width=4)(torch.randn(2, 1, 24, 24)).shape == (2, 1)
