@@ -5,7 +5,9 @@ Conventions, everywhere:
 * images are float tensors ``(N, C, H, W)`` in [-1, 1], H = W = ``image_size``, C = ``channels``;
 * labels are int64 tensors ``(N,)`` in ``[0, num_classes)``; ``num_classes == 0`` means unconditional;
 * noise ``z`` is ``(N, latent_dim)``, standard normal;
-* discriminators return logits ``(N, 1)``, never probabilities;
+* discriminators return logits ``(N, K)``, never probabilities: K judgments of each image (1, or one for each patch,
+  level or network), of which losses take the mean;
+* features are a tuple of tensors ``(N, ...)``, whatever a discriminator's frozen part hands to its head;
 * a batch is a dict ``{"image": (N, C, H, W), "label": (N,), "index": (N,)}``; "label" only where the data has labels.
 
 Rooms import this module and their own library, never each other.
@@ -16,12 +18,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from typing import Literal, Protocol, TypedDict, runtime_checkable
+from typing import Any, Literal, Protocol, TypedDict, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from medsynth.errors import InputError as InputError
+
+Features = tuple[Tensor, ...]
 
 
 class _Batch(TypedDict):
@@ -62,6 +66,7 @@ class Backbone(Protocol):
     """``images (N, C, H, W) in [-1, 1] -> pooled features (N, num_features)``.
 
     Owns the mapping from [-1, 1] and C channels to what its weights expect (mean, std, channels, input size).
+    ``backbone(images) == backbone.trained_part(backbone.frozen_part(images))``.
     """
 
     num_features: int
@@ -70,8 +75,27 @@ class Backbone(Protocol):
 
     def __call__(self, images: Tensor) -> Tensor: ...
 
-    def freeze(self) -> Backbone:
-        """Weights and running statistics stay as they are from here on, whatever mode is set from outside."""
+    def freeze(self, *, except_stages: int | None = 0) -> Backbone:
+        """Weights stay as they are from here on, but for those of the last ``except_stages`` stages; None: of none.
+
+        Running statistics stay as they are in all of it, whatever mode is set from outside.
+        """
+
+    def frozen_part(self, images: Tensor) -> Features:
+        """As far as the frozen stages go; all of it where everything is frozen, the images where nothing is."""
+
+    def trained_part(self, features: Features) -> Tensor:
+        """From there to the pooled features (N, num_features)."""
+
+    def level_channels(self, count: int) -> tuple[int, ...]:
+        """Channels of the maps that ``levels`` yields.
+
+        Raises:
+            InputError: there are fewer levels.
+        """
+
+    def levels(self, images: Tensor, count: int) -> Features:
+        """Maps (N, C_l, H_l, W_l) after each of the last ``count`` levels, the finest first."""
 
     def calibrate(self, batches: Sequence[Tensor]) -> None:
         """Estimate what random weights need from data: image batches in [-1, 1]. Pretrained weights: no effect."""
@@ -81,12 +105,18 @@ class Backbone(Protocol):
 class Discriminator(Protocol):
     """A frozen part and a trained part: ``forward(images, labels) == head(features(images), labels)``.
 
-    Only ``head`` is trained. A discriminator with nothing frozen has the identity for ``features``.
+    Only ``head`` is trained. A discriminator with nothing frozen has the identity for ``features``, as a tuple of one.
+    ``has_frozen_features``: they are more than the images, and a fixed function of them once training has begun.
     """
 
-    def features(self, images: Tensor) -> Tensor: ...
+    has_frozen_features: bool
 
-    def head(self, features: Tensor, labels: Tensor | None = None) -> Tensor: ...
+    def features(self, images: Tensor) -> Features: ...
+
+    def head(self, features: Features, labels: Tensor | None = None) -> Tensor: ...
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What is trained, as groups for an optimizer; ``lr_factor`` in a group multiplies the learning rate."""
 
     def calibrate(self, batches: Sequence[Tensor]) -> None:
         """Called once before a fresh training with real image batches in [-1, 1]; most have nothing to do."""
@@ -94,7 +124,12 @@ class Discriminator(Protocol):
 
 @runtime_checkable
 class Loss(Protocol):
-    """Logits -> scalar, for each player. Keyword-only: swapping real and fake is too easy otherwise."""
+    """Logits (N, K) -> scalar, for each player. Keyword-only: swapping real and fake is too easy otherwise.
+
+    ``relativistic``: the generator's loss depends on the real logits too; others are given None for them.
+    """
+
+    relativistic: bool
 
     def discriminator(self, *, real: Tensor, fake: Tensor) -> Tensor: ...
 
@@ -106,7 +141,8 @@ class Penalty(Protocol):
     """A term of the discriminator's loss, with respect to what the head sees (images or features). Owns its weight.
 
     ``at`` says where it is taken: at the ``"real"`` inputs, at the ``"fake"`` ones, or ``"between"`` (uniformly on
-    the line from a real to a fake one). ``inputs`` require a gradient and ``logits = head(inputs)``, both float32.
+    the line from a real to a fake one). ``inputs`` are the features there and require a gradient,
+    ``logits (N, K) = head(inputs)``; both are float32.
     It is taken in every ``interval``-th discriminator update, and then ``interval`` times as strong (lazy
     regularization, Karras et al. 2020, StyleGAN2).
     """
@@ -114,7 +150,28 @@ class Penalty(Protocol):
     at: Literal["real", "fake", "between"]
     interval: int
 
-    def __call__(self, *, inputs: Tensor, logits: Tensor) -> Tensor: ...
+    def __call__(self, *, inputs: Features, logits: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Augmentation(Protocol):
+    """``images (N, C, H, W) -> images of the same shape``, differentiable; each image draws its own parameters.
+
+    It is applied inside the step, to real and generated images alike, and what it makes serves both players. Random
+    numbers come from PyTorch's global generator, which the step seeds by its counters.
+    """
+
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Scheduled(Protocol):
+    """A discriminator, loss, penalty or augmentation that changes in the course of the training.
+
+    ``advance`` comes before each step. What follows must depend on the count alone, so that a resumed run is exact.
+    """
+
+    def advance(self, images_seen: int) -> None: ...
 
 
 @runtime_checkable

@@ -3,16 +3,18 @@
 Every discriminator is a frozen part, ``features``, and a trained part, ``head``; a plain one has the identity for
 ``features``. So one step serves them all, with one pass of the generator and one of the frozen part over each image:
 
-    fake_features = features(generator(z))                      graph kept, for the generator's turn
-    real_features = features(real)                              no graph
+    fake_features = features(augment(generator(z)))             graph kept, for the generator's turn
+    real_features = features(augment(real))                     no graph; or read from the feature bank
     the discriminator descends on   loss.discriminator(real=head(real_features), fake=head(detached fake_features))
                                     + penalties with respect to what the head sees
-    the generator descends on       loss.generator(fake=head(fake_features)), the head just updated and held
+    the generator descends on       loss.generator(real=head(real_features), fake=head(fake_features)),
+                                    the head just updated and held; real alone where the loss compares
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -23,8 +25,23 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
-from medsynth.contracts import Batch, Discriminator, Generator, InputError, Loss, Metrics, Penalty, counter_seed, noise
+from medsynth.contracts import (
+    Augmentation,
+    Batch,
+    Discriminator,
+    Features,
+    Generator,
+    InputError,
+    Loss,
+    Metrics,
+    Penalty,
+    Scheduled,
+    counter_seed,
+    noise,
+)
+from medsynth.feature_bank import FeatureBank
 from medsynth.moving_average import MovingAverage
+from medsynth.preparation import compile_players, try_penalties
 
 CHECKPOINT_FORMAT = 1
 
@@ -37,7 +54,7 @@ class GAN(pl.LightningModule):
     """Adversarial training of a generator against a discriminator, with manual optimization of both.
 
     ``batch_size`` is always the batch of the mathematics: ``accumulate`` only says in how many parts it is computed
-    (batch normalization alone sees the parts).
+    (batch normalization and the loss relativistic_average alone see the parts).
     Durations count real images that the discriminator has seen, ``images_seen``; Lightning's ``global_step`` counts the
     steps of both optimizers and means nothing here.
 
@@ -46,10 +63,12 @@ class GAN(pl.LightningModule):
         discriminator: features and head, see ``contracts.Discriminator``.
         loss: what both players descend on.
         penalties: terms added to the discriminator's loss, by name.
+        augmentations: applied in turn to every image that the discriminator sees, by name.
         generator_optimizer: parameters -> optimizer.
         discriminator_optimizer: parameters -> optimizer.
         metrics: compares real and generated images in validation; not a part of the module tree.
         max_images: the training ends when exactly so many real images have been seen.
+        feature_bank: keeps what the frozen part makes of the real images, where that is right; None: never.
         discriminator_steps: discriminator updates, each on images of its own, for one generator update.
         accumulate: parts in which a batch is computed to save memory; gradients are summed over them.
         gradient_clip_norm: bound of each player's total gradient norm; None: no bound.
@@ -57,6 +76,7 @@ class GAN(pl.LightningModule):
         ema_half_life: half-life of the generator's moving average, in images.
         ema_rampup: the half-life is at most this fraction of ``images_seen`` (Karras et al. 2020, StyleGAN2-ADA).
         channels_last: keep the weights in channels-last memory format.
+        compile: let torch.compile translate both players; but not a head that a penalty differentiates twice.
         num_classes: classes of the labels that condition both players; 0: unconditional.
         seed: all noise follows from it.
     """
@@ -72,6 +92,8 @@ class GAN(pl.LightningModule):
         discriminator_optimizer: Callable[[Iterable[Tensor]], Optimizer],
         metrics: Metrics,
         max_images: int,
+        augmentations: Mapping[str, Augmentation] | None = None,
+        feature_bank: FeatureBank | None = None,
         discriminator_steps: int = 1,
         accumulate: int = 1,
         gradient_clip_norm: float | None = None,
@@ -79,6 +101,7 @@ class GAN(pl.LightningModule):
         ema_half_life: float = 10_000,
         ema_rampup: float = 0.05,
         channels_last: bool = False,
+        compile: bool = False,
         num_classes: int = 0,
         seed: int = 0,
     ):
@@ -91,6 +114,8 @@ class GAN(pl.LightningModule):
         self.discriminator = discriminator
         self.loss = loss
         self.penalties = dict(penalties)
+        self.augmentations = dict(augmentations or {})
+        self.feature_bank = feature_bank
         self.generator_optimizer = generator_optimizer
         self.discriminator_optimizer = discriminator_optimizer
         self.metrics = metrics
@@ -99,8 +124,12 @@ class GAN(pl.LightningModule):
         self.accumulate = accumulate
         self.gradient_clip_norm = gradient_clip_norm
         self.weight_clip = weight_clip
+        self.compile_players = compile
         self.num_classes = num_classes
         self.seed = seed
+        parts = (discriminator, loss, *self.penalties.values(), *self.augmentations.values())
+        self._bank = None
+        self._scheduled = [part for part in parts if isinstance(part, Scheduled)]
         self.images_seen = 0
         self.discriminator_updates = 0
         self.generator_updates = 0
@@ -117,20 +146,23 @@ class GAN(pl.LightningModule):
         """
         # All randomness of this step follows from counters, so a resumed run goes on as if it had not been stopped.
         torch.manual_seed(counter_seed("step", self.seed, self.images_seen, self.global_rank))
+        for scheduled in self._scheduled:
+            scheduled.advance(self.images_seen)
         parts = self._parts(batch)
         generator_turn = (self.discriminator_updates + 1) % self.discriminator_steps == 0
         # The graph of the fakes serves both players; of several parts only one would fit in memory, so they run again.
         share_graph = generator_turn and len(parts) == 1
-        count = sum(len(real) for real, _, _ in parts)
+        count = sum(len(part.real) for part in parts)
         generator_optimizer, discriminator_optimizer = self.optimizers()
 
         values: dict[str, Tensor] = {}
-        for real, labels, z in parts:
+        for part in parts:
             with torch.set_grad_enabled(share_graph):
-                fake_features = self._fake_features(z, labels)
-            terms = self._discriminator_terms(self._real_features(real), fake_features.detach(), labels)
-            _add(values, terms, weight=len(real) / count)
-            self.manual_backward(terms["discriminator_loss"] * (len(real) / count))
+                part.fake_features = self._fake_features(part)
+            part.real_features = self._real_features(part)
+            terms = self._discriminator_terms(part)
+            _add(values, terms, weight=len(part.real) / count)
+            self.manual_backward(terms["discriminator_loss"] * (len(part.real) / count))
         self._update(discriminator_optimizer, "discriminator", values)
         self._clip_weights()
         self.discriminator_updates += 1
@@ -138,12 +170,12 @@ class GAN(pl.LightningModule):
 
         if generator_turn:
             with self._head_held():
-                for real, labels, z in parts:
+                for part in parts:
                     if not share_graph:
-                        fake_features = self._fake_features(z, labels)
-                    loss = self.loss.generator(real=None, fake=self._head(fake_features, labels))
-                    _add(values, {"generator_loss": loss}, weight=len(real) / count)
-                    self.manual_backward(loss * (len(real) / count))
+                        part.fake_features = self._fake_features(part)
+                    loss = self._generator_loss(part)
+                    _add(values, {"generator_loss": loss}, weight=len(part.real) / count)
+                    self.manual_backward(loss * (len(part.real) / count))
             self._update(generator_optimizer, "generator", values)
             self.ema_generator.update(self.generator, self.images_seen)
             self.generator_updates += 1
@@ -152,36 +184,56 @@ class GAN(pl.LightningModule):
             self.trainer.should_stop = True
         return values
 
-    def _parts(self, batch: Batch) -> list[tuple[Tensor, Tensor | None, Tensor]]:
-        """(real, labels, z) for each of the ``accumulate`` parts; the last batch of a run is cut to ``max_images``."""
+    def _parts(self, batch: Batch) -> list[_Part]:
+        """The ``accumulate`` parts of a batch; the last batch of a run is cut to ``max_images``."""
         real = batch["image"][: self.max_images - self.images_seen]
         z = torch.randn(len(real), self.generator.latent_dim, device=real.device)
-        parts = min(self.accumulate, len(real))
-        labels = batch["label"][: len(real)].chunk(parts) if self.num_classes else [None] * parts
-        return list(zip(real.chunk(parts), labels, z.chunk(parts), strict=False))
+        count = min(self.accumulate, len(real))
+        labels = batch["label"][: len(real)].chunk(count) if self.num_classes else [None] * count
+        index = batch["index"][: len(real)].chunk(count)
+        return [_Part(*tensors) for tensors in zip(real.chunk(count), labels, index, z.chunk(count), strict=False)]
 
-    def _fake_features(self, z: Tensor, labels: Tensor | None) -> Tensor:
-        return self.discriminator.features(self.generator(z, labels))
+    def _fake_features(self, part: _Part) -> Features:
+        return self.discriminator.features(self._augmented(self.generator(part.z, part.labels)))
 
     @torch.no_grad()
-    def _real_features(self, real: Tensor) -> Tensor:
-        return self.discriminator.features(real)
+    def _real_features(self, part: _Part) -> Features:
+        if self._bank is not None:
+            return self._bank.read(part.index)
+        return self.discriminator.features(self._augmented(part.real))
 
-    def _head(self, features: Tensor, labels: Tensor | None) -> Tensor:
+    def _augmented(self, images: Tensor) -> Tensor:
+        for augmentation in self.augmentations.values():
+            images = augmentation(images)
+        return images
+
+    def _head(self, features: Features, labels: Tensor | None) -> Tensor:
         return self.discriminator.head(features, labels).float()
 
-    def _discriminator_terms(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-        real_logits, fake_logits = self._head(real, labels), self._head(fake, labels)
+    def _discriminator_terms(self, part: _Part) -> dict[str, Tensor]:
+        real, fake = part.real_features, tuple(tensor.detach() for tensor in part.fake_features)
+        real_logits, fake_logits = self._head(real, part.labels), self._head(fake, part.labels)
         terms = {"discriminator_loss": self.loss.discriminator(real=real_logits, fake=fake_logits)}
         for name, penalty in self.penalties.items():
             if (self.discriminator_updates + 1) % penalty.interval:
                 continue
-            # In float32 at all times: a gradient's gradient does not survive bfloat16.
-            with torch.autocast(self.device.type, enabled=False):
-                inputs = _penalized_inputs(penalty.at, real.float(), fake.float())
-                terms[name] = penalty(inputs=inputs, logits=self._head(inputs, labels))
+            terms[name] = self.penalty_term(penalty, real, fake, part.labels)
             terms["discriminator_loss"] = terms["discriminator_loss"] + terms[name] * penalty.interval
         return terms | {"real_logits": real_logits.mean(), "fake_logits": fake_logits.mean()}
+
+    def penalty_term(self, penalty: Penalty, real: Features, fake: Features, labels: Tensor | None) -> Tensor:
+        """The penalty, with its graph, where it is to be taken."""
+        # In float32 at all times: a gradient's gradient does not survive bfloat16.
+        with torch.autocast(self.device.type, enabled=False):
+            inputs = _penalized_inputs(penalty.at, real, fake)
+            return penalty(inputs=inputs, logits=self._head(inputs, labels))
+
+    def _generator_loss(self, part: _Part) -> Tensor:
+        real_logits = None
+        if self.loss.relativistic:
+            with torch.no_grad():
+                real_logits = self._head(part.real_features, part.labels)
+        return self.loss.generator(real=real_logits, fake=self._head(part.fake_features, part.labels))
 
     @contextlib.contextmanager
     def _head_held(self) -> Iterator[None]:
@@ -204,7 +256,7 @@ class GAN(pl.LightningModule):
         norm = get_total_norm([p.grad for p in parameters])
         values[f"{player}_gradient_norm"] = norm
         loss = values[f"{player}_loss"]
-        if not math.isfinite(loss.item() + norm.item()):
+        if not math.isfinite((loss + norm).item()):  # one wait for the device, not two
             raise TrainingDiverged(
                 f"The {player}'s loss is {loss.item():.4g} and its gradient norm {norm.item():.4g} after "
                 f"{self.images_seen:,} images, and the weights were not updated with them: "
@@ -253,16 +305,34 @@ class GAN(pl.LightningModule):
     # ---- what Lightning asks -----------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> list[Optimizer]:
-        trained = [parameter for parameter in self.discriminator.parameters() if parameter.requires_grad]
-        return [self.generator_optimizer(self.generator.parameters()), self.discriminator_optimizer(trained)]
+        groups = {
+            "generator": [{"params": list(self.generator.parameters())}],
+            "discriminator": self.discriminator.parameter_groups(),
+        }
+        return [self._optimizer(player, parameters) for player, parameters in groups.items()]
+
+    def _optimizer(self, player: str, groups: list[dict[str, Any]]) -> Optimizer:
+        try:
+            optimizer = getattr(self, f"{player}_optimizer")(groups)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{player}_optimizer cannot be made of these options: {error}.") from error
+        for group in optimizer.param_groups:
+            group["lr"] *= group.get("lr_factor", 1.0)
+        return optimizer
 
     def on_fit_start(self) -> None:
         self.metrics.to(self.device)
 
     def on_train_start(self) -> None:
+        """What needs data or device before the first step: calibration, a trial of the penalties, the feature bank."""
+        data = self.trainer.datamodule
         if self.images_seen == 0:
-            batches = self.trainer.datamodule.calibration_batches(8)
-            self.discriminator.calibrate([batch.to(self.device) for batch in batches])
+            self.discriminator.calibrate([images.to(self.device) for images in data.calibration_batches(8)])
+        try_penalties(self, data.calibration_batches(1)[0][:2].to(self.device))
+        if self.feature_bank is not None:
+            self._bank = self.feature_bank.open(self, data)
+        if self.compile_players:
+            compile_players(self)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["medsynth"] = {"format": CHECKPOINT_FORMAT, **{name: getattr(self, name) for name in _COUNTERS}}
@@ -289,15 +359,28 @@ class GAN(pl.LightningModule):
 _COUNTERS = ("images_seen", "discriminator_updates", "generator_updates")
 
 
+@dataclasses.dataclass
+class _Part:
+    """What is computed at a time: the whole batch, or one of the ``accumulate`` parts of it."""
+
+    real: Tensor
+    labels: Tensor | None
+    index: Tensor
+    z: Tensor
+    fake_features: Features = ()
+    real_features: Features = ()
+
+
 def _add(values: dict[str, Tensor], terms: Mapping[str, Tensor], *, weight: float) -> None:
     for name, term in terms.items():
         values[name] = values.get(name, 0.0) + term.detach() * weight
 
 
-def _penalized_inputs(at: str, real: Tensor, fake: Tensor) -> Tensor:
+def _penalized_inputs(at: str, real: Features, fake: Features) -> Features:
+    real, fake = ([tensor.detach().float() for tensor in features] for features in (real, fake))
     if at == "between":
-        position = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device)
-        inputs = torch.lerp(real, fake, position)
+        position = torch.rand(len(real[0]), device=real[0].device)
+        inputs = [torch.lerp(r, f, position.view(-1, *[1] * (r.dim() - 1))) for r, f in zip(real, fake, strict=True)]
     else:
         inputs = {"real": real, "fake": fake}[at]
-    return inputs.detach().requires_grad_(True)
+    return tuple(tensor.requires_grad_(True) for tensor in inputs)

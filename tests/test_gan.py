@@ -79,6 +79,15 @@ class Images(pl.LightningDataModule):
     def calibration_batches(self, count):
         return list(self.images.split(8)[:count])
 
+    images_are_fixed = True
+
+    @property
+    def num_train(self):
+        return len(self.images)
+
+    def ordered_batches(self):
+        return torch.utils.data.DataLoader(self.items(), 20)
+
 
 def gan(generator=None, discriminator=None, **options):
     torch.manual_seed(5)
@@ -125,7 +134,7 @@ def weights(module):
 @pytest.mark.parametrize("frozen", [False, True], ids=["plain", "frozen features"])
 def test_one_step_is_the_textbook_step(frozen):
     """Against the loop that every tutorial writes, which runs the discriminator anew for each player."""
-    model = gan(discriminator=transfer(frozen=True) if frozen else None, max_images=8)
+    model = gan(discriminator=transfer() if frozen else None, max_images=8)
     generator, discriminator = copy.deepcopy(model.generator), copy.deepcopy(model.discriminator)
     data = Images()
     fit(model, data)
@@ -163,7 +172,7 @@ class Counting(nn.Module):
 
 
 def test_each_image_passes_the_frozen_part_once():
-    discriminator = transfer(frozen=True)
+    discriminator = transfer()
     discriminator.backbone.layers = Counting(discriminator.backbone.layers)
     model = gan(generator=Counting(PlainGenerator()), discriminator=discriminator, max_images=32)
     fit(model, val_check_interval=1000, limit_val_batches=0)
@@ -197,7 +206,107 @@ def test_discriminator_steps(steps):
     assert not torch.equal(weights(model.generator), before)
 
 
-@pytest.mark.parametrize("options", [{}, {"num_classes": 2}, {"gradient_clip_norm": 5e-4}], ids=str)
+class Pairing:
+    """A relativistic loss with the contract's shape, which notes what it was given."""
+
+    relativistic = True
+
+    def __init__(self):
+        self.real = []
+
+    def discriminator(self, *, real, fake):
+        return softplus(fake - real).mean()
+
+    def generator(self, *, real, fake):
+        self.real.append(real)
+        return softplus(real - fake).mean()
+
+
+def test_a_relativistic_generator_is_given_the_real_logits_of_the_updated_head():
+    model = gan(loss=Pairing(), max_images=8)
+    data = Images()
+    fit(model, data)
+    (real,) = model.loss.real
+    assert not real.requires_grad
+    torch.testing.assert_close(real, model.discriminator(data.images[:8]))
+
+
+class Darker:
+    """An augmentation with the contract's shape."""
+
+    def __init__(self):
+        self.batches = []
+
+    def __call__(self, images):
+        self.batches.append(images.detach())
+        return images - torch.rand(len(images), 1, 1, 1)
+
+
+def test_augmentation_acts_on_both_sides_once_and_serves_both_players():
+    darker, head_saw = Darker(), []
+    model = gan(augmentations={"darker": darker}, max_images=16)
+    model.discriminator.register_forward_pre_hook(lambda *_: pytest.fail("the step calls features and head"))
+    original = model.discriminator.head
+    model.discriminator.head = lambda features, labels: (
+        head_saw.append(features[0].detach()) or original(features, labels)
+    )
+    data = Images()
+    fit(model, data, limit_val_batches=0)
+    assert len(darker.batches) == 2 * 2  # generated and real images, two steps
+    torch.testing.assert_close(darker.batches[1], data.images[:8])
+    real, fake, fake_again = head_saw[:3]
+    torch.testing.assert_close(fake, fake_again)
+    for plain, seen in ((darker.batches[0], fake), (darker.batches[1], real)):
+        shift = (plain - seen).flatten(1)
+        assert (shift.std(dim=1) < 1e-6).all()
+        assert shift.mean(dim=1).std() > 0.1, "each image draws its own"
+
+
+def test_scheduled_parts_are_told_the_images_seen():
+    class Later(Pairing):
+        def __init__(self):
+            super().__init__()
+            self.advanced = []
+
+        def advance(self, images_seen):
+            self.advanced.append(images_seen)
+
+    model = gan(loss=Later(), max_images=32)
+    fit(model)
+    assert model.loss.advanced == [0, 8, 16, 24]
+
+
+def test_learning_rate_factors_of_the_discriminators_groups():
+    slow, fast = gan(max_images=8), gan(max_images=8)
+    groups = slow.discriminator.parameter_groups
+    slow.discriminator.parameter_groups = lambda: [group | {"lr_factor": 0.1} for group in groups()]
+    before = weights(slow.discriminator).clone()
+    fit(slow)
+    fit(fast)
+    moved = [weights(model.discriminator) - before for model in (slow, fast)]
+    torch.testing.assert_close(moved[0], 0.1 * moved[1], rtol=1e-3, atol=1e-7)
+
+
+def test_options_that_an_optimizer_refuses_are_named():
+    model = gan()
+    model.generator_optimizer = lambda p: torch.optim.Adam(p, lr=-1.0)
+    with pytest.raises(InputError, match=r"generator_optimizer cannot be made .*learning rate"):
+        fit(model)
+
+
+def test_a_head_without_second_derivative_is_refused_before_the_first_step():
+    """PyTorch has no derivative of the hard sigmoid's derivative."""
+    model = gan(penalties={"r1": R1(gamma=1.0, interval=16)})
+    model.discriminator.layers.append(nn.Hardsigmoid())
+    before = weights(model).clone()
+    with pytest.raises(InputError, match=r"penalty=r1 needs second derivatives of .*DCGANDiscriminator.*penalty=none"):
+        fit(model)
+    torch.testing.assert_close(weights(model), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"num_classes": 2}, {"gradient_clip_norm": 5e-4}, {"loss": Pairing()}], ids=str
+)
 def test_accumulation_changes_nothing_but_memory(options):
     whole, parts = gan(accumulate=1, **options), gan(accumulate=4, **options)
     fit(whole)
@@ -233,7 +342,7 @@ def test_penalty_is_a_part_of_the_discriminators_descent(frozen):
 
     for penalties in ({}, {"wasserstein_gp": WassersteinGradientPenalty(weight=1e-3)}):
         torch.manual_seed(1)
-        discriminator = transfer(frozen=True) if frozen else None
+        discriminator = transfer() if frozen else None
         model = gan(loss=Wasserstein(), penalties=penalties, discriminator=discriminator, max_images=8)
         fit(model, callbacks=[Watch()])
         moved.append(weights(model.discriminator.logit))

@@ -8,6 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 import medsynth
+from medsynth.contracts import Backbone
 
 
 class Provenance(pl.Callback):
@@ -30,11 +31,17 @@ class Provenance(pl.Callback):
 def describe(model: pl.LightningModule) -> str:
     """The players in one phrase, with the backbone's weights: what was trained against what."""
     discriminator = type(model.discriminator).__name__
-    backbone = getattr(model.discriminator, "backbone", None)
-    if backbone is not None:
-        state = "frozen" if model.discriminator.frozen else "fine-tuned"
-        discriminator += f" on {state} {backbone.model_name} ({backbone.weights_description})"
+    backbones = [module for module in model.discriminator.modules() if isinstance(module, Backbone)]
+    if backbones:
+        discriminator += f" on {' and '.join(map(_described, backbones))}"
     weights = sum(parameter.numel() for parameter in model.generator.parameters())
     generator = f"{type(model.generator).__name__} ({weights / 1e6:.2f} M weights)"
     loss = " + ".join([type(model.loss).__name__, *model.penalties])
-    return f"{generator} against {discriminator}, loss {loss}"
+    augmented = f", augmented by {', '.join(model.augmentations)}" if model.augmentations else ""
+    return f"{generator} against {discriminator}, loss {loss}{augmented}"
+
+
+def _described(backbone: Backbone) -> str:
+    trained = {parameter.requires_grad for parameter in backbone.parameters()}
+    state = {(False,): "frozen", (True,): "fine-tuned"}.get(tuple(trained), "partly fine-tuned")
+    return f"{state} {backbone.model_name} ({backbone.weights_description})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import time
 from pathlib import Path
@@ -25,6 +26,7 @@ class Outcome:
         self.folder, self.trainer, self.model, self.data = folder, trainer, model, data
         self.started = time.perf_counter()
         self.images_before = model.images_seen
+        _forget_peak_memory()
 
     def finish(self, *, failed: bool) -> dict[str, Any]:
         """Write curves and summary.json; returns the summary."""
@@ -43,7 +45,8 @@ class Outcome:
             "precision": str(self.trainer.precision),
             "device": _device_name(self.model.device),
             "torch": torch.__version__,
-            "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+            "peak_memory_gib": _peak_memory() / 2**30,
+            "weights": self._weights(),
             "metrics": {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("val/")},
             "best": self._best(),
             "files": self._files(bool(curves)),
@@ -51,6 +54,16 @@ class Outcome:
         }
         write_summary(self.folder / "summary.json", summary)
         return summary
+
+    def _weights(self) -> dict[str, int]:
+        """Counted as papers count: running means and variances included, batch counters not."""
+        players = {"generator": self.model.generator, "discriminator": self.model.discriminator}
+        weights = {
+            name: sum(v.numel() for key, v in player.state_dict().items() if not key.endswith("num_batches_tracked"))
+            for name, player in players.items()
+        }
+        groups = self.model.discriminator.parameter_groups()
+        return weights | {"discriminator_trained": sum(p.numel() for group in groups for p in group["params"])}
 
     def _best(self) -> dict[str, Any]:
         export = next(c for c in self.trainer.callbacks if isinstance(c, GeneratorExport))
@@ -80,6 +93,21 @@ def last_checkpoint(folder: Path) -> str:
 def shown(path: Path) -> str:
     """Relative to where the user stands, if below it."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def _forget_peak_memory() -> None:
+    """Jobs of a sweep share a process: each is to have a peak of its own."""
+    with contextlib.suppress(OSError):  # Linux alone has this
+        Path("/proc/self/clear_refs").write_text("5")
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _peak_memory() -> int:
+    """Bytes, of the GPU where one is used, else of the process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _device_name(device: torch.device) -> str:

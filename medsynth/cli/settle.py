@@ -49,24 +49,22 @@ def _refuse_ignored(config: DictConfig) -> None:
         if theirs in config.trainer:
             raise InputError(f"trainer.{theirs} cannot serve two optimizers: set {ours} instead.")
     chosen = [override.partition("=") for override in HydraConfig.get().overrides.task]
-    backbone = next((value for key, _, value in chosen if key == "backbone"), None)
-    if backbone is not None and "backbone" not in config.discriminator:
-        raise InputError(
-            f"backbone={backbone} has no effect on a discriminator without one: choose discriminator=transfer."
-        )
+    for group, slot in (("backbone", "backbone"), ("backbone@second_backbone", "second_backbone")):
+        name = next((value for key, _, value in chosen if key == group), "null")
+        if name != "null" and slot not in config.discriminator:
+            takers = "transfer, projected or vision_aided" if slot == "backbone" else "projected"
+            raise InputError(f"{group}={name} has no effect on this discriminator: choose discriminator={takers}.")
 
 
 def _warn_of_flattery(config: DictConfig) -> None:
     """A generator that has learned to please a network pleases the metric on that network too."""
-    if "backbone" not in config.discriminator:
-        return
-    network = config.discriminator.backbone.model_name
-    if network in _values(config.metrics, "model_name"):
+    networks = set(_values(config.discriminator, "model_name")) & set(_values(config.metrics, "model_name"))
+    if networks:
         _log.warning(
             "The discriminator and %s look at the images with the same network, %s, which flatters the values: "
             "judge by val/fd_pixels and by the pictures.",
             config.objective,
-            network,
+            networks.pop(),
         )
 
 

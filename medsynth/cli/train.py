@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +64,7 @@ def run(config: DictConfig) -> float:
             raise InputError(f"Stopped after {model.images_seen:,} images. {last_checkpoint(folder)}") from stop
         finally:
             summary = outcome.finish(failed=failed)
+    shutil.rmtree(folder / "feature_bank", ignore_errors=True)  # of no use any more; after a failure resume= reads it
     print("\n" + summary_text(summary), flush=True)
     return summary["best"]["value"]
 

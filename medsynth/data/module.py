@@ -180,6 +180,15 @@ class ImageDataModule(pl.LightningDataModule):
         self.prepare()
         return DataLoader(self.val_dataset, batch_size=max(self.batch_size, 64), **_loading(self.num_workers))
 
+    @property
+    def images_are_fixed(self) -> bool:
+        """Whether a training image of one index is the same in each epoch."""
+        return not self.train_dataset.endless
+
+    def ordered_batches(self) -> DataLoader:
+        """All training images in the order of their index, once; as large batches as in validation."""
+        return DataLoader(self.train_dataset, batch_size=max(self.batch_size, 64), **_loading(self.num_workers))
+
     def calibration_batches(self, count: int) -> list[Tensor]:
         """``count`` batches ``(batch_size, C, H, W)`` of training images, chosen by the seed.
 
