@@ -63,6 +63,7 @@ def test_experiment_header_says_command_hardware_and_score(experiment):
     ("arguments", "words"),
     [
         (["backbone=xceptoin"], ["xceptoin", "xception", "mini", "resnet50"]),
+        (["penalty=[r1,r3]"], ["r3", "r1", "r2", "wasserstein_gp"]),
         (["generater=dcgan"], ["generater"]),
         (["generator.widht=3"], ["generator.widht", "width", "did you mean width"]),
         (["max_image=3"], ["max_image", "did you mean max_images"]),

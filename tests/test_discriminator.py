@@ -1,5 +1,7 @@
 """Discriminators that stand on a backbone, and DCGAN's: features and head, what is trained, labels, calibration."""
 
+import copy
+
 import pytest
 import torch
 from hydra.utils import instantiate
@@ -181,7 +183,8 @@ def test_groups_hold_what_is_trained_and_each_moves(name):
         optimizer.step()
         optimizer.zero_grad()
     moved = {key for key, value in discriminator.state_dict().items() if not torch.equal(value, state[key])}
-    statistics = {key for key in moved if key.startswith("norm.") or key.endswith(("._u", "._v"))}
+    buffers = {key for key, _ in discriminator.named_buffers()}
+    statistics = {key for key in buffers if key.startswith(("norm.", "discriminators."))}  # not those of frozen parts
     assert moved - statistics == trained_names(discriminator)
 
 
@@ -350,6 +353,15 @@ def test_mean_over_columns_is_the_papers_sum_over_levels_but_for_a_constant():
     torch.testing.assert_close(3 * relu(1 - discriminator(images)).mean(), papers)
 
 
+def test_without_batch_normalization_images_do_not_influence_each_other():
+    images = torch.randn(4, 1, 16, 16)
+    for normalization, influence in (("batch", True), ("none", False)):
+        discriminator = projected(normalization=normalization)
+        alone, together = (copy.deepcopy(discriminator)(images[:count])[:2] for count in (2, 4))
+        assert (not torch.allclose(alone, together, atol=1e-5)) == influence
+        assert any("running_mean" in key for key in discriminator.discriminators.state_dict()) == influence
+
+
 def test_each_of_two_backbones_has_its_own_part():
     discriminator = projected(second=(2, 1, 1)).eval()
     images = torch.randn(2, 1, 16, 16)
@@ -386,6 +398,8 @@ def test_projected_refuses():
     for options in ({"levels": 0}, {"levels": 4}):
         with pytest.raises(InputError, match=r"discriminator\.levels="):
             projected(**options)
+    with pytest.raises(InputError, match=r"discriminator\.normalization=group"):
+        projected(normalization="group")
     with pytest.raises(InputError, match=r"discriminator\.width=0"):
         ProjectedDiscriminator(backbone=TinyBackbone(), image_size=16, channels=1, levels=2, width=0)
 

@@ -13,7 +13,7 @@ from medsynth.generator.fastgan import FastGANGenerator, SkipLayerExcitation
 from medsynth.generator.label import ConditionalBatchNorm2d
 from medsynth.generator.mlp import MLPGenerator
 from medsynth.generator.resnet import ResNetGenerator, UpsamplingBlock
-from medsynth.generator.tomsk import ParallelUpsampling, TomskGenerator
+from medsynth.generator.tomsk import ParallelUpsampling, PointwiseTransposed, TomskGenerator
 from medsynth.moving_average import MovingAverage
 
 SMALL = {
@@ -64,6 +64,20 @@ def test_tomsk_levels_have_the_papers_wiring():
     )
     assert convolutions == 13_797_888 + 6_656 * 100
     assert [level.norm.num_features for level in generator.levels] == [3 * 2**power * 8 for power in (6, 5, 4, 3, 2, 1)]
+
+
+def test_tomsk_pointwise_transposed_convolution_is_the_librarys():
+    layer = PointwiseTransposed(4, 3, 1, stride=2, output_padding=1, bias=False).double()
+    library = torch.nn.ConvTranspose2d(4, 3, 1, stride=2, output_padding=1, bias=False).double()
+    library.load_state_dict(layer.state_dict())
+    x = torch.randn(2, 4, 5, 5, dtype=torch.float64)
+    gradients = []
+    for module in (layer, library):
+        inputs = x.clone().requires_grad_()
+        module(inputs).square().sum().backward()
+        gradients += [inputs.grad, module.weight.grad]
+    torch.testing.assert_close(layer(x), library(x))
+    torch.testing.assert_close(gradients[:2], gradients[2:])
 
 
 def test_tomsk_branches_are_parallel():

@@ -105,6 +105,10 @@ def _composition_error(error: BaseException, command: str, conf: Path) -> str:
     key = re.search(r"full_key: (\S+)", messages)
     if key and "is not in struct" in messages:
         return _unknown_key(key[1], command, conf)
+    part = re.search(r"Could not load '(\w+)/([^']+)'", messages)
+    if part:  # one of a list, where Hydra does not name the choices
+        names = ", ".join(sorted(path.stem for path in (conf / part[1]).glob("*.yaml")))
+        return f"{part[1]}=[...] names {part[2]}, which is not there: choose of {names}."
     noise = ("full_key", "object_type", "Set the environment", "Config search path", "provider=")
     lines = [line.strip() for line in str(error).splitlines()]
     return " ".join(line for line in lines if line and not line.startswith(noise)).replace("\t", " ").rstrip(".") + "."

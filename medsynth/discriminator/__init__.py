@@ -1,1 +1,1 @@
-"""Discriminators: a frozen part (features) and a trained part (head): images -> features -> logits (N, 1)."""
+"""Discriminators: a frozen part (features) and a trained part (head): images -> features -> logits (N, K)."""

@@ -15,8 +15,8 @@ class FrozenLevels(nn.Module):
 
     Networks and levels differ in scale by orders of magnitude, and their maps after a ReLU have large means that say
     nothing about an image. So each channel's mean on real images is taken away and each level is divided by its
-    standard deviation there (``calibrate``); within a level the channels keep their proportions. The papers leave this
-    to batch normalization in the trained part, which would tie the logits of a batch's images together.
+    standard deviation there (``calibrate``); within a level the channels keep their proportions. This is ours: the
+    papers choose networks and heads that suit each other.
 
     Args:
         backbone: frozen here; stays in evaluation mode.

@@ -22,11 +22,14 @@ class ProjectedDiscriminator(nn.Module):
     """Maps of a frozen backbone, mixed by fixed random convolutions; a light discriminator for each level is trained.
 
     The mixing makes every level depend on deeper ones and spreads what the discriminators would otherwise pick out, so
-    that they cannot rest on a few channels of the backbone (the paper's section 3.2). Their spectral normalization is
-    in place of a gradient penalty.
+    that they cannot rest on a few channels of the backbone (the paper's section 3.2). Their spectral normalization
+    stands in place of a gradient penalty.
 
     Logits are (N, levels * positions), with as many positions for each level. The paper adds up the levels' losses; the
     mean over all columns, which losses take, is the same divided by the number of levels.
+
+    The paper names spectral normalization alone; the authors' program has batch normalization in the light
+    discriminators too. Here as well it kept the generator from collapsing to one image with the paper's Adam (0, 0.99).
 
     With two backbones (StyleGAN-XL, Sauer et al. 2022) each has its own input mapping, mixing and discriminators.
 
@@ -37,10 +40,12 @@ class ProjectedDiscriminator(nn.Module):
         channels: channels of the images.
         levels: maps that are taken from each backbone, counted from its end.
         width: channels of the finest level after mixing; doubled with every level.
+        normalization: of the light discriminators, beside the spectral one: ``batch``, or ``none``, which a gradient
+            penalty needs.
         num_classes: classes of the labels, which enter by projection at each position; 0 means unconditional.
 
     Raises:
-        InputError: no level, no width, or more levels than a backbone has.
+        InputError: no level, no width, more levels than a backbone has, or an unknown normalization.
     """
 
     has_frozen_features = True
@@ -54,9 +59,12 @@ class ProjectedDiscriminator(nn.Module):
         channels: int,
         levels: int = 4,
         width: int = 64,
+        normalization: str = "batch",
         num_classes: int = 0,
     ):
         super().__init__()
+        if normalization not in ("batch", "none"):
+            raise InputError(f"discriminator.normalization={normalization} is unknown: choose batch or none.")
         for name, value in {"levels": levels, "width": width}.items():
             if value < 1:
                 raise InputError(f"discriminator.{name}={value} must be 1 or more.")
@@ -69,7 +77,9 @@ class ProjectedDiscriminator(nn.Module):
         sizes = [size for maps in self.backbones for size in maps.sizes]
         goal = min(_GOAL, *sizes)
         self.discriminators = nn.ModuleList(
-            LevelDiscriminator(size, goal, channels, widths[-1], num_classes)
+            LevelDiscriminator(
+                size, goal, channels, widths[-1], batch=normalization == "batch", num_classes=num_classes
+            )
             for size, channels in zip(sizes, widths * len(backbones), strict=True)
         )
 
@@ -128,18 +138,18 @@ class LevelDiscriminator(nn.Module):
     """Light and spectrally normalized: ``(N, channels, size, size), (N,) -> logits (N, goal * goal)``.
 
     4x4 convolutions of stride 2 while the size stays at ``goal`` or above, each doubling the channels up to
-    ``max_channels``; a 1x1 convolution; leaky ReLU after each. A size between ``goal`` and twice that is averaged to
-    ``goal`` in the end.
+    ``max_channels``; a 1x1 convolution; after each batch normalization, if ``batch``, and leaky ReLU. A size between
+    ``goal`` and twice that is averaged to ``goal`` in the end.
     """
 
-    def __init__(self, size: int, goal: int, channels: int, max_channels: int, num_classes: int):
+    def __init__(self, size: int, goal: int, channels: int, max_channels: int, *, batch: bool, num_classes: int):
         super().__init__()
         layers: list[nn.Module] = []
         while size // 2 >= goal:
             outputs = min(2 * channels, max_channels)
-            layers += [spectral_norm(nn.Conv2d(channels, outputs, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
+            layers += _block(nn.Conv2d(channels, outputs, 4, stride=2, padding=1, bias=not batch), batch=batch)
             channels, size = outputs, size // 2
-        layers += [spectral_norm(nn.Conv2d(channels, channels, 1)), nn.LeakyReLU(0.2)]
+        layers += _block(nn.Conv2d(channels, channels, 1, bias=not batch), batch=batch)
         if size > goal:
             layers.append(nn.AdaptiveAvgPool2d(goal))
         self.layers = nn.Sequential(*layers)
@@ -147,3 +157,8 @@ class LevelDiscriminator(nn.Module):
 
     def forward(self, maps: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.logit(self.layers(maps), labels)
+
+
+def _block(convolution: nn.Conv2d, *, batch: bool) -> list[nn.Module]:
+    norm = [nn.BatchNorm2d(convolution.out_channels)] if batch else []
+    return [spectral_norm(convolution), *norm, nn.LeakyReLU(0.2)]

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv2d
 
 from medsynth.contracts import InputError
 from medsynth.generator.label import LabeledNoise
@@ -30,13 +31,28 @@ class ParallelUpsampling(nn.Module):
         )
         self.transposed1 = nn.Sequential(
             nn.Conv2d(in_channels, 2 * filters, 1, bias=False),
-            nn.ConvTranspose2d(2 * filters, filters, 1, stride=2, output_padding=1, bias=False),
+            PointwiseTransposed(2 * filters, filters, 1, stride=2, output_padding=1, bias=False),
         )
         self.norm = nn.BatchNorm2d(3 * filters)
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.cat([self.convolved(x), self.transposed3(x), self.transposed1(x)], dim=1)
         return torch.relu(self.norm(x))
+
+
+class PointwiseTransposed(nn.ConvTranspose2d):
+    """A 1x1 transposed convolution of stride 2, computed as what it is: a 1x1 convolution, spread to every other pixel.
+
+    The library's own backward pass writes beyond its memory on CPUs in bfloat16 and channels-last format (PyTorch 2.15
+    with 8 to 16 channels at 64 x 64 pixels), and this is faster.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        dense = conv2d(x, self.weight.transpose(0, 1))  # (N, out, H, W)
+        size = (*dense.shape[:2], 2 * dense.shape[2], 2 * dense.shape[3])
+        spread = dense.new_zeros(size)
+        spread[..., ::2, ::2] = dense
+        return spread
 
 
 class TomskGenerator(nn.Module):
