@@ -127,9 +127,9 @@ class GAN(pl.LightningModule):
         self.compile_players = compile
         self.num_classes = num_classes
         self.seed = seed
-        parts = (discriminator, loss, *self.penalties.values(), *self.augmentations.values())
-        self._bank = None
-        self._scheduled = [part for part in parts if isinstance(part, Scheduled)]
+        changing = (discriminator, loss, *self.penalties.values(), *self.augmentations.values())
+        self._scheduled = [part for part in changing if isinstance(part, Scheduled)]
+        self._bank = None  # opened before the first step
         self.images_seen = 0
         self.discriminator_updates = 0
         self.generator_updates = 0
@@ -163,6 +163,8 @@ class GAN(pl.LightningModule):
             terms = self._discriminator_terms(part)
             _add(values, terms, weight=len(part.real) / count)
             self.manual_backward(terms["discriminator_loss"] * (len(part.real) / count))
+            if not share_graph:
+                part.fake_features = ()  # memory is what there are parts for
         self._update(discriminator_optimizer, "discriminator", values)
         self._clip_weights()
         self.discriminator_updates += 1
@@ -176,6 +178,7 @@ class GAN(pl.LightningModule):
                     loss = self._generator_loss(part)
                     _add(values, {"generator_loss": loss}, weight=len(part.real) / count)
                     self.manual_backward(loss * (len(part.real) / count))
+                    part.fake_features = part.real_features = ()
             self._update(generator_optimizer, "generator", values)
             self.ema_generator.update(self.generator, self.images_seen)
             self.generator_updates += 1

@@ -278,13 +278,14 @@ def formats(arguments: argparse.Namespace) -> None:
         for _ in range(arguments.rounds):
             for name, turns in runs.items():
                 turns.append(formatted(overrides, f"max_images={batch * (steps + 2)}", *FORMATS[name]))
-        print(f"{title}: speed relative to float32; difference of the first five losses")
+        print(f"{title}: speed relative to float32; difference of the first loss, and of the fifth")
         first = runs["float32"]
         base = statistics.median(s for turns in first for s in turns.own_seconds[2:])
         for name, turns in runs.items():
             seconds = statistics.median(s for t in turns for s in t.own_seconds[2:])
-            away = max(abs(a - b) for a, b in zip(turns[0].losses[:5], first[0].losses[:5], strict=True))
-            print(f"  {name:36} {base / seconds:5.2f}x   {away:.1e}   first step {turns[0].own_seconds[0]:.1f} s")
+            away = [abs(turns[0].losses[step] - first[0].losses[step]) for step in (0, 4)]
+            started = turns[0].own_seconds[0]
+            print(f"  {name:36} {base / seconds:5.2f}x   {away[0]:.1e}, {away[1]:.1e}   first step {started:.1f} s")
         sys.stdout.flush()
 
 
@@ -307,7 +308,7 @@ def main() -> None:
     parts = {"reference": reference, "lightning": lightning, "memory": memory, "formats": formats}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", nargs="?", choices=[*parts, "peak"])
-    parser.add_argument("--width", type=float, default=0.35, help="of the Tomsk generator, beside full width")
+    parser.add_argument("--width", type=float, default=0.75, help="of the Tomsk generator, beside full width")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", help="of the comparison with the reference; default: the best of this machine")

@@ -1,9 +1,10 @@
 """Finished runs as a Markdown table, in the order of their first metric.
 
-    uv run scripts/tabulate_runs.py outputs/2026-01-31 [more folders ...] [--metrics fd_mini fd_pixels is_mini]
+    uv run scripts/tabulate_runs.py outputs/2026-01-31 [more folders ...] [--metrics fd_mini fd_pixels is_mini] [--cost]
 
 Reads the summary.json of every run below the folders. Runs that differ by their seed alone share a row: the mean at the
-end of training and, in brackets, lowest and highest.
+end of training and, in brackets, lowest and highest. --cost adds the discriminator's weights, how many of them are
+trained, and the peak memory.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--metrics", nargs="+", default=["fd_mini", "fd_pixels", "is_mini"])
+    parser.add_argument("--cost", action="store_true")
     arguments = parser.parse_args()
     groups: dict[str, list[dict]] = {}
     for folder in arguments.folders:
@@ -27,22 +29,30 @@ def main() -> None:
             typed = OmegaConf.load(path.with_name("config.yaml")).overrides
             name = " ".join(word for word in typed if not word.startswith(("seed=", "hydra.")))
             groups.setdefault(name, []).append(json.loads(path.read_text()))
-    columns = ["overrides", *arguments.metrics, "N", "images", "images/s", "runs"]
+    columns = ["overrides", *arguments.metrics, "N", "images", "s per 1,000 images", "runs"]
+    columns += ["weights", "trained", "memory, GiB"] if arguments.cost else []
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
-    for row in sorted((_row(name, runs, arguments.metrics) for name, runs in groups.items()), key=lambda row: row[0]):
+    rows = [_row(name, runs, arguments.metrics, cost=arguments.cost) for name, runs in groups.items()]
+    for row in sorted(rows, key=lambda row: row[0]):
         print(f"| {' | '.join(row[1])} |")
 
 
-def _row(name: str, runs: list[dict], metrics: list[str]) -> tuple[float, list[str]]:
+def _row(name: str, runs: list[dict], metrics: list[str], *, cost: bool) -> tuple[float, list[str]]:
     done = [run for run in runs if run["status"] == "completed"]
     count = f"{len(done)}" if len(done) == len(runs) else f"{len(done)} of {len(runs)}"
     if not done:
-        return float("inf"), [f"`{name}`", *["failed"] * len(metrics), "", "", "", count]
+        return float("inf"), [f"`{name}`", *["failed"] * len(metrics), "", "", "", count, *[""] * 3 * cost]
     values = [[run["metrics"][f"val/{metric}"] for run in done] for metric in metrics]
     number = f"{done[0]['metrics']['val/num_fake']:.0f}"
-    speed = f"{statistics.median(run['images_per_second'] for run in done):.0f}"
-    cells = [f"`{name}`", *map(_spread, values), number, f"{done[0]['images_seen']:,}", speed, count]
-    return statistics.mean(values[0]), cells
+    seconds = f"{statistics.median(1000 / run['images_per_second'] for run in done):.2g}"
+    cells = [f"`{name}`", *map(_spread, values), number, f"{done[0]['images_seen']:,}", seconds, count]
+    return statistics.mean(values[0]), cells + (_cost(done) if cost else [])
+
+
+def _cost(runs: list[dict]) -> list[str]:
+    weights = runs[0]["weights"]
+    memory = statistics.median(run["peak_memory_gib"] for run in runs)
+    return [f"{weights['discriminator']:,}", f"{weights['discriminator_trained']:,}", f"{memory:.1f}"]
 
 
 def _spread(values: list[float]) -> str:

@@ -160,11 +160,33 @@ def test_generate_refuses(finished, monkeypatch, capsys, tmp_path, arguments, wo
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
-@pytest.fixture(params=[64, 48], ids=["at a validation", "inside an interval"])
+INTERRUPTED = {
+    "at a validation": ["val_every_images=64"],
+    "inside an interval": ["val_every_images=48"],
+    "before the backbone joins in": [
+        "val_every_images=48",
+        "discriminator=vision_aided",
+        "discriminator.warmup_images=64",
+        "discriminator.width=8",
+        "augment=diffaugment",
+    ],
+    "with a feature bank": [
+        "val_every_images=48",
+        "discriminator=projected",
+        "discriminator.width=8",
+        "augment=none",
+        "loss=relativistic_average",
+        "trainer.precision=bf16-mixed",
+    ],
+    "partly fine-tuned": ["val_every_images=48", "backbone=mini", "discriminator.unfreeze=2", "penalty=[r1,r2]"],
+}
+
+
+@pytest.fixture(params=INTERRUPTED, ids=str)
 def stopped_and_whole(request, monkeypatch, capsys, tmp_path):
     """Two runs of 128 images, one of them stopped at its first checkpoint, killed a little later, and resumed."""
     monkeypatch.chdir(tmp_path)
-    tiny = [*TINY, "max_images=128", f"val_every_images={request.param}", "trainer.log_every_n_steps=1"]
+    tiny = [*TINY, "max_images=128", *INTERRUPTED[request.param], "trainer.log_every_n_steps=1"]
     assert run(monkeypatch, capsys, *tiny, "hydra.run.dir=whole")[0] == 0
 
     step = GAN.training_step
@@ -249,6 +271,20 @@ def test_resume_of_another_architecture(finished, monkeypatch, capsys, tmp_path)
         (["data.batch_size=65"], "data.batch_size=65"),
         (["data.image_size=20", "discriminator=transfer"], "data.image_size=20"),
         (["max_images=65"], "max_images=65"),
+        (["run_dir=elsewhere"], "hydra.run.dir"),
+        (["backbone=mini", "discriminator.unfreeze=9"], "discriminator.unfreeze=9"),
+        (["discriminator=projected", "discriminator.levels=9"], "discriminator.levels=9"),
+        (["backbone@second_backbone=mini", "discriminator=dcgan"], "backbone@second_backbone=mini has no effect"),
+        (
+            [
+                "backbone=timm",
+                "backbone.model_name=test_vit",
+                "backbone.weights=random",
+                "discriminator.unfreeze=all",
+                "penalty=r1",
+            ],
+            "penalty=r1 needs second derivatives",
+        ),
         (["+trainer.gradient_clip_val=1"], "task.gradient_clip_norm"),
         (["+trainer.accumulate_grad_batches=2"], "task.accumulate"),
         (["discriminator=dcgan", "backbone=resnet50"], "backbone=resnet50 has no effect"),
@@ -328,6 +364,29 @@ def test_a_sweep_goes_on_after_a_failed_job(monkeypatch, capsys, tmp_path):
     assert code == 1
     assert not (tmp_path / "sweep" / "0" / "summary.json").exists()
     assert json.loads((tmp_path / "sweep" / "1" / "summary.json").read_text())["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["discriminator=sngan", "generator=resnet", "discriminator.width=8", "loss=hinge"],
+        ["discriminator=patch", "generator=fastgan", "discriminator.layers=1", "discriminator.width=8"],
+        ["discriminator=r3gan", "loss=relativistic_pairing", "penalty=[r1,r2]", "penalty.r2.interval=1"],
+        ["discriminator=projected", "discriminator.width=8", "backbone@second_backbone=mini"],
+        ["discriminator=vision_aided", "discriminator.warmup_images=32", "discriminator@discriminator.trained=sngan"],
+        ["backbone=mini", "discriminator.unfreeze=1", "loss=wasserstein", "generator_optimizer.betas=[0,1e-1]"],
+    ],
+    ids=lambda options: options[0],
+)
+def test_every_discriminator_trains_with_labels(monkeypatch, capsys, tmp_path, options):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(monkeypatch, capsys, *TINY, *options, "conditional=true", "hydra.run.dir=run")
+    assert code == 0, err
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["images_seen"] == 64
+    assert np.isfinite(summary["metrics"]["val/fd_mini"])
+    assert 0 < summary["weights"]["discriminator_trained"] <= summary["weights"]["discriminator"]
+    assert not (tmp_path / "run" / "feature_bank").exists()
 
 
 @pytest.mark.parametrize("options", [["trainer.precision=bf16-mixed"], ["task.channels_last=false"], ["max_epochs=1"]])

@@ -56,10 +56,10 @@ class Outcome:
         return summary
 
     def _weights(self) -> dict[str, int]:
-        """Counted as papers count: running means and variances included, batch counters not."""
+        """Counted as papers count: running means and variances included, counters not."""
         players = {"generator": self.model.generator, "discriminator": self.model.discriminator}
         weights = {
-            name: sum(v.numel() for key, v in player.state_dict().items() if not key.endswith("num_batches_tracked"))
+            name: sum(value.numel() for value in player.state_dict().values() if value.is_floating_point())
             for name, player in players.items()
         }
         groups = self.model.discriminator.parameter_groups()

@@ -41,7 +41,7 @@ def explain(error: BaseException, command: str, conf: Path) -> str | None:
 
 
 def check_types(config: DictConfig, command: str, conf: Path, overrides: Sequence[str]) -> None:
-    """Refuse a word where a number is wanted, by the type of the option's default; 2e5 passes for 200000.
+    """Refuse a word where a number is wanted, by the type of the option's default; 2e5 passes for 200000, and 0 for 0.0.
 
     Raises:
         InputError: names the option and its default.
@@ -58,12 +58,18 @@ def check_types(config: DictConfig, command: str, conf: Path, overrides: Sequenc
             continue
         if type(default) is int and isinstance(value, float) and value.is_integer():
             OmegaConf.update(config, key, int(value))
+        elif _of_numbers(default, float) and _of_numbers(value, int | float):  # betas=[0,0.9]
+            OmegaConf.update(config, key, [float(number) for number in value])
         elif not _fits(value, default):
             kind = _KINDS.get(type(default), "a word")
             raise InputError(f"{key}={value} is not {kind}; its default is {default}.")
 
 
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", ListConfig: "a list", DictConfig: "a group"}
+
+
+def _of_numbers(value: Any, kind: Any) -> bool:
+    return isinstance(value, ListConfig) and all(isinstance(item, kind) for item in value)
 
 
 def _fits(value: Any, default: Any) -> bool:

@@ -48,6 +48,8 @@ def _refuse_ignored(config: DictConfig) -> None:
     for theirs, ours in _OURS.items():
         if theirs in config.trainer:
             raise InputError(f"trainer.{theirs} cannot serve two optimizers: set {ours} instead.")
+    if any(override.startswith("run_dir=") for override in HydraConfig.get().overrides.task):
+        raise InputError("run_dir= is filled in: name the run's folder by hydra.run.dir=/path/to/folder.")
     chosen = [override.partition("=") for override in HydraConfig.get().overrides.task]
     for group, slot in (("backbone", "backbone"), ("backbone@second_backbone", "second_backbone")):
         name = next((value for key, _, value in chosen if key == group), "null")

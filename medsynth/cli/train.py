@@ -89,8 +89,9 @@ def _export(config: DictConfig, folder: Path) -> GeneratorExport:
 
 
 def _quiet_libraries() -> None:
-    """Lightning's notes about choices that this program makes on purpose."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    """The libraries' notes about choices that this program makes on purpose."""
+    for library in ("pytorch_lightning", "timm"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
         ".*GPU available but not used.*",
