@@ -567,6 +567,16 @@ def test_whereabouts_of_pretrained_weights(tmp_path, monkeypatch):
     assert weights.whereabouts("legacy_xception") == "at hand"
 
 
+def test_auto_takes_what_can_be_had_and_says_what_it_was(caplog):
+    embedded = build(MINI, weights="auto")
+    assert embedded.weights_description.startswith("file mini.safetensors")
+    backbone = build("nasnet_mobile", weights="auto")  # nobody publishes any for timm
+    assert "No pretrained weights of nasnet_mobile" in caplog.text
+    assert backbone.weights_description == "random"
+    backbone.calibrate([smooth_images(4)])
+    assert backbone.weights_description == "random, calibrated on 4 images"
+
+
 @pytest.mark.parametrize("model_name", ["test_resnet", "legacy_xception"])  # from the hub, from a URL
 def test_offline_says_so_at_once(model_name, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))

@@ -41,7 +41,7 @@ def explain(error: BaseException, command: str, conf: Path) -> str | None:
 
 
 def check_types(config: DictConfig, command: str, conf: Path, overrides: Sequence[str]) -> None:
-    """Refuse a word where a number is wanted, by the type of the option's default; 2e5 passes for 200000, and 0 for 0.0.
+    """Refuse a word where a number is wanted, by the type of the option's default; 2e5 passes for 200000, 0 for 0.0.
 
     Raises:
         InputError: names the option and its default.
