@@ -369,6 +369,22 @@ def test_penalty_at_intervals_is_as_much_stronger():
         torch.testing.assert_close(values["discriminator_loss"], plain + 3 * values.get("r1", 0.0))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("penalties", [{}, {"r1": R1(gamma=0.1)}], ids=["whole", "head left alone"])
+def test_compiled_players_train_alike(penalties):
+    """torch.compile changes rounding alone; a head that a penalty differentiates twice is not compiled."""
+    models = []
+    for compiled in (False, True):
+        torch.manual_seed(1)
+        models.append(gan(discriminator=transfer(), penalties=penalties, compile=compiled, max_images=24))
+        fit(models[-1], limit_val_batches=0)
+    plain, compiled = models
+    torch.testing.assert_close(weights(compiled.generator), weights(plain.generator), rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(weights(compiled.discriminator), weights(plain.discriminator), rtol=1e-3, atol=1e-6)
+    assert ("head" in vars(compiled.discriminator)) == (not penalties)
+    assert "features" in vars(compiled.discriminator)
+
+
 def test_labels_reach_both_players():
     model = gan(num_classes=2, discriminator=None)
     embedding, projection = model.generator.embedding.weight.clone(), model.discriminator.logit.embedding.weight.clone()
