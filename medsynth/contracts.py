@@ -207,6 +207,18 @@ class Metrics(Protocol):
     def reset(self) -> None: ...
 
 
+def doublings(image_size: int, part: str, *, smallest: int = 8) -> int:
+    """How often 4 pixels are doubled to ``image_size``, for the networks of ``part`` that work so.
+
+    Raises:
+        InputError: it is less than ``smallest``, or not 4 times a power of two.
+    """
+    if image_size < smallest or image_size & (image_size - 1):
+        right = ", ".join(str(size) for size in (8, 16, 32, 64, 128) if size >= smallest)
+        raise InputError(f"data.image_size={image_size} does not suit {part}: choose {right} or 256.")
+    return image_size.bit_length() - 3
+
+
 def counter_seed(*parts: int | str) -> int:
     """A 63-bit seed that depends on all ``parts`` and nothing else.
 

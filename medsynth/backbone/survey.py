@@ -53,9 +53,8 @@ def describe(model_name: str) -> Description:
 
 
 def count_weights(network: nn.Module) -> int:
-    """Parameters and running statistics, but not normalization's counters of batches."""
-    state = network.state_dict()
-    return sum(value.numel() for key, value in state.items() if not key.endswith("num_batches_tracked"))
+    """Parameters and running statistics, as papers count, but no counters of batches or images."""
+    return sum(value.numel() for value in network.state_dict().values() if value.is_floating_point())
 
 
 def second_derivative(model_name: str) -> str:

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 
 import medsynth
+from medsynth.backbone.survey import count_weights
 from medsynth.callbacks.generator_export import GeneratorExport
 from medsynth.callbacks.provenance import describe
 from medsynth.gan import GAN
@@ -56,14 +57,12 @@ class Outcome:
         return summary
 
     def _weights(self) -> dict[str, int]:
-        """Counted as papers count: running means and variances included, counters not."""
-        players = {"generator": self.model.generator, "discriminator": self.model.discriminator}
-        weights = {
-            name: sum(value.numel() for value in player.state_dict().values() if value.is_floating_point())
-            for name, player in players.items()
-        }
         groups = self.model.discriminator.parameter_groups()
-        return weights | {"discriminator_trained": sum(p.numel() for group in groups for p in group["params"])}
+        return {
+            "generator": count_weights(self.model.generator),
+            "discriminator": count_weights(self.model.discriminator),
+            "discriminator_trained": sum(weight.numel() for group in groups for weight in group["params"]),
+        }
 
     def _best(self) -> dict[str, Any]:
         export = next(c for c in self.trainer.callbacks if isinstance(c, GeneratorExport))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import math
 
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from medsynth.contracts import Features, InputError
+from medsynth.contracts import Features, InputError, doublings
 from medsynth.discriminator.label import ProjectedLogit
 from medsynth.discriminator.trained import TrainedDiscriminator
 
@@ -41,11 +40,7 @@ class DCGANDiscriminator(TrainedDiscriminator):
         super().__init__()
         if normalization not in ("batch", "spectral", "none"):
             raise InputError(f"discriminator.normalization={normalization} is unknown: choose batch, spectral or none.")
-        levels = int(math.log2(image_size / 4)) if image_size >= 8 else 0
-        if levels < 1 or 4 * 2**levels != image_size:
-            raise InputError(
-                f"data.image_size={image_size} does not suit discriminator=dcgan: choose 8, 16, 32, 64, 128 or 256."
-            )
+        levels = doublings(image_size, "discriminator=dcgan")
         widths = [channels, *(min(width * 2**level, max_width) for level in range(levels))]
         layers: list[nn.Module] = []
         for level, (inputs, outputs) in enumerate(itertools.pairwise(widths)):

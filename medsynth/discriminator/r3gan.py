@@ -7,7 +7,7 @@ import math
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from medsynth.contracts import Features, InputError
+from medsynth.contracts import Features, InputError, doublings
 from medsynth.discriminator.label import ProjectedLogit
 from medsynth.discriminator.trained import TrainedDiscriminator
 
@@ -50,11 +50,7 @@ class R3GANDiscriminator(TrainedDiscriminator):
         num_classes: int = 0,
     ):
         super().__init__()
-        if image_size < 8 or image_size & (image_size - 1):
-            raise InputError(
-                f"data.image_size={image_size} does not suit discriminator=r3gan: choose 8, 16, 32, 64, 128 or 256."
-            )
-        stages = int(math.log2(image_size / 4)) + 1  # the last at 4 x 4 pixels
+        stages = doublings(image_size, "discriminator=r3gan") + 1  # the last at 4 x 4 pixels
         widths = [min(width * 2**stage, max_width) for stage in range(stages)]
         _check(widths, blocks, group_width)
         # Fixup: m convolutions in each of L branches start smaller by L ** (-1 / (2 m - 2)); here m = 3.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 from torch.nn.utils.parametrizations import spectral_norm
 
-from medsynth.contracts import Features, InputError
+from medsynth.contracts import Features, doublings
 from medsynth.discriminator.label import ProjectedLogit
 from medsynth.discriminator.trained import TrainedDiscriminator
 
@@ -36,11 +35,8 @@ class SNGANDiscriminator(TrainedDiscriminator):
 
     def __init__(self, *, image_size: int, channels: int, width: int = 64, max_width: int = 1024, num_classes: int = 0):
         super().__init__()
-        if image_size < 16 or image_size & (image_size - 1):
-            raise InputError(
-                f"data.image_size={image_size} does not suit discriminator=sngan: choose 16, 32, 64, 128 or 256."
-            )
-        halvings, plain = (2, 2) if image_size <= 32 else (int(math.log2(image_size / 4)), 1)
+        to_four = doublings(image_size, "discriminator=sngan", smallest=16)
+        halvings, plain = (2, 2) if image_size <= 32 else (to_four, 1)
         widths = [channels, *(min(width * 2**block, max_width) for block in range(halvings + plain))]
         self.blocks = nn.Sequential(
             *(

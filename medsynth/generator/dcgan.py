@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import math
 
 import torch
 from torch import Tensor, nn
 
-from medsynth.contracts import InputError
+from medsynth.contracts import doublings
 from medsynth.generator.label import LabeledNoise
 
 
@@ -40,11 +39,7 @@ class DCGANGenerator(nn.Module):
         num_classes: int = 0,
     ):
         super().__init__()
-        levels = int(math.log2(image_size / 4)) if image_size >= 8 else 0
-        if levels < 1 or 4 * 2**levels != image_size:
-            raise InputError(
-                f"data.image_size={image_size} cannot be made by generator=dcgan: choose 8, 16, 32, 64, 128 or 256."
-            )
+        levels = doublings(image_size, "generator=dcgan")
         self.latent_dim = latent_dim
         self.condition = LabeledNoise(latent_dim, num_classes)
         widths = [min(width * 2**level, max_width) for level in range(levels - 1, -1, -1)]

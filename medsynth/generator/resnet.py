@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from medsynth.contracts import InputError
+from medsynth.contracts import doublings
 from medsynth.generator.label import ConditionalBatchNorm2d
 
 
@@ -44,12 +43,8 @@ class ResNetGenerator(nn.Module):
         num_classes: int = 0,
     ):
         super().__init__()
-        if image_size < 8 or image_size & (image_size - 1):
-            raise InputError(
-                f"data.image_size={image_size} cannot be made by generator=resnet: choose 8, 16, 32, 64, 128 or 256."
-            )
+        levels = doublings(image_size, "generator=resnet")
         self.latent_dim = latent_dim
-        levels = int(math.log2(image_size / 4))
         widths = [min(width * 2**level, max_width) for level in range(levels, -1, -1)]
         self.dense = nn.Linear(latent_dim, widths[0] * 4 * 4)
         self.blocks = nn.ModuleList(
