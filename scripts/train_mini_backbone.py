@@ -54,7 +54,8 @@ def main() -> None:
         seed=counter_seed("mini", options.seed),  # of its own: no phantom that a run trains or validates on
     )
     assert phantoms.class_names == CLASSES
-    train, test = map(_load, phantoms.datasets())
+    train, test, _ = phantoms.datasets()
+    train, test = _load(train), _load(test)
     print(
         f"{len(train[1])} phantoms to train on, {len(test[1])} to test, {time.perf_counter() - start:.0f} s", flush=True
     )

@@ -1,4 +1,4 @@
-"""What all tests share: one thread, and no network or W&B by accident."""
+"""What all tests share: one thread, no network or W&B by accident, and a cache of prepared images of their own."""
 
 import os
 
@@ -15,3 +15,8 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))

@@ -616,7 +616,7 @@ def test_embedded_weights_classify_fresh_phantoms_as_well_as_they_claim():
     assert re.fullmatch(r"file mini.safetensors sha256 [0-9a-f]{16}", backbone.weights_description)
     extractor = TimmExtractor(name="mini", backbone=backbone)
     anatomies = ("head", "abdomen", "chest")
-    phantoms, _ = Phantoms(image_size=64, anatomies=anatomies, num_images=270, num_val=2, seed=0).datasets()
+    phantoms, *_ = Phantoms(image_size=64, anatomies=anatomies, num_images=270, num_val=2, seed=0).datasets()
     images = torch.stack([phantoms[index]["image"] for index in range(len(phantoms))])
     labels = torch.tensor([int(phantoms[index]["label"]) for index in range(len(phantoms))])
     accuracy = (extractor.logits(extractor(images)).argmax(dim=1) == labels).float().mean().item()

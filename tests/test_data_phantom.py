@@ -21,7 +21,7 @@ def images(dataset, count):
 @pytest.mark.parametrize("anatomy", ANATOMIES)
 @pytest.mark.parametrize("image_size", [16, 48, 64, 100])
 def test_any_size_gives_images_in_range(anatomy, image_size):
-    train, _ = Phantoms(image_size=image_size, channels=3, anatomies=[anatomy], num_images=6, seed=0).datasets()
+    train, *_ = Phantoms(image_size=image_size, channels=3, anatomies=[anatomy], num_images=6, seed=0).datasets()
     batch = images(train, 6)
     assert batch.shape == (6, 3, image_size, image_size)
     assert batch.dtype == torch.float32
@@ -44,7 +44,7 @@ def test_another_size_shows_the_same_picture(anatomy):
 
 def test_an_image_depends_on_seed_split_and_index_alone():
     first, again = (Phantoms(image_size=32, num_images=12, num_val=12, seed=1) for _ in range(2))
-    train, val = first.datasets()
+    train, val, _ = first.datasets()
     other = Phantoms(image_size=32, num_images=12, num_val=12, seed=2).datasets()[0]
     backwards = again.datasets()[0]
     for index in reversed(range(12)):
@@ -66,7 +66,7 @@ def test_classes_are_balanced_and_labels_are_known_without_rendering(num_images)
     source = Phantoms(image_size=16, anatomies=ANATOMIES, num_images=num_images, num_val=18, epoch_images=45, seed=0)
     assert source.class_names[:4] == ("head healthy", "head one_lesion", "head several_lesions", "abdomen healthy")
     assert len(source.class_names) == 9
-    for dataset in source.datasets():
+    for dataset in source.datasets()[:2]:
         counts = torch.bincount(dataset.labels, minlength=9)
         assert len(dataset.labels) == len(dataset)
         assert counts.max() - counts.min() <= 1
@@ -158,7 +158,7 @@ def test_shapes_cover_the_area_that_they_have():
 
 
 def test_endless_images_go_on_behind_the_epoch():
-    train, val = Phantoms(image_size=16, num_images=None, epoch_images=10, num_val=4, seed=0).datasets()
+    train, val, _ = Phantoms(image_size=16, num_images=None, epoch_images=10, num_val=4, seed=0).datasets()
     assert (train.endless, val.endless) == (True, False)
     assert (len(train), len(val)) == (10, 4)
     far = train[1_000_001]
@@ -172,7 +172,7 @@ def test_endless_images_go_on_behind_the_epoch():
 
 
 def test_fixed_images_are_rendered_once(monkeypatch):
-    train, _ = Phantoms(image_size=16, num_images=3, seed=0).datasets()
+    train, *_ = Phantoms(image_size=16, num_images=3, seed=0).datasets()
     before = images(train, 3)
     monkeypatch.setattr(Phantoms, "image", lambda *_: pytest.fail("rendered again"))
     assert torch.equal(images(train, 3), before)

@@ -42,6 +42,8 @@ class GeneratorExport(pl.Callback):
             "data": data.description,
             "class_names": list(data.class_names) if pl_module.num_classes else [],
             "intensity": vars(data.intensity),
+            "spacing": data.spacing,
+            "modality": data.modality,
             "seed": pl_module.seed,
         }
         save_generator(self.path, pl_module.ema_generator.module, config=self.config, card=card)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from medsynth.contracts import InputError, Intensity, counter_seed
 from medsynth.data.sampler import ResumableBatchSampler
@@ -21,27 +22,41 @@ class ImageDataset(Protocol):
     """A map-style dataset of ``{"image": float32 (C, H, W) in [-1, 1], "label": int (if any), "index": int}``.
 
     ``endless``: items exist for every index >= 0, each another image; ``len`` is then the length of an epoch.
+    ``varies``: items exist for every index >= 0, each another view of image ``index % len``.
+    A dataset with ``__getitems__`` makes batches itself.
     """
 
     endless: bool
+    varies: bool
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> dict[str, Any]: ...
 
 
+class Datasets(NamedTuple):
+    """They share no image; ``test`` is what neither training nor model selection sees, None where there is none."""
+
+    train: ImageDataset
+    val: ImageDataset
+    test: ImageDataset | None = None
+
+
 class Source(Protocol):
     """Where images come from. The attributes hold once ``datasets`` has returned.
 
-    ``class_names`` is empty where the images have no labels; ``description`` is a line for people.
+    ``class_names`` is empty where the images have no labels; ``description`` is a line for people. ``spacing`` is in
+    millimetres from row to row and from column to column, None where it is not known; ``modality`` is DICOM's code.
     """
 
     class_names: tuple[str, ...]
     intensity: Intensity
+    spacing: tuple[float, float] | None
+    modality: str
     description: str
 
-    def datasets(self) -> tuple[ImageDataset, ImageDataset]:
-        """(training, validation); they share no image. Raises InputError for what the user can mend."""
+    def datasets(self) -> Datasets:
+        """Raises InputError for what the user can mend."""
         ...
 
 
@@ -62,12 +77,23 @@ class TrainLoader(DataLoader):
     ) -> None:
         super().__init__(dataset, batch_sampler=sampler, **_loading(num_workers))
         self._batches_trained = batches_trained
+        self.seconds_waited = 0.0
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         trained = self._batches_trained()
         if trained is not None:
             self.batch_sampler.start_at(trained)
-        return super().__iter__()
+        return self._timed(super().__iter__())
+
+    def _timed(self, batches: Iterator[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+        """The batches; the time that the training stands still for them goes to ``seconds_waited``."""
+        while True:
+            start = time.perf_counter()
+            batch = next(batches, None)
+            self.seconds_waited += time.perf_counter() - start
+            if batch is None:
+                return
+            yield batch
 
     def state_dict(self) -> dict[str, int]:
         """What the order of the images depends on. The position is in the trainer's part of the checkpoint."""
@@ -83,7 +109,7 @@ class TrainLoader(DataLoader):
 
 
 class ImageDataModule(pl.LightningDataModule):
-    """Loaders of real images; batches are ``{"image" (N, C, H, W), "label" (N,)?, "index" (N,)}``.
+    """Loaders of real images; batches are ``contracts.Batch``.
 
     Args:
         source: where the images come from.
@@ -106,6 +132,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.seed = seed
         self.train_dataset: ImageDataset | None = None
         self.val_dataset: ImageDataset | None = None
+        self.test_dataset: ImageDataset | None = None
 
     def prepare(self) -> None:
         """Build the datasets, once; later calls have no effect.
@@ -117,7 +144,7 @@ class ImageDataModule(pl.LightningDataModule):
             return
         if self.batch_size < 2:
             raise InputError(f"data.batch_size={self.batch_size} is too small: 2 or more images make a batch.")
-        train, val = self.source.datasets()
+        train, val, test = self.source.datasets()
         if self.batch_size > len(train):
             raise InputError(
                 f"data.batch_size={self.batch_size} is more than the {len(train)} training images there are: "
@@ -129,7 +156,7 @@ class ImageDataModule(pl.LightningDataModule):
                 f"data.channels={self.channels} and data.image_size={self.image_size} ask for images of shape {asked}, "
                 f"but the data source delivers {shape}."
             )
-        self.train_dataset, self.val_dataset = train, val
+        self.train_dataset, self.val_dataset, self.test_dataset = train, val, test
 
     def setup(self, stage: str) -> None:
         """Lightning's hook before fit, validate and test."""
@@ -151,6 +178,16 @@ class ImageDataModule(pl.LightningDataModule):
         return self.source.intensity
 
     @property
+    def spacing(self) -> tuple[float, float] | None:
+        """Millimetres from row to row and from column to column; None: not known."""
+        return self.source.spacing
+
+    @property
+    def modality(self) -> str:
+        """DICOM's code (CT, MR, ...); "" where it is not known."""
+        return self.source.modality
+
+    @property
     def description(self) -> str:
         """One line about the data, for people."""
         return self.source.description
@@ -169,7 +206,11 @@ class ImageDataModule(pl.LightningDataModule):
         """Full batches in an order that depends on the seed; it goes on after the last batch the trainer trained."""
         self.prepare()
         sampler = ResumableBatchSampler(
-            self.num_train, self.batch_size, seed=self.seed, endless=self.train_dataset.endless
+            self.num_train,
+            self.batch_size,
+            seed=self.seed,
+            endless=self.train_dataset.endless,
+            varies=self.train_dataset.varies,
         )
         return TrainLoader(
             self.train_dataset, sampler, batches_trained=self._batches_trained, num_workers=self.num_workers
@@ -178,16 +219,27 @@ class ImageDataModule(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         """All validation images, in order; no gradients are kept there, so its batches may be larger."""
         self.prepare()
-        return DataLoader(self.val_dataset, batch_size=max(self.batch_size, 64), **_loading(self.num_workers))
+        return self._in_order(self.val_dataset)
+
+    def test_dataloader(self) -> DataLoader:
+        """All test images, in order.
+
+        Raises:
+            InputError: none were held out.
+        """
+        self.prepare()
+        if self.test_dataset is None:
+            raise InputError("There are no test images: hold some out by data.test_fraction=0.1.")
+        return self._in_order(self.test_dataset)
 
     @property
     def images_are_fixed(self) -> bool:
         """Whether a training image of one index is the same in each epoch."""
-        return not self.train_dataset.endless
+        return not (self.train_dataset.endless or self.train_dataset.varies)
 
     def ordered_batches(self) -> DataLoader:
         """All training images in the order of their index, once; as large batches as in validation."""
-        return DataLoader(self.train_dataset, batch_size=max(self.batch_size, 64), **_loading(self.num_workers))
+        return self._in_order(self.train_dataset)
 
     def calibration_batches(self, count: int) -> list[Tensor]:
         """``count`` batches ``(batch_size, C, H, W)`` of training images, chosen by the seed.
@@ -204,6 +256,9 @@ class ImageDataModule(pl.LightningDataModule):
         self.prepare()
         return _images(self.val_dataset, range(min(count, self.num_val)))
 
+    def _in_order(self, dataset: ImageDataset) -> DataLoader:
+        return DataLoader(dataset, batch_size=max(self.batch_size, 64), **_loading(self.num_workers))
+
     def _batches_trained(self) -> int | None:
         """Batches trained since the beginning, also before a checkpoint; None where no trainer is at work."""
         if self.trainer is None:
@@ -218,7 +273,12 @@ def _loading(num_workers: int) -> dict[str, Any]:
         "num_workers": num_workers,
         "persistent_workers": num_workers > 0,
         "pin_memory": torch.cuda.is_available(),
+        "collate_fn": _collate,
     }
+
+
+def _collate(items: Any) -> dict[str, Tensor]:
+    return items if isinstance(items, dict) else default_collate(items)
 
 
 def _images(dataset: Dataset, indices: range | list[int]) -> Tensor:

@@ -15,6 +15,7 @@ class ResumableBatchSampler(Sampler[list[int]]):
 
     Batch b is batch ``b % len`` of epoch ``b // len``. An epoch is a random permutation of ``range(num_samples)``;
     for ``endless`` data it is the next ``num_samples`` running indices, not shuffled, as such data is random by itself.
+    Data that ``varies`` gets the permutation plus ``epoch * num_samples``: each epoch has indices of its own.
     The incomplete last batch of an epoch is dropped. No random state is kept: the order depends on ``seed`` alone,
     not on the number of workers, on what they fetch ahead, or on whoever else draws random numbers.
 
@@ -25,12 +26,13 @@ class ResumableBatchSampler(Sampler[list[int]]):
     shorter than the permutation.
     """
 
-    def __init__(self, num_samples: int, batch_size: int, *, seed: int, endless: bool) -> None:
+    def __init__(self, num_samples: int, batch_size: int, *, seed: int, endless: bool, varies: bool = False) -> None:
         assert 1 <= batch_size <= num_samples
         self.num_samples = num_samples
         self.batch_size = batch_size
         self.seed = seed
         self.endless = endless
+        self.varies = varies
         self._next_batch = 0
         self._permutation: tuple[int, list[int]] | None = None  # (epoch, order), the last one used
 
@@ -55,7 +57,7 @@ class ResumableBatchSampler(Sampler[list[int]]):
         chosen = slice(position * self.batch_size, (position + 1) * self.batch_size)
         if self.endless:
             return [epoch * self.num_samples + index for index in range(self.num_samples)[chosen]]
-        return self._order(epoch)[chosen]
+        return [index + epoch * self.num_samples * self.varies for index in self._order(epoch)[chosen]]
 
     def _order(self, epoch: int) -> list[int]:
         if self._permutation is None or self._permutation[0] != epoch:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medsynth.contracts import InputError, Intensity, counter_seed
+from medsynth.data.module import Datasets
 from medsynth.data.phantom import lesion
 from medsynth.data.phantom.abdomen import ABDOMEN
 from medsynth.data.phantom.anatomy import Anatomy
@@ -45,6 +46,8 @@ class Phantoms:
     Attributes:
         class_names: in the order of the labels; ``head one_lesion`` where there are several anatomies.
         intensity: the window, in HU; where several anatomies have each their usual window, in percent of it.
+        spacing: millimetres from row to row and from column to column; None where anatomies of several sizes are mixed.
+        modality: CT.
         description: one phrase for people.
 
     Raises:
@@ -88,14 +91,17 @@ class Phantoms:
             self.class_names = tuple(f"{anatomy} {name}" for anatomy in self.anatomies for name in self.classes)
         several = len(set(self.windows)) > 1
         self.intensity = Intensity(0.0, 100.0, "% of window") if several else Intensity(*self.windows[0], "HU")
+        fields = {ANATOMIES[name].field_of_view for name in self.anatomies}
+        self.spacing = (fields.pop() / image_size,) * 2 if len(fields) == 1 else None
+        self.modality = "CT"
         count = "endless" if num_images is None else f"{num_images:,}"
         self.description = f"{count} procedural {', '.join(self.anatomies)} phantoms"
 
-    def datasets(self) -> tuple[PhantomImages, PhantomImages]:
-        """(training, validation); see medsynth.data.module.Source."""
+    def datasets(self) -> Datasets:
+        """See medsynth.data.module.Source."""
         endless = self.num_images is None
         count = self.epoch_images if endless else self.num_images
-        return PhantomImages(self, "train", count, endless=endless), PhantomImages(self, "val", self.num_val)
+        return Datasets(PhantomImages(self, "train", count, endless=endless), PhantomImages(self, "val", self.num_val))
 
     def lesions(self, split: str, index: int) -> list[Shape]:
         """The outlines of an image's lesions, in mm from the middle of the patient."""
@@ -142,6 +148,7 @@ class PhantomImages(Dataset):
 
     def __init__(self, source: Phantoms, split: str, count: int, *, endless: bool = False) -> None:
         self.endless = endless
+        self.varies = False
         self.labels = torch.arange(count) % len(source.class_names)
         self._source = source
         self._split = split

@@ -1,0 +1,146 @@
+"""Prepared images on disk, memory-mapped: complete or absent, and one process at a time makes them.
+
+A folder of ``cache_dir`` holds ``images.npy`` (N, C, H, W), integers over [-1, 1], and ``manifest.json``. No file name
+and no patient's identifier is in either; patients are keyed by a hash with a secret salt that stays in ``cache_dir``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import mmap
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from medsynth.contracts import InputError
+
+FORMAT = 1
+RELEASE_AFTER = 64 * 2**20  # bytes that may be resident in a process's map before it lets go of them
+_PAGE = 64 * 2**10  # what the kernel maps around a page that is touched
+
+
+class Store:
+    """The prepared images of one data set.
+
+    Attributes:
+        manifest: what is known of them, see ``preparing.prepare``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+        self._open()
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    @property
+    def size(self) -> int:
+        """Height and width of the prepared images, in pixels."""
+        return self._images.shape[-1]
+
+    def read(self, rows: np.ndarray) -> Tensor:
+        """The images of these rows, float32 ``(len(rows), C, H, W)`` in [-1, 1]."""
+        stored = self._images[rows]
+        # Pages of the map count as this process's memory for as long as they stay mapped, though they are the system's
+        # cache of the file. Without this, memory would grow to the size of the data set.
+        self._touched += max(stored.nbytes, len(rows) * _PAGE)
+        if self._touched > RELEASE_AFTER and hasattr(mmap, "MADV_DONTNEED"):
+            self._images._mmap.madvise(mmap.MADV_DONTNEED)
+            self._touched = 0
+        highest = np.iinfo(stored.dtype).max
+        # Multiplied before it is divided: the highest stored value is 1 exactly, the lowest -1.
+        return torch.from_numpy(stored.astype(np.float32)).mul_(2).div_(highest).sub_(1)
+
+    def _open(self) -> None:
+        self._images = np.load(self.folder / "images.npy", mmap_mode="r")
+        self._touched = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "manifest": self.manifest}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+
+def quantize(images: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Images in [-1, 1] -> integers of ``dtype``, its whole range."""
+    highest = np.iinfo(dtype).max
+    return ((images.astype(np.float64) + 1) * (highest / 2)).round().clip(0, highest).astype(dtype)
+
+
+def cache_folder(cache_dir: str | None) -> Path:
+    """The folder of all caches, made where it is missing; None: medsynth's place in the user's cache folder.
+
+    Raises:
+        InputError: it cannot be written to.
+    """
+    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medsynth" / "data"
+    folder = Path(cache_dir).expanduser() if cache_dir else usual
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"data.cache_dir={folder} cannot be written to ({error.strerror}): name a folder that can."
+        ) from error
+    return folder
+
+
+def open_store(folder: Path, key: Mapping[str, Any], fill: Callable[[Path], None]) -> Store:
+    """The store of ``key``, filled first where there is none.
+
+    ``fill`` writes into a folder that takes its name at the end only. Other processes wait for the one that fills; one
+    that was killed leaves debris, which the next one removes.
+    """
+    text = json.dumps({"format": FORMAT, **key}, sort_keys=True, default=str)
+    name = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    path = folder / name
+    if not path.is_dir():
+        with FileLock(folder / f".{name}.lock"):
+            for debris in folder.glob(f".{name}-*"):
+                shutil.rmtree(debris, ignore_errors=True)
+            if not path.is_dir():
+                with _temporary(folder, name) as temporary:
+                    fill(temporary)
+                    os.replace(temporary, path)
+    return Store(path)
+
+
+@contextlib.contextmanager
+def _temporary(folder: Path, name: str) -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def salt(folder: Path) -> bytes:
+    """The secret that patients are hashed with in this cache folder; made on first use, readable by its owner alone."""
+    path = folder / "salt"
+    with FileLock(folder / ".salt.lock"):
+        if not path.is_file():
+            temporary = path.with_name("salt.tmp")
+            temporary.touch(mode=0o600)
+            temporary.write_bytes(secrets.token_bytes(32))
+            os.replace(temporary, path)
+    return path.read_bytes()
+
+
+def hashed(patient: str, key: bytes) -> str:
+    """12 hexadecimal digits in place of a patient's identifier; "" stays "", for it is nobody."""
+    return hashlib.blake2b(patient.encode(), key=key, digest_size=6).hexdigest() if patient else ""

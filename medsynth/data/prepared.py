@@ -1,0 +1,80 @@
+"""Datasets of prepared images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from medsynth.contracts import counter_seed
+from medsynth.data.cache import Store
+from medsynth.data.geometry import RandomViews, central
+
+
+class PreparedImages(Dataset):
+    """``{"image" (C, size, size), "label" (where labeled), "target" (of pairs), "index"}``, one or many at a time.
+
+    ``index`` counts within this dataset. Where it ``varies``, each index beyond ``len`` is another view of an image,
+    ``index % len``, drawn by ``seed`` and that index alone; "index" in what is returned is that of the image.
+
+    Args:
+        store: the prepared images.
+        rows: those of this dataset.
+        labels: of all rows of the store; None: none.
+        size: height and width of what comes out, in pixels.
+        views: random transforms; None: the central part, always the same.
+        seed: of the views.
+    """
+
+    endless = False
+
+    def __init__(
+        self,
+        store: Store,
+        rows: Sequence[int],
+        *,
+        labels: Sequence[int] | None,
+        size: int,
+        views: RandomViews | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.varies = views is not None
+        self.rows = np.asarray(rows, dtype=np.int64)
+        self._store = store
+        self._labels = None if labels is None else torch.tensor(labels)[self.rows]
+        self._size = size
+        self._views = views
+        self._seed = seed
+        self._pairs = store.manifest["images_per_picture"] == 2
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < len(self) and not self.varies:
+            raise IndexError(f"no image {index} among {len(self)}")
+        batch = self.__getitems__([index])
+        item = {name: values[0] for name, values in batch.items()}
+        return item | {name: int(item[name]) for name in ("label", "index") if name in item}
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """A batch at once: a loop over single images would take longer than reading them."""
+        wanted = np.asarray(indices, dtype=np.int64)
+        positions = wanted % len(self)
+        images = self._store.read(self.rows[positions])
+        if self._views is None:
+            images = central(images, self._size) if images.shape[-1] != self._size else images
+        else:
+            seeds = [counter_seed("view", self._seed, index) for index in wanted.tolist()]
+            images = torch.stack([self._views(image, seed) for image, seed in zip(images, seeds, strict=True)])
+        index = torch.from_numpy(positions)
+        batch = {"image": images, "index": index}
+        if self._pairs:
+            batch["image"], batch["target"] = (half.contiguous() for half in images.chunk(2, dim=1))
+        if self._labels is not None:
+            batch["label"] = self._labels[index]
+        return batch

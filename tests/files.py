@@ -1,0 +1,77 @@
+"""Data modules of files, with the defaults of the configuration and no Hydra in between."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+from PIL import Image
+
+from medsynth.cli.launch import conf_folder
+from medsynth.data.files import image_files
+from medsynth.data.image_folder import ImageFolder
+
+RAMP = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4  # no symmetry: a flip or a transposition would show
+
+
+@functools.cache
+def defaults() -> dict[str, Any]:
+    """Of conf/data/base/files.yaml."""
+    config = OmegaConf.load(conf_folder() / "data" / "base" / "files.yaml")
+    return OmegaConf.to_container(OmegaConf.merge({"seed": 5}, {"data": config}), resolve=False)["data"]
+
+
+def files_module(root, reader=ImageFolder, *, options=None, **changes):
+    """The data module of ``reader``'s files below ``root``; ``options`` are the reader's, ``changes`` the others'."""
+    values = {name: value for name, value in defaults().items() if name != "_target_"} | {
+        "root": root and str(root),
+        "reader": functools.partial(reader, **(options or {})),
+        "image_size": 8,
+        "batch_size": 2,
+        "seed": 5,
+        "prepare_workers": 0,
+    }
+    assert set(changes) <= set(values), f"no such option: {set(changes) - set(values)}"
+    return image_files(**values | changes)
+
+
+def prepared(root, reader=ImageFolder, **changes):
+    """The same with its datasets built."""
+    data = files_module(root, reader, **changes)
+    data.prepare()
+    return data
+
+
+def write_images(folder, count, *, size=(8, 8), start=0):
+    """Gray PNG files; image i has the values i and 255 - i."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(start, start + count):
+        values = np.full(size, i, np.uint8)
+        values[0, 0] = 255 - i
+        Image.fromarray(values).save(folder / f"{i:03}.png")
+
+
+def class_folders(root):
+    """50 images of the classes a (100 to 109, of two patients), b (0 to 29) and c (200 to 209)."""
+    write_images(root / "b", 30)
+    write_images(root / "a" / "patient_1", 5, start=100)
+    write_images(root / "a" / "patient_2", 5, start=105)
+    write_images(root / "c", 10, start=200)
+    (root / "empty").mkdir()
+    return root
+
+
+def number(item):
+    """Of write_images: which one it is."""
+    return round((float(item["image"][0, 1, 1]) + 1) * 127.5)
+
+
+def items(dataset):
+    return [dataset[index] for index in range(len(dataset))]
+
+
+def warnings_of(caplog):
+    return [record.message for record in caplog.records if record.levelno == logging.WARNING]

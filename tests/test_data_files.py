@@ -1,0 +1,656 @@
+"""From files to batches: geometry, intensities, the cache, splits, duplicates, random views, what is said of them."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import pickle
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from medsynth.contracts import InputError, Intensity
+from medsynth.data import preparing
+from medsynth.data.cache import cache_folder, open_store
+from medsynth.data.geometry import OUTSIDE, Geometry, RandomViews
+from medsynth.data.image_folder import ImageFolder
+from medsynth.data.intensity import WINDOWS, Normalization, statistics
+from medsynth.data.reading import Item, Picture, Unreadable
+from medsynth.data.split import split
+from tests.files import RAMP, class_folders, files_module, items, number, prepared, warnings_of, write_images
+
+
+def square(values, size=8, **options):
+    """What Geometry makes of (H, W) or (C, H, W) values."""
+    values = np.asarray(values, np.float32)
+    picture = Picture(values if values.ndim == 3 else values[None], "8-bit", spacing=options.pop("has_spacing", None))
+    return Geometry(size, **{"channels": 1, **options})(picture)
+
+
+# Geometry
+
+
+def test_crop_keeps_the_central_square():
+    values = np.zeros((8, 24))
+    values[:, 8:16] = RAMP
+    np.testing.assert_array_equal(square(values)[0][0], RAMP)
+
+
+def test_fit_keeps_the_whole_image_and_fills_up():
+    image, spacing = square(np.full((8, 16), 200), resize="fit", has_spacing=(0.5, 0.5))
+    assert (image[0][[0, 1, 6, 7]] == OUTSIDE).all()
+    np.testing.assert_allclose(image[0][2:6], 200)
+    assert spacing == (1.0, 1.0)
+
+
+def test_stretch_fills_the_square():
+    image, spacing = square(np.repeat(RAMP, 2, 1), resize="stretch", has_spacing=(1.0, 1.0))  # each column twice
+    np.testing.assert_allclose(image[0][:, 2:6], RAMP[:, 2:6], atol=1e-3)  # apart from the border, linear ramps stay
+    assert spacing == (1.0, 2.0)
+
+
+def test_none_cuts_and_fills_up_without_scaling():
+    image, spacing = square(np.pad(RAMP, ((0, 0), (2, 2)))[2:6], resize="none", has_spacing=(0.7, 0.7))
+    np.testing.assert_array_equal(image[0][2:6], RAMP[2:6])
+    assert np.isneginf(image[0][[0, 1, 6, 7]]).all()
+    assert spacing == (0.7, 0.7)
+
+
+@pytest.mark.parametrize("resize", ["crop", "fit", "stretch"])
+@pytest.mark.parametrize("size", [(40, 40), (40, 40 - 1), (5, 5)])
+def test_resizing_neither_aliases_nor_darkens_the_border(resize, size):
+    inside = slice(1, -1) if resize == "fit" else slice(None)
+    np.testing.assert_allclose(square(np.full(size, 150), resize=resize)[0][0][:, inside], 150, atol=1e-3)
+    if size[0] > 8:
+        fine = np.indices(size).sum(0) % 2 * 100 + 100  # a checkerboard of 100 and 200
+        np.testing.assert_allclose(square(fine, resize=resize)[0][0][:, 1:-1], 150, atol=4)
+
+
+def test_spacing_resamples_to_millimeters():
+    """A disk of 20 mm across is one of 20 mm again, however fine it was scanned."""
+    for spacing in ((0.5, 0.5), (0.5, 1.0), (2.0, 0.8)):
+        shape = [round(64 / step) for step in spacing]
+        rows, columns = (np.arange(count) * step + step / 2 - 32 for count, step in zip(shape, spacing, strict=True))
+        disk = (rows[:, None] ** 2 + columns**2 < 100) * 100.0
+        image, out = square(disk, size=64, resize="none", spacing=1, has_spacing=spacing)
+        assert out == (1.0, 1.0)
+        area = image[np.isfinite(image)].sum() / 100  # square millimeters
+        assert area == pytest.approx(np.pi * 100, rel=0.03)
+    with pytest.raises(Unreadable, match=r"does not say its pixel spacing, which data\.spacing needs"):
+        square(RAMP, spacing=1)
+
+
+def test_foreground_cuts_off_what_lies_around():
+    values = np.full((20, 20), -1000.0)
+    values[6:14, 3:11] = RAMP
+    values[6, 3] = 1
+    expected = RAMP.astype(np.float32)
+    expected[0, 0] = 1
+    np.testing.assert_array_equal(square(values, foreground=-500)[0][0], expected)
+    with pytest.raises(Unreadable, match=r"no pixel is above data\.foreground=5000"):
+        square(values, foreground=5000)
+
+
+def test_crop_takes_the_middle_before_resizing():
+    values = np.zeros((20, 30))
+    values[6:14, 11:19] = RAMP
+    np.testing.assert_array_equal(square(values, crop=8)[0][0], RAMP)
+    assert np.isneginf(square(values, crop=[4, 8], resize="none")[0][0][[0, 1, 6, 7]]).all()
+
+
+def test_color_becomes_luma_and_gray_is_repeated():
+    colors = np.stack([RAMP, RAMP[::-1], RAMP.T])
+    luma = 0.299 * colors[0] + 0.587 * colors[1] + 0.114 * colors[2]  # ITU-R BT.601
+    np.testing.assert_allclose(square(colors)[0][0], luma, rtol=1e-6)
+    np.testing.assert_array_equal(square(RAMP, channels=3)[0], np.stack([RAMP] * 3))
+    np.testing.assert_array_equal(square(colors, channels=3)[0], colors)
+
+
+# Intensities
+
+
+def normalized(values, **options):
+    """(what becomes of (N, C, H, W) values, the two that became -1 and 1, the way back)."""
+    values, normalization = np.asarray(values, np.float32), Normalization(**options)
+    finite = values[np.isfinite(values)]
+    observed = statistics([values[:1], values[1:]], float(finite.min()), float(finite.max()))
+    types = ["floating-point"] * len(values)
+    bounds = (0.0, 0.0) if normalization.per_image else normalization.bounds(observed, types)
+    return normalization(values, bounds, types), bounds, normalization.intensity(bounds, "HU")
+
+
+VALUES = np.random.default_rng(0).normal(100, 50, (6, 1, 128, 128)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"window": "lung"}, (-1350, 150)),
+        ({"window": "brain"}, (0, 80)),
+        ({"window": [50, 400]}, (-150, 250)),
+        ({"intensity_range": [-100, 300]}, (-100, 300)),
+        ({"method": "min_max"}, (VALUES.min(), VALUES.max())),
+        ({"method": "percentile"}, tuple(np.percentile(VALUES, [0.5, 99.5]))),
+        ({"method": "percentile", "percentiles": [10, 60]}, tuple(np.percentile(VALUES, [10, 60]))),
+        ({"method": "z_score"}, (VALUES.mean() - 3 * VALUES.std(), VALUES.mean() + 3 * VALUES.std())),
+        (
+            {"method": "z_score", "z_score_limit": 2},
+            (VALUES.mean() - 2 * VALUES.std(), VALUES.mean() + 2 * VALUES.std()),
+        ),
+    ],
+    ids=str,
+)
+def test_over_the_data_set_each_method_is_linear_and_leads_back(options, expected):
+    images, bounds, intensity = normalized(VALUES, **options)
+    assert bounds == pytest.approx(expected, abs=0.2)  # of 100,000 values, few are in the tails
+    assert (intensity.low, intensity.high, intensity.unit) == (*bounds, "HU")
+    back = intensity.to_physical(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(back, VALUES.clip(*bounds), atol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["min_max", "percentile", "z_score"])
+def test_per_image_gives_up_units_and_scales_each_by_itself(method):
+    values = np.concatenate([VALUES[:3], 7 * VALUES[:3] - 300])
+    images, _, intensity = normalized(values, method=method, per="image")
+    np.testing.assert_allclose(images[:3], images[3:], atol=2e-5)
+    assert "HU" not in intensity.unit
+    if method == "min_max":
+        np.testing.assert_allclose([images.min((1, 2, 3)), images.max((1, 2, 3))], [[-1] * 6, [1] * 6])
+    if method == "z_score":
+        deviations = intensity.to_physical(torch.from_numpy(images[0])).numpy()
+        expected = ((VALUES[0] - VALUES[0].mean()) / VALUES[0].std()).clip(-3, 3)
+        np.testing.assert_allclose(deviations, expected, atol=1e-4)
+
+
+def test_statistics_leave_out_what_fills_up():
+    values = np.full((2, 1, 4, 4), -np.inf, np.float32)
+    values[:, :, 1:3, 1:3] = [[10, 20], [30, 40]]
+    observed = statistics([values], 10, 40)
+    assert observed.mean == pytest.approx(25)
+    assert observed.deviation == pytest.approx(np.std([10, 20, 30, 40]))
+    images, _, _ = normalized(values, method="min_max")
+    assert (images[np.isneginf(values)] == -1).all()
+
+
+def test_clahe_evens_out_contrast_and_says_that_units_are_gone():
+    image = np.zeros((1, 1, 64, 64), np.float32)
+    image[..., :32] = np.random.default_rng(0).normal(0.1, 0.01, (64, 32))  # faint structure in the dark half
+    image[..., 32:] = np.random.default_rng(1).normal(0.9, 0.01, (64, 32))
+    plain, _, _ = normalized(image, intensity_range=[0, 1])
+    even, _, intensity = normalized(image, intensity_range=[0, 1], clahe=0.02)
+    assert even[..., 4:28].std() > 2 * plain[..., 4:28].std()
+    assert np.abs(even).max() <= 1
+    assert intensity == Intensity(0, 1, "equalized level (CLAHE)")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"window": "liver"}, r"data\.window=liver is unknown: choose lung, soft_tissue, bone, brain"),
+        ({"window": [40, 0]}, r"data\.window=\[40, 0\]"),
+        ({"window": "lung", "intensity_range": [0, 1]}, "the same thing in two ways"),
+        ({"intensity_range": [5, 5]}, r"data\.intensity_range=\[5, 5\]"),
+        ({"intensity_range": [1, 2, 3]}, r"data\.intensity_range=\[1, 2, 3\]"),
+        ({"intensity_range": [500, 900]}, r"data\.intensity_range from 500 to 900 lies beside the values"),
+        ({"method": "max"}, r"data\.normalize=max is not possible: full_range, min_max, percentile, z_score"),
+        ({"per": "slice"}, r"data\.normalize_per=slice"),
+        ({"percentiles": [5, 120], "method": "percentile"}, r"data\.percentiles"),
+        ({"clahe": 3}, r"data\.clahe=3"),
+        ({"z_score_limit": 0}, r"data\.z_score_limit=0"),
+        ({"method": "full_range"}, r"data\.normalize=full_range has no meaning for floating-point images"),
+    ],
+    ids=str,
+)
+def test_intensities_that_cannot_be_are_said(options, message):
+    with pytest.raises(InputError, match=message):
+        normalized(VALUES, **options)
+
+
+def test_windows_are_centers_and_widths():
+    assert {name: (center - width / 2, center + width / 2) for name, (center, width) in WINDOWS.items()} == {
+        "lung": (-1350, 150),
+        "soft_tissue": (-160, 240),
+        "bone": (-500, 1300),
+        "brain": (0, 80),
+    }
+
+
+# From files to [-1, 1] and back
+
+
+def test_8_bit_files_come_back_exactly(tmp_path):
+    for i in range(6):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (8, 8), np.uint8)).save(tmp_path / f"{i}.png")
+    data = prepared(tmp_path)
+    for item in items(data.train_dataset):
+        stored = data.intensity.to_physical(item["image"])[0].numpy()
+        originals = [np.asarray(Image.open(tmp_path / f"{i}.png")) for i in range(6)]
+        assert any(np.abs(stored - original).max() < 1e-4 for original in originals)
+
+
+@pytest.mark.parametrize("options", [{}, {"intensity_range": [1000, 3000], "unit": "detector count"}])
+def test_16_bit_files_come_back_exactly(options, tmp_path, caplog):
+    for i in range(6):
+        values = np.random.default_rng(i).integers(1000, 3000, (8, 8)).astype(np.uint16)
+        values[0, 0] = i
+        Image.fromarray(values).save(tmp_path / f"{i}.png")
+    data = prepared(tmp_path, **options)
+    for item in [*items(data.train_dataset), *items(data.val_dataset)]:
+        physical = data.intensity.to_physical(item["image"].double())[0].numpy()
+        fits = [
+            np.abs(physical - np.asarray(Image.open(tmp_path / f"{i}.png")).clip(data.intensity.low)).max() < 0.5
+            for i in range(6)
+        ]
+        assert sum(fits) == 1
+    if options:
+        assert data.intensity == Intensity(1000, 3000, "detector count")
+        assert "what lies outside data.intensity_range is clipped" in warnings_of(caplog)[0]
+    else:
+        assert data.intensity == Intensity(0, 65535, "stored value")
+        assert "consider data.intensity_range=[0," in warnings_of(caplog)[0]
+
+
+def test_batches_are_made_of_items(tmp_path):
+    data = prepared(class_folders(tmp_path), batch_size=4)
+    for batch in data.train_dataloader():
+        assert set(batch) == {"image", "label", "index"}
+        for position, index in enumerate(batch["index"].tolist()):
+            item = data.train_dataset[index]
+            assert torch.equal(batch["image"][position], item["image"])
+            assert batch["label"][position] == item["label"]
+            assert index == item["index"]
+
+
+def write_16_bit(folder, count=4):
+    for i in range(count):
+        Image.fromarray(np.linspace(0, 65535 - i, 64).astype(np.uint16).reshape(8, 8)).save(folder / f"{i}.png")
+
+
+def make_mixed_depth(root):
+    write_images(root, 4, start=10)
+    write_16_bit(root)
+
+
+def make_floats(root):
+    for i in range(4):
+        Image.fromarray(np.linspace(-1, i, 64, dtype=np.float32).reshape(8, 8)).save(root / f"{i}.tif")
+
+
+def make_constant(root):
+    for i in range(4):
+        Image.fromarray(np.full((8, 8), i, np.uint8)).save(root / f"{i}.png")
+
+
+def make_not_finite(root):
+    values = RAMP.astype(np.float32)
+    values[3, 3] = np.nan
+    for i in range(4):
+        Image.fromarray(values).save(root / f"{i}.tif")
+
+
+@pytest.mark.parametrize(
+    ("make", "changes", "message"),
+    [
+        (make_mixed_depth, {}, r"no meaning for 16-bit and 8-bit images.*set data\.intensity_range=\[low,high\]"),
+        (make_floats, {}, r"for floating-point images, whose values span \[-1, 3\]"),
+        (make_constant, {}, r"holds no image that can be used \(images of one single value: 4\)"),
+        (make_not_finite, {}, r"cannot be read \(it holds values that are not finite numbers\)"),
+        (lambda root: write_images(root, 3), {}, "3 images of 3 images are too few to be split"),
+        (lambda root: write_images(root, 4), {"intensity_range": [256, 300]}, "lies beside the values"),
+        (lambda root: write_images(root, 4), {"split_by": "patient"}, r"data\.split_by=patient needs patients: 4 of 4"),
+        (lambda root: write_images(root, 4), {"patient_pattern": "P"}, r"patient_pattern=P does not match 4 of the 4"),
+        (lambda root: write_images(root, 4), {"spacing": 1}, r"does not say its pixel spacing"),
+    ],
+)
+def test_what_is_wrong_with_the_files_is_said(make, changes, message, tmp_path):
+    make(tmp_path)
+    with pytest.raises(InputError, match=message):
+        prepared(tmp_path, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"channels": 2}, r"data\.channels=2 is not possible: 1 or 3"),
+        ({"resize": "warp"}, r"data\.resize=warp is not possible: crop, fit, stretch, none"),
+        ({"on_error": "ignore"}, r"data\.on_error=ignore"),
+        ({"cache_dtype": "int4"}, r"data\.cache_dtype=int4 is not possible: auto, uint8, uint16"),
+        ({"val_fraction": 0}, r"data\.val_fraction=0 "),
+        ({"val_fraction": 0.5, "test_fraction": 0.5}, r"data\.test_fraction=0\.5"),
+        ({"split_by": "day"}, r"data\.split_by=day is not possible: auto, patient, image"),
+        ({"patient_pattern": "("}, r"data\.patient_pattern=\( is no regular expression"),
+        ({"flip": "diagonal"}, r"data\.flip=diagonal"),
+        ({"rotate": 200}, r"data\.rotate=200"),
+        ({"random_crop": 6}, r"data\.random_crop=6 is smaller than data\.image_size=8"),
+        ({"crop": 0}, r"data\.crop=0"),
+        ({"spacing": [1, 2, 3]}, r"data\.spacing=\[1, 2, 3\]"),
+    ],
+    ids=str,
+)
+def test_wrong_options_are_said_before_anything_is_read(changes, message):
+    with pytest.raises(InputError, match=message):
+        files_module("anywhere", **changes)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "tif"])
+def test_corrupt_files_stop_the_run_or_are_skipped_and_counted(ending, tmp_path, caplog):
+    write_images(tmp_path, 10)
+    bad = tmp_path / f"bad.{ending}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8)).save(bad)
+    bad.write_bytes(bad.read_bytes()[: bad.stat().st_size * 2 // 3])
+    with pytest.raises(InputError, match=r"^File 11 of the 11 in .* cannot be read .*data\.on_error=skip") as caught:
+        prepared(tmp_path)
+    assert bad.name not in str(caught.value)
+    with pytest.raises(InputError, match=rf"^bad\.{ending} in data\.root="):
+        prepared(tmp_path, show_paths=True)
+    data = prepared(tmp_path, on_error="skip")
+    assert data.num_train + data.num_val == 10
+    assert "1 files or parts left out" in data.description
+    assert "Left out: cannot be read: it is damaged or cut off: 1." in warnings_of(caplog)
+
+
+# Splits
+
+
+def held_out(root, **changes):
+    data = prepared(root, **changes)
+    return [(item["label"], number(item)) for item in items(data.val_dataset)]
+
+
+def test_the_split_is_stratified_fixed_and_grows(tmp_path):
+    root = class_folders(tmp_path)
+    first = held_out(root, val_fraction=0.2)
+    assert [sum(label == wanted for label, _ in first) for wanted in range(3)] == [2, 6, 2]
+    assert held_out(root, val_fraction=0.2) == first
+    assert held_out(root, val_fraction=0.2, split_seed=1) != first
+    assert set(held_out(root, val_fraction=0.1)) < set(first)
+    assert [label for label, _ in first] != sorted(label for label, _ in first)  # a grid of the first shows all classes
+    for path in (root / "b").iterdir():
+        path.rename(path.with_name(f"renamed{path.name}"))
+    assert held_out(root, val_fraction=0.2) == first, "names do not decide"
+
+
+def test_a_test_split_is_apart_from_both(tmp_path):
+    data = prepared(class_folders(tmp_path), test_fraction=0.2)
+    seen = [{number(item) for item in items(d)} for d in (data.train_dataset, data.val_dataset, data.test_dataset)]
+    assert [len(numbers) for numbers in seen] == [35, 5, 10]
+    assert len(set.union(*seen)) == 50
+    assert {number(item) for item in items(prepared(tmp_path).val_dataset)} == seen[1], "it leaves validation as it was"
+    assert sum(len(batch["image"]) for batch in data.test_dataloader()) == 10
+    with pytest.raises(InputError, match=r"data\.test_fraction=0\.1"):
+        prepared(tmp_path).test_dataloader()
+
+
+def columns(patients, labels=None, given=None):
+    count = len(patients)
+    return {
+        "patients": patients,
+        "labels": labels or [0] * count,
+        "digests": [f"digest{i}" for i in range(count)],
+        "given": given or [""] * count,
+    }
+
+
+def parts(data, **options):
+    usual = {"val_fraction": 0.2, "test_fraction": 0.0, "by": "auto", "seed": 0}
+    return split(**data, **{**usual, **options})
+
+
+def test_patients_stay_together():
+    rng = np.random.default_rng(0)
+    patients = [f"p{number}" for number in rng.integers(0, 20, 300)]
+    labels = [int(patient[1:]) % 3 for patient in patients]
+    for seed in range(5):
+        found = parts(columns(patients, labels), seed=seed, test_fraction=0.2)
+        sides = [{patients[row] for row in found[name]} for name in ("train", "val", "test")]
+        assert sum(map(len, sides)) == 20
+        assert sorted(row for rows in found.values() for row in rows) == list(range(300))
+        for name in ("val", "test"):
+            assert 0.1 < len(found[name]) / 300 < 0.3
+            assert {labels[row] for row in found[name]} == {0, 1, 2}
+
+
+def test_patients_are_torn_apart_only_on_demand():
+    data = columns(["a"] * 30 + ["b"] * 30)
+    assert {data["patients"][row] for row in parts(data)["val"]} != {"a", "b"}
+    assert {data["patients"][row] for row in parts(data, by="image")["val"]} == {"a", "b"}
+    assert len(parts(columns(["a"] * 30))["val"]) == 6, "one patient alone is split by image"
+
+
+def test_splits_given_by_the_data_hold():
+    given = ["train"] * 10 + ["val"] * 5 + ["test"] * 5
+    found = parts(columns([""] * 20, given=given))
+    assert {name: sorted(rows) for name, rows in found.items()} == {
+        "train": list(range(10)),
+        "val": list(range(10, 15)),
+        "test": list(range(15, 20)),
+    }
+    without_val = parts(columns([""] * 20, given=["train"] * 15 + ["test"] * 5))
+    assert len(without_val["val"]) == 3
+    assert set(without_val["val"]) <= set(range(15))
+    assert sorted(without_val["test"]) == list(range(15, 20))
+
+
+def test_patients_come_from_file_names(tmp_path):
+    for i in range(40):
+        write_images(tmp_path / f"P{i // 4:02}", 1, start=i)
+    for folder in sorted(tmp_path.iterdir()):
+        for path in folder.iterdir():
+            path.rename(tmp_path / f"{folder.name}_{path.name}")
+        folder.rmdir()
+    data = prepared(tmp_path, patient_pattern=r"(P\d+)_", val_fraction=0.2)
+    assert "10 patients" in data.description
+    assert {number(item) // 4 for item in items(data.val_dataset)}.isdisjoint(
+        number(item) // 4 for item in items(data.train_dataset)
+    )
+    assert data.num_val == 8
+
+
+# Duplicates
+
+
+def test_exact_copies_fall_on_one_side_and_can_be_dropped(tmp_path):
+    write_images(tmp_path / "a", 20)
+    write_images(tmp_path / "b", 20)
+    (tmp_path / "a").rename(tmp_path / "one")
+    root = tmp_path / "all"
+    root.mkdir()
+    for folder in ("one", "b"):
+        for path in (tmp_path / folder).iterdir():
+            path.rename(root / f"{folder}{path.name}")
+    data = prepared(root, val_fraction=0.3)
+    train, val = ({number(item) for item in items(d)} for d in (data.train_dataset, data.val_dataset))
+    assert train.isdisjoint(val)
+    assert data.num_train + data.num_val == 40
+    assert prepared(root, drop_duplicates=True).num_train == 18
+
+
+def test_copies_that_span_given_splits_are_said(tmp_path, caplog):
+    class Given(ImageFolder):
+        def find(self):
+            found = super().find()
+            found.items = [Item(item.name, split="val" if i < 5 else "train") for i, item in enumerate(found.items)]
+            return found
+
+    write_images(tmp_path, 20)
+    os.replace(tmp_path / "019.png", tmp_path / "copy.png")
+    (tmp_path / "copy.png").write_bytes((tmp_path / "000.png").read_bytes())
+    data = prepared(tmp_path, Given)
+    assert data.num_val == 5
+    assert "1 images with exact copies lie in more than one of training, validation and test." in warnings_of(caplog)
+
+
+# The cache
+
+
+def stores(folder):
+    return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+
+
+def test_images_are_prepared_once_and_kept_by_files_and_options(tmp_path, monkeypatch):
+    write_images(tmp_path / "images", 10)
+    cache = tmp_path / "cache"
+    first = prepared(tmp_path / "images", cache_dir=str(cache))
+    assert len(stores(cache)) == 1
+    monkeypatch.setattr(preparing.Preparation, "__call__", None)  # whoever prepares again fails
+    for changes in ({}, {"val_fraction": 0.3}, {"split_seed": 4}, {"flip": "both"}, {"batch_size": 3}):
+        again = prepared(tmp_path / "images", cache_dir=str(cache), **changes)
+        assert torch.equal(again.source.store.read(np.arange(10)), first.source.store.read(np.arange(10)))
+    for changes in ({"resize": "fit"}, {"image_size": 4}, {"window": [100, 50]}, {"random_crop": 10}):
+        with pytest.raises(TypeError):
+            prepared(tmp_path / "images", cache_dir=str(cache), **changes)
+    os.utime(tmp_path / "images" / "000.png", ns=(1, 1))
+    with pytest.raises(TypeError):
+        prepared(tmp_path / "images", cache_dir=str(cache))
+
+
+def test_the_cache_takes_a_byte_a_pixel_where_the_files_do(tmp_path):
+    write_images(tmp_path / "8", 6)
+    (tmp_path / "16").mkdir()
+    write_16_bit(tmp_path / "16", 6)
+    for name, size in (("8", 1), ("16", 2)):
+        images = np.load(prepared(tmp_path / name).source.store.folder / "images.npy", mmap_mode="r")
+        assert images.nbytes == 6 * 64 * size
+    narrow = prepared(tmp_path / "16", cache_dtype="uint8")
+    assert np.load(narrow.source.store.folder / "images.npy").dtype == np.uint8
+
+
+def test_a_failure_leaves_no_half_cache(tmp_path):
+    write_images(tmp_path / "images", 10)
+    (tmp_path / "images" / "bad.png").write_bytes(b"no image")
+    cache = tmp_path / "cache"
+    with pytest.raises(InputError, match="it is no image of a known format"):
+        prepared(tmp_path / "images", cache_dir=str(cache))
+    assert not [path for path in cache.iterdir() if path.is_dir()]
+    name = "left-by-a-killed-process"
+    key = {"a": 1}
+
+    def fill(folder):
+        (folder / "manifest.json").write_text("{}")
+        np.save(folder / "images.npy", np.zeros((1, 1, 2, 2), np.uint8))
+
+    store = open_store(cache, key, fill)
+    debris = cache / f".{store.folder.name}-{name}"
+    debris.mkdir()
+    os.rename(store.folder, tmp_path / "away")
+    open_store(cache, key, fill)
+    assert not debris.exists()
+
+
+def _prepare_elsewhere(root, cache, start, results):
+    start.wait()
+    data = prepared(root, cache_dir=cache, image_size=32)
+    results.put(data.source.store.read(np.arange(len(data.source.store))).sum().item())
+
+
+def test_processes_at_once_do_not_spoil_it(tmp_path):
+    write_images(tmp_path / "images", 60, size=(40, 40))
+    context = multiprocessing.get_context("fork")
+    start, results = context.Event(), context.Queue()
+    arguments = (tmp_path / "images", str(tmp_path / "cache"), start, results)
+    processes = [context.Process(target=_prepare_elsewhere, args=arguments) for _ in range(3)]
+    for process in processes:
+        process.start()
+    start.set()
+    sums = [results.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join()
+    assert len(set(sums)) == 1
+    assert len(stores(tmp_path / "cache")) == 1
+
+
+def test_workers_prepare_the_same_images(tmp_path, monkeypatch):
+    write_images(tmp_path, 40)
+    alone = prepared(tmp_path, cache_dir=str(tmp_path / "c1")).source.store
+    monkeypatch.setattr(preparing, "_PARALLEL_FROM", 10)
+    together = prepared(tmp_path, cache_dir=str(tmp_path / "c2"), prepare_workers=2).source.store
+    # The salt is each cache's own.
+    assert alone.manifest["images"]["digest"] == together.manifest["images"]["digest"]
+    assert torch.equal(alone.read(np.arange(40)), together.read(np.arange(40)))
+
+
+def test_a_store_can_be_sent_to_a_worker(tmp_path):
+    write_images(tmp_path, 10)
+    data = prepared(tmp_path)
+    copy = pickle.loads(pickle.dumps(data.train_dataset))
+    assert torch.equal(copy[3]["image"], data.train_dataset[3]["image"])
+
+
+def test_reading_lets_go_of_pages_and_stays_right(tmp_path, monkeypatch):
+    write_images(tmp_path, 30)
+    data = prepared(tmp_path)
+    before = [data.train_dataset[index]["image"] for index in range(5)]
+    monkeypatch.setattr("medsynth.data.cache.RELEASE_AFTER", 0)
+    assert all(torch.equal(data.train_dataset[index]["image"], before[index]) for index in range(5))
+    assert data.source.store._touched == 0
+
+
+def test_a_cache_folder_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"data\.cache_dir=.*file.* cannot be written to"):
+        cache_folder(str(tmp_path / "file" / "below"))
+
+
+def test_the_cache_names_neither_files_nor_patients(tmp_path):
+    write_images(tmp_path / "images", 20)
+    for number_, path in enumerate(sorted((tmp_path / "images").iterdir())):
+        path.rename(path.with_name(f"MUSTERMANN{number_ // 5}_{path.name}"))
+    prepared(tmp_path / "images", cache_dir=str(tmp_path / "cache"), patient_pattern=r"(MUSTERMANN\d)_")
+    content = b"".join(path.read_bytes() for path in (tmp_path / "cache").rglob("*") if path.is_file())
+    manifest = json.loads(next((tmp_path / "cache").glob("*/manifest.json")).read_text())
+    assert b"MUSTERMANN" not in content
+    assert len(set(manifest["images"]["patient"])) == 4
+    assert all(re.fullmatch("[0-9a-f]{12}", key) for key in manifest["images"]["patient"])
+    assert (tmp_path / "cache" / "salt").stat().st_mode & 0o077 == 0
+
+
+# Random views
+
+
+def test_views_are_drawn_anew_in_each_epoch_and_depend_on_the_counter_alone(tmp_path):
+    write_images(tmp_path, 20)
+    options = {"flip": "both", "rotate": 20, "random_crop": 12, "batch_size": 6}
+
+    def epochs(num_workers=0, start=None):
+        loader = prepared(tmp_path, num_workers=num_workers, **options).train_dataloader()
+        if start is not None:
+            loader.batch_sampler.start_at(start)
+        return [batch for _ in range(2) for batch in loader]
+
+    whole = epochs()
+    assert len(whole) == 6
+    for first, again in zip(whole, epochs(num_workers=2), strict=True):
+        assert torch.equal(first["image"], again["image"])
+    assert torch.equal(epochs(start=2)[0]["image"], whole[2]["image"])
+    assert all(0 <= index < 18 for batch in whole for index in batch["index"].tolist())
+    by_index = {}
+    for batch in whole:
+        for index, image in zip(batch["index"].tolist(), batch["image"], strict=True):
+            by_index.setdefault(index, []).append(image)
+    assert all(len(images) == 2 and not torch.equal(*images) for images in by_index.values())
+    data = prepared(tmp_path, **options)
+    assert not data.images_are_fixed
+    assert torch.equal(data.val_dataset[0]["image"], prepared(tmp_path, random_crop=12).val_dataset[0]["image"])
+
+
+def test_flips_mirror_and_rotations_keep_the_border():
+    image = torch.from_numpy(RAMP[None].astype(np.float32)) / 128 - 1
+    for flip, mirrored in (("horizontal", image.flip(2)), ("vertical", image.flip(1))):
+        found = [RandomViews(8, flip=flip, rotate=0)(image, seed) for seed in range(20)]
+        assert any(torch.equal(view, mirrored) for view in found)
+        assert all(torch.equal(view, mirrored) or torch.equal(view, image) for view in found)
+    constant = RandomViews(8, flip=None, rotate=45)(torch.full((1, 8, 8), -0.7), 3)
+    torch.testing.assert_close(constant, torch.full((1, 8, 8), -0.7))
+    turned = RandomViews(8, flip=None, rotate=45)(image, 3)
+    assert type(turned) is torch.Tensor
+    assert not torch.equal(turned, image)
+
+
+def test_a_random_part_comes_from_anywhere():
+    image = torch.arange(144.0).reshape(1, 12, 12)
+    corners = {int(RandomViews(8, flip=None, rotate=0)(image, seed)[0, 0, 0]) for seed in range(300)}
+    assert corners == {12 * top + left for top in range(5) for left in range(5)}
