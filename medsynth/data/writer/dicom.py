@@ -1,0 +1,126 @@
+"""DICOM: Secondary Capture images with values in physical units, marked as synthetic in every way there is.
+
+One single-frame file for each image, as all viewers and readers open them (Secondary Capture Image IOD, PS3.3 A.8.1;
+modules in C.7 and C.8.6). All images of one call are a study of their own; each class is a series.
+"""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+from pydicom.valuerep import format_number_as_ds
+from torch import Tensor
+
+from medsynth.data.writer.base import FilePerImage, ImageSet, quantized, to_levels
+
+LEVELS = 2**16 - 1  # of gray images; those in color have 8 bits
+SYNTHETIC = "Synthetic image made by a generative network. It is no examination of a patient, nor for diagnosis."
+
+
+class DicomWriter(FilePerImage):
+    """Gray of 16 bits with the way to physical units (Modality LUT, PS3.3 C.11.1), or RGB of 8 bits, which has none.
+
+    The slope and the intercept are decimal strings of at most 16 characters (PS3.5 6.2); what is stored is worked
+    out with them as they are written, so that reading makes an error of at most half of the slope.
+
+    Raises:
+        InputError: the images have other than 1 or 3 channels.
+    """
+
+    suffix = ".dcm"
+
+    def __init__(self, folder: Path, images: ImageSet) -> None:
+        images.demand_channels("dicom", 1, 3)
+        super().__init__(folder, images)
+        self.color = images.shape[1] == 3
+        self.stored = quantized(images.intensity, 255 if self.color else LEVELS)
+        if not self.color:
+            written = {name: format_number_as_ds(float(self.stored[name])) for name in ("slope", "intercept")}
+            self.stored |= {name: float(text) for name, text in written.items()}
+        self.study = generate_uid(prefix=None)
+        self.series = [generate_uid(prefix=None) for _ in images.class_names or ("all",)]
+        self.now = datetime.datetime.now()
+
+    def write(self, path: Path, number: int, image: Tensor, label: int | None) -> None:
+        dataset = Dataset()
+        dataset.SpecificCharacterSet = "ISO_IR 192"  # UTF-8: class names are the user's
+        dataset.SOPClassUID, dataset.SOPInstanceUID = SecondaryCaptureImageStorage, generate_uid(prefix=None)
+        self._describe_study(dataset)
+        self._describe_series(dataset, label)
+        self._describe_image(dataset, number, label)
+        self._set_spacing(dataset)
+        self._set_pixels(dataset, image)
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset.save_as(path, enforce_file_format=True)
+
+    def _describe_study(self, dataset: Dataset) -> None:
+        """Patient and study. What has no value here is empty: it must be there all the same (type 2)."""
+        dataset.PatientName, dataset.PatientID = "SYNTHETIC^MEDSYNTH", "SYNTHETIC"
+        dataset.PatientBirthDate = dataset.PatientSex = ""
+        dataset.StudyInstanceUID, dataset.StudyID = self.study, "SYNTHETIC"
+        dataset.StudyDescription = "Synthetic images"
+        dataset.ReferringPhysicianName = dataset.AccessionNumber = ""
+        # PatientIdentityRemoved and BurnedInAnnotation are left out: there is no patient whose identity was removed,
+        # and whether the network has learned any writing by heart is nothing that can be vouched for here.
+
+    def _describe_series(self, dataset: Dataset, label: int | None) -> None:
+        dataset.SeriesInstanceUID = self.series[label or 0]
+        dataset.SeriesNumber = (label or 0) + 1
+        dataset.SeriesDescription = f"Synthetic{self._class(label)}"[:64]  # a long string (LO) is no longer
+        dataset.Modality = self.images.modality or "OT"
+        dataset.Laterality = ""  # needed where the body part is one of a pair, which is not known
+        dataset.Manufacturer, dataset.SoftwareVersions = "medsynth", self.images.version
+        dataset.ConversionType = "SYN"  # synthetic image
+
+    def _describe_image(self, dataset: Dataset, number: int, label: int | None) -> None:
+        dataset.InstanceNumber = number + 1
+        dataset.ImageType = ["DERIVED", "SECONDARY"]
+        dataset.SyntheticData = "YES"  # PS3.3 C.12.1
+        dataset.DerivationDescription = SYNTHETIC
+        dataset.ImageComments = f"Synthetic image {number}{self._class(label)}: {self.images.made_by}"
+        dataset.LossyImageCompression = "00"
+        dataset.PatientOrientation = []
+        for kind in ("Study", "Content", "InstanceCreation"):
+            setattr(dataset, f"{kind}Date", self.now.strftime("%Y%m%d"))
+            setattr(dataset, f"{kind}Time", self.now.strftime("%H%M%S"))
+
+    def _class(self, label: int | None) -> str:
+        """With what a long string may hold (PS3.5 6.2): no control characters, and no backslash, which separates."""
+        if label is None:
+            return ""
+        name = self.images.class_names[label]
+        return ", class " + "".join(char if char.isprintable() and char != "\\" else "_" for char in name)
+
+    def _set_spacing(self, dataset: Dataset) -> None:
+        if self.images.spacing:
+            # The standard's place for it (Basic Pixel Spacing Calibration Macro, PS3.3 10.7) and the one where software
+            # based on GDCM looks in secondary captures.
+            spacing = [format_number_as_ds(float(distance)) for distance in self.images.spacing]
+            dataset.PixelSpacing = dataset.NominalScannedPixelSpacing = spacing
+
+    def _set_pixels(self, dataset: Dataset, image: Tensor) -> None:
+        if self.color:
+            values = to_levels(image, 255).permute(1, 2, 0).numpy().astype(np.uint8)
+            dataset.set_pixel_data(values, "RGB", 8, generate_instance_uid=False)
+            return
+        slope, intercept = self.stored["slope"], self.stored["intercept"]
+        physical = self.images.intensity.to_physical(image[0]).numpy()
+        values = ((physical - intercept) / slope).round().clip(0, LEVELS).astype("<u2")
+        dataset.set_pixel_data(values, "MONOCHROME2", 16, generate_instance_uid=False)
+        dataset.RescaleSlope, dataset.RescaleIntercept = format_number_as_ds(slope), format_number_as_ds(intercept)
+        dataset.RescaleType = "HU" if self.images.intensity.unit == "HU" else "US"  # Hounsfield, or unspecified
+        self._set_window(dataset)
+
+    def _set_window(self, dataset: Dataset) -> None:
+        """Black at ``low`` and white at ``high``: the standard's line goes from c - w / 2 to c + w / 2 - 1.
+
+        PS3.3 C.11.2.1.2.1; in units after the rescale.
+        """
+        low, high = self.images.intensity.low, self.images.intensity.high
+        dataset.WindowCenter = format_number_as_ds((low + high) / 2 + 0.5)
+        dataset.WindowWidth = format_number_as_ds(float(high - low + 1))
