@@ -8,8 +8,8 @@ Conventions, everywhere:
 * discriminators return logits ``(N, K)``, never probabilities: K judgments of each image (1, or one for each patch,
   level or network), of which losses take the mean;
 * features are a tuple of tensors ``(N, ...)``, whatever a discriminator's frozen part hands to its head;
-* a batch is a dict ``{"image": (N, C, H, W), "label": (N,), "target": (N, C, H, W), "index": (N,)}``; "label" only where the
-  data has labels, "target" only where it has pairs, aligned with the images.
+* a batch is a dict ``{"image": (N, C, H, W), "label": (N,), "target": (N, C, H, W), "index": (N,)}``; "label" only
+  where the data has labels, "target" only where it has pairs, aligned with the images.
 
 Rooms import this module and their own library, never each other.
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import pickle
@@ -580,13 +579,15 @@ def test_a_store_can_be_sent_to_a_worker(tmp_path):
     assert torch.equal(copy[3]["image"], data.train_dataset[3]["image"])
 
 
-def test_reading_lets_go_of_pages_and_stays_right(tmp_path, monkeypatch):
-    write_images(tmp_path, 30)
+def test_a_cache_that_was_cut_off_later_is_said(tmp_path):
+    write_images(tmp_path, 10)
     data = prepared(tmp_path)
-    before = [data.train_dataset[index]["image"] for index in range(5)]
-    monkeypatch.setattr("medsynth.data.cache.RELEASE_AFTER", 0)
-    assert all(torch.equal(data.train_dataset[index]["image"], before[index]) for index in range(5))
-    assert data.source.store._touched == 0
+    path = data.source.store.folder / "images.npy"
+    os.truncate(path, path.stat().st_size - 100)
+    with pytest.raises(InputError, match="are damaged: remove that folder"):
+        data.source.store.read(np.arange(10))
+    with pytest.raises(InputError, match="are damaged: remove that folder"):
+        prepared(tmp_path)
 
 
 def test_a_cache_folder_that_cannot_be_written_is_said(tmp_path):
@@ -599,12 +600,12 @@ def test_the_cache_names_neither_files_nor_patients(tmp_path):
     write_images(tmp_path / "images", 20)
     for number_, path in enumerate(sorted((tmp_path / "images").iterdir())):
         path.rename(path.with_name(f"MUSTERMANN{number_ // 5}_{path.name}"))
-    prepared(tmp_path / "images", cache_dir=str(tmp_path / "cache"), patient_pattern=r"(MUSTERMANN\d)_")
+    data = prepared(tmp_path / "images", cache_dir=str(tmp_path / "cache"), patient_pattern=r"(MUSTERMANN\d)_")
     content = b"".join(path.read_bytes() for path in (tmp_path / "cache").rglob("*") if path.is_file())
-    manifest = json.loads(next((tmp_path / "cache").glob("*/manifest.json")).read_text())
+    patients = data.source.manifest["images"]["patient"]
     assert b"MUSTERMANN" not in content
-    assert len(set(manifest["images"]["patient"])) == 4
-    assert all(re.fullmatch("[0-9a-f]{12}", key) for key in manifest["images"]["patient"])
+    assert len(set(patients)) == 4
+    assert all(re.fullmatch("[0-9a-f]{12}", key) for key in patients)
     assert (tmp_path / "cache" / "salt").stat().st_mode & 0o077 == 0
 
 

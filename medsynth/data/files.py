@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import re
@@ -20,6 +22,7 @@ from medsynth.data.prepared import PreparedImages
 from medsynth.data.preparing import DTYPES, Preparation
 from medsynth.data.reading import SPLITS, Found, Item, Reader
 from medsynth.data.split import BY, split
+from medsynth.data.tree import Tree
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +136,7 @@ class ImageFiles:
         split_seed: chooses what is held out. It is apart from the run's seed, so that runs with several seeds are
             compared on the same images.
         patient_pattern: regular expression on file names below the root; its group (named ``patient``, or the first)
-            is the patient, where the reader does not know.
+            is the patient, whatever the reader knows.
         drop_duplicates: keep the first of exact copies.
         on_error: ``raise`` or ``skip``, for files that cannot be read.
         show_paths: whether messages may name files.
@@ -223,7 +226,7 @@ class ImageFiles:
         """The prepared images, from the cache or made now."""
         folder, reader = cache_folder(self.cache_dir), self.opened
         key = {
-            "files": [reader.tree.unsafe, *((name, *reader.tree.state(name)) for name in reader.tree.names)],
+            "files": _fingerprint(reader.tree),
             "reader": [type(reader).__name__, reader.key()],
             "geometry": self.geometry.key(),
             "normalization": self.normalization.key(),
@@ -239,12 +242,12 @@ class ImageFiles:
     @cached_property
     def rows(self) -> dict[str, list[int]]:
         """Split name -> rows of the store; without the copies, where they are dropped."""
-        images = self.manifest["images"]
-        kept = range(len(images["digest"]))
+        columns = {name: self.manifest["images"][name] for name in ("label", "patient", "digest", "split")}
+        kept = range(len(self.store))
         if self.drop_duplicates:
-            first = {digest: row for row, digest in reversed(list(enumerate(images["digest"])))}
+            first = {digest: row for row, digest in reversed(list(enumerate(columns["digest"])))}
             kept = sorted(first.values())
-        columns = {name: [images[name][row] for row in kept] for name in ("label", "patient", "digest", "split")}
+            columns = {name: [column[row] for row in kept] for name, column in columns.items()}
         parts = split(
             labels=columns["label"],
             patients=columns["patient"],
@@ -293,12 +296,19 @@ class ImageFiles:
 
     def file_name(self, row: int) -> str:
         """The file of a row below the root; what stands for it where names are not shown."""
-        number = self.manifest["images"]["file"][row]
+        number = self.manifest["images"]["file_number"][row]
         return self.opened.tree.names[number] if self.show_paths else f"file {number + 1}"
 
     def _prepare(self, cache: Path, folder: Path) -> None:
         reader = self.opened
         found = self._with_patients(reader.find())
+        if found.damaged and self.on_error == "raise":
+            raise InputError(
+                f"{sum(found.damaged.values())} of the {len(reader.tree.names)} files in data.root={self.root} are "
+                f"damaged ({'; '.join(found.damaged)}): repair or remove them, or leave them out with "
+                f"data.on_error=skip."
+            )
+        found.left_out += found.damaged
         if reader.tree.unsafe:
             found.left_out["links, encrypted files and names that lead out of the archive"] += reader.tree.unsafe
         Preparation(
@@ -315,7 +325,7 @@ class ImageFiles:
         )(folder)
 
     def _with_patients(self, found: Found) -> Found:
-        """The items with the patients that the pattern finds in names, where the reader knows none."""
+        """The items with the patients that the pattern finds in names; it holds, also where the reader knows others."""
         if self.patient_pattern is None:
             return found
         matches = [self.patient_pattern.search(item.name) for item in found.items]
@@ -326,8 +336,7 @@ class ImageFiles:
                 f"file names: write it for names below data.root, as 'class/patient_image.png'."
             )
         for number, (item, match) in enumerate(zip(found.items, matches, strict=True)):
-            if not item.patient:
-                found.items[number] = _of_patient(item, match)
+            found.items[number] = _of_patient(item, match)
         return found
 
     def _named(self, item: Item) -> str:
@@ -351,7 +360,7 @@ class ImageFiles:
             text = f"{len(sizes)} sizes, {sizes[0]} to {sizes[-1]}," if len(sizes) > 1 else f"size {sizes[0]}"
             log.warning("Images of %s become %dx%d (data.resize=%s).", text, size, size, self.geometry.resize)
         self._report_intensity(manifest)
-        self._report_leaks(manifest["images"], rows)
+        self._report_leaks(rows)
 
     def _report_intensity(self, manifest: dict[str, Any]) -> None:
         low, high = manifest["before"]["low"], manifest["before"]["high"]
@@ -370,13 +379,22 @@ class ImageFiles:
         ):
             log.warning("Values span [%g, %g]; what lies outside data.intensity_range is clipped.", low, high)
 
-    def _report_leaks(self, images: dict[str, list[Any]], rows: dict[str, list[int]]) -> None:
-        """Patients and exact copies that lie in two splits, which the data's own splits may do."""
-        for column, what in (("patient", "patients"), ("digest", "images with exact copies")):
-            seen = [set(images[column][row] for row in rows[name]) - {""} for name in SPLITS]
+    def _report_leaks(self, rows: dict[str, list[int]]) -> None:
+        """Patients and exact copies that lie in two splits, which the data's own splits and a single patient may do."""
+        for name, what in (("patient", "patients"), ("digest", "images with exact copies")):
+            column = self.manifest["images"][name]
+            seen = [{column[row] for row in rows[split_name]} - {""} for split_name in SPLITS]
             several = sum(count > 1 for count in Counter(key for keys in seen for key in keys).values())
             if several:
                 log.warning("%d %s lie in more than one of training, validation and test.", several, what)
+
+
+def _fingerprint(tree: Tree) -> str:
+    """Of the files: their names, sizes and times."""
+    content = hashlib.blake2b(str(tree.unsafe).encode(), digest_size=16)
+    for name in tree.names:
+        content.update(json.dumps([name, *tree.state(name)]).encode())
+    return content.hexdigest()
 
 
 def _of_patient(item: Item, match: re.Match[str]) -> Item:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 
 import numpy as np
 import PIL
 from PIL import Image
+from PIL.TiffImagePlugin import BITSPERSAMPLE, COMPRESSION, STRIPBYTECOUNTS
 
 from medsynth.data.reading import Picture, Unreadable
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+UNCOMPRESSED = 1  # of TIFF's tag Compression
 _STORED_TYPES = {"u1": "8-bit", "u2": "16-bit", "i4": "32-bit integer", "f4": "floating-point"}
 _GRAY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 
@@ -31,7 +34,9 @@ def decode(content: bytes) -> Picture:
             # Pillow warns where it stumbles over what is not the image: odd metadata, bytes at the end.
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "TIFF", "BMP")) as image:
+            if content.startswith(b"\x89PNG"):
+                _open(content).verify()  # decoding alone does not compare the checksums of the pixels
+            with _open(content) as image:
                 return _picture(image)
     except Unreadable:
         raise
@@ -41,6 +46,10 @@ def decode(content: bytes) -> Picture:
         raise Unreadable("it claims more pixels than an image has") from error
     except Exception as error:  # damaged files make Pillow raise OSError, SyntaxError, ValueError, struct.error ...
         raise Unreadable("it is damaged or cut off") from error
+
+
+def _open(content: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "TIFF", "BMP"))
 
 
 def _picture(image: Image.Image) -> Picture:
@@ -55,10 +64,20 @@ def _picture(image: Image.Image) -> Picture:
     if getattr(image, "n_frames", 1) > 1:
         remarks.append("hold several pages, of which the first is read")
         image.seek(0)
+    _check_complete(image)
     values = np.asarray(_gray_or_rgb(image))
     stored_type = _STORED_TYPES[values.dtype.str[1:]]
     values = values.astype(np.float32)
     return Picture(values[None] if values.ndim == 2 else values.transpose(2, 0, 1), stored_type, remarks=tuple(remarks))
+
+
+def _check_complete(image: Image.Image) -> None:
+    """Raise Unreadable where an uncompressed TIFF holds less than its size asks for: Pillow fills up with zeros."""
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(COMPRESSION, 0) == UNCOMPRESSED and STRIPBYTECOUNTS in tags:
+        bits = sum(tags.get(BITSPERSAMPLE, (1,)))
+        if sum(tags[STRIPBYTECOUNTS]) < image.height * math.ceil(image.width * bits / 8):
+            raise Unreadable("it holds fewer pixels than its size asks for")
 
 
 def _gray_or_rgb(image: Image.Image) -> Image.Image:

@@ -27,7 +27,9 @@ from medsynth.data.reading import Found, Item, Picture, Reader, Unreadable
 DTYPES = {"auto": None, "uint8": np.dtype(np.uint8), "uint16": np.dtype(np.uint16)}
 HISTOGRAM_BINS = 100
 _CHUNK = 256  # images normalized at a time
-_PARALLEL_FROM = 200  # items: below, starting processes takes longer than it saves
+# Below, starting processes takes longer than it saves.
+_PARALLEL_FROM = 200  # items
+_PARALLEL_FROM_BYTES = 30 * 2**20
 
 
 @dataclasses.dataclass
@@ -37,7 +39,7 @@ class Facts:
     class_name: str
     split: str
     patient: str
-    file: int
+    file_number: int
     height: int
     width: int
     stored_type: str
@@ -84,7 +86,7 @@ class Preparation:
     workers: int
 
     def __call__(self, folder: Path) -> None:
-        """Write ``images.npy`` and ``manifest.json`` into ``folder``.
+        """Write ``images.npy``, ``columns.npz`` and ``manifest.json`` into ``folder``.
 
         Raises:
             InputError: a file cannot be read, nothing is left, values do not fit the options, or the disk is full.
@@ -114,6 +116,7 @@ class Preparation:
         (folder / "read.raw").unlink()
         manifest = self._manifest(facts, left_out, observed, bounds, after)
         (folder / "manifest.json").write_text(json.dumps(manifest))
+        np.savez(folder / "columns.npz", **self._columns(facts))
 
     def _read(self, path: Path) -> tuple[list[Facts], Counter[str], tuple[int, int, int]]:
         """Write what all items give as float32 to ``path``, one after the other."""
@@ -122,7 +125,9 @@ class Preparation:
         shape = (0, 0, 0)
         numbers = {name: number for number, name in enumerate(self.reader.tree.names)}
         reading = _Reading(self.reader, self.found, self.geometry, self.hashed, numbers)
-        outcomes = _in_parallel(reading, self.workers if len(reading) >= _PARALLEL_FROM else 0)
+        size = sum(self.reader.tree.state(item.name)[0] for item in self.found.items)
+        worth_it = len(reading) >= _PARALLEL_FROM or size > _PARALLEL_FROM_BYTES
+        outcomes = _in_parallel(reading, self.workers if worth_it else 0)
         bar = tqdm(outcomes, "reading images", len(reading), unit="file", disable=None)
         with path.open("wb") as file:
             for item, outcome in zip(self.found.items, bar, strict=True):
@@ -170,7 +175,6 @@ class Preparation:
         bounds: tuple[float, float],
         after: np.ndarray,
     ) -> dict[str, Any]:
-        names = self.found.class_names or tuple(sorted({fact.class_name for fact in facts} - {""}))
         intensity = self.normalization.intensity(bounds, self.unit)
         spacings = [fact.spacing for fact in facts if fact.spacing]
         spacing = [float(value) for value in np.median(spacings, axis=0)] if len(spacings) == len(facts) else None
@@ -178,7 +182,7 @@ class Preparation:
             observed.counts, np.linspace(0, len(observed.counts), HISTOGRAM_BINS, False).astype(int)
         )
         return {
-            "class_names": names,
+            "class_names": self._class_names(facts),
             "unit": self.unit,
             "modality": self.found.modality,
             "images_per_picture": self.found.images_per_picture,
@@ -191,15 +195,18 @@ class Preparation:
             "sizes": Counter(f"{fact.width}x{fact.height}" for fact in facts),
             "before": {"low": observed.low, "high": observed.high, "counts": counts.tolist()},
             "after": {"low": -1.0, "high": 1.0, "counts": after.tolist()},
-            "images": {
-                "label": [names.index(fact.class_name) if names else 0 for fact in facts],
-                "split": [fact.split for fact in facts],
-                "patient": [fact.patient for fact in facts],
-                "file": [fact.file for fact in facts],
-                "digest": [fact.digest for fact in facts],
-                "perceptual": [fact.perceptual for fact in facts],
-            },
         }
+
+    def _class_names(self, facts: Sequence[Facts]) -> tuple[str, ...]:
+        return self.found.class_names or tuple(sorted({fact.class_name for fact in facts} - {""}))
+
+    def _columns(self, facts: Sequence[Facts]) -> dict[str, np.ndarray]:
+        labels = {name: label for label, name in enumerate(self._class_names(facts))}
+        columns = {
+            name: np.array([getattr(fact, name) for fact in facts])
+            for name in ("split", "patient", "file_number", "digest", "perceptual")
+        }
+        return columns | {"label": np.array([labels[fact.class_name] if labels else 0 for fact in facts])}
 
 
 class _Reading(Dataset):
@@ -259,7 +266,7 @@ class _Reading(Dataset):
             class_name=picture.class_name or item.class_name,
             split=item.split,
             patient=self.hashed(item.patient),
-            file=self.numbers[item.name],
+            file_number=self.numbers[item.name],
             height=values.shape[1],
             width=values.shape[2],
             stored_type=picture.stored_type,
@@ -288,8 +295,9 @@ def _perceptual(values: np.ndarray) -> str:
 
 
 def _in_parallel(dataset: Dataset, workers: int) -> Iterator[Outcome]:
+    batch_size = max(1, min(16, len(dataset) // (8 * max(workers, 1))))
     try:
-        for outcomes in DataLoader(dataset, batch_size=16, num_workers=workers, collate_fn=list):
+        for outcomes in DataLoader(dataset, batch_size=batch_size, num_workers=workers, collate_fn=list):
             yield from outcomes
     except RuntimeError as error:
         if "exited unexpectedly" not in str(error):

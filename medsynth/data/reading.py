@@ -46,7 +46,7 @@ class Picture:
 
     Attributes:
         values: float32 ``(C, H, W)``, C 1 or 3, finite, in ``Found.unit``; of a pair ``(2 C, H, W)``, target last.
-        stored_type: "8-bit", "16-bit", "32-bit integer" or "floating-point": what the file holds.
+        stored_type: what the file holds: "8-bit", "16-bit", "signed 16-bit", "32-bit integer", "floating-point" ...
         spacing: millimetres from row to row and from column to column; None: not known.
         class_name: overrides the item's, where the label is in the pixels.
         remarks: what reading changed, in words that count: "lost its alpha channel".
@@ -69,6 +69,7 @@ class Found:
         unit: of the values, "HU" or "stored value".
         modality: DICOM's code (CT, MR, CR ...), "" where it is not known.
         left_out: reason -> files that are not read, "no image (DICOMDIR)": 1.
+        damaged: reason -> files that should have been read: they stop the run, or are left out, by data.on_error.
         images_per_picture: 2 where a picture is a pair of images, else 1.
     """
 
@@ -77,6 +78,7 @@ class Found:
     unit: str = "stored value"
     modality: str = ""
     left_out: Counter[str] = dataclasses.field(default_factory=Counter)
+    damaged: Counter[str] = dataclasses.field(default_factory=Counter)
     images_per_picture: int = 1
 
 

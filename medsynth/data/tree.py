@@ -68,8 +68,8 @@ class FolderTree:
         self.root = root
         self.unsafe = 0
         self._folder = folder
-        found = (path for path in folder.rglob("*") if path.is_file())
-        self.names = _visible(path.relative_to(folder).as_posix() for path in found)
+        found = (os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names)
+        self.names = _visible(Path(os.path.relpath(path, folder)).as_posix() for path in found if os.path.isfile(path))
 
     def read(self, name: str) -> bytes:
         path = self._folder / name

@@ -1,0 +1,142 @@
+"""Decoding stored values, through pydicom and its plugins for compressed transfer syntaxes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.pixels import as_pixel_options, get_decoder
+from pydicom.pixels.decoders.base import Decoder
+from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGExtended12Bit, RLELossless
+
+from medsynth.contracts import InputError
+from medsynth.data.dicom.decoder import decode_safely
+from medsynth.data.dicom.elements import PIXELS, damage, integer, syntax, text
+from medsynth.data.reading import Unreadable
+
+# Pillow comes first: it refuses damaged streams of which GDCM makes some image.
+_PLUGINS = ("pillow", "pydicom", "gdcm", "pylibjpeg", "pyjpegls")
+_GRAY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
+_COLOR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_MOST_VALUES = 2**27  # of one frame, 11,585 pixels squared; more is a mistake or an attack
+_MOST_VALUES_OF_FILE = 2**29  # 2 GiB as float32
+
+
+def plugin(uid: UID, *, samples: int, bits: int) -> str:
+    """The name of the decoder for a transfer syntax; "" where it needs none.
+
+    Raises:
+        InputError: it is not installed.
+        Unreadable: there is none.
+    """
+    try:
+        decoder = get_decoder(uid)
+    except NotImplementedError:
+        decoder = None
+    if decoder is None:
+        raise Unreadable("its transfer syntax is not supported")
+    if decoder.is_native:
+        return ""
+    suited = [name for name in _PLUGINS if _suits(name, uid, samples, bits)]
+    for name in suited:
+        if name in decoder.available_plugins:
+            return name
+    raise InputError(
+        f"data.root holds DICOM images compressed as {uid.name}, which needs a decoder: "
+        f"pip install {_package(decoder, suited)}"
+    )
+
+
+def stored_frames(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """The frames' values: of the bits stored, and of all bits allocated; (F, H, W), or (F, H, W, 3) in RGB.
+
+    Raises:
+        InputError: a plugin is not installed.
+        Unreadable: it is damaged, too large, or of a kind that is not supported.
+    """
+    keyword, frames = _check_layout(dataset)
+    uid, samples = syntax(dataset), integer(dataset, "SamplesPerPixel", 1, 3)
+    name = plugin(uid, samples=samples, bits=integer(dataset, "BitsStored", 1, 64, default=32))
+    whole = not name or uid == RLELossless  # all bits allocated are there, those that do not count too
+    options = as_pixel_options(dataset) | {"pixel_keyword": keyword, "pixel_vr": dataset[keyword].VR}
+    # More frames than the header says are found out, where they are compressed; elsewhere the length tells.
+    options |= {"allow_excess_frames": uid.is_encapsulated} | ({"correct_unused_bits": False} if whole else {})
+    with damage("its pixel data is damaged"):
+        raw, properties = decode_safely(str(uid), name, dataset[keyword].value, options)
+        if properties["number_of_frames"] != frames:
+            raise Unreadable("it holds more frames than its header says")
+        if samples == 3 and properties["photometric_interpretation"] != "RGB":
+            raise Unreadable("its color space is not supported")
+        raw = raw if frames > 1 else raw[None]
+        return _bits_that_count(raw, dataset) if whole and raw.dtype.kind in "iu" else raw, raw
+
+
+def stored_type(values: np.ndarray) -> str:
+    """In the words of ``reading.Picture``."""
+    if values.dtype.kind == "f":
+        return "floating-point"
+    return {1: "8-bit", 2: "16-bit"}.get(values.dtype.itemsize, "32-bit integer")
+
+
+def _check_layout(dataset: Dataset) -> tuple[str, int]:
+    """The pixel data's keyword and its frames, if the header says what is possible and fits the pixel data."""
+    keywords = [keyword for keyword in PIXELS.values() if keyword in dataset]
+    if len(keywords) != 1:
+        raise Unreadable("it has no pixel data")
+    content = dataset[keywords[0]].value
+    rows, columns = integer(dataset, "Rows", 1, 2**16 - 1), integer(dataset, "Columns", 1, 2**16 - 1)
+    samples = integer(dataset, "SamplesPerPixel", 1, 3)
+    frames = integer(dataset, "NumberOfFrames", 1, 2**31, default=1)
+    photometric = text(dataset, "PhotometricInterpretation")
+    if photometric not in (_GRAY if samples == 1 else _COLOR):
+        raise Unreadable("its PhotometricInterpretation is missing or not supported")
+    allocated = integer(dataset, "BitsAllocated", 1, 64)
+    if keywords == ["PixelData"]:
+        _check_bits(dataset, allocated)
+    if rows * columns * samples > _MOST_VALUES or rows * columns * samples * frames > _MOST_VALUES_OF_FILE:
+        raise Unreadable(f"it claims {rows} x {columns} pixels in {frames} frames, which is too large")
+    if not content:
+        raise Unreadable("it has no pixel data")
+    if not syntax(dataset).is_encapsulated:
+        values = rows * columns * frames * (2 if photometric == "YBR_FULL_422" else samples)
+        _check_length(content, math.ceil(values * allocated / 8))
+    return keywords[0], frames
+
+
+def _check_bits(dataset: Dataset, allocated: int) -> None:
+    stored = integer(dataset, "BitsStored", 1, allocated)
+    integer(dataset, "HighBit", stored - 1, allocated - 1, default=stored - 1)
+    integer(dataset, "PixelRepresentation", 0, 1)
+    if allocated not in (1, 8, 16, 32):
+        raise Unreadable("its BitsAllocated are not supported")
+
+
+def _check_length(content: bytes, expected: int) -> None:
+    if len(content) < expected:
+        raise Unreadable("its pixel data is shorter than its header says")
+    # Writers fill up with zeros, or with one byte. Anything else is image: the header is wrong, rows would be sheared.
+    if len(content) > expected + 1 and any(content[expected:]):
+        raise Unreadable("its pixel data is longer than its header says")
+
+
+def _bits_that_count(raw: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Without what lies above HighBit (overlays, in old files) or below, the sign extended (PS3.5 section 8.1.1)."""
+    allocated, stored = 8 * raw.dtype.itemsize, integer(dataset, "BitsStored", 1, 64)
+    high = integer(dataset, "HighBit", stored - 1, allocated - 1, default=stored - 1)
+    if stored == allocated:
+        return raw
+    return raw << (allocated - 1 - high) >> (allocated - stored)
+
+
+def _suits(name: str, uid: UID, samples: int, bits: int) -> bool:
+    """Plugins say that they decode a transfer syntax, and then refuse some of its images."""
+    if name in ("pillow", "gdcm") and uid == JPEGExtended12Bit and bits != 8:
+        return False
+    return not (name == "pillow" and uid in JPEG2000TransferSyntaxes and (bits > 16 or (samples > 1 and bits > 8)))
+
+
+def _package(decoder: Decoder, suited: list[str]) -> str:
+    if "gdcm" in suited and any(missing.startswith("gdcm") for missing in decoder.missing_dependencies):
+        return "medsynth[dicom]"
+    return "pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"

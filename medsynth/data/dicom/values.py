@@ -1,0 +1,174 @@
+"""From stored to measured values: modality transformation, unit, padding, MONOCHROME1, palettes.
+
+PS3.3 section C.11.1 (Modality LUT), C.7.6.3 (Image Pixel), C.7.9 (Palette Color Lookup Table), C.7.5.1.1.2 (padding).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.pixels import apply_color_lut
+
+from medsynth.data.dicom.elements import frame_group, integer, number, syntax, text
+from medsynth.data.reading import Unreadable
+
+_RESCALE_TYPES = {  # section C.11.1.1.2; US (unspecified, as GDCM writes when it converts a file) is of no known unit
+    "HU": "HU",
+    "HU_MOD": "modified HU",
+    "OD": "OD/1000",
+    "MGML": "mg/ml",
+    "Z_EFF": "effective atomic number",
+    "ED": "10^23 electrons/ml",
+    "EDW": "electron density relative to water",
+    "PCT": "%",
+}
+_PET_UNITS = {  # section C.8.9.1.1.3
+    "BQML": "Bq/ml",
+    "CNTS": "counts",
+    "CPS": "counts/s",
+    "GML": "g/ml",
+    "PCNT": "%",
+    "PROPCNTS": "proportional to counts",
+    "PROPCPS": "proportional to counts/s",
+}
+
+
+def unit(dataset: Dataset, transformation: Dataset | None = None) -> str:
+    """Of the values after the modality transformation; "" where it is not specified or there is none.
+
+    ``transformation`` is the frame's functional group, where it has one. Without a type, values of CT are in HU.
+    """
+    if integer(dataset, "SamplesPerPixel", 1, 4, default=1) != 1:
+        return ""
+    tables = dataset.get("ModalityLUTSequence")
+    if tables:
+        return _RESCALE_TYPES.get(text(tables[0], "ModalityLUTType"), "")
+    modality, source = text(dataset, "Modality"), dataset if transformation is None else transformation
+    kind = text(source, "RescaleType")
+    if modality == "PT" and not kind:
+        return _PET_UNITS.get(text(dataset, "Units"), "")
+    # Enhanced CT may keep its rescaling with each frame, which is not looked at before reading.
+    rescaled = bool(text(source, "RescaleSlope")) or dataset.get("SharedFunctionalGroupsSequence") is not None
+    if modality == "CT" and not kind and rescaled:
+        return "HU"
+    return _RESCALE_TYPES.get(kind, "")
+
+
+def measured(stored: np.ndarray, raw: np.ndarray, dataset: Dataset, frame: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Values of a gray frame in its unit, and remarks.
+
+    MONOCHROME1 says that low values are bright. Where values have a unit they are measured and stay as they are; where
+    they have none, they are inverted within the range of BitsStored, so that high is bright in all images.
+    PixelPaddingValue marks what was not measured: it becomes the lowest of the frame's measured values.
+
+    Args:
+        stored: of the bits that count, (H, W).
+        raw: of all bits allocated, as some files keep their padding outside of the stored range.
+        dataset: the file.
+        frame: counted from 0.
+
+    Raises:
+        Unreadable: the transformation is impossible, or its values are not finite.
+    """
+    remarks = []
+    padding = _padding(stored, raw, dataset)
+    group = frame_group(dataset, frame, "PixelValueTransformationSequence")
+    invert = text(dataset, "PhotometricInterpretation") == "MONOCHROME1" and not unit(dataset, group)
+    if invert and stored.dtype.kind in "iu":
+        remarks.append("were stored inverted (MONOCHROME1) and are turned so that high is bright")
+    with np.errstate(all="ignore"):  # what overflows is found out below
+        values = _transformed(stored, dataset, group, invert).astype(np.float32)
+    if padding is not None and padding.any() and not padding.all():
+        values[padding] = values[~padding].min()
+        remarks.append("have padding (PixelPaddingValue), which became their lowest value")
+    if not np.isfinite(values).all():
+        raise Unreadable("it holds values that are not finite numbers")
+    return values, tuple(remarks)
+
+
+def colored(stored: np.ndarray, dataset: Dataset) -> tuple[np.ndarray, int]:
+    """Indices into a palette (H, W) -> red, green and blue (H, W, 3) as integers, and the bits of each.
+
+    Raises:
+        Unreadable: the palette is missing or damaged.
+    """
+    if "RedPaletteColorLookupTableData" not in dataset:
+        count, _, bits = dataset.RedPaletteColorLookupTableDescriptor
+        # pydicom counts the entries of an 8-bit palette in 8 bits, and takes them for little-endian.
+        if not syntax(dataset).is_little_endian or (bits == 8 and not 0 < count <= 256):
+            raise Unreadable("its segmented palette is of a kind that is not supported")
+        colors = apply_color_lut(stored, dataset)[..., :3]
+        return colors, 8 * colors.dtype.itemsize
+    tables = [
+        _table(dataset, f"{color}PaletteColorLookupTableDescriptor", f"{color}PaletteColorLookupTableData")
+        for color in ("Red", "Green", "Blue")
+    ]
+    first = tables[0][1]
+    channels = [entries[np.clip(stored.astype(np.int64) - first, 0, len(entries) - 1)] for entries, _, _ in tables]
+    return np.stack(channels, -1), 8 if tables[0][2] <= 8 else 16
+
+
+def _transformed(stored: np.ndarray, dataset: Dataset, group: Dataset | None, invert: bool) -> np.ndarray:
+    tables = dataset.get("ModalityLUTSequence")
+    if tables and group is None:
+        entries, first, bits = _table(tables[0], "LUTDescriptor", "LUTData", little=syntax(dataset).is_little_endian)
+        if invert:
+            entries = 2**bits - 1 - entries
+        return entries[np.clip(stored.astype(np.int64) - first, 0, len(entries) - 1)]
+    if invert and stored.dtype.kind in "iu":
+        bits, signed = integer(dataset, "BitsStored", 1, 64), integer(dataset, "PixelRepresentation", 0, 1)
+        # Lowest plus highest is 2^bits - 1 for unsigned and -1 for signed values.
+        stored = (-1 if signed else 2**bits - 1) - stored.astype(np.int64)
+    source = dataset if group is None else group
+    if "RescaleSlope" not in source and "RescaleIntercept" not in source:
+        return stored
+    slope, intercept = number(source, "RescaleSlope"), number(source, "RescaleIntercept")
+    if not slope or intercept is None:
+        raise Unreadable("its RescaleSlope or RescaleIntercept is missing or not possible")
+    return stored.astype(np.float64) * slope + intercept
+
+
+def _table(dataset: Dataset, descriptor: str, data: str, *, little: bool | None = None) -> tuple[np.ndarray, int, int]:
+    """A lookup table's entries, the stored value of the first one, and its bits (PS3.3 section C.11.1.1.1)."""
+    count, first, bits = (int(value) for value in dataset[descriptor].value)
+    count = count % 2**16 or 2**16
+    if first >= 2**15 and integer(dataset, "PixelRepresentation", 0, 1, default=0):
+        first -= 2**16
+    content = dataset[data].value
+    if isinstance(content, bytes):
+        wide = len(content) >= 2 * count
+        order = "<" if (syntax(dataset).is_little_endian if little is None else little) else ">"
+        entries = np.frombuffer(content[: len(content) // 2 * 2 if wide else None], f"{order}u2" if wide else "u1")
+        bits = max(bits, 8) if wide else 8
+    else:
+        entries = np.atleast_1d(np.asarray(content, np.int64))
+    if len(entries) < count or not 1 <= bits <= 16:
+        raise Unreadable("its lookup table is damaged")
+    return entries[:count].astype(np.int64), first, bits
+
+
+def _padding(stored: np.ndarray, raw: np.ndarray, dataset: Dataset) -> np.ndarray | None:
+    """Where a frame is padding; None where the file knows of none."""
+    if stored.dtype.kind == "f":
+        for keyword in ("FloatPixelPaddingValue", "DoubleFloatPixelPaddingValue"):
+            if keyword in dataset:
+                value = float(dataset.get(keyword))
+                return np.isnan(stored) if math.isnan(value) else stored == value
+        return None
+    value = number(dataset, "PixelPaddingValue")
+    if value is None:
+        return None
+    limit = number(dataset, "PixelPaddingRangeLimit")
+    low, high = sorted((_signed(value, raw), _signed(value if limit is None else limit, raw)))
+    beyond = integer(dataset, "BitsStored", 1, 64) < 8 * raw.dtype.itemsize
+    return ((stored >= low) & (stored <= high)) | (beyond & (raw >= low) & (raw <= high))
+
+
+def _signed(value: float, raw: np.ndarray) -> float:
+    """Some files write a negative value as the unsigned number of the same bits, or the other way round."""
+    turn = 2 ** (8 * raw.dtype.itemsize)
+    if raw.dtype.kind == "i":
+        return value - turn if value >= turn / 2 else value
+    return value + turn if value < 0 else value

@@ -1,0 +1,189 @@
+"""The content of one NIfTI file -> a volume in RAS order; a damaged or ambiguous one is refused, nothing is guessed.
+
+The format: R. W. Cox et al., "A (sort of) new image data format standard: NIfTI-1" (2004), and NIfTI-2 (2011). Voxels
+are brought to the order right, anterior, superior (RAS) by exchanging and turning axes, never by resampling.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import logging
+import math
+import zlib
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from nibabel.affines import voxel_sizes
+from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti2 import Nifti2Header
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from nibabel.volumeutils import apply_read_scaling
+
+from medsynth.data.reading import Unreadable
+from medsynth.data.tree import LARGEST
+
+_HEADERS = {348: Nifti1Header, 540: Nifti2Header}  # by the size that stands in a header's first four bytes
+_MILLIMETERS = {"meter": 1000.0, "micron": 0.001}  # all else is millimeters, also where the header leaves it open
+# The full range of a signed type is another one, so it has a name of its own.
+_STORED_TYPES = {"u1": "8-bit", "i1": "signed 8-bit", "u2": "16-bit", "i2": "signed 16-bit"}
+_LAST_CODE = 5  # of the codes that say what the orientation refers to
+_FLATTEST = 1e-3  # of the volumes that three axes may span, 1 for right angles
+_KINDS = {"u": "32-bit integer", "i": "32-bit integer", "f": "floating-point"}  # of the rest
+_NO_ORIENTATION = "have no orientation in their header and are read as ANALYZE has it (to the left, anterior, superior)"
+
+_SILENT = logging.Logger("nibabel")  # to which nibabel reports what it mends in headers, with their values
+_SILENT.disabled = True
+
+
+class Volume(NamedTuple):
+    """Values float32 ``(C, I, J, K)`` that run to the patient's right, anterior and superior; affine in millimeters."""
+
+    values: np.ndarray
+    affine: np.ndarray
+    stored_type: str
+    remarks: tuple[str, ...]
+
+
+@np.errstate(all="ignore")  # what overflows or is NaN is found and refused
+def load(content: bytes, *, volume: int | None = None, nan_value: float | None = None) -> Volume:
+    """Decode a .nii or .nii.gz file, scaled by the header's slope and intercept.
+
+    Args:
+        volume: which one of a four-dimensional file; None: it must hold a single one.
+        nan_value: what replaces NaN; None: they are refused.
+
+    Raises:
+        Unreadable: it is damaged, larger than LARGEST, ambiguous, or holds what is no finite number.
+    """
+    header, content = _unpacked(content)
+    array = _chosen(header, content, volume)
+    affine = _affine(header)
+    orientation = io_orientation(affine)
+    affine = affine @ inv_ornt_aff(orientation, array.shape)
+    array = apply_orientation(array, orientation)
+    values, stored_type, remarks = _colors(array) if array.dtype.names else _scaled(header, array)
+    if nan_value is not None:
+        values = np.where(np.isnan(values), np.float32(nan_value), values)
+    if not np.isfinite(values).all():
+        raise Unreadable("it holds values that are not finite numbers")
+    if not header["sform_code"] and not header["qform_code"]:
+        remarks = (*remarks, _NO_ORIENTATION)
+    return Volume(values, affine, stored_type, remarks)
+
+
+def _unpacked(content: bytes) -> tuple[Nifti1Header, bytes]:
+    """The header, and the file without compression as far as the voxels go: a bomb is refused by what it claims."""
+    compressed = content[:2] == b"\x1f\x8b"
+    stream: BinaryIO = gzip.GzipFile(fileobj=io.BytesIO(content)) if compressed else io.BytesIO(content)
+    try:
+        header = _header(stream.read(max(_HEADERS)))
+        needed = _needed_bytes(header)
+        stream.seek(0)
+        content = stream.read(needed)
+        surplus = 0
+        while more := len(stream.read(2**20)):  # to the end, where the checksum stands
+            surplus += more
+            if surplus > LARGEST:
+                raise Unreadable(f"it is larger than {LARGEST / 2**30:.0f} GiB once decompressed")
+    except (OSError, EOFError, zlib.error) as error:
+        raise Unreadable("its compressed data are damaged or cut off") from error
+    if len(content) < needed:
+        raise Unreadable("it is shorter than its header says")
+    return header, content
+
+
+def _header(start: bytes) -> Nifti1Header:
+    size = start[:4]
+    kind = _HEADERS.get(int.from_bytes(size, "little")) or _HEADERS.get(int.from_bytes(size, "big"))
+    if kind is None:
+        raise Unreadable("it is no NIfTI file")
+    try:
+        header = kind(start[: kind.template_dtype.itemsize], check=False)
+        _check_geometry(header)
+        header.check_fix(logger=_SILENT, error_level=40)
+    except Unreadable:
+        raise
+    except Exception as error:  # HeaderDataError, WrapStructError for a short one, ValueError, KeyError ...
+        raise Unreadable("its header is damaged") from error
+    if header["magic"] != kind.single_magic:
+        raise Unreadable("its voxels are in another file (.img)")
+    return header
+
+
+def _check_geometry(header: Nifti1Header) -> None:
+    """Refuse what nibabel would mend by a guess: an unknown code of the orientation, voxels without a size."""
+    if not all(0 <= int(header[code]) <= _LAST_CODE for code in ("sform_code", "qform_code")):
+        raise Unreadable("its header is damaged")
+    dimensions = min(int(header["dim"][0]), 3)
+    sizes = np.array(header["pixdim"][1 : dimensions + 1], float)
+    if not header["sform_code"] and not (np.isfinite(sizes) & (sizes != 0)).all():
+        raise Unreadable("its header gives no size of the voxels")
+
+
+def _needed_bytes(header: Nifti1Header) -> int:
+    """From the start of the file to the last voxel. Raises Unreadable: it cannot be, or is too much."""
+    try:
+        offset, dtype, shape = header.get_data_offset(), header.get_data_dtype(), _shape(header)
+    except Exception as error:  # HeaderDataError, OverflowError (an offset of infinity) ...
+        raise Unreadable("its header is damaged") from error
+    if min(shape) < 1 or offset < header.single_vox_offset:
+        raise Unreadable("its header is damaged")
+    if dtype.kind == "c":
+        raise Unreadable("it holds complex numbers")
+    channels = 3 if dtype.names else 1
+    needed = offset + math.prod(shape) * dtype.itemsize
+    if max(needed, 4 * channels * math.prod(shape[:3])) > LARGEST:
+        raise Unreadable(f"its header claims more than {LARGEST / 2**30:.0f} GiB of voxels")
+    return needed
+
+
+def _shape(header: Nifti1Header) -> tuple[int, ...]:
+    """At least three numbers; two-dimensional images are volumes of one slice."""
+    shape = tuple(map(int, header.get_data_shape()))
+    return shape + (1,) * (3 - len(shape))
+
+
+def _chosen(header: Nifti1Header, content: bytes, volume: int | None) -> np.ndarray:
+    """The stored voxels ``(I, J, K)`` in the order of the file, of one volume."""
+    shape, dtype = _shape(header), header.get_data_dtype()
+    if any(extent > 1 for extent in shape[4:]):
+        raise Unreadable("it has more than four dimensions")
+    count = math.prod(shape[3:])
+    if volume is None and count > 1:
+        raise Unreadable("it holds several volumes (four dimensions): choose one by data.reader.volume")
+    if volume is not None and volume >= count:
+        raise Unreadable("it holds fewer volumes than data.reader.volume asks for")
+    offset = header.get_data_offset() + (volume or 0) * math.prod(shape[:3]) * dtype.itemsize
+    return np.frombuffer(content, dtype, math.prod(shape[:3]), offset).reshape(shape[:3], order="F")
+
+
+def _affine(header: Nifti1Header) -> np.ndarray:
+    """Voxel indices -> millimeters to the right, anterior and superior; by sform, else qform, else ANALYZE's rule."""
+    try:
+        affine = np.array(header.get_best_affine(), float)
+        affine[:3] *= _MILLIMETERS.get(header.get_xyzt_units()[0], 1.0)
+    except Exception as error:  # ValueError (a quaternion longer than 1), KeyError (an unknown unit) ...
+        raise Unreadable("its header is damaged") from error
+    sizes = voxel_sizes(affine)
+    volume = abs(np.linalg.det(affine[:3, :3] / sizes))  # of a cell with edges of length 1: 1 for a right angle
+    if not (np.isfinite(affine).all() and (sizes > 0).all() and volume > _FLATTEST):
+        raise Unreadable("its affine has no inverse: its axes do not span space")
+    return affine
+
+
+def _scaled(header: Nifti1Header, array: np.ndarray) -> tuple[np.ndarray, str, tuple[str, ...]]:
+    try:
+        slope, intercept = header.get_slope_inter()  # None, None: not scaled
+    except Exception as error:  # HeaderDataError: an intercept that is not finite
+        raise Unreadable("its header is damaged") from error
+    values = apply_read_scaling(array, slope, intercept).astype(np.float32)[None]
+    plain = (slope, intercept) in ((None, None), (1.0, 0.0))
+    stored_type = _STORED_TYPES.get(array.dtype.str[1:], _KINDS[array.dtype.kind])
+    return values, stored_type if plain else "floating-point", ()
+
+
+def _colors(array: np.ndarray) -> tuple[np.ndarray, str, tuple[str, ...]]:
+    """Red, green and blue as they are stored: NIfTI-1 defines no scaling of colors."""
+    values = np.stack([array[name] for name in "RGB"]).astype(np.float32)
+    return values, "8-bit", ("lost their alpha channel",) * ("A" in array.dtype.names)

@@ -1,0 +1,484 @@
+"""The readers of tables (csv), MedMNIST's arrays, MedNIST's folders and pairs of images."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+import urllib.error
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from PIL import Image
+
+from medsynth.cli.launch import conf_folder
+from medsynth.contracts import InputError
+from medsynth.data import medmnist as medmnist_module
+from medsynth.data.csv import Csv
+from medsynth.data.medmnist import MedMnist
+from medsynth.data.mednist import CLASSES, MedNist
+from medsynth.data.npz import NpzArray
+from medsynth.data.paired_folder import PairedFolder
+from medsynth.data.reading import Item, Unreadable
+from medsynth.data.table import natural
+from tests.files import RAMP, prepared, write_images
+
+RNG = np.random.default_rng(0)
+
+
+def save(path, values):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path)
+
+
+def zipped(folder):
+    """A zip archive beside the folder, with its content."""
+    path = folder.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*")):
+            archive.write(file, file.relative_to(folder))
+    return path
+
+
+def again(reader):
+    """As a worker process gets it."""
+    return pickle.loads(pickle.dumps(reader))
+
+
+# Tables
+
+
+def table(root, text, *, encoding="utf-8", **options):
+    """A reader of ``text`` and of the images a/0.png to a/3.png."""
+    write_images(root / "a", 4)
+    renamed = {f"{i:03}.png": f"{i}.png" for i in range(4)}
+    for old, new in renamed.items():
+        (root / "a" / old).rename(root / "a" / new)
+    (root / "table.csv").write_bytes(text.encode(encoding))
+    return Csv(str(root), **options)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_table_gives_classes_patients_and_splits(delimiter, encoding, newline, tmp_path):
+    lines = [
+        "path,label,patient,split,remark",
+        '"a/0.png",10,M\u00fcller,Train,"x, y"',
+        ".\\a\\1.png, 9 ,P2,validation,",
+        "",
+        "./a/2.png,9,P2,TEST,",
+    ]
+    text = newline.join(lines).replace(",", delimiter).replace(f"x{delimiter} y", "x, y;\tz")
+    found = again(table(tmp_path, text, encoding=encoding)).find()
+    assert found.items == [
+        Item("a/0.png", class_name="10", patient="M\u00fcller", split="train"),
+        Item("a/1.png", class_name="9", patient="P2", split="val"),
+        Item("a/2.png", class_name="9", patient="P2", split="test"),
+    ]
+    assert found.class_names == ("9", "10")
+    assert found.left_out == {"not in the table": 1}
+
+
+def test_a_table_of_paths_alone_and_columns_of_other_names(tmp_path):
+    assert table(tmp_path / "plain", "path\na/2.png\n").find().items == [Item("a/2.png")]
+    options = {"path": "file", "label": "sex", "split": None}
+    found = table(tmp_path / "named", "file,sex,split\na/1.png,f,whatever\n", **options).find()
+    assert found.items == [Item("a/1.png", class_name="f")]
+
+
+def test_a_table_may_lie_elsewhere_and_images_in_a_zip_archive(tmp_path):
+    table(tmp_path / "data", "path\na/1.png\n")
+    elsewhere = tmp_path / "elsewhere.csv"
+    elsewhere.write_text("path,label\na/3.png,x\n")
+    reader = again(Csv(str(zipped(tmp_path / "data")), table=str(elsewhere)))
+    (item,) = reader.find().items
+    ((picture,), left_out) = reader.read(item)
+    assert picture.values[0, :2, 0].tolist() == [252, 3]
+    assert (item.class_name, left_out) == ("x", {})
+    before = reader.key()
+    elsewhere.write_text("path,label\na/3.png,y\n")
+    assert reader.key() != before
+
+
+def test_all_mistakes_of_a_table_are_told_at_once_by_lines_and_no_name(tmp_path):
+    rows = [
+        "path,label,patient,split",
+        "a/0.png,x,p,train",  # line 2
+        "a/nowhere.png,x,p,train",
+        "../secret/7.png,x,p,train",
+        "/etc/1.png,x,p,train",
+        "a/0.png,x,p,train",  # line 6
+        "a/1.png,,p,train",
+        "a/2.png,x,p,holdout",
+        "table.csv,x,p,val",
+        ",x,p,val",
+        '"a\n/gone.png",x,p,val',  # lines 11 and 12
+        "C:\\images\\1.png,x,p,val",
+        *(f"lost/{i}.png,x,p,val" for i in range(6)),
+    ]
+    with pytest.raises(InputError) as caught:
+        table(tmp_path, "\n".join(rows)).find()
+    message = str(caught.value)
+    for part in (
+        "8 rows (lines 3, 11, 14, 15, 16 ...) name files that are not there",
+        "3 rows (lines 4, 5, 13) lead out of data.root",
+        "1 row (line 6) name a file for the second time",
+        "1 row (line 7) have no label, which others have",
+        "1 row (line 8) have a split that is none of train, val and test",
+        "1 row (line 9) name files that are no images",
+        "1 row (line 10) name no file",
+    ):
+        assert part in message
+    assert not any(word in message for word in ("nowhere", "secret", "etc", "gone", "lost", "holdout"))
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("", {}, "table.csv is empty"),
+        ("path,label\n", {}, "has no rows"),
+        ("file,label\na/0.png,x\n", {}, r"data\.reader\.path=path names no column .* which has file, label"),
+        ("path\na/0.png\n", {"label": "sex"}, r"data\.reader\.label=sex names no column .* which has path"),
+        ("path,path\na/0.png,x\n", {}, "names a column twice"),
+        ("a/0.png,x\na/1.png,y\n", {}, "has no header"),
+        ("path,label\na/0.png,x,y\na/1.png\n", {}, r"has 2 rows \(lines 2, 3\) with more or fewer columns"),
+        ('path,label\na/0.png,x\n"a/1.png,y\n', {}, "is no table from line 3 on: unexpected end of data"),
+        ("path,label\na/0.png,\ud800\n", {}, "is no UTF-8 text"),
+        ("path\na/0.png\n", {"table": "other.csv"}, r"data\.reader\.table=other\.csv cannot be read"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_said(text, options, message, tmp_path):
+    with pytest.raises(InputError, match=message) as caught:
+        table(tmp_path, text.encode("utf-8", "surrogatepass").decode("latin-1"), encoding="latin-1", **options).find()
+    assert "a/0" not in str(caught.value)
+
+
+def test_names_of_classes_are_sorted_as_people_count():
+    names = ["b", "10", "2", "a10", "a9", "", "002", "a", "1.5", "1.10"]
+    assert sorted(names, key=natural) == ["", "1.5", "1.10", "002", "2", "10", "a", "a9", "a10", "b"]
+
+
+# MedMNIST
+
+IMAGES = {"train": RNG.integers(0, 256, (600, 6, 5), np.uint8), "val": RNG.integers(0, 256, (9, 6, 5), np.uint8)}
+CLASS = {split: RNG.integers(0, 2, (len(images), 1), np.uint8) for split, images in IMAGES.items()}
+
+
+def arrays(**changes):
+    named = {f"{split}_images": images for split, images in IMAGES.items()}
+    named |= {f"{split}_labels": labels for split, labels in CLASS.items()} | changes
+    return {name: values for name, values in named.items() if values is not None}
+
+
+def npz(path, *, compressed=True, **changes):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (np.savez_compressed if compressed else np.savez)(path, **arrays(**changes))
+    return str(path)
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_all_images_of_an_npz_file_come_with_their_labels(compressed, backwards, tmp_path):
+    reader = again(MedMnist(npz(tmp_path / "set.npz", compressed=compressed)))
+    found = reader.find()
+    assert found.class_names == ("0", "1")
+    assert [(item.split, item.part) for item in found.items] == [("train", 0), ("train", 1), ("train", 2), ("val", 0)]
+    seen = {split: [] for split in IMAGES}
+    reader = again(reader)
+    for item in reversed(found.items) if backwards else found.items:
+        pictures, left_out = reader.read(item)
+        assert not left_out
+        place = 0 if backwards else len(seen[item.split])
+        seen[item.split][place:place] = pictures
+    for split, pictures in seen.items():
+        assert np.array_equal(np.stack([picture.values[0] for picture in pictures]), IMAGES[split].astype(np.float32))
+        assert [picture.class_name for picture in pictures] == [str(label) for label in CLASS[split].ravel()]
+
+
+def test_colors_are_channels_and_large_images_come_in_smaller_chunks(tmp_path, monkeypatch):
+    monkeypatch.setattr(medmnist_module, "_CHUNK_VALUES", 1000)
+    colors = RNG.integers(0, 256, (25, 6, 5, 3), np.uint8)
+    reader = MedMnist(npz(tmp_path / "set.npz", train_images=colors, train_labels=np.arange(25)[:, None]))
+    found = reader.find()
+    assert [item.part for item in found.items if item.split == "train"] == [0, 1, 2]
+    (pictures, _) = reader.read(found.items[1])
+    assert np.array_equal(np.stack([picture.values for picture in pictures]), colors[11:22].transpose(0, 3, 1, 2))
+    assert [picture.class_name for picture in pictures] == [str(label) for label in range(11, 22)]
+
+
+def test_classes_have_the_names_of_the_package(tmp_path):
+    names = ("normal", "pneumonia")
+    path = npz(tmp_path / "pneumoniamnist_64.npz")
+    assert MedMnist(path).find().class_names == names
+    assert MedMnist(str(tmp_path), flag="pneumoniamnist", size=64).find().class_names == names
+    other = npz(tmp_path / "mine.npz")
+    assert MedMnist(other).find().class_names == ("0", "1")
+    assert MedMnist(other, flag="pneumoniamnist").find().class_names == names
+    with pytest.raises(InputError, match="labels that MedMNIST's set of this name has not"):
+        MedMnist(npz(tmp_path / "breastmnist.npz", val_labels=CLASS["val"] + 2)).find()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_images": None}, "is no file of MedMNIST"),
+        ({"val_labels": None}, "is no file of MedMNIST"),
+        ({"val_images": None}, "is no file of MedMNIST"),
+        ({"va1_images": IMAGES["val"]}, "and nothing else"),
+        ({"train_images": np.zeros((600, 6, 6, 6), np.uint8)}, "3D sets are not read"),
+        ({"train_images": np.zeros((600, 6), np.uint8)}, "does not hold 2D images"),
+        ({"train_images": np.zeros((600, 6, 5), np.float32)}, "images of 8 bits"),
+        ({"train_images": np.zeros((600, 0, 5), np.uint8)}, "images of 8 bits"),
+        ({"train_images": np.zeros((5, 6, 600), np.uint8).T}, "order of columns"),
+        ({"train_labels": np.zeros((600, 14), np.uint8)}, "several labels per image"),
+        ({"train_labels": np.zeros((599, 1), np.uint8)}, "600 images and 599 labels in train"),
+        ({"train_labels": np.array([["a"]] * 600, object)}, "no numbers"),
+    ],
+)
+def test_other_arrays_are_refused(changes, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        MedMnist(npz(tmp_path / "set.npz", **changes)).find()
+
+
+def test_pickled_objects_are_not_loaded(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "sprung",))
+
+    path = npz(tmp_path / "set.npz", train_labels=np.array([Trap()] * 600, object))
+    with pytest.raises(InputError, match="no numbers"):
+        MedMnist(path).find()
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_an_array_is_checked_as_a_whole_before_any_of_it_is_used(tmp_path):
+    path = Path(npz(tmp_path / "set.npz", compressed=False))
+    content = bytearray(path.read_bytes())
+    content[content.find(IMAGES["train"][599].tobytes())] ^= 1  # one bit in the last image
+    path.write_bytes(content)
+    reader = MedMnist(str(path))
+    with pytest.raises(Unreadable, match="damaged"):
+        reader.read(reader.find().items[0])
+
+
+def test_an_array_shorter_than_its_header_says_is_damaged(tmp_path):
+    stream = io.BytesIO()
+    np.save(stream, IMAGES["train"])
+    with zipfile.ZipFile(tmp_path / "set.npz", "w") as archive:
+        archive.writestr("x.npy", stream.getvalue()[:-1])
+        archive.writestr("y.npy", b"\x93NUMPY\x07\x00")
+    with pytest.raises(Unreadable, match="not as large as its header says"):
+        NpzArray(tmp_path / "set.npz", "x.npy").rows(0, 1)
+    with pytest.raises(Unreadable, match="header is damaged"):
+        NpzArray(tmp_path / "set.npz", "y.npy")
+
+
+def no_network(*args, **kwargs):
+    raise urllib.error.URLError("no network")
+
+
+@pytest.mark.parametrize(
+    ("root", "options", "message"),
+    [
+        (None, {}, r"data\.root is needed: data=medmnist data\.root=/path/to/pneumoniamnist\.npz"),
+        ("", {"flag": None}, r"is no \.npz file: .* a folder with data\.reader\.flag=pneumoniamnist"),
+        ("absent.npz", {}, r"absent\.npz does not exist"),
+        ("", {"flag": "pneumoniamnist"}, r"pneumoniamnist\.npz does not exist.*data\.reader\.download=true"),
+        ("text.npz", {}, "damaged one: download it again"),
+        ("", {"flag": "catmnist"}, r"data\.reader\.flag=catmnist is no set of MedMNIST: pathmnist, "),
+        ("", {"flag": "chestmnist"}, "chestmnist cannot be used"),
+        ("", {"flag": "organmnist3d", "download": True}, "organmnist3d cannot be used"),
+        ("", {"size": 32}, r"data\.reader\.size=32 is not possible: 28, 64, 128, 224"),
+        (
+            "",
+            {"flag": "breastmnist", "download": True},
+            r"could not fetch breastmnist\.npz \(URLError\).* a path always",
+        ),
+    ],
+)
+def test_where_a_set_is_not_to_be_had_is_said(root, options, message, tmp_path, monkeypatch):
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", no_network)
+    (tmp_path / "text.npz").write_text("text")
+    with pytest.raises(InputError, match=message):
+        MedMnist(root if root is None else str(tmp_path / root), **options)
+    assert {path.name for path in tmp_path.iterdir()} == {"text.npz"}
+
+
+def test_without_the_package_classes_are_numbers_and_nothing_is_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "medmnist", None)
+    assert MedMnist(npz(tmp_path / "pneumoniamnist.npz")).find().class_names == ("0", "1")
+    with pytest.raises(InputError, match=r"pip install medsynth\[medmnist\]"):
+        MedMnist(str(tmp_path), flag="breastmnist", download=True)
+
+
+def test_a_set_is_downloaded_once(tmp_path, monkeypatch):
+    calls = []
+
+    def fetch(url, root, filename, md5):
+        calls.append((url, md5))
+        npz(Path(root) / filename)
+
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", fetch)
+    for _ in range(2):
+        reader = MedMnist(str(tmp_path / "new"), flag="breastmnist", size=64, download=True)
+        assert len(reader.find().items) == 4
+    ((url, md5),) = calls
+    assert "breastmnist_64.npz" in url
+    assert len(md5) == 32
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["breastmnist_64.npz"]
+
+
+# MedNIST
+
+
+def test_mednist_is_found_in_a_folder_in_the_one_above_and_in_a_zip_archive(tmp_path):
+    for name in CLASSES:
+        write_images(tmp_path / "MedNIST" / name, 2)
+    (tmp_path / "MedNIST" / "README.md").write_text("")
+    for root in (tmp_path, tmp_path / "MedNIST", zipped(tmp_path / "MedNIST")):
+        found = MedNist(str(root)).find()
+        assert found.class_names == tuple(sorted(CLASSES))
+        assert len(found.items) == 12
+    reader = MedNist(str(tmp_path), classes=["Hand", "CXR"])
+    assert reader.find().class_names == ("CXR", "Hand")
+    assert reader.read(Item("Hand/001.png"))[0][0].values[0, 0].tolist() == [254] + [1] * 7
+
+
+def test_mednist_elsewhere_or_one_folder_too_deep_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("monai.apps.download_and_extract", no_network)
+    with pytest.raises(InputError, match=r"data\.root is needed: data=mednist"):
+        MedNist(None)
+    with pytest.raises(InputError, match=r"could not fetch MedNIST .*URLError.*data\.root=/path/to/MedNIST"):
+        MedNist(str(tmp_path / "new"), download=True)
+    assert not list((tmp_path / "new").iterdir())
+    write_images(tmp_path / "in" / "MedNIST" / "Hand", 2)
+    with pytest.raises(InputError, match="no class folders such as AbdomenCT"):
+        MedNist(str(zipped(tmp_path / "in"))).find()
+
+
+def test_mednist_is_downloaded_once(tmp_path, monkeypatch):
+    def fetch(url, filepath, output_dir, **options):
+        assert url.endswith("MedNIST.tar.gz")
+        assert options["hash_val"]
+        write_images(Path(output_dir) / "MedNIST" / "CXR", 1)
+        write_images(Path(output_dir) / "MedNIST" / "Hand", 1)
+
+    monkeypatch.setattr("monai.apps.download_and_extract", fetch)
+    assert len(MedNist(str(tmp_path), download=True).find().items) == 2
+    monkeypatch.setattr("monai.apps.download_and_extract", no_network)
+    assert len(MedNist(str(tmp_path), download=True).find().items) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["MedNIST"]
+
+
+# Pairs
+
+COLOR = RNG.integers(0, 256, (8, 8, 3), np.uint8)
+
+
+def pairs(root):
+    for number in range(3):
+        save(root / "sharp" / "p" / f"{number}.png", RAMP + number)
+        save(root / "soft" / "p" / f"{number}.bmp", RAMP.T + number)
+    return root
+
+
+@pytest.mark.parametrize("form", [Path, zipped])
+def test_pairs_have_the_same_name_and_the_source_comes_first(form, tmp_path):
+    root = form(pairs(tmp_path / "data"))
+    (tmp_path / "data" / "LICENSE").write_text("")
+    reader = again(PairedFolder(str(root), source="sharp/", target="soft"))
+    found = reader.find()
+    assert found.images_per_picture == 2
+    assert found.items[1] == Item("sharp/p/1.png", partner="soft/p/1.bmp")
+    ((picture,), _) = reader.read(found.items[1])
+    assert np.array_equal(picture.values, np.stack([RAMP + 1, RAMP.T + 1]).astype(np.float32))
+    assert (picture.stored_type, picture.spacing, picture.values.dtype) == ("8-bit", None, np.float32)
+
+
+def test_gray_is_repeated_beside_color(tmp_path):
+    save(tmp_path / "source" / "0.png", RAMP)
+    save(tmp_path / "target" / "0.png", COLOR)
+    ((picture,), _) = PairedFolder(str(tmp_path)).read(Item("source/0.png", partner="target/0.png"))
+    assert np.array_equal(picture.values, np.concatenate([[RAMP] * 3, COLOR.transpose(2, 0, 1)]))
+
+
+def test_images_without_a_partner_are_counted_on_both_sides(tmp_path):
+    pairs(tmp_path)
+    write_images(tmp_path / "sharp", 2)
+    write_images(tmp_path / "soft" / "q", 1)
+    write_images(tmp_path / "other", 1)
+    options = {"source": "sharp", "target": "soft"}
+    with pytest.raises(InputError, match=r"2 images in sharp and 1 in soft without a partner .* and 3 pairs"):
+        PairedFolder(str(tmp_path), **options).find()
+    found = PairedFolder(str(tmp_path), **options, unmatched="skip").find()
+    assert len(found.items) == 3
+    assert sorted(found.left_out.values()) == [1, 1, 2]
+
+
+def test_pairs_that_do_not_fit_are_refused(tmp_path):
+    save(tmp_path / "source" / "0.png", RAMP)
+    for values, message in [(RAMP[:, :7], "different sizes"), (RAMP.astype(np.uint16), "different stored types")]:
+        save(tmp_path / "target" / "0.png", values)
+        reader = PairedFolder(str(tmp_path))
+        with pytest.raises(Unreadable, match=message):
+            reader.read(reader.find().items[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"source": "sharp"}, r"data\.reader\.target=target is no folder with images"),
+        ({"source": "sharp", "target": "sharp/"}, "both sharp: they are two folders"),
+        ({"source": "sharp", "target": "soft", "unmatched": "drop"}, r"data\.reader\.unmatched=drop"),
+        ({"source": "sharp", "target": "twice"}, "1 images whose names differ from others' in the ending alone"),
+        ({"source": "sharp", "target": "lone", "unmatched": "skip"}, "and 0 pairs"),
+    ],
+)
+def test_wrong_folders_are_said(options, message, tmp_path):
+    pairs(tmp_path)
+    save(tmp_path / "twice" / "0.png", RAMP)
+    save(tmp_path / "twice" / "0.jpg", RAMP)
+    save(tmp_path / "lone" / "7.jpg", RAMP)
+    with pytest.raises(InputError, match=message):
+        PairedFolder(str(tmp_path), **options).find()
+
+
+# With everything around
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("nifti", ("axis", "images", "labels", "label_names", "unmatched", "volume", "min_content", "nan_value")),
+        ("csv", ("table", "path", "label", "patient", "split")),
+        ("medmnist", ("flag", "size", "download")),
+        ("mednist", ("classes", "download")),
+        ("paired_folder", ("source", "target", "unmatched")),
+    ],
+)
+def test_the_configuration_names_every_option_with_its_default(name, options):
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        config = compose("data/" + name, overrides=["+seed=0"]).data.reader
+    assert set(config) == {"_target_", "_partial_", *options}
+    reader = instantiate(config)
+    assert reader.keywords == reader.func.__init__.__kwdefaults__
+
+
+def test_a_data_module_of_each(tmp_path):
+    npz(tmp_path / "set.npz")
+    data = prepared(tmp_path / "set.npz", MedMnist)
+    assert (data.num_train, data.num_val, data.class_names) == (600, 9, ("0", "1"))
+    pairs(tmp_path / "pairs")
+    write_images(tmp_path / "pairs" / "sharp", 9, start=20)
+    write_images(tmp_path / "pairs" / "soft", 9, start=20)
+    data = prepared(tmp_path / "pairs", PairedFolder, options={"source": "sharp", "target": "soft"})
+    assert data.num_train + data.num_val == 12
+    rows = "".join(f"a/{i}.png,{i % 2},{'train' if i < 2 else 'val'}\n" for i in range(4))
+    table(tmp_path / "table", "path,label,split\n" + rows)
+    data = prepared(tmp_path / "table", Csv)
+    assert (data.num_train, data.num_val, data.class_names) == (2, 2, ("0", "1"))
