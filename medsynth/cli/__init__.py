@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "train a GAN; `python train.py` is the same program",
     "generate": "write images made by a trained generator",
     "backbones": "show the networks that a discriminator can stand on",
+    "data": "preview a data set: counts, splits, intensities, duplicates, pictures",
 }
 
 

@@ -296,8 +296,12 @@ class ImageFiles:
 
     def file_name(self, row: int) -> str:
         """The file of a row below the root; what stands for it where names are not shown."""
-        number = self.manifest["images"]["file_number"][row]
+        number = self._file_numbers[row]
         return self.opened.tree.names[number] if self.show_paths else f"file {number + 1}"
+
+    @cached_property
+    def _file_numbers(self) -> list[int]:
+        return self.manifest["images"]["file_number"]
 
     def _prepare(self, cache: Path, folder: Path) -> None:
         reader = self.opened

@@ -1,0 +1,120 @@
+"""``medsynth data``: a preview of what a training would see of a data set."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import Tensor
+
+import medsynth
+from medsynth.contracts import InputError, counter_seed
+from medsynth.data.module import ImageDataModule, ImageDataset
+from medsynth.data.preview import datasets, labels, preview
+from medsynth.report.data_sheet import Row, draw_contact_sheet, draw_intensities
+from medsynth.report.data_text import SPLIT_NAMES, data_text
+from medsynth.report.summary import write_summary
+
+MOST_BITS = 32  # of near_distance; beyond, all that is of one kind is near
+CLASSES_SHOWN = 24  # on the contact sheet
+COLUMNS = {"train": 10, "val": 5}  # of the contact sheet, where each class is a row
+SQUARE = 8  # rows and columns of the contact sheet without classes
+
+
+def run(config: DictConfig) -> None:
+    """Print the preview; with ``out``, write it with a contact sheet and histograms to a folder too."""
+    out, distance = _target(config.out), _distance(config.near_distance)
+    data = instantiate(config.data, _convert_="all")
+    with _heard() as warnings:
+        data.prepare()
+    record = {"medsynth": medsynth.__version__, **preview(data, near_distance=distance), "warnings": warnings}
+    print(data_text(record))
+    if out:
+        _write(out, record, _panels(data, config.seed))
+        print(f"\ncontact_sheet.png, intensities.png and preview.json are in {out}.")
+
+
+def _target(out: str | None) -> Path | None:
+    if out is not None and Path(out).exists():
+        raise InputError(f"out={out} exists already: name a new folder, so that nothing is overwritten.")
+    return None if out is None else Path(out)
+
+
+def _distance(distance: int | None) -> int | None:
+    if distance is not None and not 0 <= distance <= MOST_BITS:
+        raise InputError(f"near_distance={distance} is not possible: 0 to {MOST_BITS} bits, or null.")
+    return distance
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[list[str]]:
+    """What the data room warns of at the beginning of a training, to be printed with the rest."""
+    log, messages = logging.getLogger("medsynth.data"), []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(record.getMessage())
+
+    listener, propagate = Listener(logging.WARNING), log.propagate
+    log.addHandler(listener)
+    log.propagate = False
+    try:
+        yield messages
+    finally:
+        log.removeHandler(listener)
+        log.propagate = propagate
+
+
+def _panels(data: ImageDataModule, seed: int) -> dict[str, list[Row]]:
+    """Images for the contact sheet, chosen by the seed; of the test images none, so that they stay unseen."""
+    panels = {}
+    names = data.class_names[:CLASSES_SHOWN]
+    note = f" ({len(names)} of {data.num_classes} classes)" if len(names) < data.num_classes else ""
+    of_images = labels(data)
+    for split, count in COLUMNS.items():
+        dataset = datasets(data)[split]
+        order = np.random.default_rng(counter_seed("preview", seed, split)).permutation(len(dataset))
+        if names:
+            ordered = of_images[split][order]
+            chosen = {name: order[ordered == label][:count] for label, name in enumerate(names)}
+        else:
+            rows = min(SQUARE, -(-data.num_train // SQUARE))
+            chosen = {" " * row: order[row * SQUARE : (row + 1) * SQUARE] for row in range(rows)}
+        panels[f"{SPLIT_NAMES[split]} images{note}"] = [(name, _stacked(dataset, chosen[name])) for name in chosen]
+    return panels
+
+
+def _stacked(dataset: ImageDataset, indices: np.ndarray) -> np.ndarray:
+    """Images ``(N, C, H, W)``; of pairs ``(N, C, H, 2 W)``, the target on the right."""
+    images = [_picture(dataset[int(index)]) for index in indices]
+    return torch.stack(images).numpy() if images else _picture(dataset[0])[None][:0].numpy()
+
+
+def _picture(item: Mapping[str, Tensor]) -> Tensor:
+    return torch.cat([item["image"], item["target"]], dim=2) if "target" in item else item["image"]
+
+
+def _write(out: Path, record: Mapping[str, Any], panels: Mapping[str, Sequence[Row]]) -> None:
+    """Complete or absent: written under another name and renamed at the end."""
+    temporary = out.with_name(out.name + ".tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        draw_contact_sheet(temporary / "contact_sheet.png", panels)
+        draw_intensities(temporary / "intensities.png", record["intensity"])
+        write_summary(temporary / "preview.json", record)
+        os.replace(temporary, out)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"out={out} cannot be written ({reason}): name another folder.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

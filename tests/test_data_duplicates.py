@@ -1,0 +1,141 @@
+"""Exact copies and near duplicates: against all pairs one by one, against copies that were made here, and in time."""
+
+from __future__ import annotations
+
+import io
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medsynth.data import duplicates
+from medsynth.data.duplicates import exact, find_duplicates, near
+from medsynth.data.preparing import _perceptual
+
+
+def hexadecimal(bits):
+    """(N, 256) zeros and ones -> hashes as the manifest has them."""
+    return [np.packbits(row).tobytes().hex() for row in bits]
+
+
+def found_by(hashes, distance):
+    blocks = list(near(hashes, distance))
+    return sorted(map(tuple, np.concatenate(blocks).tolist())) if blocks else []
+
+
+def anatomy(seed, size=96):
+    """A smooth gray picture with structure at several scales."""
+    rng = np.random.default_rng(seed)
+    total = sum(
+        np.asarray(Image.fromarray(rng.normal(size=(n, n)).astype(np.float32)).resize((size, size), Image.BICUBIC)) / n
+        for n in (4, 8, 16)
+    )
+    return np.clip(90 + 200 * total, 0, 255).astype(np.uint8)
+
+
+def hash_of(values):
+    return _perceptual(np.asarray(values, np.float32)[None])
+
+
+def jpeg(values, quality):
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file))
+
+
+def test_exact_copies_are_grouped_in_order():
+    assert exact(["a", "b", "a", "c", "b", "a"]) == [[0, 2, 5], [1, 4]]
+    assert exact(["a", "b"]) == exact([]) == []
+
+
+@pytest.mark.parametrize("distance", [0, 6, 20])
+def test_pairs_are_those_of_all_hashes_compared_one_by_one(distance, monkeypatch):
+    monkeypatch.setattr(duplicates, "_BLOCK", (8, 24))  # several blocks, the last ones incomplete
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 2, (12, 256))[rng.integers(0, 12, 70)]  # families of a few
+    for row in bits:
+        row[rng.choice(256, rng.integers(0, 12), replace=False)] ^= 1
+    expected = [(i, j, int((bits[i] != bits[j]).sum())) for j in range(70) for i in range(j)]
+    expected = sorted(pair for pair in expected if pair[2] <= distance)
+    assert found_by(hexadecimal(bits), distance) == expected
+    assert distance == 0 or len(expected) > 10
+
+
+def test_the_distance_counts_the_bits_of_all_words():
+    bits = np.zeros((3, 256), np.uint8)
+    bits[1, [0, 70, 140, 210]] = 1  # one in each word of 64
+    bits[2, :7] = 1
+    hashes = hexadecimal(bits)
+    assert found_by(hashes, 4) == [(0, 1, 4)]
+    assert found_by(hashes, 3) == []
+    assert found_by(hashes, 9) == [(0, 1, 4), (0, 2, 7), (1, 2, 9)]
+    assert found_by([], 6) == found_by(hashes[:1], 6) == []
+
+
+def test_copies_made_here_are_near_and_others_are_not():
+    images = [anatomy(seed) for seed in range(8)]
+    hashes = []
+    for image in images:
+        smaller = np.asarray(Image.fromarray(image).resize((80, 80), Image.BILINEAR))
+        for copy in (image, jpeg(image, 75), np.clip(image.astype(int) + 1, 0, 255), image * 0.8, smaller):
+            hashes.append(hash_of(copy))
+    families = {(i, j) for i, j, _ in found_by(hashes, 6)}
+    assert families == {(i, j) for j in range(40) for i in range(j) if i // 5 == j // 5}
+    # What the description says that the hash does not see:
+    for other in (images[0][:, ::-1], images[0][8:-8, 8:-8], np.roll(images[0], 3, axis=1)):
+        assert found_by([hash_of(images[0]), hash_of(other)], 6) == []
+
+
+def columns(bits, *, digests, patients):
+    return {"digest": digests, "perceptual": hexadecimal(bits), "patient": patients}
+
+
+def test_what_is_counted():
+    bits = np.zeros((7, 256), np.uint8)
+    bits[4:, :128] = 1  # two families: rows 0 to 3 and 4 to 6
+    bits[1, 0] = bits[2, [1, 2]] = 1
+    images = columns(bits, digests=list("abcaxyz"), patients=["P", "P", "Q", "P", "", "", ""])
+    found = find_duplicates(images, {"train": [0, 1, 3, 4], "val": [2, 6], "test": []}, 3)
+    assert found["exact"] == {"groups": 1, "images": 2, "groups_across_splits": 0, "first": [[0, 3]]}
+    # Rows 0 and 3 are the same image; row 5 is in no split.
+    pairs = [[4, 6, 0], [0, 2, 2], [2, 3, 2], [1, 2, 3], [0, 1, 1], [1, 3, 1]]  # those across splits, then the others
+    assert found["near"] == {
+        "pairs": 6,
+        "pairs_across_splits": 4,
+        "pairs_within_patient": 2,
+        "images": 6,
+        "held_out_images_near_training": 2,
+        "first": pairs,
+        "distance": 3,
+    }
+
+
+def test_copies_across_given_splits_come_first():
+    bits = np.zeros((4, 256), np.uint8)
+    images = columns(bits, digests=list("aabb"), patients=[""] * 4)
+    found = find_duplicates(images, {"train": [0, 1, 2], "test": [3]}, 0)
+    assert found["exact"] == {"groups": 2, "images": 4, "groups_across_splits": 1, "first": [[2, 3], [0, 1]]}
+    assert found["near"]["pairs_within_patient"] is None, "no patient is known"
+    assert "near" not in find_duplicates(images, {"train": [0, 1], "val": [2, 3]}, None)
+
+
+def test_all_are_counted_and_the_nearest_kept(monkeypatch):
+    monkeypatch.setattr(duplicates, "KEPT", 5)
+    monkeypatch.setattr(duplicates, "_BLOCK", (4, 4))
+    bits = np.tril(np.ones((20, 256), np.uint8))  # rows i and j differ in j - i bits
+    images = columns(bits, digests=[str(i) for i in range(20)], patients=[""] * 20)
+    found = find_duplicates(images, {"train": list(range(19)), "val": [19]}, 4)["near"]
+    assert found["pairs"] == 19 + 18 + 17 + 16
+    assert found["first"] == [[18, 19, 1], [17, 19, 2], [16, 19, 3], [15, 19, 4], [0, 1, 1]]
+
+
+@pytest.mark.slow
+def test_thirty_thousand_images_take_seconds():
+    bits = np.random.default_rng(0).integers(0, 2, (30_000, 256))
+    bits[7000, 1:] = bits[25_000, 1:]
+    hashes = hexadecimal(bits)
+    start = time.perf_counter()
+    pairs = found_by(hashes, 6)
+    assert time.perf_counter() - start < 10  # 1.5 s on one processor
+    assert [pair[:2] for pair in pairs] == [(7000, 25_000)]
