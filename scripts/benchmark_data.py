@@ -3,9 +3,10 @@
     uv run scripts/benchmark_data.py --images FOLDER      # one subfolder per class, images of 64 x 64
     uv run scripts/benchmark_data.py --dicom FOLDER       # one subfolder per series
 
-All deliver shuffled batches of 64, float32 in [-1, 1], from the main process. They take turns, so that whatever else
-the machine does hits all of them; the first epoch, in which each fills its cache, is not counted. Memory is what the
-process has resident beyond what it had before the data, after two epochs over a tenth of the images and over all.
+All deliver shuffled batches of 64 (DICOM: 16), float32 in [-1, 1], from the main process. They take turns, so that
+whatever else the machine does hits all of them; the first epoch, in which each fills its cache, is not counted. Memory,
+for --images, is what the process has resident beyond what it had before the data, after two epochs over a tenth of the
+images and over all.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from medsynth.data.dicom import Dicom
 from medsynth.data.files import image_files
 from medsynth.data.image_folder import ImageFolder
 
-BATCH, SIZE = 64, 64
+SIZE = 64
+BATCH = {"images": 64, "dicom": 16}
 WINDOW = (-600.0, 1500.0)
 
 
@@ -48,7 +50,8 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as scratch:
                 loaders = {name: make(folder, Path(scratch)) for name, make in LOADERS[kind].items()}
                 _report_speed(kind, loaders, options.rounds)
-            _report_memory(kind, folder)
+    if options.images:
+        _report_memory(options.images)
 
 
 def _options() -> argparse.Namespace:
@@ -68,18 +71,18 @@ def _options() -> argparse.Namespace:
 
 def _ours(reader: Callable, folder: Path, scratch: Path, **changes: object) -> DataLoader:
     config = OmegaConf.to_container(OmegaConf.load(conf_folder() / "data" / "base" / "files.yaml"))
-    fixed = {"root": str(folder), "reader": reader, "image_size": SIZE, "batch_size": BATCH, "seed": 0}
+    fixed = {"root": str(folder), "reader": reader, "image_size": SIZE, "seed": 0}
     config = {name: value for name, value in config.items() if name != "_target_"} | fixed | changes
     data = image_files(**config | {"cache_dir": str(scratch / "ours")})
     return data.train_dataloader()
 
 
 def _images(folder: Path, scratch: Path) -> DataLoader:
-    return _ours(ImageFolder, folder, scratch)
+    return _ours(ImageFolder, folder, scratch, batch_size=BATCH["images"])
 
 
 def _dicom(folder: Path, scratch: Path) -> DataLoader:
-    return _ours(Dicom, folder, scratch, window=list(WINDOW), split_by="image")
+    return _ours(Dicom, folder, scratch, batch_size=BATCH["dicom"], window=list(WINDOW), split_by="image")
 
 
 def _monai(folder: Path, *, dicom: bool) -> tuple[list[str], Compose]:
@@ -95,20 +98,20 @@ def _monai(folder: Path, *, dicom: bool) -> tuple[list[str], Compose]:
 
 
 def _cache_dataset(folder: Path, scratch: Path, *, dicom: bool) -> DataLoader:
-    return _shuffled(CacheDataset(*_monai(folder, dicom=dicom), num_workers=2, progress=False))
+    return _shuffled(CacheDataset(*_monai(folder, dicom=dicom), num_workers=2, progress=False), dicom=dicom)
 
 
 def _persistent_dataset(folder: Path, scratch: Path, *, dicom: bool) -> DataLoader:
-    return _shuffled(PersistentDataset(*_monai(folder, dicom=dicom), cache_dir=scratch / "persistent"))
+    return _shuffled(PersistentDataset(*_monai(folder, dicom=dicom), cache_dir=scratch / "persistent"), dicom=dicom)
 
 
 def _torchvision(folder: Path, scratch: Path) -> DataLoader:
     steps = [transforms.Grayscale(), transforms.ToTensor(), transforms.Normalize(0.5, 0.5)]
-    return _shuffled(TorchvisionFolder(str(folder), transforms.Compose(steps)))
+    return _shuffled(TorchvisionFolder(str(folder), transforms.Compose(steps)), dicom=False)
 
 
-def _shuffled(dataset: Dataset) -> DataLoader:
-    return DataLoader(dataset, batch_size=BATCH, shuffle=True, drop_last=True)
+def _shuffled(dataset: Dataset, *, dicom: bool) -> DataLoader:
+    return DataLoader(dataset, batch_size=BATCH["dicom" if dicom else "images"], shuffle=True, drop_last=True)
 
 
 LOADERS: dict[str, dict[str, Callable[[Path, Path], DataLoader]]] = {
@@ -167,14 +170,14 @@ def _quartiles(values: Sequence[float], form: str) -> str:
 # ---- Memory ---------------------------------------------------------------------------------------------------------
 
 
-def _report_memory(kind: str, folder: Path) -> None:
-    print(f"{kind}: MiB resident after two epochs over a tenth of the images, and over all of them")
-    for name in LOADERS[kind]:
+def _report_memory(folder: Path) -> None:
+    print("MiB resident after two epochs over a tenth of the images, and over all of them")
+    for name in LOADERS["images"]:
         grown = []
         for every in (10, 1):
             with tempfile.TemporaryDirectory() as scratch:
                 _link(folder, Path(scratch) / "part", every)
-                command = [sys.executable, __file__, f"--{kind}", str(Path(scratch) / "part"), "--memory", name]
+                command = [sys.executable, __file__, "--images", str(Path(scratch) / "part"), "--memory", name]
                 for _ in range(2):  # the first fills what is kept on disk
                     done = subprocess.run(command, capture_output=True, text=True, check=True)
                 grown.append(float(done.stdout.split()[-1]))
@@ -191,11 +194,9 @@ def _link(folder: Path, part: Path, every: int) -> None:
 
 def _resident_after(options: argparse.Namespace) -> float:
     """MiB that this process has taken by two epochs."""
-    kind = "images" if options.images else "dicom"
-    folder = options.images or options.dicom
     torch.ones(1000).sum()
     before = _resident()
-    loader = LOADERS[kind][options.memory](folder, folder.parent)
+    loader = LOADERS["images"][options.memory](options.images, options.images.parent)
     for _ in range(2):
         _epoch(loader)
     return _resident() - before

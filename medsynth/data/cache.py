@@ -1,4 +1,4 @@
-"""Prepared images on disk: complete or absent, and one process at a time makes them.
+"""Prepared images on disk, memory-mapped: complete or absent, and one process at a time makes them.
 
 A folder of ``cache_dir`` holds ``images.npy`` (N, C, H, W), integers over [-1, 1]; ``columns.npz``, what is known of
 each image; and ``manifest.json``, what is known of all. No file name and no patient's identifier is in them; patients
@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import mmap
 import os
 import secrets
 import shutil
 import tempfile
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from torch import Tensor
 from medsynth.contracts import InputError
 
 FORMAT = 1
+RESIDENT = 128 * 2**20  # bytes: smaller sets are kept in memory as float32, of larger ones no more is mapped at a time
+_PAGES_MAPPED = 64 * 2**10  # what the kernel maps around what is touched
 
 
 class Columns(Mapping[str, list[Any]]):
@@ -70,24 +72,42 @@ class Store:
 
     def read(self, rows: np.ndarray) -> Tensor:
         """The images of these rows, float32 ``(len(rows), C, H, W)`` in [-1, 1]."""
-        stored = np.empty((len(rows), *self._images.shape[1:]), self._images.dtype)
-        # By position, not through the memory map: pages of a map count as this process's memory while they are mapped,
-        # up to the size of the data set, and letting go of them takes longer than reading (a batch of 64 images of 64 x
-        # 64 bytes: 0.18 ms by position, 0.5 ms with a map that is emptied after it, 0.1 ms with one that grows).
-        for image, row in zip(stored, rows.tolist(), strict=True):
-            if os.preadv(self._descriptor, [image], self._images.offset + row * image.nbytes) < image.nbytes:
-                raise _damaged(self.folder)
-        highest = np.iinfo(stored.dtype).max
-        # Multiplied before it is divided: the highest stored value is 1 exactly, the lowest -1.
-        return torch.from_numpy(stored.astype(np.float32)).mul_(2).div_(highest).sub_(1)
+        if self._kept is None and 4 * self._images.size <= RESIDENT:
+            self._kept = self._from_disk(np.arange(len(self)))
+        return self._from_disk(rows) if self._kept is None else self._kept[torch.from_numpy(rows)]
+
+    def _from_disk(self, rows: np.ndarray) -> Tensor:
+        stored = self._images[rows]
+        self._let_go(len(rows))
+        # In place and in numpy: the fastest of six ways by a factor of two. The highest stored value becomes 1 exactly.
+        images = stored.astype(np.float32)
+        images *= np.float32(2 / np.iinfo(stored.dtype).max)
+        images -= np.float32(1)
+        return torch.from_numpy(images)
+
+    def _let_go(self, rows: int) -> None:
+        """Keep what is mapped of a large file within RESIDENT.
+
+        Pages of a map count as memory of this process while they are mapped, though they are the system's cache of the
+        file; without this, memory would grow to the size of the data set. It costs 4 microseconds an image; small files
+        are left alone.
+        """
+        if self._images.nbytes <= RESIDENT or not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        self._touched += rows * max(self._images[0].nbytes, _PAGES_MAPPED)
+        if self._touched > RESIDENT:
+            self._images._mmap.madvise(mmap.MADV_DONTNEED)
+            self._touched = 0
 
     def _open(self) -> None:
-        self._descriptor = os.open(self.folder / "images.npy", os.O_RDONLY)
-        weakref.finalize(self, os.close, self._descriptor)
+        self._kept: Tensor | None = None
+        self._touched = 0
         try:
-            self._images = np.load(self.folder / "images.npy", mmap_mode="r")  # for its header: no page is touched
+            self._images = np.load(self.folder / "images.npy", mmap_mode="r")
         except ValueError as error:
-            raise _damaged(self.folder) from error
+            raise InputError(
+                f"The prepared images at {self.folder} are damaged: remove that folder, and they are made anew."
+            ) from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.folder, "manifest": self.manifest}
@@ -95,10 +115,6 @@ class Store:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._open()
-
-
-def _damaged(folder: Path) -> InputError:
-    return InputError(f"The prepared images at {folder} are damaged: remove that folder, and they are made anew.")
 
 
 def quantize(images: np.ndarray, dtype: np.dtype) -> np.ndarray:
