@@ -246,12 +246,12 @@ def test_names_follow_from_the_extractor():
     embedded = GenerativeMetrics(extractor=Pixels(4), kernel=True, objective="kd_pixels")
     counts = {"num_real", "num_fake"}
     assert values(embedded, real, fake).keys() == counts | {
-        "fd_pixels", "is_pixels", "is_pixels_std", "kd_pixels", "kd_pixels_std",
+        "fd_pixels", "fd_pixels_low", "fd_pixels_high", "is_pixels", "is_pixels_std", "kd_pixels", "kd_pixels_std",
     }  # fmt: skip
     assert embedded.objective == "kd_pixels"
     canonical = GenerativeMetrics(extractor=Pixels(4, canonical=True), kernel=True, objective="fid")
     result = values(canonical, real, fake)
-    assert result.keys() == counts | {"fid", "is", "is_std", "kid", "kid_std"}
+    assert result.keys() == counts | {"fid", "fid_low", "fid_high", "is", "is_std", "kid", "kid_std"}
     assert all(type(value) is float for value in result.values())
     assert isinstance(canonical, Metrics)
     assert isinstance(Pixels(4), FeatureExtractor)
@@ -423,7 +423,8 @@ def test_several_gives_what_its_parts_give():
     metrics.update(fake, real=False)
     values = metrics.compute()
     assert metrics.has_real
-    assert set(values) == {"fd_pixels", "fd_fine", "num_real", "num_fake"}
+    ends = {f"fd_{part}_{end}" for part in ("pixels", "fine") for end in ("low", "high")}
+    assert set(values) == {"fd_pixels", "fd_fine", "num_real", "num_fake"} | ends
     alone = metrics.parts["fine"].compute()
     assert values["fd_fine"] == alone["fd_fine"]
     metrics.reset()

@@ -1,24 +1,23 @@
-"""Fréchet distance, kernel distance and inception score, on the features of any extractor, by torchmetrics."""
+"""Fréchet distance, kernel distance and inception score in validation, on the features of any extractor."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import warnings
-from collections.abc import Iterator
 from typing import NamedTuple, Self
 
+import numpy as np
 import torch
-import torchmetrics
 from torch import Tensor
-from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.inception import InceptionScore
-from torchmetrics.image.kid import KernelInceptionDistance
+from torchmetrics import Metric
 
 from medsynth.contracts import FeatureExtractor, InputError
+from medsynth.metrics.frechet import frechet
+from medsynth.metrics.inception_score import inception_score_of_splits
+from medsynth.metrics.kernel import kernel_subsets
 from medsynth.metrics.quantization import quantize
 
 logger = logging.getLogger(__name__)
+_LOGITS_AT_ONCE = 1024
 
 
 class Names(NamedTuple):
@@ -39,10 +38,11 @@ class Names(NamedTuple):
 class GenerativeMetrics:
     """How far generated images are from real ones, measured on features (contracts.Metrics).
 
-    Features are computed once per image, in float32 without autocast, and shared by all metrics, whose statistics
-    are in float64. ``compute`` gives, for an extractor named "mini",
+    Features are computed once per image, in float32 without autocast, and shared by all metrics, which compute in
+    float64. ``compute`` gives, for an extractor named "mini",
 
-    * ``fd_mini``: Fréchet distance of two Gaussians (Heusel et al. 2017, eq. 6); lower is better;
+    * ``fd_mini``: Fréchet distance of two Gaussians (Heusel et al. 2017, eq. 6); lower is better; ``fd_mini_low`` and
+      ``fd_mini_high`` are the ends of its 95 % interval at this number of images;
     * ``kd_mini``, ``kd_mini_std``: unbiased squared maximum mean discrepancy with the kernel (x.y / d + 1)^3
       (Bińkowski et al. 2018), mean and spread over random subsets; lower is better, may be slightly negative;
     * ``is_mini``, ``is_mini_std``: inception score (Salimans et al. 2016), mean and spread over random splits of the
@@ -77,7 +77,7 @@ class GenerativeMetrics:
     >>> metrics.update(real, real=True)
     >>> metrics.update(real + 0.5, real=False)  # four pixels, each 0.5 brighter: 4 * 0.5**2
     >>> {name: round(value, 3) for name, value in metrics.compute().items()}
-    {'fd_pixels': 1.0, 'num_real': 8.0, 'num_fake': 8.0}
+    {'fd_pixels': 1.0, 'fd_pixels_low': 0.0, 'fd_pixels_high': 3.478, 'num_real': 8.0, 'num_fake': 8.0}
     """
 
     def __init__(
@@ -101,21 +101,12 @@ class GenerativeMetrics:
         self.extractor = extractor.eval().requires_grad_(False)
         self.device = torch.device("cpu")
         self._quantize = quantize
+        self._frechet, self._kernel, self._score = frechet, kernel, inception_score
         self._kernel_subsets, self._kernel_subset_size = kernel_subsets, kernel_subset_size
+        self._splits = inception_splits
         self._seed = seed
         self._warned = False
-
-        identity = _Identity(extractor.num_features)
-        with warnings.catch_warnings():  # torchmetrics tells whoever makes one of these that it keeps all features
-            warnings.filterwarnings("ignore", message="Metric `", category=UserWarning)
-            self._frechet = FrechetInceptionDistance(identity, reset_real_features=False) if frechet else None
-            self._kernel = KernelInceptionDistance(identity, reset_real_features=False) if kernel else None
-            self._score = InceptionScore(identity, splits=inception_splits) if inception_score else None
-        self._num_real, self._num_fake = torchmetrics.SumMetric(), torchmetrics.SumMetric()
-        for metric in self._metrics:
-            metric.set_dtype(torch.float64)
-        self.reset_real()
-
+        self._features = Features()
         self._names = Names.of(extractor)
         self.objective = self._checked(objective)
 
@@ -125,7 +116,7 @@ class GenerativeMetrics:
         if self._score and not callable(getattr(self.extractor, "logits", None)):
             raise InputError(f"The extractor {self.extractor.name} has no classifier: metrics.inception_score=false.")
         enabled = [(self._frechet, self._names.frechet), (self._kernel, self._names.kernel)]
-        distances = [name for metric, name in enabled if metric]
+        distances = [name for is_computed, name in enabled if is_computed]
         if objective is not None and objective not in distances:
             raise InputError(
                 f"metrics.objective={objective} is none of the distances computed here: {', '.join(distances) or '-'}."
@@ -133,24 +124,18 @@ class GenerativeMetrics:
         return objective
 
     @property
-    def _metrics(self) -> list[torchmetrics.Metric]:
-        every = (self._frechet, self._kernel, self._score, self._num_real, self._num_fake)
-        return [metric for metric in every if metric is not None]
-
-    @property
     def has_real(self) -> bool:
-        """Whether statistics of real images are there."""
-        return self._num_real.sum_value.item() > 0
+        """Whether features of real images are there."""
+        return bool(self._features.real)
 
     def to(self, device: torch.device | str) -> Self:
-        """Move the extractor and all statistics; ``update`` moves images there."""
+        """Move the extractor and the features; ``update`` moves images there."""
         self.device = torch.device(device)
         self.extractor.to(self.device)
-        for metric in self._metrics:
-            metric.to(self.device)
+        self._features.to(self.device)
         return self
 
-    # Lightning validates in inference mode; statistics that were made there could not be updated outside of it.
+    # Lightning validates in inference mode; features that were made there could not be used outside of it.
     @torch.inference_mode(False)
     @torch.no_grad()
     def update(self, images: Tensor, *, real: bool) -> None:
@@ -165,57 +150,52 @@ class GenerativeMetrics:
             cause = "check the files and the intensity range of data" if real else "the training has diverged"
             raise InputError(f"The {side} images have NaN or infinite values: {cause}.")
         with torch.autocast(self.device.type, enabled=False):
-            features = self.extractor(quantize(images) if self._quantize else images).double()
-            if not features.isfinite().all():
-                raise InputError(
-                    f"The extractor {self.extractor.name} gives NaN or infinite features for {side} images: "
-                    "check its weights (metrics.extractor)."
-                )
-            for metric in (self._frechet, self._kernel):
-                if metric is not None:
-                    metric.update(features, real=real)
-            if self._score is not None and not real:
-                self._score.update(self.extractor.logits(features.float()).double())
-        (self._num_real if real else self._num_fake).update(len(images))
+            features = self.extractor(quantize(images) if self._quantize else images).float()
+        if not features.isfinite().all():
+            raise InputError(
+                f"The extractor {self.extractor.name} gives NaN or infinite features for {side} images: "
+                "check its weights (metrics.extractor)."
+            )
+        self._features.update(features, real=real)
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def compute(self) -> dict[str, float]:
-        """All values by name, without prefix.
+        """All values by name, without prefix; under DDP over the images of all processes.
 
         Raises:
             InputError: fewer than two images on a side.
         """
-        num_real, num_fake = int(self._num_real.compute()), int(self._num_fake.compute())
-        if min(num_real, num_fake) < 2:
+        real, fake = self._features.compute()
+        if min(len(real), len(fake)) < 2:
             raise InputError(
-                f"The metrics need at least 2 real and 2 generated images, and got {num_real} real and {num_fake} "
+                f"The metrics need at least 2 real and 2 generated images, and got {len(real)} real and {len(fake)} "
                 "generated ones: validate on more."
             )
         values: dict[str, float] = {}
-        if self._frechet is not None:
-            self._warn_if_singular(min(num_real, num_fake))
-            values[self._names.frechet] = self._frechet.compute().item()
-        if self._score is not None:
-            values |= self._inception_score()
-        if self._kernel is not None:
-            values |= self._kernel_distance(num_real, num_fake)
-        return values | {"num_real": float(num_real), "num_fake": float(num_fake)}
+        if self._frechet:
+            self._warn_if_singular(min(len(real), len(fake)))
+            estimate = frechet(real.cpu().numpy(), fake.cpu().numpy())
+            name = self._names.frechet
+            values |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+        if self._score:
+            values |= self._inception_score(fake)
+        if self._kernel:
+            values |= self._kernel_distance(real.cpu().numpy(), fake.cpu().numpy())
+        return values | {"num_real": float(len(real)), "num_fake": float(len(fake))}
 
-    def _inception_score(self) -> dict[str, float]:
-        with _seeded(self._seed), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="std")  # of one split
-            mean, spread = self._score.compute()
-        values = {self._names.inception_score: mean.item()}
-        if self._score.splits > 1:
-            values[f"{self._names.inception_score}_std"] = spread.item()
-        return values
+    def _inception_score(self, fake: Tensor) -> dict[str, float]:
+        with torch.autocast(self.device.type, enabled=False):
+            logits = torch.cat([self.extractor.logits(part) for part in fake.split(_LOGITS_AT_ONCE)])
+        mean, spread = inception_score_of_splits(logits.double().cpu().numpy(), splits=self._splits, seed=self._seed)
+        name = self._names.inception_score
+        return {name: mean} | ({f"{name}_std": spread} if self._splits > 1 else {})
 
-    def _kernel_distance(self, num_real: int, num_fake: int) -> dict[str, float]:
-        size = min(self._kernel_subset_size, num_real, num_fake)
-        self._kernel.subset_size = size
-        self._kernel.subsets = 1 if size == num_real == num_fake else self._kernel_subsets
-        with _seeded(self._seed):
-            mean, spread = self._kernel.compute()
-        return {self._names.kernel: mean.item(), f"{self._names.kernel}_std": spread.item()}
+    def _kernel_distance(self, real: np.ndarray, fake: np.ndarray) -> dict[str, float]:
+        size = min(self._kernel_subset_size, len(real), len(fake))
+        subsets = 1 if size == len(real) == len(fake) else self._kernel_subsets
+        mean, spread = kernel_subsets(real, fake, subset_size=size, subsets=subsets, seed=self._seed)
+        return {self._names.kernel: mean, f"{self._names.kernel}_std": spread}
 
     def _warn_if_singular(self, num_images: int) -> None:
         if num_images <= self.extractor.num_features and not self._warned:
@@ -228,37 +208,40 @@ class GenerativeMetrics:
             )
             self._warned = True
 
-    @torch.inference_mode(False)
     def reset(self) -> None:
         """Forget the generated images; the real ones stay."""
-        for metric in self._metrics:
-            if metric is not self._num_real:
-                metric.reset()
-        self._num_fake.update(0)  # torchmetrics warns of a metric that was never updated
+        self._features.forget(real=False)
 
-    @torch.inference_mode(False)
     def reset_real(self) -> None:
         """Forget real and generated images."""
-        for metric in self._metrics:
-            torchmetrics.Metric.reset(metric)  # past the subclasses, which keep the real ones
-        self._num_real.update(0)
-        self._num_fake.update(0)
+        self._features.forget(real=False)
+        self._features.forget(real=True)
 
 
-class _Identity(torch.nn.Module):
-    """The feature network of torchmetrics' metrics, to which features are given instead of images."""
+class Features(Metric):
+    """Features ``(N, d)`` of both sides; a torchmetrics metric, so that DDP's processes put theirs together."""
 
-    def __init__(self, num_features: int) -> None:
+    full_state_update = False
+
+    def __init__(self) -> None:
         super().__init__()
-        self.num_features = num_features
+        self.add_state("real", default=[], dist_reduce_fx="cat")
+        self.add_state("fake", default=[], dist_reduce_fx="cat")
 
-    def forward(self, features: Tensor) -> Tensor:
+    def update(self, features: Tensor, *, real: bool) -> None:
+        (self.real if real else self.fake).append(features)
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """(real, fake), of all processes."""
+        return tuple(_together(side) for side in (self.real, self.fake))
+
+    def forget(self, *, real: bool) -> None:
+        """Of one side; torchmetrics' reset would forget both."""
+        (self.real if real else self.fake).clear()
+        self._computed = None
+
+
+def _together(features: list[Tensor] | Tensor) -> Tensor:
+    if isinstance(features, Tensor):  # synchronized by torchmetrics
         return features
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed the CPU's random numbers, with which torchmetrics draws on every device, and put them back after."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield
+    return torch.cat(features) if features else torch.empty(0, 0)

@@ -38,10 +38,8 @@ def draw_curves(metrics_csv: Path, folder: Path) -> list[Path]:
     if not metrics_csv.is_file():
         return []
     curves = read_curves(metrics_csv)
-    counts = ("val/num_real", "val/num_fake")
-    metrics = {
-        name: (name,) for name in curves if name.startswith("val/") and name not in counts and not name.endswith("_std")
-    }
+    apart = ("_std", "_low", "_high", "/num_real", "/num_fake")  # the ends of intervals are drawn as bands
+    metrics = {name: (name,) for name in curves if name.startswith("val/") and not name.endswith(apart)}
     written = []
     for file, panels in {"losses.png": LOSS_PANELS, "metrics.png": metrics}.items():
         panels = {title: [n for n in names if n in curves] for title, names in panels.items()}
@@ -66,6 +64,9 @@ def _draw(path: Path, panels: Mapping[str, Sequence[str]], curves: Mapping[str, 
                 linewidth=1,
                 marker="." if len(steps) < 40 else None,
             )
+            if f"{name}_low" in curves:
+                ends = (curves[f"{name}_{end}"][1] for end in ("low", "high"))
+                axis.fill_between(steps, *ends, alpha=0.2, linewidth=0)
         axis.set(title=title, xlabel="real images seen")
         axis.grid(alpha=0.3)
         if len(names) > 1:

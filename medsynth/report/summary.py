@@ -32,9 +32,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     metrics = summary["metrics"]
     best = summary["best"]
     minutes = summary["seconds"] / 60
-    numbers = ", ".join(
-        f"{name.removeprefix('val/')} {value:.4g}" for name, value in metrics.items() if not _is_count(name)
-    )
+    numbers = ", ".join(_shown(name, metrics) for name in metrics if not _is_apart(name))
     lines = [
         f"Trained    {summary['trained']}",
         f"on         {summary['data']}",
@@ -61,5 +59,14 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _is_count(name: str) -> bool:
-    return name.startswith("val/num_")
+def _shown(name: str, metrics: Mapping[str, float]) -> str:
+    """Name and value, with the 95 % interval where there is one."""
+    text = f"{name.removeprefix('val/')} {metrics[name]:.4g}"
+    if f"{name}_low" in metrics:
+        text += f" ({metrics[f'{name}_low']:.4g} to {metrics[f'{name}_high']:.4g})"
+    return text
+
+
+def _is_apart(name: str) -> bool:
+    """Whether it is shown elsewhere: counts, and the ends of intervals."""
+    return name.startswith("val/num_") or name.endswith(("_low", "_high"))

@@ -1,0 +1,46 @@
+"""Inception score: how sure a classifier is of each image, and how many classes it finds in all of them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medsynth.contracts import counter_seed
+from medsynth.metrics.interval import Estimate, Z
+
+RESAMPLES = 200
+
+
+def inception_score_of_splits(logits: np.ndarray, *, splits: int, seed: int) -> tuple[float, float]:
+    """Mean and standard deviation over random parts of the images (Salimans et al. 2016).
+
+    exp(mean KL(p(y|x) || p(y))), from 1 to the number of classes. Logits are (N, classes); there are no more parts than
+    images.
+    """
+    log_probabilities = _log_softmax(logits)
+    order = np.random.default_rng(counter_seed("inception_score", seed)).permutation(len(logits))
+    parts = np.array_split(log_probabilities[order], min(splits, len(logits)))
+    scores = [_score(part) for part in parts]
+    return float(np.mean(scores)), float(np.std(scores))
+
+
+def inception_score(logits: np.ndarray, *, splits: int, seed: int) -> Estimate:
+    """The mean over splits, with an interval by the bootstrap's spread of the score of all images."""
+    value, _ = inception_score_of_splits(logits, splits=splits, seed=seed)
+    log_probabilities = _log_softmax(logits)
+    rng = np.random.default_rng(counter_seed("inception_score_bootstrap", seed))
+    scores = [_score(log_probabilities[rng.integers(len(logits), size=len(logits))]) for _ in range(RESAMPLES)]
+    error = float(np.std(scores, ddof=1))
+    return Estimate(value, max(value - Z * error, 1.0), value + Z * error)
+
+
+def _score(log_probabilities: np.ndarray) -> float:
+    probabilities = np.exp(log_probabilities)
+    mean = probabilities.mean(0)
+    entropy = (probabilities * log_probabilities).sum(1).mean()
+    return float(np.exp(entropy - (mean * np.log(mean.clip(1e-300))).sum()))
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = np.asarray(logits, dtype=np.float64)
+    shifted = shifted - shifted.max(1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))

@@ -1,0 +1,39 @@
+"""A value with its 95 % interval."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+from medsynth.contracts import counter_seed
+
+Z = 1.959964  # of the normal distribution: 95 % lie within plus and minus so many standard deviations
+RESAMPLES = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """``low`` to ``high`` holds what is estimated in 95 of 100 repetitions; NaN where nothing can be said."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+
+def normal_interval(value: float, standard_error: float) -> Estimate:
+    """The interval of an estimate whose error is about normal."""
+    return Estimate(value, value - Z * standard_error, value + Z * standard_error)
+
+
+def bootstrap_mean(values: np.ndarray, seed: int) -> Estimate:
+    """The mean of independent values (N,), with the percentile interval of the bootstrap (Efron 1979)."""
+    values = np.asarray(values, dtype=np.float64)
+    if len(values) < 2:
+        return Estimate(float(values.mean()))
+    rng = np.random.default_rng(counter_seed("bootstrap", seed))
+    # How often each value is drawn, instead of the draws: the same distribution, and one product for all resamples.
+    weights = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), size=RESAMPLES)
+    low, high = np.percentile(weights @ values / len(values), [2.5, 97.5])
+    return Estimate(float(values.mean()), float(low), float(high))

@@ -1,0 +1,271 @@
+"""The mathematics on features: against torch-fidelity, plain definitions and closed forms; intervals by simulation."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import pairwise_distances
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_isc import isc_features_to_metric
+from torch_fidelity.metric_kid import kernel_mmd
+
+from medsynth.metrics import frechet as frechet_module
+from medsynth.metrics import kernel as kernel_module
+from medsynth.metrics import neighbors as neighbors_module
+from medsynth.metrics.frechet import Gaussian, GaussianSum, frechet, frechet_distance, gaussian
+from medsynth.metrics.inception_score import inception_score, inception_score_of_splits
+from medsynth.metrics.interval import Estimate, bootstrap_mean, normal_interval
+from medsynth.metrics.kernel import gaussian_kernel, kernel, kernel_subsets, polynomial, squared_mmd
+from medsynth.metrics.neighbors import memorization, precision_recall_density_coverage
+
+POLYNOMIAL = {
+    "kid_kernel": "poly",
+    "kid_kernel_poly_degree": 3,
+    "kid_kernel_poly_gamma": None,
+    "kid_kernel_poly_coef0": 1,
+}
+
+
+def features(count, dimensions, *, seed, mean=0.0, scale=1.0):
+    return (mean + scale * np.random.default_rng(seed).normal(size=(count, dimensions))).astype(np.float32)
+
+
+def mixed(count, *, seed, mean=0.0, scale=1.0, dimensions=24):
+    """Features with a covariance that is not diagonal."""
+    mixing = np.random.default_rng(99).normal(size=(dimensions, dimensions)) / dimensions**0.5
+    return (features(count, dimensions, seed=seed, scale=scale) @ mixing + mean).astype(np.float32)
+
+
+# Fréchet distance
+
+
+@pytest.mark.parametrize(("num_real", "num_fake"), [(300, 200), (60, 500), (15, 12), (2, 3)])
+def test_frechet_agrees_with_torch_fidelity(num_real, num_fake):
+    real, fake = mixed(num_real, seed=0), mixed(num_fake, seed=1, mean=0.3, scale=1.4)
+    statistics = [fid_features_to_statistics(torch.from_numpy(side).double()) for side in (real, fake)]
+    theirs = fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
+    # Where covariances are singular, theirs adds 1e-6 to the diagonals or takes roots of rounded zeros.
+    tolerance = 1e-6 if min(num_real, num_fake) > 24 else 1e-3
+    assert frechet(real, fake).value == pytest.approx(theirs, rel=tolerance)
+
+
+def test_frechet_in_closed_form():
+    """Of Gaussians with diagonal covariances: |m1 - m2|^2 + sum (s1 - s2)^2."""
+    rng = np.random.default_rng(0)
+    means, deviations = rng.normal(size=(2, 7)), rng.uniform(0.1, 3, size=(2, 7))
+    one, two = (Gaussian(mean, np.diag(sd**2), 100) for mean, sd in zip(means, deviations, strict=True))
+    expected = ((means[0] - means[1]) ** 2).sum() + ((deviations[0] - deviations[1]) ** 2).sum()
+    assert frechet_distance(one, two) == pytest.approx(expected, rel=1e-10)
+    assert frechet_distance(one, one) == pytest.approx(0, abs=1e-10)
+
+
+def test_frechet_of_fewer_images_than_features_is_exact():
+    real, fake = mixed(20, seed=0, dimensions=200), mixed(30, seed=1, mean=0.1, dimensions=200)
+    direct = frechet_distance(gaussian(real), gaussian(fake))
+    assert frechet(real, fake).value == pytest.approx(direct, rel=1e-6)
+
+
+def test_statistics_do_not_depend_on_parts_or_order(monkeypatch):
+    rows = mixed(500, seed=3, mean=1000.0).astype(np.float64)
+    whole = gaussian(rows)
+    np.testing.assert_allclose(whole.covariance, np.cov(rows.T), rtol=1e-10, atol=1e-12)
+    for order, size in ((np.arange(500), 7), (np.random.default_rng(0).permutation(500), 64)):
+        total, halves = GaussianSum(), [GaussianSum(), GaussianSum()]
+        for number, start in enumerate(range(0, 500, size)):
+            total.update(rows[order[start : start + size]])
+            halves[number % 2].update(rows[order[start : start + size]])
+        halves[0].merge(halves[1])
+        for result in (total.result(), halves[0].result()):
+            np.testing.assert_allclose(result.mean, whole.mean, rtol=1e-12)
+            np.testing.assert_allclose(result.covariance, whole.covariance, rtol=1e-9, atol=1e-11)
+    monkeypatch.setattr(frechet_module, "_BLOCK", 33)
+    fake = mixed(300, seed=4)
+    blocks = frechet(rows, fake)
+    monkeypatch.undo()
+    assert (blocks.value, blocks.low) == pytest.approx((frechet(rows, fake).value, frechet(rows, fake).low), rel=1e-9)
+
+
+def coverage(draw, estimate, expected, repetitions):
+    """Part of the repetitions whose interval holds what is expected."""
+    found = [estimate(*draw(seed)) for seed in range(repetitions)]
+    expected = np.mean([one.value for one in found]) if expected is None else expected
+    return np.mean([one.low <= expected <= one.high for one in found])
+
+
+def test_the_interval_of_the_frechet_distance_covers_its_mean():
+    """The mean at this N: the distance itself is biased upwards by the sampling."""
+
+    def draw(seed):
+        return mixed(200, seed=2 * seed, dimensions=4), mixed(150, seed=2 * seed + 1, mean=0.5, scale=1.5, dimensions=4)
+
+    assert 0.90 <= coverage(draw, frechet, None, 300) <= 0.99
+
+
+# Kernel distances
+
+
+def test_kernel_distance_agrees_with_torch_fidelity():
+    real, fake = mixed(80, seed=0), mixed(80, seed=1, mean=0.2)
+    theirs = kernel_mmd(real.astype(np.float64), fake.astype(np.float64), **POLYNOMIAL)
+    assert squared_mmd(real, fake, polynomial)[0] == pytest.approx(theirs, rel=1e-9)
+    assert kernel_subsets(real, fake, subset_size=80, subsets=1, seed=0)[0] == pytest.approx(theirs, rel=1e-9)
+    assert kernel(real, fake, seed=0).value == pytest.approx(theirs, rel=1e-9)
+
+
+def test_kernel_subsets_are_those_of_the_definition():
+    """Each subset has the arithmetic of torch-fidelity; which ones are drawn is up to the seed."""
+    real, fake = mixed(90, seed=0), mixed(70, seed=1, mean=0.5)
+    mean, spread = kernel_subsets(real, fake, subset_size=50, subsets=200, seed=1)
+    rng = np.random.RandomState(5)
+    theirs = []
+    for _ in range(200):
+        x, y = (side[rng.choice(len(side), 50, replace=False)].astype(np.float64) for side in (real, fake))
+        theirs.append(kernel_mmd(x, y, **POLYNOMIAL))
+    assert mean == pytest.approx(np.mean(theirs), abs=4 * np.std(theirs) / 200**0.5)
+    assert spread == pytest.approx(np.std(theirs), rel=0.3)
+    assert kernel_subsets(real, fake, subset_size=50, subsets=20, seed=1) != kernel_subsets(
+        real, fake, subset_size=50, subsets=20, seed=2
+    )
+
+
+@pytest.mark.parametrize("measure", [kernel, gaussian_kernel])
+def test_kernel_distances_are_unbiased_and_their_intervals_cover(measure):
+    def same(seed):
+        return features(60, 5, seed=2 * seed), features(40, 5, seed=2 * seed + 1)
+
+    values = [measure(*same(seed), seed=0).value for seed in range(200)]
+    assert abs(np.mean(values)) < 3 * np.std(values) / 200**0.5
+
+    def apart(seed):
+        return features(120, 5, seed=2 * seed), features(100, 5, seed=2 * seed + 1, mean=0.4)
+
+    assert 0.90 <= coverage(apart, lambda a, b: measure(a, b, seed=0), None, 200) <= 0.99
+
+
+def test_kernel_distances_do_not_depend_on_blocks(monkeypatch):
+    real, fake = mixed(130, seed=0), mixed(90, seed=1, mean=0.2)
+    whole = [measure(real, fake, seed=0) for measure in (kernel, gaussian_kernel)]
+    monkeypatch.setattr(kernel_module, "_BLOCK", 32)
+    for before, after in zip(
+        whole, (measure(real, fake, seed=0) for measure in (kernel, gaussian_kernel)), strict=True
+    ):
+        assert (after.value, after.low) == pytest.approx((before.value, before.low), rel=1e-9)
+
+
+def test_the_gaussian_kernel_does_not_depend_on_the_scale_of_the_features():
+    real, fake = mixed(100, seed=0), mixed(100, seed=1, mean=0.2)
+    assert gaussian_kernel(1000 * real, 1000 * fake, seed=0).value == pytest.approx(
+        gaussian_kernel(real, fake, seed=0).value, rel=1e-4
+    )
+
+
+# Inception score
+
+
+def test_inception_score_agrees_with_torch_fidelity():
+    logits = features(230, 9, seed=0, scale=3.0)
+    theirs = isc_features_to_metric(torch.from_numpy(logits).double(), splits=1, shuffle=False)
+    ours = inception_score_of_splits(logits, splits=1, seed=0)
+    assert ours[0] == pytest.approx(theirs["inception_score_mean"], rel=1e-6)
+    assert ours[1] == 0
+
+
+def test_inception_score_of_sure_and_of_unsure_predictions():
+    sure = 50.0 * np.eye(4)[np.arange(400) % 4]
+    assert inception_score(sure, splits=1, seed=0).value == pytest.approx(4, rel=1e-3)
+    assert inception_score(np.zeros((40, 4)), splits=4, seed=0) == Estimate(1, 1, 1)
+    estimate = inception_score(features(500, 6, seed=1, scale=2.0), splits=1, seed=0)
+    assert estimate.low < estimate.value < estimate.high
+
+
+# Neighbors
+
+
+def by_definition(real, fake, k):
+    """Precision, recall, density and coverage written out from the papers, with all distances at once."""
+    within_real, within_fake = pairwise_distances(real), pairwise_distances(fake)
+    real_radii, fake_radii = (np.sort(within, axis=1)[:, k] for within in (within_real, within_fake))
+    between = pairwise_distances(real, fake)
+    return {
+        "precision": (between < real_radii[:, None]).any(0).mean(),
+        "recall": (between < fake_radii[None]).any(1).mean(),
+        "density": (between < real_radii[:, None]).sum(0).mean() / k,
+        "coverage": (between.min(1) < real_radii).mean(),
+    }
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_neighbors_agree_with_the_definitions(k, monkeypatch):
+    real, fake = features(150, 6, seed=0).astype(float), features(110, 6, seed=1, mean=0.5, scale=0.8).astype(float)
+    expected = by_definition(real, fake, k)
+    for block in (1024, 37):
+        monkeypatch.setattr(neighbors_module, "_BLOCK", block)
+        found = precision_recall_density_coverage(real, fake, k=k)
+        assert {name: one.value for name, one in found.items()} == pytest.approx(expected, rel=1e-6)
+        assert all(one.low <= one.value <= one.high for one in found.values())
+
+
+MODES = 20.0 * np.eye(5)
+
+
+def of_modes(chosen, each, seed):
+    return np.concatenate([features(each, 5, seed=seed + mode) + MODES[mode] for mode in chosen])
+
+
+def test_recall_and_coverage_fall_in_step_with_lost_modes():
+    real = of_modes(range(5), 60, seed=0)
+    for kept in range(1, 6):
+        found = precision_recall_density_coverage(real, of_modes(range(kept), 60, seed=100))
+        for name in ("recall", "coverage"):
+            assert found[name].value == pytest.approx(kept / 5, abs=0.12), name
+        assert found["precision"].value > 0.8
+
+
+def test_precision_and_density_fall_with_outliers_added():
+    real = of_modes(range(5), 60, seed=0)
+    good = of_modes(range(5), 60, seed=100)
+    values = []
+    for outliers in (0, 100, 300):
+        fake = np.concatenate([good, 200 + features(outliers, 5, seed=7)])
+        found = precision_recall_density_coverage(real, fake)
+        values.append([found[name].value for name in ("precision", "density", "coverage")])
+    assert all(later < earlier for name in (0, 1) for earlier, later in itertools.pairwise(column(values, name)))
+    assert column(values, 2)[0] == column(values, 2)[2], "coverage asks for the real images only"
+
+
+def column(rows, number):
+    return [row[number] for row in rows]
+
+
+def test_memorization_tells_copies_from_new_images():
+    training, held_out = features(300, 12, seed=0), features(200, 12, seed=1)
+    new = memorization(training, features(200, 12, seed=2), held_out)
+    copied = memorization(training, training[:200] * 1.0001, held_out)
+    assert new["copies"].value < 0.06
+    assert copied["copies"].value == 1
+    assert copied["memorization_distance"].value == pytest.approx(0, abs=1e-6)
+    assert new["memorization_distance"].value == pytest.approx(new["held_out_distance"].value, rel=0.1)
+    cosine = np.abs(
+        features(200, 12, seed=2)
+        @ training.T
+        / np.linalg.norm(features(200, 12, seed=2), axis=1)[:, None]
+        / np.linalg.norm(training, axis=1)
+    )
+    assert new["memorization_distance"].value == pytest.approx((1 - cosine.max(1)).mean(), rel=1e-4)
+
+
+# Intervals
+
+
+def test_bootstrap_covers_the_mean_and_depends_on_the_seed_alone():
+    def draw(seed):
+        return (np.random.default_rng(seed).exponential(size=80),)
+
+    assert 0.90 <= coverage(draw, lambda values: bootstrap_mean(values, seed=1), 1.0, 300) <= 0.98
+    values = draw(0)[0]
+    assert bootstrap_mean(values, seed=1) == bootstrap_mean(values, seed=1)
+    assert bootstrap_mean(values, seed=1) != bootstrap_mean(values, seed=2)
+    assert math.isnan(bootstrap_mean(values[:1], seed=1).low)
+    assert normal_interval(1.0, 0.5).high == pytest.approx(1.98, abs=0.001)
