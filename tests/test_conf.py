@@ -15,13 +15,19 @@ from tests.command import run
 
 GROUPS = sorted(path.name for path in conf_folder().iterdir() if path.is_dir())
 CHOICES = [(path.parent.name, path.stem) for path in sorted(conf_folder().glob("*/*.yaml"))]
+EXTRACTORS = [choice for group, choice in CHOICES if group == "extractor"]  # of medsynth evaluate
+CHOICES = [(group, choice) for group, choice in CHOICES if group != "extractor"]
 
 
 def compose(*overrides):
+    return compose_program("train", "run_dir=somewhere", *overrides)
+
+
+def compose_program(program, *overrides):
     GlobalHydra.instance().clear()
     register_resolvers()
     with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        return hydra.compose("train", overrides=["run_dir=somewhere", *overrides])
+        return hydra.compose(program, overrides=list(overrides))
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES, ids=lambda value: value)
@@ -30,6 +36,13 @@ def test_every_choice_composes_and_resolves(group, choice):
     config = compose(f"{'optimizer@' if group == 'optimizer' else ''}{key}={choice}")
     resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert resolved["task"]["generator"]["image_size"] == resolved["data"]["image_size"]
+
+
+@pytest.mark.parametrize("choice", EXTRACTORS)
+def test_every_extractor_composes_and_resolves(choice):
+    config = compose_program("evaluate", f"extractor=[{choice}]")
+    resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert list(resolved["extractor"]) == [choice]
 
 
 def test_train_yaml_is_the_outline():
@@ -87,7 +100,7 @@ def test_help_is_quick_and_names_groups_and_examples(tmp_path):
     program = [sys.executable, "-m", "medsynth", "train", "--help"]
     text = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert time.perf_counter() - start < 10  # 0.5 s on an idle machine; torch alone would take longer than that
-    assert all(group in text for group in GROUPS if group not in ("task", "optimizer"))
+    assert all(group in text for group in GROUPS if group not in ("task", "optimizer", "extractor"))
     assert "python train.py" in text
     assert "resume=" in text
 

@@ -10,13 +10,15 @@ from sklearn.metrics import pairwise_distances
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kernel_mmd
+from torch_fidelity.metric_prc import prc_features_to_metric
 
+from medsynth.contracts import counter_seed
 from medsynth.metrics import frechet as frechet_module
 from medsynth.metrics import kernel as kernel_module
 from medsynth.metrics import neighbors as neighbors_module
 from medsynth.metrics.frechet import Gaussian, GaussianSum, frechet, frechet_distance, gaussian
 from medsynth.metrics.inception_score import inception_score, inception_score_of_splits
-from medsynth.metrics.interval import Estimate, bootstrap_mean, normal_interval
+from medsynth.metrics.interval import bootstrap_mean, normal_interval
 from medsynth.metrics.kernel import gaussian_kernel, kernel, kernel_subsets, polynomial, squared_mmd
 from medsynth.metrics.neighbors import memorization, precision_recall_density_coverage
 
@@ -144,6 +146,21 @@ def test_kernel_distances_are_unbiased_and_their_intervals_cover(measure):
     assert 0.90 <= coverage(apart, lambda a, b: measure(a, b, seed=0), None, 200) <= 0.99
 
 
+def test_a_set_against_itself_is_a_set_against_its_copy():
+    rows = mixed(50, seed=0)
+    for measure in (lambda a, b: kernel(a, b, seed=0), lambda a, b: gaussian_kernel(a, b, seed=0), frechet):
+        assert measure(rows, rows).value == pytest.approx(measure(rows, rows.copy()).value, abs=1e-9)
+
+
+def test_precision_and_recall_agree_with_torch_fidelity():
+    real, fake = features(150, 6, seed=0), features(110, 6, seed=1, mean=0.5, scale=0.8)
+    options = {"prc_neighborhood": 3, "prc_batch_size": 50, "save_cpu_ram": False, "verbose": False}
+    theirs = prc_features_to_metric(torch.from_numpy(fake), torch.from_numpy(real), **options)
+    ours = precision_recall_density_coverage(real, fake, k=3)
+    for name in ("precision", "recall"):
+        assert ours[name].value == pytest.approx(theirs[name], rel=1e-6)
+
+
 def test_kernel_distances_do_not_depend_on_blocks(monkeypatch):
     real, fake = mixed(130, seed=0), mixed(90, seed=1, mean=0.2)
     whole = [measure(real, fake, seed=0) for measure in (kernel, gaussian_kernel)]
@@ -170,12 +187,20 @@ def test_inception_score_agrees_with_torch_fidelity():
     ours = inception_score_of_splits(logits, splits=1, seed=0)
     assert ours[0] == pytest.approx(theirs["inception_score_mean"], rel=1e-6)
     assert ours[1] == 0
+    order = np.random.default_rng(counter_seed("inception_score", 3)).permutation(230)
+    theirs = isc_features_to_metric(
+        torch.from_numpy(logits[order]).double(), splits=7, shuffle=False
+    )  # 230 = 7 * 32 + 6
+    assert inception_score_of_splits(logits, splits=7, seed=3) == pytest.approx(
+        (theirs["inception_score_mean"], theirs["inception_score_std"]), rel=1e-6
+    )
 
 
 def test_inception_score_of_sure_and_of_unsure_predictions():
     sure = 50.0 * np.eye(4)[np.arange(400) % 4]
     assert inception_score(sure, splits=1, seed=0).value == pytest.approx(4, rel=1e-3)
-    assert inception_score(np.zeros((40, 4)), splits=4, seed=0) == Estimate(1, 1, 1)
+    unsure = inception_score(np.zeros((40, 4)), splits=4, seed=0)
+    assert (unsure.value, unsure.low, unsure.high) == pytest.approx((1, 1, 1))
     estimate = inception_score(features(500, 6, seed=1, scale=2.0), splits=1, seed=0)
     assert estimate.low < estimate.value < estimate.high
 

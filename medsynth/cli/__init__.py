@@ -12,8 +12,10 @@ from medsynth.cli.launch import start
 COMMANDS = {
     "train": "train a GAN; `python train.py` is the same program",
     "generate": "write images made by a trained generator",
+    "evaluate": "measure a trained generator, or one folder of images against another",
     "backbones": "show the networks that a discriminator can stand on",
     "data": "preview a data set: counts, splits, intensities, duplicates, pictures",
+    "pretrain": "train a classifier whose features measure and discriminate",
 }
 
 

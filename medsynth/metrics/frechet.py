@@ -79,11 +79,10 @@ def gaussian(features: np.ndarray) -> Gaussian:
 
 def frechet_distance(real: Gaussian, fake: Gaussian) -> float:
     """The squared distance, as FID has it; never negative."""
-    root = _root(real.covariance)
-    eigenvalues = np.linalg.eigvalsh(root @ fake.covariance @ root)
-    cross = np.sqrt(eigenvalues.clip(0)).sum()
-    apart = real.mean - fake.mean
-    return max(float(apart @ apart + np.trace(real.covariance) + np.trace(fake.covariance) - 2 * cross), 0.0)
+    eigenvalues, vectors = np.linalg.eigh(real.covariance)
+    root = (vectors * np.sqrt(eigenvalues.clip(0))) @ vectors.T
+    cross = np.sqrt(np.linalg.eigvalsh(root @ fake.covariance @ root).clip(0)).sum()
+    return _distance(real, fake, cross)
 
 
 def frechet(real: np.ndarray, fake: np.ndarray) -> Estimate:
@@ -97,20 +96,24 @@ def frechet(real: np.ndarray, fake: np.ndarray) -> Estimate:
     """
     real, fake = _in_span(real, fake)
     one, two = gaussian(real), gaussian(fake)
-    value = frechet_distance(one, two)
-    forward, backward = _transport(one.covariance, two.covariance)
+    forward, backward, cross = _transport(one.covariance, two.covariance)
+    value = _distance(one, two, cross)
     variance = _variance(real, one, two.mean, forward) + _variance(fake, two, one.mean, backward)
     interval = normal_interval(value, variance**0.5)
     return Estimate(value, max(interval.low, 0.0), interval.high)
 
 
-def _root(covariance: np.ndarray) -> np.ndarray:
-    eigenvalues, vectors = np.linalg.eigh(covariance)
-    return (vectors * np.sqrt(eigenvalues.clip(0))) @ vectors.T
+def _distance(real: Gaussian, fake: Gaussian, cross: float) -> float:
+    """``cross`` is the trace of the square root."""
+    apart = real.mean - fake.mean
+    return max(float(apart @ apart + np.trace(real.covariance) + np.trace(fake.covariance) - 2 * cross), 0.0)
 
 
-def _transport(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The linear maps that carry N(0, first) to N(0, second) at least cost, and back (Olkin, Pukelsheim 1982)."""
+def _transport(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """The linear maps that carry N(0, first) to N(0, second) at least cost, and back (Olkin, Pukelsheim 1982).
+
+    The third is the trace of (first^1/2 second first^1/2)^1/2, which comes along.
+    """
     eigenvalues, vectors = np.linalg.eigh(first)
     roots = np.sqrt(eigenvalues.clip(0))
     inverse = np.where(eigenvalues > _NEGLIGIBLE * eigenvalues.max(initial=0), 1 / np.where(roots > 0, roots, 1), 0)
@@ -122,7 +125,7 @@ def _transport(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.nd
     middle_inverse = np.where(large, 1 / np.where(middle_roots > 0, middle_roots, 1), 0)
     forward = inverse_root @ (middle * middle_roots) @ middle.T @ inverse_root
     backward = root @ (middle * middle_inverse) @ middle.T @ root
-    return forward, backward
+    return forward, backward, float(middle_roots.sum())
 
 
 def _variance(features: np.ndarray, own: Gaussian, other_mean: np.ndarray, transport: np.ndarray) -> float:

@@ -24,7 +24,7 @@ class Estimate:
 
 def normal_interval(value: float, standard_error: float) -> Estimate:
     """The interval of an estimate whose error is about normal."""
-    return Estimate(value, value - Z * standard_error, value + Z * standard_error)
+    return Estimate(float(value), float(value - Z * standard_error), float(value + Z * standard_error))
 
 
 def bootstrap_mean(values: np.ndarray, seed: int) -> Estimate:

@@ -1,0 +1,117 @@
+"""``medsynth pretrain``: a classifier of the labeled real images, whose features measure and discriminate."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+import medsynth
+from medsynth.backbone.classifier import Score, Training, make_classifier, save_weights, train_classifier
+from medsynth.backbone.network import TimmBackbone
+from medsynth.contracts import InputError
+from medsynth.data.module import ImageDataModule
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def run(config: DictConfig) -> None:
+    """Train, write the weights to the file ``out``, and print how well it does and how to use it."""
+    out, device = _target(config.out), _device(config.device)
+    training = Training(
+        epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        seed=config.seed,
+    )
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    data = instantiate(config.data, _convert_="all")
+    data.prepare()
+    backbone = instantiate(config.backbone, _convert_="all")
+    make_classifier(backbone, data.num_classes)
+    print(f"Training {config.backbone.model_name} ({backbone.weights_description} weights) on {data.description}")
+    started = time.perf_counter()
+    score = train_classifier(
+        backbone.to(device), data.train_dataloader(), data.val_dataloader(), training=training, report=_progress
+    )
+    save_weights(backbone, out, _record(config, data, backbone, score))
+    print(_accuracies(score, data.class_names))
+    print(f"\n{time.perf_counter() - started:.0f} s. {_usage(out, config.backbone.model_name)}")
+
+
+def _target(out: str | None) -> Path:
+    if out is None:
+        raise InputError("out= is needed: the file to write the weights to, for example out=weights.safetensors.")
+    path = Path(out).expanduser()
+    if path.suffix != ".safetensors":
+        raise InputError(f"out={out} must end in .safetensors, as out={path.with_suffix('.safetensors')}.")
+    if path.exists():
+        raise InputError(f"out={out} exists already: name a new file, so that nothing is overwritten.")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):  # known before the training, not after it
+        raise InputError(f"out={out} cannot be written, since {folder} is no folder to write to: name another place.")
+    return path
+
+
+def _device(name: str) -> torch.device:
+    if name not in DEVICES:
+        raise InputError(f"device={name} is unknown: choose {', '.join(DEVICES)}.")
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise InputError("device=cuda: PyTorch finds no GPU here; choose device=cpu.")
+    return torch.device("cuda" if there and name != "cpu" else "cpu")
+
+
+def _progress(epoch: int, loss: float, score: Score) -> None:
+    print(f"epoch {epoch:3d}  training loss {loss:.3f}  validation accuracy {score.accuracy:.3f}", flush=True)
+
+
+def _accuracies(score: Score, names: tuple[str, ...]) -> str:
+    """A table of the shares of validation images that are classified rightly."""
+    width = max(map(len, (*names, "all classes")))
+    rows = [*zip(names, score.correct, score.total, strict=True)]
+    rows.append(("all classes", sum(score.correct), sum(score.total)))
+    lines = [
+        f"\nOf the validation images, by which the epoch was chosen, it tells rightly\n  {'':{width}}  images  right"
+    ]
+    for name, correct, total in rows:
+        share = f"{correct / total:.3f}" if total else "-"
+        lines.append(f"  {name:{width}}  {total:6}  {share:>5}")
+    return "\n".join(lines)
+
+
+def _usage(out: Path, model_name: str) -> str:
+    choice = HydraConfig.get().runtime.choices["backbone"]
+    model = f" backbone.model_name={model_name}" if choice == "timm" else ""
+    extractor = f"extractor.classifier.backbone.model_name={model_name} extractor.classifier.backbone.weights={out}"
+    return (
+        f"The weights are in {out}. A discriminator stands on them by\n"
+        f"  python train.py backbone={choice}{model} backbone.weights={out}\n"
+        "and generated images are measured with their features by\n"
+        f"  medsynth evaluate run=FOLDER extractor=[classifier] {extractor}\n"
+        "where the discriminator should stand on another network, or the values flatter."
+    )
+
+
+def _record(config: DictConfig, data: ImageDataModule, backbone: TimmBackbone, score: Score) -> dict:
+    """For the file's metadata: what it was made of. Class names and counts, no file names."""
+    return {
+        "medsynth": medsynth.__version__,
+        "started_from": backbone.weights_description,
+        "classes": list(data.class_names),
+        "channels": data.channels,
+        "image_size": data.image_size,
+        "train_images": data.num_train,
+        "val_images": data.num_val,
+        "val_accuracy": round(score.accuracy, 4),
+        "epochs": config.epochs,
+        "learning_rate": config.learning_rate,
+        "weight_decay": config.weight_decay,
+        "seed": config.seed,
+    }

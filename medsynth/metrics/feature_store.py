@@ -1,0 +1,146 @@
+"""Features of images: computed once for each image and extractor, kept in files, those of real images for next time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from medsynth.contracts import FeatureExtractor, InputError
+from medsynth.metrics.image_set import ImageSet
+
+FORMAT = 1
+
+
+class FeatureStore:
+    """Keeps features as float32 files (N, d) that are mapped into memory, so that memory does not grow with N.
+
+    A file is complete or absent. Two processes at once do no harm: each fills its own and renames it.
+
+    Args:
+        folder: for this evaluation; the caller removes it.
+        cache: where features of images that have a key stay; None: nowhere.
+        batch_size: images at a time.
+        device: where extractors compute.
+    """
+
+    def __init__(self, folder: Path, *, cache: Path | None, batch_size: int, device: torch.device) -> None:
+        self.folder, self.cache = folder, cache
+        self.batch_size, self.device = batch_size, device
+        self._fingerprints: dict[int, str] = {}
+
+    def features(self, images: ImageSet, extractors: Mapping[str, FeatureExtractor]) -> dict[str, np.ndarray]:
+        """Extractor key -> float32 (N, d), mapped read-only. The images are gone through once for all extractors.
+
+        ``extractors``: by a text that tells those of different options apart.
+
+        Raises:
+            InputError: images or features that are not finite, or all equal.
+        """
+        paths = {key: self._path(images, key, extractor) for key, extractor in extractors.items()}
+        missing = {key: extractors[key] for key, path in paths.items() if not path.is_file()}
+        if missing:
+            self._fill(images, missing, paths)
+        return {key: np.load(path, mmap_mode="r") for key, path in paths.items()}
+
+    def _path(self, images: ImageSet, key: str, extractor: FeatureExtractor) -> Path:
+        kept = self.cache is not None and images.key is not None
+        content = {"format": FORMAT, "extractor": key, "weights": self._fingerprint(extractor), "count": images.count}
+        content["images"] = images.key if kept else images.name
+        text = json.dumps(content, sort_keys=True, default=str)
+        digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return (self.cache if kept else self.folder) / f"{digest}.npy"
+
+    def _fingerprint(self, extractor: FeatureExtractor) -> str:
+        """Of an extractor's weights; hashed once, for large ones take a second."""
+        number = id(extractor)
+        if number not in self._fingerprints:
+            self._fingerprints[number] = _hashed(extractor) if isinstance(extractor, nn.Module) else ""
+        return self._fingerprints[number]
+
+    def _fill(self, images: ImageSet, extractors: Mapping[str, Any], paths: Mapping[str, Path]) -> None:
+        written = {key: _Written(paths[key], images.count, extractors[key]) for key in extractors}
+        try:
+            with torch.inference_mode(), tqdm(total=images.count, unit="img", desc=f"{images.name} images") as bar:
+                for start, batch in self._batches(images):
+                    for key, extractor in extractors.items():
+                        written[key].write(start, extractor(batch), images.name)
+                    bar.update(len(batch))
+            for file in written.values():
+                file.finish()
+        finally:
+            for file in written.values():
+                shutil.rmtree(file.folder, ignore_errors=True)
+
+    def _batches(self, images: ImageSet) -> Iterator[tuple[int, torch.Tensor]]:
+        first, varies = None, False
+        for start in range(0, images.count, self.batch_size):
+            batch = images.read(range(start, min(start + self.batch_size, images.count)))
+            if not batch.isfinite().all():
+                raise InputError(
+                    f"The {images.name} images have NaN or infinite values: check the files, or choose a run that "
+                    "converged."
+                )
+            first = batch[:1] if first is None else first
+            varies = varies or bool((batch != first).any())
+            yield start, batch.to(self.device, torch.float32)
+        if not varies:
+            raise InputError(f"All {images.count} {images.name} images are equal: images that differ are needed.")
+
+
+class _Written:
+    """One file of features on its way, in a temporary folder beside its place."""
+
+    def __init__(self, path: Path, count: int, extractor: FeatureExtractor) -> None:
+        self.path, self.name = path, extractor.name
+        self.folder = Path(tempfile.mkdtemp(prefix=".filling-", dir=path.parent))
+        shape = (count, extractor.num_features)
+        self._array = np.lib.format.open_memmap(self.folder / "features.npy", mode="w+", dtype=np.float32, shape=shape)
+
+    def write(self, start: int, features: torch.Tensor | np.ndarray, what: str) -> None:
+        rows = features.float().cpu().numpy() if isinstance(features, torch.Tensor) else features
+        if not np.isfinite(rows).all():
+            raise InputError(
+                f"The extractor {self.name} gives NaN or infinite features for {what} images: check its weights."
+            )
+        self._array[start : start + len(rows)] = rows
+
+    def finish(self) -> None:
+        self._array.flush()
+        os.replace(self.folder / "features.npy", self.path)
+
+
+def features_folder() -> Path:
+    """Where features of real images stay: medsynth's place in the user's cache folder, made where it is missing.
+
+    Raises:
+        InputError: it cannot be written to.
+    """
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medsynth" / "features"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be written to ({error.strerror}): name another place by XDG_CACHE_HOME, or cache=false."
+        ) from error
+    return folder
+
+
+def _hashed(module: nn.Module) -> str:
+    content = hashlib.blake2b(digest_size=16)
+    for name, value in module.state_dict().items():
+        content.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        content.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return content.hexdigest()

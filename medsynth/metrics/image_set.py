@@ -1,0 +1,51 @@
+"""A set of images that are read by number, wherever they come from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from medsynth.contracts import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSet:
+    """Images of one side of a comparison.
+
+    Attributes:
+        name: what they are, for people: "reference", "generated", "training".
+        count: how many.
+        read: numbers from 0 to ``count`` -> images (n, C, H, W) in [-1, 1]. One number always gives the same image.
+        labels: int64 (count,); None: there are none.
+        key: what the images depend on, as plain values; None: their features are not worth keeping.
+    """
+
+    name: str
+    count: int
+    read: Callable[[Sequence[int]], Tensor]
+    labels: np.ndarray | None = None
+    key: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.count < 2:
+            raise InputError(f"There are {self.count} {self.name} images, and a comparison needs 2 or more.")
+
+    def subset(self, numbers: np.ndarray) -> ImageSet:
+        """The images of these numbers (n,), in this order."""
+        chosen = np.asarray(numbers, dtype=np.int64)
+        return dataclasses.replace(
+            self,
+            count=len(chosen),
+            read=lambda indices: self.read(chosen[np.asarray(indices)].tolist()),
+            labels=None if self.labels is None else self.labels[chosen],
+            key=None if self.key is None else {**self.key, "chosen": chosen.tolist()},
+        )
+
+
+def spread(count: int, most: int) -> list[int]:
+    """``most`` numbers below ``count`` at equal distances; all of them where there are no more."""
+    return list(range(count)) if count <= most else [position * count // most for position in range(most)]

@@ -1,0 +1,143 @@
+"""The measures on the features of one extractor, each with its interval, the numbers of images, and its floor."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from medsynth.contracts import FeatureExtractor
+from medsynth.metrics.distances import Names
+from medsynth.metrics.frechet import frechet
+from medsynth.metrics.inception_score import inception_score
+from medsynth.metrics.interval import Estimate
+from medsynth.metrics.kernel import gaussian_kernel, kernel
+from medsynth.metrics.neighbors import memorization, precision_recall_density_coverage
+
+SPLITS = 10  # of the inception score
+NEIGHBORS = 5  # precision and its relatives need more images than that
+EXPECTED_COPIES = 0.05  # of new images, by the threshold of ``memorization``
+Distance = Callable[[np.ndarray, np.ndarray], Estimate]
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """One value and what has to be known to read it.
+
+    Attributes:
+        name: as in validation, without prefix.
+        better: ``lower``, ``higher``, or ``floor`` where the value of real images is right.
+        estimate: the value with its 95 % interval.
+        num_real, num_fake: images on each side.
+        floor: the same of real images against other real images; NaN: there is none.
+        num_floor: images on both sides of that.
+    """
+
+    name: str
+    better: str
+    estimate: Estimate
+    num_real: int
+    num_fake: int
+    floor: float = math.nan
+    num_floor: tuple[int, int] | None = None
+
+    @property
+    def ratio(self) -> float:
+        """Value to floor; NaN where the floor is 0, as unbiased distances of real images may be, or negative."""
+        return self.estimate.value / self.floor if self.floor > 0 else math.nan
+
+    def record(self) -> dict[str, object]:
+        """Plain values, for a file."""
+        values = {name: value for name, value in vars(self).items() if name != "estimate"}
+        return {**values, **vars(self.estimate), "ratio": self.ratio}
+
+
+class Sides(NamedTuple):
+    """Features, float32 (N, d), of all sides.
+
+    ``training`` is None where there are no training images apart from the reference. Both real sides are in random
+    order, so that their first rows are a random part of them.
+    """
+
+    real: np.ndarray
+    fake: np.ndarray
+    training: np.ndarray | None
+
+    def floor(self) -> tuple[np.ndarray, np.ndarray]:
+        """Real images on both sides: as many as there are generated ones, or the halves of the reference."""
+        if self.training is None:
+            middle = len(self.real) // 2
+            return self.real[:middle], self.real[middle:]
+        return self.real, self.training[: len(self.fake)]
+
+    def of_class(self, labels: Sides, number: int) -> Sides:
+        """The rows whose labels, (N,) on each side, are ``number``."""
+        pairs = zip(self, labels, strict=True)
+        return Sides(*(None if rows is None else rows[np.asarray(label) == number] for rows, label in pairs))
+
+
+def of_features(extractor: FeatureExtractor, sides: Sides, *, seed: int) -> list[Measure]:
+    """All measures on the features of one extractor; the distance that can be trusted most comes first."""
+    names, name = Names.of(extractor), extractor.name
+    fewest = min(len(sides.real), len(sides.fake))
+    distances = [
+        distance_measure(names.frechet, "lower", sides, frechet),
+        distance_measure(names.kernel, "lower", sides, lambda a, b: kernel(a, b, seed=seed)),
+        distance_measure(f"gaussian_{names.kernel}", "lower", sides, lambda a, b: gaussian_kernel(a, b, seed=seed)),
+    ]
+    if fewest <= extractor.num_features:
+        distances = [distances[1], distances[2], distances[0]]
+    neighbors = list(_neighbors(name, sides)) if fewest > NEIGHBORS else []
+    return [*distances, *neighbors, *_memorization(name, sides), *_score(extractor, names, sides, seed)]
+
+
+def distance_measure(name: str, better: str, sides: Sides, distance: Distance) -> Measure:
+    """A distance with its floor; without one where real images are too few."""
+    floor = sides.floor()
+    counted = len(sides.real), len(sides.fake)
+    if min(map(len, floor)) < 2:
+        return Measure(name, better, distance(sides.real, sides.fake), *counted)
+    value = distance(*floor).value
+    return Measure(name, better, distance(sides.real, sides.fake), *counted, value, tuple(map(len, floor)))
+
+
+def _neighbors(name: str, sides: Sides) -> Iterator[Measure]:
+    values = precision_recall_density_coverage(sides.real, sides.fake, k=NEIGHBORS)
+    floor = sides.floor()
+    there = min(map(len, floor)) > NEIGHBORS
+    floors = precision_recall_density_coverage(*floor, k=NEIGHBORS) if there else {}
+    for key, estimate in values.items():
+        value = floors[key].value if there else math.nan
+        counted = tuple(map(len, floor)) if there else None
+        yield Measure(f"{key}_{name}", "higher", estimate, len(sides.real), len(sides.fake), value, counted)
+
+
+def _score(extractor: FeatureExtractor, names: Names, sides: Sides, seed: int) -> Iterator[Measure]:
+    """The inception score, and that of the reference, which is what a generator can be expected to reach."""
+    if not callable(getattr(extractor, "logits", None)):
+        return
+    device = next(extractor.parameters()).device
+
+    def score(features: np.ndarray) -> Estimate:
+        with torch.inference_mode():
+            logits = extractor.logits(torch.from_numpy(np.array(features)).to(device)).cpu().numpy()
+        return inception_score(logits, splits=SPLITS, seed=seed)
+
+    counted = len(sides.real), len(sides.fake)
+    yield Measure(names.inception_score, "floor", score(sides.fake), *counted, score(sides.real).value, counted)
+
+
+def _memorization(name: str, sides: Sides) -> Iterator[Measure]:
+    """How near generated images lie to training images; as the floor, how near the unseen reference does."""
+    if sides.training is None:
+        return
+    values = memorization(sides.training, sides.fake, sides.real)
+    counted = len(sides.real), len(sides.fake)
+    by_chance = max(EXPECTED_COPIES, 1 / (len(sides.real) + 1))
+    floors = {"memorization_distance": values["held_out_distance"].value, "copies": by_chance}
+    for key, floor in floors.items():
+        yield Measure(f"{key}_{name}", "floor", values[key], *counted, floor, (len(sides.training), len(sides.real)))

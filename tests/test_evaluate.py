@@ -1,0 +1,298 @@
+"""``medsynth evaluate``: a run and two folders, features kept for the next time, and every mistake in one sentence."""
+
+import json
+import math
+
+import hydra
+import numpy as np
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from PIL import Image
+
+from medsynth.backbone.extractor import TimmExtractor
+from medsynth.cli.launch import conf_folder, register_resolvers
+from medsynth.contracts import InputError
+from medsynth.generator.export import save_generator
+from medsynth.metrics.feature_store import FeatureStore
+from medsynth.metrics.image_set import ImageSet, spread
+from medsynth.metrics.interval import Estimate
+from medsynth.metrics.measures import Measure, Sides
+from medsynth.metrics.pixels import PixelExtractor
+from medsynth.report.evaluation import table
+from tests.command import TINY, run
+
+COUNT = 24
+CARD = {"class_names": [], "intensity": {"low": 0.0, "high": 1.0, "unit": "stored value"}}
+
+
+@pytest.fixture
+def evaluate(monkeypatch, capsys, tmp_path):
+    """Run the command in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: run(monkeypatch, capsys, *arguments, command="evaluate")
+
+
+def a_run(folder, *overrides, generator_file=True):
+    """The folder of a run of 16 px phantoms, as a training leaves it, with a generator that was not trained."""
+    GlobalHydra.instance().clear()
+    register_resolvers()
+    chosen = [*TINY, "run_dir=unused", f"data.source.num_val={COUNT}", *overrides]
+    with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        config = hydra.compose("train", overrides=chosen)
+    folder.mkdir()
+    OmegaConf.save(config, folder / "config.yaml", resolve=True)
+    torch.manual_seed(1)
+    generator = instantiate(config.generator, _convert_="all")
+    rebuild = OmegaConf.to_container(config.generator, resolve=True)
+    if generator_file:
+        save_generator(folder / "generator.safetensors", generator, config=rebuild, card=CARD)
+    weights = {f"ema_generator.module.{name}": value for name, value in generator.state_dict().items()}
+    (folder / "checkpoints").mkdir()
+    torch.save({"state_dict": weights}, folder / "checkpoints" / "last.ckpt")
+    return folder
+
+
+def pictures(folder, count=10, *, size=16, seed=0, channels=1, level=0):
+    """Noise as PNG files, ``level`` brighter."""
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(seed)
+    for number in range(count):
+        shape = (size, size) if channels == 1 else (size, size, channels)
+        Image.fromarray(random.integers(level, 156 + level, shape, dtype=np.uint8)).save(folder / f"{number}.png")
+    return folder
+
+
+def by_name(measures):
+    return {measure["name"]: measure for measure in measures}
+
+
+def read(path):
+    record = json.loads(path.read_text())
+    return record, by_name(record["measures"])
+
+
+def test_a_run_is_measured(evaluate, tmp_path):
+    a_run(tmp_path / "run")
+    code, out, err = evaluate("run=run")
+    assert code == 0, err
+    record, measures = read(tmp_path / "run" / "evaluation" / "generator.json")
+    assert record["real"]["count"] == record["fake"]["count"] == COUNT
+    assert record["training"] == 64
+    assert {"fd_mini", "kd_mini", "gaussian_kd_mini", "is_mini", "fd_pixels", "kd_pixels"} <= measures.keys()
+    assert {"precision_mini", "recall_mini", "density_pixels", "coverage_pixels", "ms_ssim"} <= measures.keys()
+    assert {"intensity_distance", "spectrum_distance"} <= measures.keys()
+    assert not {"fid", "kid", "is"} & measures.keys(), "names of the canonical network alone"
+    for name in ("fd_mini", "kd_mini", "fd_pixels", "intensity_distance", "spectrum_distance"):
+        measure = measures[name]
+        assert measure["low"] <= measure["value"] <= measure["high"], name
+        assert measure["value"] > measure["floor"], "an untrained generator is further away than real images are"
+        assert measure["num_real"] == measure["num_fake"] == COUNT
+        assert measure["num_floor"] == [COUNT, COUNT]
+    assert measures["fd_mini"]["ratio"] == pytest.approx(measures["fd_mini"]["value"] / measures["fd_mini"]["floor"])
+    assert measures["memorization_distance_mini"]["value"] > measures["memorization_distance_mini"]["floor"] > 0
+    assert measures["copies_mini"]["value"] == 0, "noise is no copy"
+    names = list(measures)
+    assert names.index("kd_mini") < names.index("fd_mini"), "24 images, 128 features: the kernel distance leads"
+    assert any("128 features of mini" in note for note in record["notes"])
+    assert all(name in out for name in names)
+
+
+def test_batch_size_does_not_matter_and_seed_does(evaluate, tmp_path):
+    a_run(tmp_path / "run")
+    values = []
+    for number, arguments in enumerate((["batch_size=3"], ["batch_size=64"], ["seed=1"])):
+        code, _, err = evaluate("run=run", "cache=false", f"out={number}.json", *arguments)
+        assert code == 0, err
+        values.append({name: m["value"] for name, m in read(tmp_path / f"{number}.json")[1].items()})
+    assert values[0] == pytest.approx(values[1], rel=1e-4, abs=1e-6)
+    assert values[2]["fd_pixels"] != values[1]["fd_pixels"], "other noise"
+
+
+def test_features_of_real_images_are_kept(evaluate, monkeypatch, tmp_path):
+    a_run(tmp_path / "run")
+    seen, forward = [], TimmExtractor.forward
+
+    def counting(self, images):
+        seen.append(len(images))
+        return forward(self, images)
+
+    monkeypatch.setattr(TimmExtractor, "forward", counting)
+    values = []
+    for expected in (COUNT + COUNT + 64, COUNT):
+        seen.clear()
+        assert evaluate("run=run")[0] == 0
+        assert sum(seen) == expected, "the second time, of the generated images alone"
+        values.append(read(tmp_path / "run" / "evaluation" / "generator.json")[0]["measures"])
+    assert values[0] == values[1]
+
+
+def test_averaged_generator_of_a_checkpoint(evaluate, tmp_path):
+    a_run(tmp_path / "run")
+    for arguments in ([], ["checkpoint=last"], ["checkpoint=run/checkpoints/last.ckpt"]):
+        assert evaluate("run=run", "extractor=pixels", *arguments)[0] == 0
+    records = [read(tmp_path / "run" / "evaluation" / f"{name}.json") for name in ("generator", "last")]
+    assert records[0][1] == records[1][1]
+    assert records[1][0]["fake"]["source"].endswith("last.ckpt")
+
+
+def test_classes(evaluate, tmp_path):
+    a_run(tmp_path / "run", "num_classes=3", "generator.num_classes=3")
+    code, _, err = evaluate("run=run", "extractor=pixels", "per_class=true", "num_samples=30")
+    assert code == 0, err
+    record, _ = read(tmp_path / "run" / "evaluation" / "generator.json")
+    assert list(record["classes"]) == ["healthy", "one_lesion", "several_lesions"]
+    for measures in record["classes"].values():
+        assert by_name(measures)["fd_pixels"]["num_fake"] == 10, "in the reference's proportions"
+        assert by_name(measures)["fd_pixels"]["num_real"] == COUNT // 3
+
+
+def test_two_folders(evaluate, tmp_path):
+    pictures(tmp_path / "real", seed=1)
+    pictures(tmp_path / "near", seed=2)
+    pictures(tmp_path / "far", seed=3, level=99)
+    values = {}
+    for name in ("near", "far"):
+        code, out, err = evaluate("real=real", f"fake={name}", f"out={name}.json", "extractor=pixels")
+        assert code == 0, err
+        assert "halves" in out
+        _, measures = read(tmp_path / f"{name}.json")
+        assert measures["fd_pixels"]["num_floor"] == [5, 5]
+        values[name] = measures
+    # Noise of all levels from 0 to 155, and the same 99 levels brighter.
+    far = values["far"]["intensity_distance"]
+    assert far["value"] == pytest.approx(99 / 127.5, abs=0.02)
+    assert values["near"]["intensity_distance"]["value"] < 0.05
+    assert values["far"]["fd_pixels"]["value"] > 10 * values["near"]["fd_pixels"]["value"]
+
+
+def test_sizes_and_channels_are_converted_and_equal_folders_noticed(evaluate, tmp_path):
+    pictures(tmp_path / "real")
+    pictures(tmp_path / "large", size=24, channels=3)
+    code, out, err = evaluate("real=real", "fake=large", "extractor=pixels")
+    assert code == 0, err
+    assert out.count("(24 pixels, 3 channels) are converted to 16 pixels and 1 channels") == 1
+    pictures(tmp_path / "copy")
+    for name in ("real", "copy"):
+        assert "hold the same images" in evaluate("real=real", f"fake={name}", "extractor=pixels")[1]
+    assert "hold the same images" not in out
+
+
+def test_what_generate_wrote_is_the_run_itself(evaluate, monkeypatch, capsys, tmp_path):
+    a_run(tmp_path / "run")
+    assert run(monkeypatch, capsys, "run=run", "out=made", "num_samples=12", command="generate")[0] == 0
+    pictures(tmp_path / "real")
+    code, _, err = evaluate("real=real", "fake=made", "extractor=pixels", "out=made.json")
+    assert code == 0, err
+    assert read(tmp_path / "made.json")[0]["fake"]["count"] == 12, "without the contact sheet"
+
+
+def test_the_same_network_flatters(evaluate, tmp_path):
+    a_run(tmp_path / "run", "backbone=mini")
+    _, out, err = evaluate("run=run")
+    assert "the extractor mini look with the same network, medsynth_mini, which flatters" in out, err
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """What the refused commands name: a run without its generator's file, and pictures."""
+    folder = tmp_path_factory.mktemp("folders")
+    a_run(folder / "bare", generator_file=False)
+    pictures(folder / "real")
+    pictures(folder / "far", seed=1)
+    pictures(folder / "single", 1)
+    (folder / "equal").mkdir()
+    for number in range(3):
+        Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(folder / "equal" / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "Give run=, the folder of a run, or both real= and fake="),
+        (["real=real"], "Give run=, the folder of a run, or both real= and fake="),
+        (["run=real"], "run=real is not the folder of a run: it holds no config.yaml."),
+        (["run=bare"], "There is no generator at bare/generator.safetensors"),
+        (["run=bare", "checkpoint=best"], "checkpoint=best is not there: give last, best, or the path"),
+        (["run=bare", "checkpoint=real/0.png"], "checkpoint=real/0.png is damaged or of another generator"),
+        (["run=bare", "checkpoint=last", "split=dev"], "split=dev is unknown: choose train, val, test or all."),
+        (["run=bare", "checkpoint=last", "split=test"], "split=test is empty"),
+        (["run=bare", "checkpoint=last", "per_class=true"], "per_class=true needs labels on both sides"),
+        (["run=bare", "data.channels=3"], "data.channels= goes with real= and fake=: a run has its own data."),
+        (["real=real", "fake=single"], "There are 1 fake images, and a comparison needs 2 or more."),
+        (["real=real", "fake=equal"], "All 3 fake images are equal: images that differ are needed."),
+        (["real=real", "fake=nowhere"], "fake=nowhere does not exist"),
+        (["real=real", "fake=far", "split=val"], "split= goes with run=."),
+        (["real=real", "fake=far", "per_class=true"], "per_class=true needs the same class folders"),
+        (["real=real", "fake=far", "extractor=radimagenet"], "extractor.radimagenet.backbone.weights= is needed"),
+        (["real=real", "fake=far", "extractor=timm"], "extractor.timm.backbone.model_name= is needed"),
+        (["real=real", "fake=far", "extractor=resnet"], "resnet"),
+        (["real=real", "fake=far", "batch_size=0"], "batch_size=0 must be 1 or more."),
+        (["real=real", "fake=far", "device=tpu"], "device=tpu is not there: choose auto or cpu."),
+    ],
+)
+def test_refuses(evaluate, monkeypatch, folders, arguments, words):
+    monkeypatch.chdir(folders)
+    code, _, err = evaluate(*arguments)
+    assert code == 1
+    assert words in err
+    assert "Traceback" not in err
+    assert not (folders / "bare" / "evaluation").exists()
+
+
+def of_numbers(count=6):
+    """Images whose pixels are all the number of the image, over 10."""
+
+    def read(numbers):
+        return torch.tensor(numbers).view(-1, 1, 1, 1).expand(-1, 1, 8, 8) / 10
+
+    return ImageSet("generated", count, read)
+
+
+def test_store_is_complete_or_absent(tmp_path):
+    images, extractor = of_numbers(), PixelExtractor(channels=1, size=1)
+    store = FeatureStore(tmp_path, cache=None, batch_size=4, device=torch.device("cpu"))
+    features = store.features(images, {"pixels": extractor})["pixels"]
+    np.testing.assert_allclose(features[:, 0], np.arange(6) / 10, rtol=1e-6)
+    chosen = store.features(images.subset(np.array([4, 1])), {"other": extractor})["other"]
+    np.testing.assert_allclose(chosen[:, 0], [0.4, 0.1], rtol=1e-6)
+    files = sorted(tmp_path.iterdir())
+
+    class Failing(PixelExtractor):
+        def forward(self, images):
+            features = super().forward(images)
+            return torch.where(features > 0.45, torch.nan, features)
+
+    with pytest.raises(InputError, match="pixels gives NaN or infinite features for generated images"):
+        store.features(images, {"failing": Failing(channels=1, size=1)})
+    assert sorted(tmp_path.iterdir()) == files
+
+
+def test_floor_is_of_training_images_or_of_halves():
+    real, fake, training = (np.arange(count)[:, None] for count in (6, 4, 9))
+    first, second = Sides(real, fake, training).floor()
+    assert (len(first), second.ravel().tolist()) == (6, [0, 1, 2, 3])
+    first, second = Sides(real, fake, None).floor()
+    assert first.ravel().tolist() + second.ravel().tolist() == list(range(6))
+    labels = Sides(np.arange(6) % 2, np.arange(4) % 2, np.arange(9) % 2)
+    of_class = Sides(real, fake, training).of_class(labels, 1)
+    assert [rows.ravel().tolist() for rows in of_class] == [[1, 3, 5], [1, 3], [1, 3, 5, 7]]
+
+
+def test_table_is_aligned_and_shows_what_is_not_known():
+    measures = [
+        Measure("fd_mini", "lower", Estimate(12.34567, 11.0, 14.0), 1000, 20, 2.0, (1000, 20)).record(),
+        Measure("kd_mini", "lower", Estimate(0.5, math.nan, math.nan), 1000, 20, -0.1, (1000, 20)).record(),
+    ]
+    header, first, second = table(measures)
+    assert first.split() == ["fd_mini", "12.35", "11", "to", "14", "2", "6.173", "1,000", "20", "lower"]
+    assert second.split() == ["kd_mini", "0.5", "-", "-0.1", "-", "1,000", "20", "lower"]
+    assert header.index("N real") + len("N real") == first.index("1,000") + len("1,000")
+
+
+def test_spread():
+    assert spread(3, 5) == [0, 1, 2]
+    assert spread(10, 4) == [0, 2, 5, 7]
