@@ -293,4 +293,7 @@ def test_bootstrap_covers_the_mean_and_depends_on_the_seed_alone():
     assert bootstrap_mean(values, seed=1) == bootstrap_mean(values, seed=1)
     assert bootstrap_mean(values, seed=1) != bootstrap_mean(values, seed=2)
     assert math.isnan(bootstrap_mean(values[:1], seed=1).low)
+    many = np.random.default_rng(3).exponential(size=1000)
+    drawn, known = bootstrap_mean(many, seed=1), bootstrap_mean(np.tile(many, 2), seed=1)
+    assert (known.high - known.low) * 2**0.5 == pytest.approx(drawn.high - drawn.low, rel=0.1)
     assert normal_interval(1.0, 0.5).high == pytest.approx(1.98, abs=0.001)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from medsynth.report.summary import write_summary
 
 def run(config: DictConfig) -> None:
     """Print the table of all measures, and write them to a file."""
+    logging.getLogger("timm").setLevel(logging.WARNING)  # it tells where each network's weights come from
     _check(config)
     out, device = _target(config), _device(config)
     compared = of_run(config, device) if config.run else of_folders(config)

@@ -20,7 +20,9 @@ Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 def polynomial(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """(x.y / d + 1)^3 for rows (N, d), (M, d): (N, M) (Bińkowski et al. 2018)."""
-    return (x @ y.T / x.shape[1] + 1) ** 3
+    values = x @ (y.T / x.shape[1])
+    values += 1
+    return values * values * values  # a power of arrays takes ten times as long
 
 
 def kernel_subsets(
