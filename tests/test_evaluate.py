@@ -100,6 +100,25 @@ def test_a_run_is_measured(evaluate, tmp_path):
     assert all(name in out for name in names)
 
 
+def test_lpips_of_pairs_is_measured_on_demand(evaluate, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "medsynth.cli.evaluate.lpips_network", lambda name: lambda a, b: (a - b).square().mean((1, 2, 3))
+    )
+    a_run(tmp_path / "run")
+    code, _, err = evaluate("run=run", "lpips=squeeze", "extractor=[pixels]")
+    assert code == 0, err
+    _, measures = read(tmp_path / "run" / "evaluation" / "generator.json")
+    assert measures["lpips"]["low"] <= measures["lpips"]["value"] <= measures["lpips"]["high"]
+    assert measures["lpips"]["floor"] > 0
+
+
+def test_an_unknown_lpips_network_is_said(evaluate, tmp_path):
+    a_run(tmp_path / "run")
+    code, _, err = evaluate("run=run", "lpips=resnet", "extractor=[pixels]")
+    assert code == 1
+    assert "There is no LPIPS network resnet: choose alex" in err
+
+
 def test_batch_size_does_not_matter_and_seed_does(evaluate, tmp_path):
     a_run(tmp_path / "run")
     values = []

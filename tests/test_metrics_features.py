@@ -281,6 +281,26 @@ def test_memorization_tells_copies_from_new_images():
     assert new["memorization_distance"].value == pytest.approx((1 - cosine.max(1)).mean(), rel=1e-4)
 
 
+# Order
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda a, b: [frechet(a, b)],
+        lambda a, b: [kernel(a, b, seed=0), gaussian_kernel(a, b, seed=0)],
+        lambda a, b: precision_recall_density_coverage(a, b).values(),
+        lambda a, b: memorization(a, b, a[:50]).values(),
+    ],
+    ids=["frechet", "kernel", "neighbors", "memorization"],
+)
+def test_values_do_not_depend_on_the_order_of_generated_images(measure):
+    real, fake = mixed(120, seed=0), mixed(90, seed=1, mean=0.2)
+    shuffled = fake[np.random.default_rng(0).permutation(90)]
+    for before, after in zip(measure(real, fake), measure(real, shuffled), strict=True):
+        assert after.value == pytest.approx(before.value, rel=1e-9, abs=1e-12)
+
+
 # Intervals
 
 

@@ -20,6 +20,7 @@ from medsynth.cli.compared import Compared, of_folders, of_run
 from medsynth.contracts import InputError
 from medsynth.metrics.evaluation import Evaluation
 from medsynth.metrics.feature_store import FeatureStore, features_folder
+from medsynth.metrics.pairs import lpips_network
 from medsynth.report.evaluation import evaluation_text
 from medsynth.report.summary import write_summary
 
@@ -46,6 +47,7 @@ def run(config: DictConfig) -> None:
             extractors=extractors,
             pairs=config.pairs,
             seed=config.seed,
+            lpips=None if config.lpips is None else lpips_network(config.lpips),
         )
         record = _record(config, compared, evaluation)
     record["notes"] += _small(compared, extractors.values())

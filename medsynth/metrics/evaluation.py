@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from medsynth.metrics.appearance import (
 from medsynth.metrics.feature_store import FeatureStore
 from medsynth.metrics.image_set import ImageSet, spread
 from medsynth.metrics.measures import Measure, Sides, distance_measure, of_features
-from medsynth.metrics.pairs import WINDOW, ms_ssim_of_pairs
+from medsynth.metrics.pairs import WINDOW, lpips_of_pairs, ms_ssim_of_pairs
 
 
 class Evaluation:
@@ -30,8 +31,9 @@ class Evaluation:
         fake: what is judged; of the same size and channels.
         training: real images that are not in the reference; None: there are none.
         extractors: by texts that tell them and their options apart.
-        pairs: pairs of images for MS-SSIM.
+        pairs: pairs of images for MS-SSIM and LPIPS.
         seed: of subsets, pairs and intervals.
+        lpips: network of the perceptual distance of pairs, such as ``pairs.lpips_network``; None: it is left out.
 
     Raises:
         InputError: images or features that are not finite, or all equal.
@@ -47,9 +49,10 @@ class Evaluation:
         extractors: Mapping[str, FeatureExtractor],
         pairs: int,
         seed: int,
+        lpips: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
         self.real, self.fake, self.training = real, fake, training
-        self.extractors, self.pairs, self.seed = dict(extractors), pairs, seed
+        self.extractors, self.pairs, self.seed, self.lpips = dict(extractors), pairs, seed, lpips
         described = {row.name: row for row in _without_network(real.read([0]).shape[-1])}
         sides = [
             {} if images is None else store.features(images, {**described, **extractors})
@@ -98,13 +101,15 @@ class Evaluation:
             )
 
     def _diversity(self, real: ImageSet, fake: ImageSet) -> Iterator[Measure]:
-        """MS-SSIM of pairs, and the same of real pairs at equal N."""
+        """MS-SSIM and LPIPS of pairs, and the same of real pairs at equal N."""
         count = min(real.count, fake.count, 2 * self.pairs)
         samples = [images.read(spread(images.count, count)) for images in (real, fake)]
-        if samples[0].shape[-1] < WINDOW:
-            return
-        of_real, of_fake = (ms_ssim_of_pairs(images, pairs=self.pairs, seed=self.seed) for images in samples)
-        yield Measure("ms_ssim", "floor", of_fake, count, count, of_real.value, (count, count))
+        of_pairs = {"ms_ssim": ms_ssim_of_pairs} if samples[0].shape[-1] >= WINDOW else {}
+        if self.lpips is not None:
+            of_pairs["lpips"] = partial(lpips_of_pairs, network=self.lpips)
+        for name, measure in of_pairs.items():
+            of_real, of_fake = (measure(images, pairs=self.pairs, seed=self.seed) for images in samples)
+            yield Measure(name, "floor", of_fake, count, count, of_real.value, (count, count))
 
 
 class _Rows:
