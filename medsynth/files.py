@@ -1,9 +1,10 @@
-"""How files are written: whole or not at all."""
+"""How files are written, whole or not at all; and the place of what is kept between runs."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,3 +18,15 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def user_cache(room: str) -> Path:
+    """Where ``room`` keeps what can be made again: medsynth's place in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medsynth" / room
+
+
+def make_writable(folder: Path) -> None:
+    """Make the folder where it is missing, and write to it once. Raises OSError: that is not possible."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass

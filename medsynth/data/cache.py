@@ -25,6 +25,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from medsynth.contracts import InputError
+from medsynth.files import make_writable, user_cache
 
 FORMAT = 1
 RESIDENT = 128 * 2**20  # bytes: smaller sets are kept in memory as float32, of larger ones no more is mapped at a time
@@ -129,12 +130,9 @@ def cache_folder(cache_dir: str | None) -> Path:
     Raises:
         InputError: it cannot be written to.
     """
-    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medsynth" / "data"
-    folder = Path(cache_dir).expanduser() if cache_dir else usual
+    folder = Path(cache_dir).expanduser() if cache_dir else user_cache("data")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        make_writable(folder)
     except OSError as error:
         raise InputError(
             f"data.cache_dir={folder} cannot be written to ({error.strerror}): name a folder that can."

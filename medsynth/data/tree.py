@@ -109,7 +109,6 @@ class ZipTree:
         safe = {entry.filename: entry for entry in entries if _safe(entry)}
         self.unsafe = len(entries) - len(safe)
         self._entries = safe
-        self._changed = path.stat().st_mtime_ns
         self.names = _visible(safe)
 
     def read(self, name: str) -> bytes:

@@ -17,6 +17,7 @@ from torch import nn
 from tqdm import tqdm
 
 from medsynth.contracts import FeatureExtractor, InputError
+from medsynth.files import make_writable, user_cache
 from medsynth.metrics.image_set import ImageSet
 
 FORMAT = 1
@@ -126,11 +127,9 @@ def features_folder() -> Path:
     Raises:
         InputError: it cannot be written to.
     """
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medsynth" / "features"
+    folder = user_cache("features")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        make_writable(folder)
     except OSError as error:
         raise InputError(
             f"{folder} cannot be written to ({error.strerror}): name another place by XDG_CACHE_HOME, or cache=false."

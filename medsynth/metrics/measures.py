@@ -16,11 +16,10 @@ from medsynth.metrics.frechet import frechet
 from medsynth.metrics.inception_score import inception_score
 from medsynth.metrics.interval import Estimate
 from medsynth.metrics.kernel import gaussian_kernel, kernel
-from medsynth.metrics.neighbors import memorization, precision_recall_density_coverage
+from medsynth.metrics.neighbors import NEAREST_OF_HELD_OUT, memorization, precision_recall_density_coverage
 
 SPLITS = 10  # of the inception score
 NEIGHBORS = 5  # precision and its relatives need more images than that
-EXPECTED_COPIES = 0.05  # of new images, by the threshold of ``memorization``
 Distance = Callable[[np.ndarray, np.ndarray], Estimate]
 
 
@@ -137,7 +136,7 @@ def _memorization(name: str, sides: Sides) -> Iterator[Measure]:
         return
     values = memorization(sides.training, sides.fake, sides.real)
     counted = len(sides.real), len(sides.fake)
-    by_chance = max(EXPECTED_COPIES, 1 / (len(sides.real) + 1))
+    by_chance = max(NEAREST_OF_HELD_OUT, 1 / (len(sides.real) + 1))
     floors = {"memorization_distance": values["held_out_distance"].value, "copies": by_chance}
     for key, floor in floors.items():
         yield Measure(f"{key}_{name}", "floor", values[key], *counted, floor, (len(sides.training), len(sides.real)))

@@ -12,7 +12,7 @@ import numpy as np
 from medsynth.metrics.interval import Estimate, bootstrap_mean
 
 _BLOCK = 2048  # rows and columns of a distance matrix at a time
-_NEAREST_OF_HELD_OUT = 0.05  # of the held-out images lie nearer to a training image than the threshold
+NEAREST_OF_HELD_OUT = 0.05  # of the held-out images lie nearer to a training image than the threshold
 
 
 def precision_recall_density_coverage(
@@ -68,7 +68,7 @@ def memorization(training: np.ndarray, fake: np.ndarray, held_out: np.ndarray, *
     """
     of_fake, of_held_out = _nearest_cosine(fake, training), _nearest_cosine(held_out, training)
     # The Weibull quantile is the one below which a new value lies with just this probability.
-    threshold = np.quantile(of_held_out, _NEAREST_OF_HELD_OUT, method="weibull")
+    threshold = np.quantile(of_held_out, NEAREST_OF_HELD_OUT, method="weibull")
     parts = {
         "memorization_distance": of_fake,
         "held_out_distance": of_held_out,
