@@ -1,6 +1,7 @@
 """The metrics against closed forms and against NumPy in float64, on features that are known."""
 
 import doctest
+import json
 import logging
 import urllib.error
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from torch_fidelity import feature_extractor_inceptionv3
 
 from medsynth.contracts import FeatureExtractor, InputError, Metrics
@@ -437,3 +439,33 @@ def test_several_gives_what_its_parts_give():
 def test_several_refuses_an_objective_of_none():
     with pytest.raises(InputError, match=r"metrics\.objective=fid is none of these: fd_pixels, fd_fine"):
         both_metrics("fid")
+
+
+def everything():
+    return GenerativeMetrics(extractor=Pixels(6), kernel=True, kernel_subset_size=20, kernel_subsets=5)
+
+
+def test_values_do_not_depend_on_the_order_of_the_images():
+    real, fake = gaussian(61, 6, seed=0), gaussian(48, 6, seed=1, mean=0.2)
+    whole = values(everything(), real, fake)
+    assert values(everything(), real.flip(0), fake.roll(7, 0), batch_size=5) == pytest.approx(whole, rel=1e-9)
+
+
+def process_with_its_part(rank: int, world_size: int, folder: str) -> None:
+    """One of several processes: takes in every ``world_size``-th image and writes what it computes."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world_size)
+    real, fake = gaussian(61, 6, seed=0), gaussian(48, 6, seed=1, mean=0.2)
+    found = values(everything(), real[rank::world_size], fake[rank::world_size], batch_size=7)
+    (Path(folder) / f"{rank}.json").write_text(json.dumps(found))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_values_do_not_depend_on_the_number_of_processes(world_size, tmp_path):
+    """Also with parts of unequal sizes: 61 images on 2 or 3 processes, none of them counted twice."""
+    torch.multiprocessing.spawn(process_with_its_part, (world_size, str(tmp_path)), nprocs=world_size)
+    alone = values(everything(), gaussian(61, 6, seed=0), gaussian(48, 6, seed=1, mean=0.2))
+    for rank in range(world_size):
+        assert json.loads((tmp_path / f"{rank}.json").read_text()) == pytest.approx(alone, rel=1e-9)

@@ -2,24 +2,27 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from prdc import compute_prdc
 from sklearn.metrics import pairwise_distances
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kernel_mmd
 from torch_fidelity.metric_prc import prc_features_to_metric
+from torchmetrics.image.mifid import _compute_cosine_distance
 
 from medsynth.contracts import counter_seed
 from medsynth.metrics import frechet as frechet_module
-from medsynth.metrics import kernel as kernel_module
-from medsynth.metrics import neighbors as neighbors_module
+from medsynth.metrics import pairwise
 from medsynth.metrics.frechet import Gaussian, GaussianSum, frechet, frechet_distance, gaussian
 from medsynth.metrics.inception_score import inception_score, inception_score_of_splits
 from medsynth.metrics.interval import bootstrap_mean, normal_interval
-from medsynth.metrics.kernel import gaussian_kernel, kernel, kernel_subsets, polynomial, squared_mmd
+from medsynth.metrics.kernel import gaussian_kernel, kernel, kernel_subsets
+from medsynth.metrics.measures import Sides, of_features
 from medsynth.metrics.neighbors import memorization, precision_recall_density_coverage
 
 POLYNOMIAL = {
@@ -111,9 +114,8 @@ def test_the_interval_of_the_frechet_distance_covers_its_mean():
 def test_kernel_distance_agrees_with_torch_fidelity():
     real, fake = mixed(80, seed=0), mixed(80, seed=1, mean=0.2)
     theirs = kernel_mmd(real.astype(np.float64), fake.astype(np.float64), **POLYNOMIAL)
-    assert squared_mmd(real, fake, polynomial)[0] == pytest.approx(theirs, rel=1e-9)
     assert kernel_subsets(real, fake, subset_size=80, subsets=1, seed=0)[0] == pytest.approx(theirs, rel=1e-9)
-    assert kernel(real, fake, seed=0).value == pytest.approx(theirs, rel=1e-9)
+    assert kernel(real, fake).value == pytest.approx(theirs, rel=1e-9)
 
 
 def test_kernel_subsets_are_those_of_the_definition():
@@ -137,18 +139,18 @@ def test_kernel_distances_are_unbiased_and_their_intervals_cover(measure):
     def same(seed):
         return features(60, 5, seed=2 * seed), features(40, 5, seed=2 * seed + 1)
 
-    values = [measure(*same(seed), seed=0).value for seed in range(200)]
+    values = [measure(*same(seed)).value for seed in range(200)]
     assert abs(np.mean(values)) < 3 * np.std(values) / 200**0.5
 
     def apart(seed):
         return features(120, 5, seed=2 * seed), features(100, 5, seed=2 * seed + 1, mean=0.4)
 
-    assert 0.90 <= coverage(apart, lambda a, b: measure(a, b, seed=0), None, 200) <= 0.99
+    assert 0.90 <= coverage(apart, measure, None, 200) <= 0.99
 
 
 def test_a_set_against_itself_is_a_set_against_its_copy():
     rows = mixed(50, seed=0)
-    for measure in (lambda a, b: kernel(a, b, seed=0), lambda a, b: gaussian_kernel(a, b, seed=0), frechet):
+    for measure in (kernel, gaussian_kernel, frechet):
         assert measure(rows, rows).value == pytest.approx(measure(rows, rows.copy()).value, abs=1e-9)
 
 
@@ -161,14 +163,16 @@ def test_precision_and_recall_agree_with_torch_fidelity():
         assert ours[name].value == pytest.approx(theirs[name], rel=1e-6)
 
 
-def test_kernel_distances_do_not_depend_on_blocks(monkeypatch):
+def test_what_comes_from_pairs_does_not_depend_on_blocks(monkeypatch):
     real, fake = mixed(130, seed=0), mixed(90, seed=1, mean=0.2)
-    whole = [measure(real, fake, seed=0) for measure in (kernel, gaussian_kernel)]
-    monkeypatch.setattr(kernel_module, "_BLOCK", 32)
-    for before, after in zip(
-        whole, (measure(real, fake, seed=0) for measure in (kernel, gaussian_kernel)), strict=True
-    ):
-        assert (after.value, after.low) == pytest.approx((before.value, before.low), rel=1e-9)
+
+    def all_values():
+        neighbors = precision_recall_density_coverage(real, fake, k=3).values()
+        return [(one.value, one.low, one.high) for one in (kernel(real, fake), gaussian_kernel(real, fake), *neighbors)]
+
+    whole = all_values()
+    monkeypatch.setattr(pairwise, "_BLOCK", 32)
+    np.testing.assert_allclose(all_values(), whole, rtol=1e-9)
 
 
 def test_the_gaussian_kernel_does_not_depend_on_the_scale_of_the_features():
@@ -222,11 +226,12 @@ def by_definition(real, fake, k):
 
 
 @pytest.mark.parametrize("k", [1, 5])
-def test_neighbors_agree_with_the_definitions(k, monkeypatch):
+def test_neighbors_agree_with_the_definitions_and_with_prdc(k, monkeypatch):
     real, fake = features(150, 6, seed=0).astype(float), features(110, 6, seed=1, mean=0.5, scale=0.8).astype(float)
     expected = by_definition(real, fake, k)
+    assert expected == pytest.approx(compute_prdc(real, fake, k), rel=1e-9)
     for block in (1024, 37):
-        monkeypatch.setattr(neighbors_module, "_BLOCK", block)
+        monkeypatch.setattr(pairwise, "_BLOCK", block)
         found = precision_recall_density_coverage(real, fake, k=k)
         assert {name: one.value for name, one in found.items()} == pytest.approx(expected, rel=1e-6)
         assert all(one.low <= one.value <= one.high for one in found.values())
@@ -281,6 +286,23 @@ def test_memorization_tells_copies_from_new_images():
     assert new["memorization_distance"].value == pytest.approx((1 - cosine.max(1)).mean(), rel=1e-4)
 
 
+@pytest.mark.parametrize("memorized", [True, False])
+def test_the_memorization_informed_distance_agrees_with_torchmetrics(memorized):
+    width = 4 if memorized else 60  # the more dimensions, the farther apart directions are
+    training, held_out = features(200, width, seed=0), features(150, width, seed=1)
+    fake = features(180, width, seed=2, scale=1.2)
+    extractor = SimpleNamespace(name="plain", num_features=width)
+    measures = {m.name: m for m in of_features(extractor, Sides(held_out, fake, training), seed=0)}
+    distance = _compute_cosine_distance(torch.from_numpy(fake).double(), torch.from_numpy(training).double())
+    assert (distance < 1) == memorized, "torchmetrics gives 1 where nothing counts as copied"
+    informed, plain = measures["mifd_plain"], measures["fd_plain"]
+    assert informed.estimate.value == pytest.approx(plain.estimate.value / float(distance), rel=1e-6)
+    assert informed.estimate.low <= informed.estimate.value <= informed.estimate.high
+    assert informed.floor / plain.floor == pytest.approx(
+        1 / float(_compute_cosine_distance(torch.from_numpy(held_out).double(), torch.from_numpy(training).double()))
+    )
+
+
 # Order
 
 
@@ -288,7 +310,7 @@ def test_memorization_tells_copies_from_new_images():
     "measure",
     [
         lambda a, b: [frechet(a, b)],
-        lambda a, b: [kernel(a, b, seed=0), gaussian_kernel(a, b, seed=0)],
+        lambda a, b: [kernel(a, b), gaussian_kernel(a, b, seed=0)],
         lambda a, b: precision_recall_density_coverage(a, b).values(),
         lambda a, b: memorization(a, b, a[:50]).values(),
     ],

@@ -26,13 +26,14 @@ class Names(NamedTuple):
     frechet: str
     inception_score: str
     kernel: str
+    informed: str  # by memorization
 
     @classmethod
     def of(cls, extractor: FeatureExtractor) -> Names:
-        """fid, is, kid where the extractor calls itself canonical; else fd_, is_, kd_ and the extractor's name."""
+        """fid, is, kid, mifid where the extractor calls itself canonical; else fd_, is_, kd_, mifd_ and its name."""
         if getattr(extractor, "canonical", False):
-            return cls("fid", "is", "kid")
-        return cls(f"fd_{extractor.name}", f"is_{extractor.name}", f"kd_{extractor.name}")
+            return cls("fid", "is", "kid", "mifid")
+        return cls(f"fd_{extractor.name}", f"is_{extractor.name}", f"kd_{extractor.name}", f"mifd_{extractor.name}")
 
 
 class GenerativeMetrics:
@@ -166,7 +167,7 @@ class GenerativeMetrics:
         Raises:
             InputError: fewer than two images on a side.
         """
-        real, fake = self._features.compute()
+        real, fake = map(_in_order, self._features.compute())
         if min(len(real), len(fake)) < 2:
             raise InputError(
                 f"The metrics need at least 2 real and 2 generated images, and got {len(real)} real and {len(fake)} "
@@ -239,6 +240,16 @@ class Features(Metric):
         """Of one side; torchmetrics' reset would forget both."""
         (self.real if real else self.fake).clear()
         self._computed = None
+
+
+def _in_order(features: Tensor) -> Tensor:
+    """Sorted by a projection: which images fall into a random subset is then up to the seed alone, and not up to the
+    order in which batches or processes have delivered them."""
+    if len(features) == 0:
+        return features
+    rows = features.double()
+    direction = torch.arange(1, rows.shape[1] + 1, dtype=torch.float64, device=rows.device).cos()
+    return features[(rows @ direction).argsort(stable=True)]
 
 
 def _together(features: list[Tensor] | Tensor) -> Tensor:

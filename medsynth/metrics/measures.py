@@ -15,10 +15,12 @@ from medsynth.metrics.distances import Names
 from medsynth.metrics.frechet import frechet
 from medsynth.metrics.inception_score import inception_score
 from medsynth.metrics.interval import Estimate
-from medsynth.metrics.kernel import gaussian_kernel, kernel
-from medsynth.metrics.neighbors import NEAREST_OF_HELD_OUT, memorization, precision_recall_density_coverage
+from medsynth.metrics.kernel import gaussian, polynomial
+from medsynth.metrics.neighbors import NEAREST_OF_HELD_OUT, Neighbors, memorization
+from medsynth.metrics.pairwise import observe_pairs
 
 SPLITS = 10  # of the inception score
+MEMORIZED = 0.1  # mean cosine distance to the training images from which on nothing counts as copied
 NEIGHBORS = 5  # precision and its relatives need more images than that
 Distance = Callable[[np.ndarray, np.ndarray], Estimate]
 
@@ -82,16 +84,44 @@ class Sides(NamedTuple):
 def of_features(extractor: FeatureExtractor, sides: Sides, *, seed: int) -> list[Measure]:
     """All measures on the features of one extractor; the distance that can be trusted most comes first."""
     names, name = Names.of(extractor), extractor.name
-    fewest = min(len(sides.real), len(sides.fake))
-    distances = [
-        distance_measure(names.frechet, "lower", sides, frechet),
-        distance_measure(names.kernel, "lower", sides, lambda a, b: kernel(a, b, seed=seed)),
-        distance_measure(f"gaussian_{names.kernel}", "lower", sides, lambda a, b: gaussian_kernel(a, b, seed=seed)),
-    ]
-    if fewest <= extractor.num_features:
-        distances = [distances[1], distances[2], distances[0]]
-    neighbors = list(_neighbors(name, sides)) if fewest > NEIGHBORS else []
-    return [*distances, *neighbors, *_memorization(name, sides), *_score(extractor, names, sides, seed)]
+    kernels = (names.kernel, f"gaussian_{names.kernel}")
+    counted, floor = (len(sides.real), len(sides.fake)), sides.floor()
+    floors = _of_pairs(kernels, name, *floor, seed) if min(map(len, floor)) >= 2 else {}
+    of_pairs = {}
+    for key, estimate in _of_pairs(kernels, name, sides.real, sides.fake, seed).items():
+        known = (floors[key].value, tuple(map(len, floor))) if key in floors else ()
+        of_pairs[key] = Measure(key, "lower" if key in kernels else "higher", estimate, *counted, *known)
+    of_gaussians = distance_measure(names.frechet, "lower", sides, frechet)
+    of_kernels = [of_pairs.pop(key) for key in kernels]
+    distances = [*of_kernels, of_gaussians] if min(counted) <= extractor.num_features else [of_gaussians, *of_kernels]
+    memorized = list(_memorization(name, sides))
+    informed = [_informed(names.informed, of_gaussians, memorized[0])] if memorized else []
+    return [*distances, *informed, *of_pairs.values(), *memorized, *_score(extractor, names, sides, seed)]
+
+
+def _informed(name: str, frechet: Measure, distance: Measure) -> Measure:
+    """The Fréchet distance over the mean distance to the training images, where that is small (Bai et al. 2021).
+
+    The interval is that of the Fréchet distance; the floor is what the reference gets with its own two distances.
+    """
+    means = distance.estimate.value, distance.floor
+    of_fake, of_reference = (1 / (value + 1e-14) if value < MEMORIZED else 1.0 for value in means)
+    estimate = Estimate(*(of_fake * value for value in vars(frechet.estimate).values()))
+    return dataclasses.replace(frechet, name=name, estimate=estimate, floor=of_reference * frechet.floor)
+
+
+def _of_pairs(
+    kernels: tuple[str, str], name: str, real: np.ndarray, fake: np.ndarray, seed: int
+) -> dict[str, Estimate]:
+    """What comes from pairs of images, in one pass over all of them; ``kernels`` names the two kernel distances."""
+    distances = polynomial(real, fake), gaussian(real, fake, seed=seed)
+    enough = min(len(real), len(fake)) > NEIGHBORS
+    neighbors = [Neighbors(len(real), len(fake), k=NEIGHBORS)] if enough else []
+    observe_pairs(real, fake, [*distances, *neighbors])
+    values = {key: distance.estimate() for key, distance in zip(kernels, distances, strict=True)}
+    for observer in neighbors:
+        values |= {f"{key}_{name}": estimate for key, estimate in observer.estimates().items()}
+    return values
 
 
 def distance_measure(name: str, better: str, sides: Sides, distance: Distance) -> Measure:
@@ -102,17 +132,6 @@ def distance_measure(name: str, better: str, sides: Sides, distance: Distance) -
         return Measure(name, better, distance(sides.real, sides.fake), *counted)
     value = distance(*floor).value
     return Measure(name, better, distance(sides.real, sides.fake), *counted, value, tuple(map(len, floor)))
-
-
-def _neighbors(name: str, sides: Sides) -> Iterator[Measure]:
-    values = precision_recall_density_coverage(sides.real, sides.fake, k=NEIGHBORS)
-    floor = sides.floor()
-    there = min(map(len, floor)) > NEIGHBORS
-    floors = precision_recall_density_coverage(*floor, k=NEIGHBORS) if there else {}
-    for key, estimate in values.items():
-        value = floors[key].value if there else math.nan
-        counted = tuple(map(len, floor)) if there else None
-        yield Measure(f"{key}_{name}", "higher", estimate, len(sides.real), len(sides.fake), value, counted)
 
 
 def _score(extractor: FeatureExtractor, names: Names, sides: Sides, seed: int) -> Iterator[Measure]:

@@ -1,23 +1,21 @@
-"""What nearest neighbors tell: which images are believable, how much of the real variety is there, what is copied.
-
-All is computed in float64 by blocks of rows and columns: memory grows with N, not with N squared.
-"""
+"""What nearest neighbors tell: which images are believable, how much of the real variety is there, what is copied."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from medsynth.metrics.interval import Estimate, bootstrap_mean
+from medsynth.metrics.pairwise import Block, observe_pairs
 
-_BLOCK = 2048  # rows and columns of a distance matrix at a time
+_BLOCK = 1024  # rows and columns of a matrix of cosines at a time
 NEAREST_OF_HELD_OUT = 0.05  # of the held-out images lie nearer to a training image than the threshold
 
 
-def precision_recall_density_coverage(
-    real: np.ndarray, fake: np.ndarray, *, k: int = 5, seed: int = 0
-) -> dict[str, Estimate]:
+class Neighbors:
     """Fidelity and diversity by balls around each image that reach to its k-th nearest neighbor of the same side.
 
     * ``precision``: part of the fakes inside the ball of a real image (Kynkäänniemi et al. 2019);
@@ -29,25 +27,57 @@ def precision_recall_density_coverage(
     same numbers. The intervals are the bootstrap's over fakes (precision, density) or real images (recall, coverage)
     and conditional on the other side and on the balls; they say nothing where a value is exactly 0 or 1.
 
+    It is a pairwise.Observer.
+
     Args:
-        real, fake: (N, d) and (M, d), more than ``k`` of each.
+        num_real, num_fake: images on each side, more than ``k``.
         k: which neighbor.
-        seed: of the bootstrap.
     """
-    assert min(len(real), len(fake)) > k >= 1
-    center = _mean(real)
-    real_radii, fake_radii = _squared_radii(real, center, k), _squared_radii(fake, center, k)
-    holding, recalled = np.zeros(len(fake)), np.zeros(len(real), dtype=bool)
-    covered = np.zeros(len(real), dtype=bool)
-    for rows, x in _blocks(real, center):
-        for columns, y in _blocks(fake, center):
-            squared = _squared_distances(x, y)
-            inside = squared < real_radii[rows, None]
-            holding[columns] += inside.sum(0)
-            covered[rows] |= inside.any(1)
-            recalled[rows] |= (squared < fake_radii[columns]).any(1)
-    parts = {"precision": holding > 0, "recall": recalled, "density": holding / k, "coverage": covered}
-    return {name: bootstrap_mean(values, seed) for name, values in parts.items()}
+
+    def __init__(self, num_real: int, num_fake: int, *, k: int = 5) -> None:
+        assert min(num_real, num_fake) > k >= 1
+        self.k = k
+        self._nearest = [torch.full((count, k), torch.inf, dtype=torch.float64) for count in (num_real, num_fake)]
+        self._holding = torch.zeros(num_fake, dtype=torch.int64)
+        self._covered, self._recalled = (torch.zeros(num_real, dtype=torch.bool) for _ in range(2))
+
+    def within(self, side: int, block: Block) -> None:
+        nearest, squared = self._nearest[side], block.squared_distances
+        nearest[block.rows] = self._smallest(nearest[block.rows], squared)
+        if not block.diagonal:
+            nearest[block.columns] = self._smallest(nearest[block.columns], squared.T.contiguous())
+
+    def between(self, block: Block) -> None:
+        squared = block.squared_distances
+        real_radii, fake_radii = (nearest.amax(1) for nearest in self._nearest)
+        inside = squared < real_radii[block.rows, None]
+        self._holding[block.columns] += inside.sum(0)
+        self._covered[block.rows] |= inside.any(1)
+        self._recalled[block.rows] |= (squared < fake_radii[block.columns]).any(1)
+
+    def estimates(self, *, seed: int = 0) -> dict[str, Estimate]:
+        """The four values with intervals, after all pairs; ``seed`` is of the bootstrap."""
+        holding = self._holding.numpy()
+        parts = {
+            "precision": holding > 0,
+            "recall": self._recalled.numpy(),
+            "density": holding / self.k,
+            "coverage": self._covered.numpy(),
+        }
+        return {name: bootstrap_mean(values, seed) for name, values in parts.items()}
+
+    def _smallest(self, known: Tensor, more: Tensor) -> Tensor:
+        found = more.topk(min(self.k, more.shape[1]), dim=1, largest=False, sorted=False).values
+        return torch.cat([known, found], dim=1).topk(self.k, dim=1, largest=False, sorted=False).values
+
+
+def precision_recall_density_coverage(
+    real: np.ndarray, fake: np.ndarray, *, k: int = 5, seed: int = 0
+) -> dict[str, Estimate]:
+    """The values of ``Neighbors`` for the features (N, d) and (M, d)."""
+    neighbors = Neighbors(len(real), len(fake), k=k)
+    observe_pairs(real, fake, [neighbors])
+    return neighbors.estimates(seed=seed)
 
 
 def memorization(training: np.ndarray, fake: np.ndarray, held_out: np.ndarray, *, seed: int = 0) -> dict[str, Estimate]:
@@ -77,52 +107,18 @@ def memorization(training: np.ndarray, fake: np.ndarray, held_out: np.ndarray, *
     return {name: bootstrap_mean(values, seed) for name, values in parts.items()}
 
 
-def _squared_radii(features: np.ndarray, center: np.ndarray, k: int) -> np.ndarray:
-    """Squared distance (N,) to the k-th nearest other row; each pair of blocks is computed once and serves both."""
-    nearest = np.full((len(features), k), np.inf)
-    for rows, x in _blocks(features, center):
-        for columns, y in _blocks(features, center, start=rows.start):
-            squared = _squared_distances(x, y)
-            if rows == columns:
-                np.fill_diagonal(squared, np.inf)
-            else:
-                nearest[columns] = _smallest(nearest[columns], squared.T, k)
-            nearest[rows] = _smallest(nearest[rows], squared, k)
-    return nearest.max(1)
-
-
-def _smallest(known: np.ndarray, more: np.ndarray, k: int) -> np.ndarray:
-    return np.partition(np.concatenate([known, more], axis=1), k - 1, axis=1)[:, :k]
-
-
 def _nearest_cosine(features: np.ndarray, others: np.ndarray) -> np.ndarray:
     """1 - abs(cos) (N,) of each row to the row of ``others`` for which it is least."""
-    greatest, origin = np.zeros(len(features)), np.zeros(features.shape[1])
-    for rows, x in _blocks(features, origin):
-        for _, y in _blocks(others, origin):
-            cosines = np.abs(_normalized(x) @ _normalized(y).T).max(1)
-            greatest[rows] = np.maximum(greatest[rows], cosines)
-    return 1 - greatest.clip(max=1)
+    greatest = torch.zeros(len(features), dtype=torch.float64)
+    for rows, x in _blocks(features):
+        for _, y in _blocks(others):
+            greatest[rows] = torch.maximum(greatest[rows], (x @ y.T).abs_().amax(1))
+    return 1 - greatest.clamp(max=1).numpy()
 
 
-def _normalized(rows: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(lengths > 0, lengths, 1)
-
-
-def _mean(features: np.ndarray) -> np.ndarray:
-    return np.add.reduce(features, axis=0, dtype=np.float64) / len(features)
-
-
-def _blocks(features: np.ndarray, center: np.ndarray, start: int = 0) -> Iterator[tuple[slice, np.ndarray]]:
-    """Slices of rows and these rows less ``center``: near the origin, products lose fewer digits."""
-    for first in range(start, len(features), _BLOCK):
+def _blocks(features: np.ndarray) -> Iterator[tuple[slice, Tensor]]:
+    """Slices of rows, and these rows brought to length 1."""
+    for first in range(0, len(features), _BLOCK):
         rows = slice(first, min(first + _BLOCK, len(features)))
-        yield rows, np.asarray(features[rows], dtype=np.float64) - center
-
-
-def _squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    squared = x @ (-2 * y.T)
-    squared += (x**2).sum(1)[:, None]
-    squared += (y**2).sum(1)
-    return squared.clip(0, out=squared)
+        block = torch.from_numpy(np.array(features[rows], dtype=np.float64))
+        yield rows, torch.nn.functional.normalize(block, dim=1, eps=1e-300)
