@@ -19,6 +19,7 @@ TINY = (
     "val_every_images=32",
     "trainer.accelerator=cpu",
     "trainer.precision=32-true",
+    "report=false",
 )
 
 

@@ -1,23 +1,236 @@
-"""Loggers, read back: metrics.csv over resumes and interruptions, and W&B's own offline files."""
+"""Loggers, read back after one training that was resumed: metrics.csv, TensorBoard, MLflow, W&B, and their guard."""
 
 import csv
 import json
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
-import wandb
 
-from medsynth.contracts import InputError
+from medsynth.errors import InputError
+from medsynth.logger import mlflow, tensorboard
 from medsynth.logger.csv import CSVLogger
-from medsynth.logger.wandb import build
+from medsynth.logger.guarded import Guarded
+from medsynth.logger.identity import is_resumed, recall
+from medsynth.run_folder import STOPPED
 from tests.command import TINY, run
+
+SILENT = types.SimpleNamespace(readouterr=lambda: ("", ""))
+VALIDATIONS, STEPS = [32, 64, 96], list(range(8, 97, 8))
+OBJECTIVE = "val/fd_mini"
 
 
 def rows(path):
     with path.open() as file:
         return list(csv.DictReader(file))
+
+
+def offline_records(run_folder):
+    """What W&B wrote, by its own reader."""
+    command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(run_folder)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def of_type(records, kind):
+    return [record[kind] for record in records if record["type"] == kind]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a run of 64 images with all loggers, resumed to 96."""
+    folder = tmp_path_factory.mktemp("loggers")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        logged = ("logger=[wandb,tensorboard,mlflow]", "trainer.log_every_n_steps=1")
+        assert run(patch, SILENT, *TINY, *logged, "hydra.run.dir=run")[0] == 0
+        assert run(patch, SILENT, "resume=run", "max_images=96")[0] == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def written(trained):
+    """What the csv file says: column -> {images seen: value}."""
+    table = rows(trained / "run" / "metrics.csv")
+    return {name: {int(row["step"]): float(row[name]) for row in table if row[name]} for name in table[0]}
+
+
+@pytest.fixture(scope="module")
+def offline(trained):
+    """Records of the two folders that W&B wrote, before and after the run was resumed."""
+    return [offline_records(path) for path in sorted((trained / "run" / "wandb").glob("offline-run-*"))]
+
+
+def history(records):
+    return [record["item"] for record in of_type(records, "history")]
+
+
+def test_wandb_values_stand_at_images_seen(offline, written):
+    items = history(offline[0]) + history(offline[1])
+    assert [item["trainer/images_seen"] for item in items] == [item["_step"] for item in items] == STEPS
+    for name in ("train/generator_loss", "train/discriminator_gradient_norm", "train/real_logits"):
+        assert [item[name] for item in items] == pytest.approx(list(written[name].values()))
+    for name in (OBJECTIVE, f"{OBJECTIVE}_low", f"{OBJECTIVE}_high"):
+        assert {i["_step"]: i[name] for i in items if name in i} == pytest.approx(written[name])
+    assert list(written[OBJECTIVE]) == VALIDATIONS
+    (axis,) = of_type(offline[0], "metric")
+    assert (axis["glob_name"], axis["step_metric"]) == ("*", "trainer/images_seen")
+
+
+def test_wandb_keeps_a_resumed_run_one_run(offline, trained):
+    first, second = (of_type(records, "run")[0] for records in offline)
+    assert first["run_id"] == second["run_id"] == recall(trained / "run", "wandb")["id"]
+    assert second["resume"] is True
+
+
+def test_wandb_configuration_says_what_ran_on_what(offline):
+    config = {key: value for record in of_type(offline[0], "config") for key, value in record["update"].items()}
+    assert config["max_images"] == 64
+    assert config["data"]["image_size"] == 16
+    run_facts = config["run"]
+    assert run_facts["data"] == "64 procedural head phantoms"
+    assert len(run_facts["data_fingerprint"]) == 16
+    assert (run_facts["device"], run_facts["num_train"], run_facts["num_val"]) == ("cpu", 64, 16)
+    assert of_type(offline[0], "stats"), "the machine's load"
+
+
+def test_wandb_pictures_generator_summary_and_exit(offline, trained):
+    folder = trained / "run" / "wandb"
+    for title, count in (("generated", 3), ("real", 3)):
+        assert len(list(folder.glob(f"offline-run-*/files/media/images/samples/{title}_*.png"))) == count
+    summary = json.loads((trained / "run" / "summary.json").read_text())
+    artifact = of_type(offline[0], "artifact")[0]
+    assert (artifact["type"], sorted(artifact["aliases"])) == ("model", ["best", "latest"])
+    assert artifact["manifest"]["contents"][0]["path"] == "generator.safetensors"
+    assert json.loads(artifact["metadata"])["data"] == "64 procedural head phantoms"
+    ends = {
+        name: value for records in offline for s in of_type(records, "summary") for name, value in s["update"].items()
+    }
+    assert ends[f"best/{OBJECTIVE}"] == pytest.approx(summary["best"]["value"])
+    assert ends["best/images_seen"] == summary["best"]["images_seen"]
+    assert ends["status"] == "completed"
+    assert [of_type(records, "exit")[0].get("exit_code", 0) for records in offline] == [0, 0]
+
+
+def test_tensorboard_holds_values_pictures_and_configuration(trained, written):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(trained / "run" / "tensorboard")).Reload()
+    for name in (OBJECTIVE, f"{OBJECTIVE}_low", "train/generator_loss"):
+        assert {e.step: e.value for e in events.Scalars(name)} == pytest.approx(written[name])
+    for title in ("generated", "real"):
+        assert [image.step for image in events.Images(f"samples/{title}")] == VALIDATIONS
+    summary = json.loads((trained / "run" / "summary.json").read_text())
+    assert events.Scalars(f"summary/best/{OBJECTIVE}")[-1].value == pytest.approx(summary["best"]["value"])
+    assert events.Tensors("status/text_summary")[-1].tensor_proto.string_val == [b"completed"]
+    table = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
+    assert b"data/image_size" in table
+    assert b"run/data_fingerprint" in table
+
+
+def test_mlflow_holds_values_pictures_generator_and_status(trained, written):
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{trained}/outputs/mlflow.db")
+    (found,) = client.search_runs([client.get_experiment_by_name("medsynth").experiment_id])
+    assert found.info.run_id == recall(trained / "run", "mlflow")["id"], "a resumed run is the same run"
+    assert found.info.status == "FINISHED"
+    for name in (OBJECTIVE, f"{OBJECTIVE}_high", "train/generator_loss"):
+        values = {metric.step: metric.value for metric in client.get_metric_history(found.info.run_id, name)}
+        assert values == pytest.approx(written[name])
+    assert found.data.params["data/image_size"] == "16"
+    assert found.data.params["max_images"] == "64"
+    assert (found.data.tags["resumed.max_images"], found.data.tags["status"]) == ("96", "completed")
+    names = [file.path for file in client.list_artifacts(found.info.run_id, "images")]
+    assert len([name for name in names if "generated+step+96" in name.replace("%2B", "+")]) > 0
+    files = {file.path for file in client.list_artifacts(found.info.run_id, "generator")}
+    assert files == {"generator/card.json", "generator/generator.safetensors"}
+
+
+def test_tensorboard_forgets_what_a_resumed_run_does_again(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for values in ({8: 1.0, 16: 2.0, 24: 3.0}, {16: 20.0, 24: 30.0}):
+        logger = tensorboard.build(folder=str(tmp_path))
+        logger.log_hyperparams({"a": 1})
+        for step, value in values.items():
+            logger.log_metrics({"loss": value}, step=step)
+        logger.close(failed=True)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(8, 1), (16, 20), (24, 30)]
+
+
+def test_mlflow_says_how_a_run_ended(tmp_path):
+    from mlflow.tracking import MlflowClient
+
+    for ended in ({"failed": True}, {"failed": True, "status": STOPPED}, {"failed": False}):
+        options = {"store": str(tmp_path / "store"), "experiment": "e", "name": str(ended), "group": "sweep 1"}
+        logger = mlflow.build(folder=str(tmp_path / "run"), uri=None, **options)
+        logger.close(**ended)
+    client = MlflowClient(f"sqlite:///{tmp_path}/store/mlflow.db")
+    found = client.search_runs([client.get_experiment_by_name("e").experiment_id])
+    assert [run.info.status for run in found] == ["FINISHED", "KILLED", "FAILED"]
+    assert {run.data.tags["group"] for run in found} == {"sweep 1"}
+
+
+@pytest.mark.parametrize(("module", "package"), [(tensorboard, "tensorboard"), (mlflow, "mlflow")])
+def test_a_missing_package_is_named_with_its_extra(module, package, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, package, None)
+    options = {"uri": None, "store": str(tmp_path), "experiment": "e"} if package == "mlflow" else {}
+    with pytest.raises(InputError, match=rf"pip install medsynth\[{package}\]"):
+        module.build(folder=str(tmp_path), **options)
+
+
+class Breaking:
+    """A sink that takes one value and then breaks."""
+
+    def __init__(self):
+        self.taken, self.closed = [], []
+
+    def log_metrics(self, values, step):
+        if self.taken:
+            raise ConnectionResetError("the service is gone\nand more")
+        self.taken.append((dict(values), step))
+
+    def close(self, status):
+        self.closed.append(status)
+        raise ConnectionResetError("still gone")
+
+
+def test_a_failure_is_said_once_and_silences_the_logger(caplog):
+    sink = Breaking()
+    logger = Guarded("Service", lambda: sink)
+    for step in (1, 2, 3):
+        logger.log_metrics({"a": 0.5}, step=step)
+    logger.close(failed=False)
+    assert sink.taken == [({"a": 0.5}, 1)]
+    assert sink.closed == ["failed"]
+    assert not logger.active
+    assert [record.getMessage() for record in caplog.records] == [
+        "Service failed and is off for the rest of this run; metrics.csv goes on (the service is gone)."
+    ]
+
+
+def test_a_service_that_does_not_start_is_no_obstacle_but_a_mistake_is(caplog):
+    logger = Guarded("Service", lambda: Path("/nowhere/at/all").read_text())
+    logger.log_metrics({"a": 1.0}, step=1)
+    logger.close(failed=False)
+    assert len(caplog.records) == 1
+
+    def refuse():
+        raise InputError("choose another")
+
+    with pytest.raises(InputError, match="choose another"):
+        Guarded("Service", refuse)
+
+
+def test_resumed_is_what_was_typed():
+    assert is_resumed(["seed=1", "resume=outputs/a"])
+    assert not is_resumed(["seed=1", "resume=null"])
 
 
 def test_csv_rows_by_step_with_columns_as_they_come(tmp_path):
@@ -50,98 +263,3 @@ def test_csv_outlives_a_cut_last_line(tmp_path):
     logger = CSVLogger(path=str(path))
     logger.log_metrics({"a": 3.0, "b": 4.0}, step=16)
     assert [(row["step"], row["a"], row["b"]) for row in rows(path)] == [("8", "1.0", "2.0"), ("16", "3.0", "4.0")]
-
-
-def offline_records(folder):
-    """What W&B wrote, by its own reader."""
-    (run_folder,) = (folder / "wandb").glob("offline-run-*")
-    command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(run_folder)]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    return [json.loads(line) for line in lines if line.startswith("{")]
-
-
-def of_type(records, kind):
-    return [record[kind] for record in records if record["type"] == kind]
-
-
-def test_wandb_run_holds_configuration_values_against_images_and_pictures(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    code, _, err = run(monkeypatch, capsys, *TINY, "logger=wandb", "hydra.run.dir=run")
-    assert code == 0, err
-    records = offline_records(tmp_path / "run")
-    config = {key: value for record in of_type(records, "config") for key, value in record["update"].items()}
-    assert config["max_images"] == 64
-    assert config["data"]["image_size"] == 16
-    history = [record["item"] for record in of_type(records, "history")]
-    scores = {item["trainer/images_seen"]: item["val/fd_mini"] for item in history if "val/fd_mini" in item}
-    expected = {
-        float(row["step"]): float(row["val/fd_mini"])
-        for row in rows(tmp_path / "run" / "metrics.csv")
-        if row["val/fd_mini"]
-    }
-    assert scores == pytest.approx(expected)
-    assert set(scores) == {32, 64}
-    pictures = list((tmp_path / "run" / "wandb").glob("offline-run-*/files/media/images/samples*.png"))
-    assert len(pictures) == 4  # generated and real, twice
-    assert of_type(records, "exit")[0].get("exit_code", 0) == 0
-
-
-def test_each_job_of_a_sweep_is_a_run_of_its_own_and_failures_are_marked(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    sweep = (
-        "generator_optimizer.lr=1e30,1e-4",
-        "task.ema_half_life=1000",
-        "logger=wandb",
-        "hydra.sweep.dir=sweep",
-    )
-    code, _, err = run(monkeypatch, capsys, "-m", *TINY, "trainer.log_every_n_steps=1", *sweep)
-    assert code == 1
-    assert "generator" in err
-    exits = [of_type(offline_records(tmp_path / "sweep" / job), "exit")[0].get("exit_code", 0) for job in "01"]
-    assert exits == [1, 0]
-    ids = {path.name for path in (tmp_path / "sweep").glob("*/wandb/offline-run-*")}
-    assert len(ids) == 2
-    assert wandb.run is None, "a run left open would take in the next job's values"
-
-
-def test_wandb_mode_is_online_only_where_a_key_is(monkeypatch, tmp_path):
-    chosen = []
-
-    def start(mode, **_):
-        chosen.append(mode)
-        raise InputError("far enough")
-
-    monkeypatch.setattr(wandb, "init", start)
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    for key in (None, "0" * 40):
-        if key:
-            monkeypatch.setenv("WANDB_API_KEY", key)
-        with pytest.raises(InputError, match="far enough"):
-            build(folder=str(tmp_path), mode="auto", project="p")
-    assert chosen == ["offline", "online"]
-
-
-def test_wandb_without_a_connection_goes_on_offline(monkeypatch, tmp_path, caplog):
-    init = wandb.init
-
-    def start(mode, **options):
-        if mode == "online":
-            raise wandb.errors.CommError("no route")
-        return init(mode=mode, **options)
-
-    monkeypatch.setattr(wandb, "init", start)
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    logger = build(folder=str(tmp_path), mode="online", project="p")
-    logger.log_metrics({"a": 1.0, "trainer/images_seen": 3}, step=3)
-    logger.close(failed=False)
-    assert "kept offline" in caplog.text
-    assert of_type(offline_records(tmp_path), "history")[0]["item"]["a"] == 1
-
-
-def test_wandb_refuses(monkeypatch, tmp_path):
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    with pytest.raises(InputError, match="choose auto, online, offline, disabled"):
-        build(folder=str(tmp_path), mode="on", project="p")
-    with pytest.raises(InputError, match="WANDB_API_KEY"):
-        build(folder=str(tmp_path), mode="online", project="p")

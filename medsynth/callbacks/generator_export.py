@@ -15,6 +15,8 @@ from medsynth.generator.export import save_generator
 class GeneratorExport(pl.Callback):
     """Writes the averaged generator to ``path`` whenever the validation's ``objective`` is lower than ever before.
 
+    At the end, also of a run that fails, loggers that take it get the file, its card and the best value.
+
     Args:
         path: the file, ``generator.safetensors`` in the run's folder.
         objective: the monitored metric, lower is better.
@@ -27,6 +29,7 @@ class GeneratorExport(pl.Callback):
         self.config = dict(config)
         self.best = float("inf")
         self.best_images_seen = 0
+        self._card: dict[str, Any] = {}
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         value = float(trainer.callback_metrics[self.objective])
@@ -47,6 +50,22 @@ class GeneratorExport(pl.Callback):
             "seed": pl_module.seed,
         }
         save_generator(self.path, pl_module.ema_generator.module, config=self.config, card=card)
+        self._card = card
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._hand_over(trainer)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._hand_over(trainer)
+
+    def _hand_over(self, trainer: pl.Trainer) -> None:
+        if not self._card or not self.path.is_file():
+            return  # nothing was better than what a resumed run had handed over before
+        best = {f"best/{self.objective}": self.best, "best/images_seen": self.best_images_seen}
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_generator"):
+                logger.log_summary(best)
+                logger.log_generator(self.path, self._card)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "best_images_seen": self.best_images_seen}

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from medsynth.callbacks.facts import facts
+
 _log = logging.getLogger(__name__)
 WAIT_WORTH_SAYING = 0.1
 
@@ -16,6 +18,7 @@ class Record(pl.Callback):
     """Writes the step's values as ``train/...`` every ``log_every_n_steps`` batches and each validation as ``val/...``.
 
     Lightning's own step counts the steps of both optimizers, so the loggers are given ``images_seen`` as their step.
+    What the run stands on is added to the loggers' configuration as ``run``.
     ``trainer/data_wait`` is the part of the time, 0 to 1, that the training stood still for the next batch.
     """
 
@@ -26,6 +29,10 @@ class Record(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._begin(trainer, pl_module)
         self._started = (self._since[0], self._since[2])
+        if trainer.is_global_zero:
+            described = {"run": facts(trainer, pl_module)}
+            for logger in trainer.loggers:
+                logger.log_hyperparams(described)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -39,9 +39,9 @@ class SampleGrid(pl.Callback):
         _save(_grid(fake), fake_path)
         _save(side_by_side(real, fake), self.folder / "latest.png")
         for logger in trainer.loggers:
-            if hasattr(logger, "log_image"):
-                paths = [str(fake_path), str(real_path)]
-                logger.log_image("samples", paths, step=pl_module.images_seen, caption=["generated", "real"])
+            if hasattr(logger, "log_pictures"):
+                pictures = {"generated": fake_path, "real": real_path}
+                logger.log_pictures("samples", pictures, step=pl_module.images_seen)
 
     def _generate(self, pl_module: pl.LightningModule) -> Tensor:
         z = noise(self.num_images, pl_module.generator.latent_dim, seed=counter_seed("grid", self.seed))

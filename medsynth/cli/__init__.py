@@ -5,6 +5,7 @@ Nothing heavy is imported before the configuration is composed, so that --help a
 
 from __future__ import annotations
 
+import re
 import sys
 
 from medsynth.cli.launch import start
@@ -12,6 +13,9 @@ from medsynth.cli.launch import start
 COMMANDS = {
     "train": "train a GAN; `python train.py` is the same program",
     "generate": "write images made by a trained generator",
+    "sweep": "go on with a sweep that was stopped, or try its failed jobs again",
+    "search": "look for good options: train with what the results so far suggest",
+    "report": "write one HTML page of a run or a sweep",
     "evaluate": "measure a trained generator, or one folder of images against another",
     "backbones": "show the networks that a discriminator can stand on",
     "data": "preview a data set: counts, splits, intensities, duplicates, pictures",
@@ -34,4 +38,15 @@ def main(command: str | None = None) -> None:
             print(f"medsynth: error: there is no command {command!r}: choose {' or '.join(COMMANDS)}.", file=sys.stderr)
             sys.exit(2)
         del sys.argv[1]
+        if command == "report":
+            sys.argv[1:] = _named_folders(sys.argv[1:])
     start(command)
+
+
+def _named_folders(arguments: list[str]) -> list[str]:
+    """Folders typed in front, without a key, as Hydra's folders=[...]."""
+    count = next((n for n, a in enumerate(arguments) if a.startswith("-") or "=" in a), len(arguments))
+    # In Hydra's strings a backslash stands for itself but before a quote.
+    quoted = [re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), a) for a in arguments[:count]]
+    folders = ",".join(f'"{folder}"' for folder in quoted)
+    return ([f"folders=[{folders}]"] if count else []) + arguments[count:]

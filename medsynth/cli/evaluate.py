@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import nn
 import medsynth
 from medsynth.cli.compared import Compared, of_folders, of_run
 from medsynth.contracts import InputError
+from medsynth.logger.wandb import reopen
 from medsynth.metrics.evaluation import Evaluation
 from medsynth.metrics.feature_store import FeatureStore, features_folder
 from medsynth.metrics.pairs import lpips_network
@@ -56,6 +58,10 @@ def run(config: DictConfig) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_summary(out, record)
         print(f"\nThe record is in {out}.")
+    service = reopen(Path(config.run)) if config.run else None
+    if service:
+        service.log_summary(_values(record))
+        service.close(failed=False)
 
 
 def _check(config: DictConfig) -> None:
@@ -118,6 +124,19 @@ def _record(config: DictConfig, compared: Compared, evaluation: Evaluation) -> d
         of_classes = evaluation.of_classes(compared.class_names)
         record["classes"] = {name: [m.record() for m in measures] for name, measures in of_classes.items()}
     return record
+
+
+def _values(record: dict[str, Any]) -> dict[str, float]:
+    """All measures by name, with the ends of their intervals and their floors; those of a class below its name."""
+    groups = {"": record["measures"], **{f"{name}/": measures for name, measures in record.get("classes", {}).items()}}
+    values = {}
+    for group, measures in groups.items():
+        for measure in measures:
+            for end in ("value", "low", "high", "floor"):
+                suffix = "" if end == "value" else f"_{end}"
+                if math.isfinite(measure[end]):
+                    values[f"evaluation/{group}{measure['name']}{suffix}"] = measure[end]
+    return values
 
 
 def _small(compared: Compared, extractors: Iterable[nn.Module]) -> Iterator[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from medsynth.cli.refusal import check_types, explain
+from medsynth.cli.search_arguments import fold
 from medsynth.errors import InputError
+from medsynth.sweep.plan import job_number, sweep_folder
+from medsynth.sweep.process import end_with_parent
 
 DEBUG = "HYDRA_FULL_ERROR"  # Hydra's own switch: where the user has set it, tracebacks are shown
+
+
+class Refused(BaseException):
+    """What a callback of Hydra's raises, from the error: Hydra would make a warning of any other exception."""
 
 
 def conf_folder() -> Path:
@@ -46,6 +55,11 @@ def run_folder(resume: str | None, fresh: str) -> str:
 def register_resolvers() -> None:
     """What conf/ may write as ``${name:...}`` beyond OmegaConf's own."""
     OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("sweep_folder", sweep_folder, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("job_number", job_number, replace=True)
+
+
+register_resolvers()  # on import: a launcher's processes import this with the task
 
 
 def start(command: str) -> None:
@@ -53,14 +67,16 @@ def start(command: str) -> None:
 
     Exit code 0 on success, 1 after an error; errors that are the user's appear as one line on stderr.
     """
+    end_with_parent()
+    if command == "search":
+        sys.argv[1:] = fold(sys.argv[1:])
     show_traceback = os.environ.get(DEBUG, "0") != "0"
     os.environ[DEBUG] = "1"  # so that Hydra hands errors to us instead of printing them
-    register_resolvers()
     failures: list[str] = []
 
     def refuse(error: Exception) -> None:
         """Say in one sentence what the user can mend; raise what is a fault of the program."""
-        sentence = None if show_traceback else explain(error, command, conf_folder())
+        sentence = None if show_traceback else _missing_launcher(sys.argv) or explain(error, command, conf_folder())
         if sentence is None:
             raise error
         print(f"medsynth {command}: error: {sentence}", file=sys.stderr, flush=True)
@@ -68,12 +84,15 @@ def start(command: str) -> None:
 
     @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=command)
     def job(config: DictConfig) -> Any:
+        in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
         try:
+            if in_sweep and command == "train":
+                return importlib.import_module("medsynth.cli.sweep_job").run(config)
             check_types(config, command, conf_folder(), HydraConfig.get().overrides.task)
             return importlib.import_module(f"medsynth.cli.{command}").run(config)
         except Exception as error:
             refuse(error)
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
+            if in_sweep:
                 raise  # a launcher has to know that this job failed
 
     try:
@@ -81,8 +100,21 @@ def start(command: str) -> None:
     except BrokenPipeError:  # `--help | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except KeyboardInterrupt:
+        print(f"medsynth {command}: interrupted", file=sys.stderr, flush=True)
+        sys.exit(130)
+    except Refused as refused:
+        refuse(refused.__cause__)
     except Exception as error:
         if not failures:
             refuse(error)
     if failures:
         sys.exit(1)
+
+
+def _missing_launcher(arguments: Sequence[str]) -> str | None:
+    """A sentence where a launcher is asked for whose package is not installed."""
+    asked = any(argument.startswith("hydra/launcher=submitit_") for argument in arguments)
+    if not asked or importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher") is not None:
+        return None
+    return "hydra/launcher=submitit_... needs a package that is not installed: pip install 'medsynth[slurm]'."

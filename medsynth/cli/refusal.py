@@ -12,6 +12,7 @@ from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -40,6 +41,22 @@ def explain(error: BaseException, command: str, conf: Path) -> str | None:
     return None
 
 
+def own_folders() -> list[str]:
+    """The user's folders of choices, as given by --config-dir and hydra.searchpath to the job that runs now."""
+    if not HydraConfig.initialized():
+        return []
+    sources = HydraConfig.get().runtime.config_sources
+    return [source.path for source in sources if source.schema == "file" and "command-line" in source.provider]
+
+
+def sentence_of(error: BaseException) -> str:
+    """One line for any error, also for a fault of the program."""
+    if isinstance(error, InputError):
+        return str(error)
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
 def check_types(config: DictConfig, command: str, conf: Path, overrides: Sequence[str]) -> None:
     """Refuse a word where a number is wanted, by the type of the option's default; 2e5 passes for 200000, 0 for 0.0.
 
@@ -51,7 +68,8 @@ def check_types(config: DictConfig, command: str, conf: Path, overrides: Sequenc
     keys = [key for key in keys if not _is_group(conf, key)]
     if not keys:
         return
-    defaults = _compose(command, conf, [override for override in overrides if _is_group(conf, override)])
+    choices = [item for item in overrides if _is_group(conf, item) or item.startswith("hydra.searchpath=")]
+    defaults = compose(command, conf, choices)
     for key in keys:
         default, value = OmegaConf.select(defaults, key), OmegaConf.select(config, key)
         if default is None or value is None:
@@ -93,16 +111,19 @@ def _is_group(conf: Path, override: str) -> bool:
     return (conf / re.split("[@=]", override)[0]).is_dir()
 
 
-def _compose(command: str, conf: Path, overrides: Sequence[str]) -> DictConfig:
-    """The chosen parts with their defaults. Hydra's state is put back: this may run inside of a job."""
-    state, hydra_config = GlobalHydra.instance().hydra, hydra.core.hydra_config.HydraConfig.instance().cfg
+def compose(command: str, conf: Path, overrides: Sequence[str]) -> DictConfig:
+    """The configuration of a command. Hydra's state is put back: this may run inside of a job, whose folders count."""
+    folders = [f"file://{folder}" for folder in own_folders()]
+    if folders and not any(override.startswith("hydra.searchpath=") for override in overrides):
+        overrides = [*overrides, f"hydra.searchpath=[{','.join(folders)}]"]
+    state, hydra_config = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(conf), version_base="1.3"):
             return hydra.compose(command, overrides=list(overrides))
     finally:
         GlobalHydra.instance().hydra = state
-        hydra.core.hydra_config.HydraConfig.instance().cfg = hydra_config
+        HydraConfig.instance().cfg = hydra_config
 
 
 def _composition_error(error: BaseException, command: str, conf: Path) -> str:
@@ -123,7 +144,7 @@ def _composition_error(error: BaseException, command: str, conf: Path) -> str:
 def _unknown_key(key: str, command: str, conf: Path) -> str:
     """Name the keys that stand where ``key`` was looked for, and the one that was probably meant."""
     parent, _, name = key.rpartition(".")
-    config = _compose(command, conf, [argument for argument in sys.argv[1:] if _is_group(conf, argument)])
+    config = compose(command, conf, [argument for argument in sys.argv[1:] if _is_group(conf, argument)])
     node = OmegaConf.select(config, parent) if parent else config
     choices = sorted(str(k) for k in node if not str(k).startswith("_")) if isinstance(node, DictConfig) else []
     elsewhere = [path for path in _paths(config) if path.rpartition(".")[2] == name]

@@ -1,0 +1,43 @@
+"""``medsynth report``: one HTML page of a run, of a sweep, or of several of them."""
+
+from __future__ import annotations
+
+import webbrowser
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from medsynth.contracts import InputError
+from medsynth.report.live import serve
+from medsynth.report.page import write_report
+
+
+def run(config: DictConfig) -> None:
+    """Write the page; with ``watch``, serve it until it is interrupted."""
+    folders = _folders(config)
+    if config.watch:
+        if config.out is not None:
+            raise InputError("out= goes without watch=true, which writes no file: leave one of them out.")
+        serve(folders, metric=config.metric, port=config.port, open_browser=config.open)
+        return
+    out = write_report(folders, _target(config, folders), metric=config.metric)
+    print(f"The report is in {out} ({out.stat().st_size / 1e6:.1f} MB).")
+    if config.open:
+        webbrowser.open(out.resolve().as_uri())
+
+
+def _folders(config: DictConfig) -> list[Path]:
+    named = [config.folders] if isinstance(config.folders, str) else list(config.folders or [])
+    if not named:
+        raise InputError("A folder is needed, of a run or of a sweep: medsynth report outputs/2026-01-31/12-00-00")
+    return [Path(folder) for folder in named]
+
+
+def _target(config: DictConfig, folders: list[Path]) -> Path:
+    """report.html in the one folder; of several folders, where the user stands."""
+    if config.out is None:
+        return folders[0] / "report.html" if len(folders) == 1 else Path("report.html")
+    out = Path(config.out)
+    if out.suffix not in (".html", ".htm"):
+        raise InputError(f"out={out} must be the name of an .html file.")
+    return out

@@ -1,0 +1,157 @@
+"""``medsynth search``: trainings whose options Optuna chooses, and the best of them."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from medsynth.cli.refusal import sentence_of
+from medsynth.cli.search_objectives import check_objectives
+from medsynth.cli.search_options import Options, read_options
+from medsynth.cli.search_record import Record
+from medsynth.cli.search_space import check_space, composition, parse_space
+from medsynth.errors import InputError
+from medsynth.files import make_writable
+from medsynth.sweep.answer import answer
+from medsynth.sweep.objective import Objective, make_objectives
+from medsynth.sweep.search import Search, Settings
+from medsynth.sweep.space import described
+from medsynth.sweep.study import OVERRIDES, open_study, quiet
+
+_SPACE = "space"  # attribute of the study
+
+
+def run(config: DictConfig) -> None:
+    """Search, and print one line for each trial and the best of them at the end."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise InputError("A search needs no -m: it starts its trainings itself.")
+    options = _options(config)
+    settings, first, pruner = _settings(options)
+    make_writable(options.folder)
+    with quiet(), _interruptible(options.folder):
+        study = _study(options, settings, pruner)
+        record = Record(options, [dimension.key for dimension in settings.space], settings.objectives[0].name)
+        print(_beginning(options, settings, len(study.trials)), flush=True)
+        Search(study, settings, say=_say, started=record.started).run()
+        record.finished([trial.user_attrs.get(OVERRIDES, []) for trial in study.trials])
+        print(answer(study, settings.objectives, str(options.folder), settings.fixed), flush=True)
+    print(f"More trials: medsynth search search.resume={options.folder} search.trials={2 * options.trials}")
+    if first.report is not False:
+        _report(options.folder)
+
+
+def _options(config: DictConfig) -> Options:
+    given = OmegaConf.to_container(config.search)
+    if given["train"]:
+        given["train"] += _search_path()
+    return read_options(given, _typed())
+
+
+def _settings(options: Options) -> tuple[Settings, DictConfig, str]:
+    """(what the search does, the configuration of a training with the first of all choices, the pruner)."""
+    fixed, space = parse_space(options.train)
+    first = check_space(fixed, space)
+    objectives = make_objectives(options.objectives or [first.objective], options.directions)
+    check_objectives(objectives, first)
+    pruner = _pruner(options.pruner, objectives)
+    settings = Settings(
+        folder=options.folder,
+        fixed=fixed,
+        space=space,
+        objectives=objectives,
+        trials=options.trials,
+        composition=composition,
+        val_every_images=first.val_every_images,
+        max_images=None if first.max_epochs else first.max_images,
+        jobs=options.jobs,
+        threads=options.threads,
+        timeout=options.timeout,
+        prunes=pruner != "none",
+    )
+    return settings, first, pruner
+
+
+def _study(options: Options, settings: Settings, pruner: str) -> Any:
+    """Optuna's study; its space stands in it."""
+    study = open_study(
+        options.folder,
+        settings.objectives,
+        sampler=options.sampler,
+        pruner=pruner,
+        seed=options.seed,
+        startup=options.startup,
+        val_every_images=settings.val_every_images,
+        max_images=settings.max_images,
+    )
+    space = described(settings.space)
+    if study.user_attrs.get(_SPACE, space) != space:
+        raise InputError(f"{options.folder} holds the search of another space: name another search.folder.")
+    study.set_user_attr(_SPACE, space)
+    return study
+
+
+def _typed() -> list[str]:
+    """Names of the options ``search.*`` on the command line."""
+    return [text.lstrip("+").partition("=")[0].removeprefix("search.") for text in HydraConfig.get().overrides.task]
+
+
+def _search_path() -> list[str]:
+    """The folder of choices given by --config-dir, as trainings and compositions take it."""
+    sources = HydraConfig.get().runtime.config_sources
+    return [f"hydra.searchpath=[file://{source.path}]" for source in sources if source.provider == "command-line"]
+
+
+def _pruner(name: str, objectives: tuple[Objective, ...]) -> str:
+    able = len(objectives) == 1 and objectives[0].measured
+    if name == "auto":
+        return "median" if able else "none"
+    if name != "none" and not able:
+        raise InputError(
+            f"search.pruner={name} needs one objective that is measured in validation, such as val/fd_mini: "
+            "choose search.pruner=none."
+        )
+    return name
+
+
+def _report(folder: Path) -> None:
+    """Write the search's report.html; that it cannot be done is no failure of the search."""
+    try:
+        from medsynth.report.page import write_report  # here, since its libraries take a second
+
+        print(f"Report: {write_report([folder], folder / 'report.html')}")
+    except Exception as error:
+        print(f"The report could not be written: {sentence_of(error)}")
+
+
+def _beginning(options: Options, settings: Settings, asked: int) -> str:
+    goals = ", ".join(f"{objective.direction} {objective.name}" for objective in settings.objectives)
+    keys = ", ".join(dimension.key for dimension in settings.space)
+    before = f", {asked} of them begun earlier" if asked else ""
+    return f"Searching {keys} to {goals}: {options.trials} trials{before}; everything lands in {options.folder}"
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+@contextlib.contextmanager
+def _interruptible(folder: Path) -> Iterator[None]:
+    """Ctrl-C and a polite kill end the trainings and say how to go on."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt as interruption:
+        raise InputError(f"Stopped: medsynth search search.resume={folder} goes on.") from interruption
+    finally:
+        signal.signal(signal.SIGTERM, before)

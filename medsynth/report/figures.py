@@ -1,0 +1,126 @@
+"""The figures of the report, as what plotly.js draws in the browser: plain lists and dictionaries.
+
+Colors are those of Okabe and Ito (Color Universal Design, 2008), told apart also by dashes and markers. The page's
+script sets fonts, grids and backgrounds, since these depend on the reader's light or dark theme.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "hexagon")
+
+Figure = dict[str, Any]
+
+
+def effect(
+    values: Mapping[str, Sequence[tuple[str, float]]], means: Mapping[str, tuple[float, float | None]], *, title: str
+):
+    """Dots of runs (name, value) for each value of a factor; beside them (mean, spread or None) as a bar."""
+    figure = go.Figure()
+    for index, (value, dots) in enumerate(values.items()):
+        color, count = COLORS[index % len(COLORS)], len(dots)
+        offsets = [index + 0.12 * (place / max(count - 1, 1) - 0.5) for place in range(count)]
+        figure.add_scatter(
+            x=offsets,
+            y=[number(y) for _, y in dots],
+            text=[name for name, _ in dots],
+            name=value,
+            mode="markers",
+            marker={"color": color, "size": 7, "symbol": SYMBOLS[index % len(SYMBOLS)], "opacity": 0.75},
+        )
+        if value in means:
+            mean, spread = means[value]
+            ends = [number(spread or 0)]
+            bar = {"type": "data", "array": ends, "color": color, "width": 6}
+            marker = {"symbol": "line-ew-open", "size": 18, "color": color, "line": {"width": 2.5}}
+            figure.add_scatter(
+                x=[index + 0.22], y=[number(mean)], error_y=bar, mode="markers", marker=marker, name=f"mean of {value}"
+            )
+    ticks = {"tickvals": list(range(len(values))), "ticktext": [short(v) for v in values]}
+    figure.update_layout(
+        xaxis={**ticks, "range": [-0.5, len(values) - 0.3], "showgrid": False}, yaxis_title=title, showlegend=False
+    )
+    return plain(figure)
+
+
+def interaction(
+    rows: Mapping[str, Sequence[float | None]], columns: Sequence[str], *, title: str, label: str
+) -> Figure:
+    """Means of the runs: a line for each value of one factor (``rows``) over the values of another (``columns``)."""
+    figure = go.Figure()
+    for index, (row, cells) in enumerate(rows.items()):
+        known = [place for place, mean in enumerate(cells) if mean is not None]
+        figure.add_scatter(
+            x=known,
+            y=[number(cells[place]) for place in known],
+            name=short(row),
+            mode="lines+markers",
+            line={"color": COLORS[index % len(COLORS)], "dash": DASHES[index % len(DASHES)], "width": 1.6},
+            marker={"size": 8, "symbol": SYMBOLS[index % len(SYMBOLS)]},
+        )
+    ticks = {"tickvals": list(range(len(columns))), "ticktext": [short(column) for column in columns]}
+    figure.update_layout(
+        xaxis={**ticks, "title": label, "range": [-0.4, len(columns) - 0.6]}, yaxis_title=title, showlegend=True
+    )
+    return plain(figure)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A run on the plane of cost and quality."""
+
+    name: str
+    cost: float
+    value: float
+    on_front: bool
+
+
+def front(points: Sequence[Point], *, cost: str, title: str) -> Figure:
+    """Quality against cost; the runs on the Pareto front are joined, the others stay dots."""
+    figure = go.Figure()
+    for on_front, name in ((False, "other runs"), (True, "on the Pareto front")):
+        chosen = sorted((point for point in points if point.on_front is on_front), key=lambda point: point.cost)
+        figure.add_scatter(
+            x=[number(point.cost) for point in chosen],
+            y=[number(point.value) for point in chosen],
+            text=[point.name for point in chosen],
+            name=name,
+            mode="lines+markers" if on_front else "markers",
+            line={"color": COLORS[1], "dash": "dot", "width": 1.4},
+            marker={
+                "symbol": "diamond" if on_front else "circle-open",
+                "size": 11 if on_front else 8,
+                "color": COLORS[1] if on_front else COLORS[0],
+            },
+            hovertemplate=f"%{{text}}<br>{cost}: %{{x}}<br>{title}: %{{y}}<extra></extra>",
+        )
+    figure.update_layout(xaxis_title=cost, yaxis_title=title, showlegend=True)
+    return plain(figure)
+
+
+def number(value: float) -> float:
+    """Five significant digits: what a reader can see, and a third of the bytes."""
+    return float(f"{value:.5g}")
+
+
+def short(text: str, length: int = 22) -> str:
+    """Names that would run into each other lose their middle. Plotly reads a few HTML tags: none must come through."""
+    text = text if len(text) <= length else f"{text[: length // 2]}…{text[-length // 2 + 1 :]}"
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def plain(figure: go.Figure) -> Figure:
+    """Data and layout; without plotly's template, whose colors are not for every theme."""
+    margin = {"l": 60, "r": 12, "t": 12, "b": 48}
+    figure.update_layout(template=go.layout.Template(), margin=margin, hovermode="closest")
+    content = json.loads(figure.to_json())
+    content["layout"].pop("template", None)
+    return {"data": content["data"], "layout": content["layout"]}

@@ -1,0 +1,166 @@
+"""What the page of several runs shows: what won, all jobs, curves and samples side by side."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from medsynth.report import figures, line_figures
+from medsynth.report.columns import best_step, columns_of, interval_at
+from medsynth.report.comparison import notes, verdict
+from medsynth.report.factors import SEED, UNKNOWN, Factor, factors, typed_value, value_of
+from medsynth.report.pictures import Pictures
+from medsynth.report.runs import Run
+from medsynth.report.sweep_effects import crossings, fronts, of_factors, parallel_coordinates
+from medsynth.run_folder import COMPLETED, RUNNING, STATUSES
+
+LOSSES = {"train/generator_loss": "Generator loss", "train/discriminator_loss": "Discriminator loss"}
+_COLUMNS = 3  # metrics beside the objective that are shown at first; the others can be chosen
+_FEW = 6  # jobs whose intervals can be seen at once
+
+
+def sweep_view(runs: Sequence[Run], metric: str | None, budget: int) -> dict[str, Any]:
+    """Everything that templates/sweep.html asks for; ``budget``: bytes for pictures."""
+    metric = metric or _common_objective(runs)
+    varied = factors(runs)
+    chosen = [*varied, *_seeds(runs, varied)]
+    drawn: dict[str, figures.Figure] = {}
+    others = [name for name in dict.fromkeys(name for run in runs for name in columns_of(run)) if name != metric]
+    labels = _labels(runs)
+    colored = _colored(runs, chosen, labels)
+    return {
+        "title": _title(varied),
+        "tally": _tally(runs),
+        "metric": metric,
+        "verdict": verdict(runs, metric) if metric else "Nothing was measured, so nothing can be compared.",
+        "notes": notes(runs),
+        "factors": chosen,
+        "others": [{"name": name, "shown": place < _COLUMNS} for place, name in enumerate(others)],
+        "rows": [_row(run, label, chosen, metric, others) for run, label in zip(runs, labels, strict=True)],
+        "effects": list(of_factors(runs, varied, metric, drawn)) if metric else [],
+        "crossings": list(crossings(runs, varied, metric, drawn)) if metric else [],
+        "parallel": parallel_coordinates(runs, varied, metric, drawn) if metric else None,
+        "fronts": list(fronts(runs, labels, metric, drawn)) if metric else [],
+        "curves": list(_curves(runs, metric, others[:_COLUMNS], drawn)),
+        "bands": len(runs) <= _FEW,
+        "colored": [{"label": label, "values": values} for label, values, _ in colored],
+        "jobs": [
+            {"values": [values.index(of_runs[place]) for _, values, of_runs in colored]} for place in range(len(runs))
+        ],
+        "figures": drawn,
+        **_grids(runs, labels, chosen, metric, budget),
+    }
+
+
+def _common_objective(runs: Sequence[Run]) -> str | None:
+    """What most runs are to minimize, among what was measured at all."""
+    counts = Counter(run.objective for run in runs if run.objective and run.value(run.objective) is not None)
+    return counts.most_common(1)[0][0] if counts else None
+
+
+def _seeds(runs: Sequence[Run], varied: Sequence[Factor]) -> list[Factor]:
+    """The seed as a column of its own, where it varies beside the factors."""
+    of = {run.folder: typed_value(run, SEED, runs) for run in runs}
+    if SEED in [factor.key for factor in varied] or len(set(of.values()) - {UNKNOWN}) < 2:
+        return []
+    values = sorted(set(of.values()), key=lambda value: (not value.isdigit(), value.zfill(20)))
+    return [Factor(SEED, SEED, tuple(values), of=of)]
+
+
+def _labels(runs: Sequence[Run]) -> list[str]:
+    """Numbers of the jobs where they tell them apart, else the sweep's folder and the number."""
+    numbers = [run.number for run in runs]
+    if None not in numbers and len(set(numbers)) == len(numbers):
+        return [str(number) for number in numbers]
+    return [f"{run.folder.parent.name}/{run.folder.name}" for run in runs]
+
+
+def _title(varied: Sequence[Factor]) -> str:
+    if not varied:
+        return "Runs of one configuration"
+    labels = [factor.label for factor in varied]
+    return "Sweep over " + " and ".join(filter(None, [", ".join(labels[:-1]), labels[-1]]))
+
+
+def _tally(runs: Sequence[Run]) -> str:
+    counts = Counter(run.status for run in runs)
+    return f"{len(runs)} jobs: " + ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
+
+
+def _row(run: Run, label: str, varied: Sequence[Factor], metric: str | None, others: Sequence[str]) -> dict[str, Any]:
+    final = run.curves.get(metric or "", ([], []))[0][-1:]
+    return {
+        "label": label,
+        "run": run,
+        "values": [value_of(run, factor) for factor in varied],
+        "broken": run.status not in (COMPLETED, RUNNING),
+        "best": run.value(metric) if metric else None,
+        "best_interval": interval_at(run, metric, best_step(run)) if metric else None,
+        "final": _last(run, metric),
+        "final_interval": interval_at(run, metric, final[0]) if metric and final else None,
+        "others": [(run.value(name), interval_at(run, name, best_step(run))) for name in others],
+        "weights": run.value("weights.generator"),
+    }
+
+
+def _last(run: Run, metric: str | None) -> float | None:
+    if metric == run.objective:
+        return run.final
+    values = [value for value in run.curves.get(metric or "", ([], []))[1] if math.isfinite(value)]
+    return values[-1] if values else None
+
+
+def _colored(runs: Sequence[Run], varied: Sequence[Factor], labels: Sequence[str]) -> list[tuple]:
+    """What curves are toggled by: (label, values, value of each run); the jobs themselves are the last."""
+    groups = [(factor.label, list(factor.values), [value_of(run, factor) for run in runs]) for factor in varied]
+    groups = [(label, values + sorted(set(of_runs) - set(values)), of_runs) for label, values, of_runs in groups]
+    return [*groups, ("job", list(labels), list(labels))]
+
+
+def _curves(runs: Sequence[Run], metric: str | None, others: Sequence[str], drawn: dict) -> Iterator[dict[str, str]]:
+    titles = ({metric: f"{metric} (objective)"} if metric else {}) | LOSSES | {name: name for name in others}
+    for name, title in titles.items():
+        there = [(place, run) for place, run in enumerate(runs) if run.curves.get(name, ([], []))[0]]
+        if not there:
+            continue
+        lines = [line_figures.line_of(run, name, run.name, place) for place, run in there]
+        drawn[f"curve-{len(drawn)}"] = line_figures.curves(lines, title=name.split("/")[-1])
+        last = {run.name: values[-1] for _, run in there for values in [_known(run, name)] if values}
+        text = f"{name} of {len(lines)} jobs over real images seen."
+        if last:
+            low, high = min(last, key=last.__getitem__), max(last, key=last.__getitem__)
+            text += f" The last values are between {last[low]:.4g} ({low}) and {last[high]:.4g} ({high})."
+        yield {"id": f"curve-{len(drawn) - 1}", "title": title, "remark": "", "text": text}
+
+
+def _known(run: Run, name: str) -> list[float]:
+    return [value for value in run.curves[name][1] if math.isfinite(value)]
+
+
+def _grids(
+    runs: Sequence[Run], labels: Sequence[str], varied: Sequence[Factor], metric: str | None, budget: int
+) -> dict[str, Any]:
+    """The real images first, then of each run those of its best generator, or the last that there are."""
+    chosen = {}
+    for run in runs:
+        at = best_step(run)
+        step = at if at in run.samples else max(run.samples, default=None)
+        if step is not None:
+            chosen[run] = (step, run.samples[step])
+    real = next((run.real_samples for run in runs if run.real_samples), None)
+    pictures = Pictures([*([real] if real else []), *(path for _, path in chosen.values())], budget)
+    grids = [
+        {
+            "uri": pictures.get(chosen[run][1]),
+            "label": label,
+            "step": chosen[run][0],
+            "values": [(factor.label, value_of(run, factor)) for factor in varied],
+            "best": run.value(metric) if metric else None,
+            "status": run.status,
+        }
+        for run, label in zip(runs, labels, strict=True)
+        if run in chosen and pictures.get(chosen[run][1])
+    ]
+    return {"real": pictures.get(real), "grids": grids, "picture_remark": pictures.remark}

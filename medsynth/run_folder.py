@@ -1,0 +1,102 @@
+"""What stands in the folder of a run, and in which state the run is: for those who resume it or report on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+SUMMARY = "summary.json"  # of the run by itself: at its start with the process, at its end with what it came to
+JOB = "job.json"  # of a sweep's job, by the process that started it: also of one that was killed
+CONFIGURATION = "config.yaml"  # everything resolved, for people and programs to read
+COMPOSITION = "composition.yaml"  # with its interpolations: what a resumed run starts from
+METRICS = "metrics.csv"
+LOG = "train.log"
+CHECKPOINT = "checkpoints/last.ckpt"
+SWEEP = "sweep.json"  # in the folder of a sweep, above those of its jobs
+
+COMPLETED, RUNNING, STOPPED, DIVERGED = "completed", "running", "stopped", "diverged"
+FAILED, KILLED, DUPLICATE, MISSING = "failed", "killed", "duplicate", "missing"
+STATUSES = (COMPLETED, RUNNING, STOPPED, DIVERGED, FAILED, KILLED, DUPLICATE, MISSING)
+SILENT = 600.0  # seconds without a sign of life after which a run on another machine counts as killed
+
+
+class State(NamedTuple):
+    """One of ``STATUSES``, and in a sentence why the run did not complete (None: it did, or still runs)."""
+
+    status: str
+    reason: str | None
+
+
+def state(folder: Path) -> State:
+    """Of the run in ``folder``: what its process wrote last, or what a sweep wrote of it, or that it is gone."""
+    job, summary = read_json(folder / JOB), read_json(folder / SUMMARY)
+    by_hand = _number(summary, "process", "started") > _number(job, "started") + _number(job, "seconds")  # since then
+    for record in [summary] if by_hand else [job, summary]:
+        if record.get("status") in STATUSES and record["status"] != RUNNING:
+            return State(record["status"], record.get("reason"))
+    running = summary or job
+    if not running:
+        return State(MISSING, "it was never started")
+    if _alive(running.get("process"), folder):
+        return State(RUNNING, None)
+    return State(KILLED, "its process ended without a word")
+
+
+def this_process() -> dict[str, Any]:
+    """What ``state`` recognizes a living run by."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()}
+
+
+def log_tail(folder: Path, lines: int = 20) -> list[str]:
+    """The last lines of the run's log; empty where there is none."""
+    try:
+        text = (folder / LOG).read_text(errors="replace")
+    except OSError:
+        return []
+    return text.splitlines()[-lines:]
+
+
+def job_folders(sweep: Path) -> list[Path]:
+    """Folders of the runs of a sweep: those below it whose names are numbers, in their order."""
+    found = [path for path in sweep.iterdir() if path.is_dir() and re.fullmatch(r"\d+", path.name)]
+    return sorted(found, key=lambda path: int(path.name))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Empty where the file is missing or damaged."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _number(record: Any, *keys: str) -> float:
+    """What is there under these keys, one below the other; 0 where that is no number."""
+    for key in keys:
+        record = record.get(key) if isinstance(record, dict) else None
+    return float(record) if isinstance(record, int | float) else 0.0
+
+
+def _alive(process: Any, folder: Path) -> bool:
+    if isinstance(process, dict) and process.get("host") == socket.gethostname():
+        return _answers(int(_number(process, "pid")))
+    signs = [path.stat().st_mtime for path in (folder / METRICS, folder / LOG, folder / SUMMARY) if path.is_file()]
+    return bool(signs) and time.time() - max(signs) < SILENT
+
+
+def _answers(pid: int) -> bool:
+    if pid < 1:  # would be a group of processes
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

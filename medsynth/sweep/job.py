@@ -1,0 +1,204 @@
+"""A job of a sweep: what it is, what became of it (job.json), and starting it where that is still to be done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from medsynth.errors import InputError
+from medsynth.files import replacing
+from medsynth.run_folder import (
+    CHECKPOINT,
+    COMPLETED,
+    DIVERGED,
+    DUPLICATE,
+    FAILED,
+    JOB,
+    KILLED,
+    MISSING,
+    RUNNING,
+    STOPPED,
+    SUMMARY,
+    job_folders,
+    read_json,
+    state,
+    this_process,
+)
+from medsynth.sweep.process import Ended, quoted, run_training
+
+SETTLED = (COMPLETED, DIVERGED, DUPLICATE)  # not tried again: it is done, or would come to the same
+LOCK = ".lock"  # in the sweep's folder, held while somebody decides who does a job
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training of a sweep.
+
+    ``overrides`` are those that tell it from the others, ``all_overrides`` those that its process is started with;
+    ``composition`` is ``composition_hash`` of its configuration (None: duplicates are not looked for).
+    """
+
+    number: int
+    folder: Path
+    name: str
+    overrides: tuple[str, ...]
+    all_overrides: tuple[str, ...]
+    composition: str | None = None
+
+
+def composition_hash(configuration: Mapping[str, Any]) -> str:
+    """The same for the same unresolved configuration, given as plain JSON without what does not change the training."""
+    text = json.dumps(configuration, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def run_job(
+    job: Job,
+    *,
+    threads: int | None = None,
+    gpu: int | None = None,
+    watch: Callable[[], str | None] | None = None,
+    every: float = 2.0,
+    train: Callable[[], Any] | None = None,
+) -> dict[str, Any]:
+    """Do what is left of ``job`` and return its record, which stands in ``job.json`` before and after.
+
+    Completed and diverged jobs, those that run in another process and those of a composition that the sweep already
+    has are left alone; one that was stopped, killed or failed goes on from its last checkpoint. Failures are records,
+    never exceptions; an interruption is recorded and passed on. ``threads`` to ``every`` are those of ``run_training``;
+    ``train`` is called in this process instead.
+
+    Raises:
+        InputError: the folder holds a job of another composition.
+    """
+    job.folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(job.folder.parent / LOCK):
+        before = state(job.folder).status
+        record = _nothing_to_do(job, before)
+        if record is not None:
+            return record
+        record = _begin(job)
+    go_on = before != MISSING and (job.folder / CHECKPOINT).is_file()
+    try:
+        if train is not None and not go_on:
+            ended = _in_this_process(train)
+        else:
+            options = {"folder": job.folder, "threads": threads, "gpu": gpu, "watch": watch, "every": every}
+            ended = _process(job, go_on, options)
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+        reason = "the sweep was interrupted" if interrupted else f"{type(error).__name__}: {error}"
+        _end(job, record, STOPPED if interrupted else FAILED, reason, None)
+        raise
+    status, reason = _outcome(job.folder, ended)
+    return _end(job, record, status, reason, ended.exit_code)
+
+
+def best(folder: Path) -> float | None:
+    """The best value of the objective that the run in ``folder`` came to; None where it has none."""
+    value = (read_json(folder / SUMMARY).get("best") or {}).get("value")
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _nothing_to_do(job: Job, status: str) -> dict[str, Any] | None:
+    """The record of a job that is not to be started now; None for one that is."""
+    record = read_json(job.folder / JOB)
+    known = record.get("composition")
+    if known and job.composition and known != job.composition:
+        raise InputError(f"{job.folder} holds a job of another composition: give the sweep a folder of its own.")
+    if status in (*SETTLED, RUNNING):
+        return record | {"status": status}
+    original = _same_composition(job)
+    if original is None:
+        return None
+    reason = f"the same composition as job {original}"
+    return _write(job, _described(job) | {"status": DUPLICATE, "reason": reason, "same_as": original, "attempts": 0})
+
+
+def _same_composition(job: Job) -> int | None:
+    if job.composition is None:
+        return None
+    for folder in job_folders(job.folder.parent):
+        record = read_json(folder / JOB) if folder.name != job.folder.name else {}
+        if record.get("composition") == job.composition and record.get("status") != DUPLICATE:
+            return record["number"]
+    return None
+
+
+def _described(job: Job) -> dict[str, Any]:
+    """A record with all of its keys."""
+    return {
+        "number": job.number,
+        "name": job.name,
+        "overrides": list(job.overrides),
+        "composition": job.composition,
+        "status": RUNNING,
+        "reason": None,
+        "exit_code": None,
+        "attempts": 1,
+        "started": time.time(),
+        "seconds": 0.0,
+        "same_as": None,
+        "process": this_process(),
+    }
+
+
+def _begin(job: Job) -> dict[str, Any]:
+    attempts = read_json(job.folder / JOB).get("attempts", 0) + 1
+    record = _write(job, _described(job) | {"attempts": attempts})
+    (job.folder / SUMMARY).unlink(missing_ok=True)  # of the attempt before: it would be taken for this one's
+    return record
+
+
+def _end(job: Job, record: dict[str, Any], status: str, reason: str | None, exit_code: int | None) -> dict[str, Any]:
+    seconds = time.time() - record["started"]
+    return _write(job, record | {"status": status, "reason": reason, "exit_code": exit_code, "seconds": seconds})
+
+
+def _process(job: Job, go_on: bool, options: dict[str, Any]) -> Ended:
+    if not go_on:
+        return run_training(job.all_overrides, **options)
+    ended = run_training([f"resume={quoted(job.folder)}"], **options)
+    if ended.reason and ("has already seen its max_images" in ended.reason or ".ckpt is damaged" in ended.reason):
+        # Killed between its last checkpoint and its summary, or while it wrote: there is nothing to go on with.
+        return run_training(job.all_overrides, **options)
+    return ended
+
+
+def _in_this_process(train: Callable[[], Any]) -> Ended:
+    started = time.perf_counter()
+    try:
+        train()
+        reason = None
+    except Exception as error:
+        lines = str(error).splitlines() or [""]
+        reason = lines[0] if isinstance(error, InputError) else f"{type(error).__name__}: {lines[0]}"
+    return Ended(0 if reason is None else 1, time.perf_counter() - started, reason)
+
+
+def _outcome(folder: Path, ended: Ended) -> tuple[str, str | None]:
+    """What the run wrote of its end, or what its process's end says of it."""
+    summary = read_json(folder / SUMMARY)
+    status = summary.get("status")
+    if status == COMPLETED:
+        return COMPLETED, None
+    if status in (FAILED, DIVERGED, STOPPED):
+        return status, ended.reason or summary.get("reason")
+    if ended.reason is None:
+        return FAILED, "its process ended without an error and without a summary"
+    if ended.exit_code >= 0:
+        return FAILED, ended.reason
+    return KILLED if ended.reason.startswith("killed by") else STOPPED, ended.reason  # by somebody, or by our own watch
+
+
+def _write(job: Job, record: dict[str, Any]) -> dict[str, Any]:
+    with replacing(job.folder / JOB) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n")
+    return record

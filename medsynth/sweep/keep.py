@@ -1,0 +1,44 @@
+"""Which checkpoints of a sweep stay on disk. Exported generators always stay."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+
+from filelock import FileLock
+
+from medsynth.errors import InputError
+from medsynth.run_folder import CHECKPOINT, COMPLETED, job_folders, state
+from medsynth.sweep.job import LOCK, best
+
+
+def check_keep(keep: object) -> None:
+    """Raises InputError: ``keep`` is not one of all, last, or a number of jobs."""
+    number = isinstance(keep, int) and not isinstance(keep, bool) and keep >= 0
+    if not number and keep not in ("all", "last"):
+        raise InputError(f"sweep.keep={keep} is not known: choose all, last, or a number of jobs, 0 or more.")
+
+
+def discard_checkpoints(sweep: Path, keep: str | int) -> None:
+    """Delete what ``keep`` does not keep, of completed jobs only: all others may yet go on from theirs.
+
+    ``last``: each ``best.ckpt``. A number k: all checkpoints but those of the k jobs with the lowest objective.
+    """
+    if keep == "all":
+        return
+    with FileLock(sweep / LOCK):
+        completed = [folder for folder in job_folders(sweep) if state(folder).status == COMPLETED]
+        if keep == "last":
+            for folder in completed:
+                (folder / CHECKPOINT).with_name("best.ckpt").unlink(missing_ok=True)
+            return
+        ranked = sorted(completed, key=_rank)
+        for folder in ranked[int(keep) :]:
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree((folder / CHECKPOINT).parent)
+
+
+def _rank(folder: Path) -> float:
+    value = best(folder)
+    return float("inf") if value is None or value != value else value

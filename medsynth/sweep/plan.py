@@ -1,0 +1,126 @@
+"""sweep.json: which jobs a sweep has, under which numbers; and finding a sweep again."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import medsynth
+from medsynth.errors import InputError
+from medsynth.files import replacing
+from medsynth.run_folder import RUNNING, SWEEP, State, read_json, state, this_process
+
+ROOT = Path("multirun")
+# What may differ where the same sweep is started once more: how it is done and watched, not what.
+_ASIDE = ("sweep.", "hydra", "report", "logger", "-")
+
+
+def same_arguments(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether both ask for the same trainings."""
+    return sorted(_asked(one)) == sorted(_asked(other))
+
+
+def sweep_folder(resume: bool | str | None, fresh: str, arguments: Sequence[str]) -> str:
+    """The folder of the sweep to go on with, or ``fresh``, made now and unique: another may start in the same second.
+
+    Raises:
+        InputError: ``resume`` is not the folder of a sweep, or there is none with the same arguments.
+    """
+    if isinstance(resume, str) and resume.lower() not in ("true", "false"):
+        read_plan(Path(resume), f"sweep.resume={resume}")
+        return resume
+    if resume in (True, "true", "True"):
+        return str(_newest(arguments))
+    folder, number = Path(fresh), 1
+    while True:
+        try:
+            folder.mkdir(parents=True)
+            return str(folder)
+        except FileExistsError:
+            number += 1
+            folder = Path(f"{fresh}-{number}")
+
+
+def read_plan(folder: Path, option: str) -> dict[str, Any]:
+    """What sweep.json says. Raises InputError, naming ``option``: ``folder`` is not that of a sweep."""
+    plan = read_json(folder / SWEEP)
+    if not isinstance(plan.get("jobs"), list) or not isinstance(plan.get("compositions"), list):
+        raise InputError(f"{option} is not the folder of a sweep: it holds no {SWEEP} with the jobs.")
+    return plan
+
+
+def write_plan(folder: Path, plan: dict[str, Any]) -> None:
+    """Replace sweep.json."""
+    with replacing(folder / SWEEP) as temporary:
+        temporary.write_text(json.dumps(plan, indent=2) + "\n")
+
+
+def new_plan(
+    arguments: Sequence[str], jobs: Sequence[Sequence[str]], compositions: Sequence[str], swept: Sequence[str]
+) -> dict[str, Any]:
+    """A plan whose jobs are numbered as they come; ``order`` says the number of Hydra's first, second, ... job."""
+    return {
+        "arguments": list(arguments),
+        "directory": os.getcwd(),
+        "jobs": [list(job) for job in jobs],
+        "compositions": list(compositions),
+        "order": list(range(len(jobs))),
+        "swept": list(swept),
+        "started": time.time(),
+        "finished": None,
+        "process": this_process(),
+        "medsynth": medsynth.__version__,
+    }
+
+
+def extended(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """``old`` with the jobs of ``new`` that it has not: known ones keep their numbers, new ones follow."""
+    jobs, compositions = list(old["jobs"]), list(old["compositions"])
+    free = {number: composition for number, composition in enumerate(compositions)}
+    order = []
+    for job, composition in zip(new["jobs"], new["compositions"], strict=True):
+        number = next((number for number, known in free.items() if known == composition), None)
+        if number is None:
+            number = len(jobs)
+            jobs.append(job)
+            compositions.append(composition)
+        free.pop(number, None)
+        order.append(number)
+    swept = list(dict.fromkeys([*old.get("swept", []), *new["swept"]]))
+    merged = {"jobs": jobs, "compositions": compositions, "order": order, "swept": swept}
+    return {**new, **merged, "started": old.get("started", new["started"])}
+
+
+def job_number(folder: str, position: int) -> int:
+    """Under which number, and so in which folder, the sweep in ``folder`` has Hydra's job at ``position``."""
+    order = read_json(Path(folder) / SWEEP).get("order") or []
+    return order[position] if position < len(order) else position
+
+
+def states(folder: Path, plan: dict[str, Any]) -> list[State]:
+    """Of the jobs that are asked for now, in Hydra's order."""
+    return [state(folder / str(number)) for number in plan["order"]]
+
+
+def is_running(folder: Path, plan: dict[str, Any]) -> bool:
+    """Whether any job of the sweep is being trained now."""
+    return any(state(folder / str(number)).status == RUNNING for number in range(len(plan["jobs"])))
+
+
+def _asked(arguments: Sequence[str]) -> list[str]:
+    return [argument for argument in arguments if not argument.startswith(_ASIDE)]
+
+
+def _newest(arguments: Sequence[str]) -> Path:
+    plans = {path.parent: read_json(path) for path in ROOT.glob("*/*/" + SWEEP)}
+    same = [folder for folder, plan in plans.items() if same_arguments(plan.get("arguments", []), arguments)]
+    if not same:
+        raise InputError(
+            f"sweep.resume=true finds no sweep with these arguments below {ROOT}/: "
+            f"give its folder, sweep.resume={ROOT}/..."
+        )
+    return max(same, key=lambda folder: plans[folder].get("started", 0.0))

@@ -1,0 +1,106 @@
+"""What a sweep says: one line after each job, and a table at its end."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from medsynth.run_folder import (
+    COMPLETED,
+    DIVERGED,
+    DUPLICATE,
+    FAILED,
+    JOB,
+    KILLED,
+    MISSING,
+    RUNNING,
+    STOPPED,
+    job_folders,
+    read_json,
+    state,
+)
+from medsynth.sweep.job import best
+
+BAD = (FAILED, KILLED, DIVERGED)
+WIDTH = 100  # of a reason in the table: the rest of it is in job.json
+
+
+class Row(NamedTuple):
+    """A job as the table shows it; ``seconds`` of its last attempt, ``best`` of the objective."""
+
+    number: int
+    name: str
+    status: str
+    reason: str | None
+    seconds: float
+    best: float | None
+
+
+def read_rows(sweep: Path) -> list[Row]:
+    """Of all jobs that have been started or found to be duplicates."""
+    rows = []
+    for folder in job_folders(sweep):
+        record, (status, reason) = read_json(folder / JOB), state(folder)
+        if status != MISSING:
+            name, seconds = record.get("name", ""), record.get("seconds", 0.0)
+            rows.append(Row(int(folder.name), name, status, reason, seconds, best(folder)))
+    return rows
+
+
+def progress_line(rows: Sequence[Row], number: int, total: int, objective: str, parallel: int) -> str:
+    """How job ``number`` ended, how many of ``total`` have, and in how many minutes all will have."""
+    row = next(row for row in rows if row.number == number)
+    ended = [row for row in rows if row.status not in (RUNNING, STOPPED)]
+    failed = sum(row.status in BAD for row in rows)
+    value = f"  {objective} {row.best:.4g}" if row.best is not None and row.status == COMPLETED else ""
+    reason = f": {row.reason}" if row.reason else ""
+    if row.status == DIVERGED:
+        reason += " (resuming the sweep does not try it again)"
+    notes = [_duration(row.seconds)]
+    usual = [row.seconds for row in rows if row.status == COMPLETED and row.seconds]
+    left = total - len(ended)
+    if left and usual:
+        notes.append(f"about {_duration(statistics.mean(usual) * left / parallel)} left")
+    if failed:
+        notes.append(f"{failed} failed")
+    head = f"job {len(ended)} of {total} {row.status}: {row.name}"
+    return f"{head}{value}{reason}  ({'; '.join(notes)})"
+
+
+def table(rows: Sequence[Row], objective: str) -> str:
+    """All jobs, a line each: number, what varies, status, best objective, duration, and why one did not complete."""
+    head = ("job", "what varies", "status", f"best {objective}", "time", "")
+    body = [
+        (
+            str(row.number),
+            row.name,
+            row.status,
+            "" if row.best is None else f"{row.best:.4g}",
+            "" if row.status == DUPLICATE else _duration(row.seconds),
+            _short(row.reason or ""),
+        )
+        for row in rows
+    ]
+    widths = [max(len(line[column]) for line in (head, *body)) for column in range(5)]
+    lines = [
+        "  ".join([cell.ljust(width) for cell, width in zip(line, widths, strict=False)] + [line[5]])
+        for line in (head, *body)
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def count_words(statuses: Sequence[str]) -> str:
+    """``10 completed, 2 failed``."""
+    return ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
+
+
+def _short(reason: str) -> str:
+    return reason if len(reason) <= WIDTH else reason[: WIDTH - 3] + "..."
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# A sweep on a SLURM cluster: each job is a task of one job array, with a GPU and four cores of its own.
+#
+#   pip install 'medsynth[slurm]'
+#   bash scripts/slurm_sweep.sh sweep=[seeds,losses] data=image_folder data.root=/data/images
+#
+# Run it on a login node, in tmux or with nohup: this process waits for the jobs, then prints the table and writes the
+# report. If it ends before, the jobs go on; `medsynth sweep resume=multirun/...` does what is left. A job that reaches
+# its time limit goes on from its last checkpoint in the same way.
+# PARTITION, HOURS, GPUS and PARALLEL are taken from the environment.
+set -euo pipefail
+
+exec medsynth train -m \
+    hydra/launcher=submitit_slurm \
+    hydra.launcher.partition="${PARTITION:-gpu}" \
+    hydra.launcher.timeout_min=$((${HOURS:-24} * 60)) \
+    hydra.launcher.gpus_per_node="${GPUS:-1}" \
+    hydra.launcher.cpus_per_task=4 \
+    hydra.launcher.mem_gb=32 \
+    hydra.launcher.array_parallelism="${PARALLEL:-16}" \
+    sweep.keep=last \
+    "$@"

@@ -1,0 +1,194 @@
+"""The report in a real browser: chromium, headless, at two widths, light and dark."""
+
+import shutil
+
+import pytest
+
+from medsynth.report.page import write_report
+from tests.run_folders import write_run, write_sweep
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = ["background-networking", "component-update", "sync", "gpu"]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no chromium was found")]
+
+FAILURES = {
+    3: ("diverged", "The loss was NaN."),
+    5: ("failed", "data.root=/nowhere is not a folder."),
+    10: ("killed", "killed by SIGKILL"),
+}
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reports")
+    grid = {"loss": ["hinge", "non_saturating"], "backbone": ["mini", "resnet50"], "seed": [1, 2, 3]}
+    write_sweep(folder / "sweep", grid, failures=FAILURES)
+    write_run(folder / "run", options={"loss": "hinge"})
+    return {name: write_report([folder / name], folder / f"{name}.html") for name in ("sweep", "run")}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    arguments = ["--no-sandbox", *(f"--disable-{name}" for name in QUIET)]
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser, reports):
+    """``opened("sweep", width=400)`` -> the page; at the end nothing may have been complained of or loaded."""
+    complaints, contexts = [], []
+
+    def open_report(name, width=1600, scheme="light"):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: request.url.startswith("http") and complaints.append(request.url))
+        page.goto(reports[name].as_uri())
+        page.wait_for_function("[...document.querySelectorAll('.plot')].some((plot) => plot.querySelector('svg'))")
+        return page
+
+    yield open_report
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def column(page, place):
+    return page.eval_on_selector_all(
+        f"#jobs-table tbody td:nth-child({place})", "cells => cells.map(c => c.dataset.sort)"
+    )
+
+
+def numbers(page):
+    return page.eval_on_selector_all("#jobs-table tbody tr:not([hidden]) th", "cells => cells.map(c => c.textContent)")
+
+
+@pytest.mark.parametrize("name", ["sweep", "run"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1600])
+def test_everything_is_drawn_and_nothing_overflows(opened, name, scheme, width):
+    page = opened(name, width, scheme)
+    plots = page.locator(".plot:visible")
+    assert plots.count() >= 7
+    assert all(plot.locator("svg.main-svg").count() for plot in plots.all())
+    assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+    luminance = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0]")
+    assert (luminance > 200) == (scheme == "light")
+    text = page.evaluate("document.querySelector('.plot').layout.font.color")
+    assert text == ("#1b1f23" if scheme == "light" else "#e6e9ec")
+
+
+def test_the_table_sorts_by_mouse_and_keyboard(opened):
+    page = opened("sweep")
+    head = page.locator("#jobs-table th", has_text="best fd_mini")
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "ascending"
+    values = [float(value) for value in column(page, 6)]
+    assert values[:9] == sorted(values[:9])
+    assert set(numbers(page)[9:]) == {"3", "5", "10"}  # what failed stays at the end
+    head.locator("button").press("Enter")
+    assert head.get_attribute("aria-sort") == "descending"
+    values = [float(value) for value in column(page, 6)]
+    assert values[:9] == sorted(values[:9], reverse=True)
+    assert set(numbers(page)[9:]) == {"3", "5", "10"}
+    page.locator("#jobs-table th", has_text="job").locator("button").press("Space")
+    assert head.get_attribute("aria-sort") == "none"
+    assert numbers(page) == ["0", "1", "2", "4", "6", "7", "8", "9", "11", "3", "5", "10"]
+
+
+def test_the_table_is_filtered_by_text_and_factor(opened):
+    page = opened("sweep")
+    page.locator("#filter-text").fill("sigkill")
+    assert numbers(page) == ["10"]
+    assert page.locator("#rows-seen").text_content() == "1 of 12 jobs"
+    page.locator("#filter-text").fill("")
+    page.locator("select[data-filter='0']").select_option("hinge")
+    assert numbers(page) == ["0", "1", "2", "3", "4", "5"]
+    page.locator("select[data-filter='1']").select_option("mini")
+    assert numbers(page) == ["0", "1", "2"]
+
+
+def test_columns_can_be_chosen(opened):
+    page = opened("sweep")
+    cells = page.locator("#jobs-table .column-0")
+    assert cells.count() == 13
+    assert cells.first.is_visible()
+    page.locator("input[data-column='0']").press("Space")
+    assert not cells.first.is_visible()
+
+
+def test_curves_are_toggled_and_colored_by_factor(opened):
+    page = opened("sweep")
+    traces = "document.querySelector('#curves .plot').data"
+    seen = f"{traces}.filter((t) => t.visible && !t.meta.band).length"
+    bands = f"{traces}.filter((t) => t.visible && t.meta.band).length"
+    colors = f"new Set({traces}.filter((t) => !t.meta.band).map((t) => t.line.color)).size"
+    assert page.evaluate(seen) == 12
+    assert page.evaluate(bands) == 0
+    page.locator("#bands").check()
+    assert page.evaluate(bands) == 12
+    controls = page.locator("#curve-controls")
+    controls.get_by_label("hinge").uncheck()
+    assert page.evaluate(seen) == page.evaluate(bands) == 6
+    assert page.locator("#curves-seen").text_content() == "6 of 12 jobs are shown."
+    controls.get_by_label("none of seed").press("Enter")
+    assert page.evaluate(seen) == 0
+    controls.get_by_label("all of seed").click()
+    controls.get_by_label("all of loss").click()
+    assert page.evaluate(colors) == 2
+    controls.get_by_role("radio", name="seed").check()
+    assert page.evaluate(colors) == 3
+
+
+def test_the_cost_can_be_chosen(opened):
+    page = opened("sweep")
+    assert page.locator("[data-cost='seconds']").is_visible()
+    page.locator("#cost").select_option("memory_gib")
+    assert not page.locator("[data-cost='seconds']").is_visible()
+    assert page.locator("[data-cost='memory_gib'] svg.main-svg").first.is_visible()
+
+
+def test_samples_slide_by_keyboard_and_by_the_strip(opened):
+    page = opened("run")
+    slide, slider = page.locator("#slide"), page.locator("#slider")
+    last = slide.get_attribute("src")
+    slider.press("ArrowLeft")
+    assert slide.get_attribute("src") != last
+    assert page.locator("#slide-step").text_content() == "30,000"
+    slider.press("Home")
+    assert page.locator("#slide-step").text_content() == "10,000"
+    assert slide.get_attribute("alt") == "Generated after 10,000 real images seen"
+    page.locator("#frames button").last.press("Enter")
+    assert slide.get_attribute("src") == last
+    assert slider.input_value() == "3"
+
+
+def test_options_are_searched(opened):
+    page = opened("run")
+    page.locator("#configuration summary").press("Enter")
+    page.locator("input[data-search]").fill("trainer precision")
+    assert page.locator("#options tbody tr:visible").count() == 1
+    assert "32-true" in page.locator("#options tbody tr:visible").text_content()
+
+
+def test_the_keyboard_reaches_the_content_first(opened):
+    page = opened("sweep")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "content"
+
+
+def test_it_prints_in_the_light_theme_without_cutting(opened, tmp_path):
+    page = opened("sweep", scheme="dark")
+    page.emulate_media(media="print")
+    page.pdf(path=tmp_path / "report.pdf", format="A4")
+    assert (tmp_path / "report.pdf").stat().st_size > 50_000
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"

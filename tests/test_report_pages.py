@@ -1,0 +1,285 @@
+"""The report as HTML: whole, self-contained, and safe with any name."""
+
+import json
+import re
+import threading
+import urllib.request
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medsynth.errors import InputError
+from medsynth.report import page as page_module
+from medsynth.report.live import live_server, version
+from medsynth.report.page import write_report
+from medsynth.report.pictures import Pictures, evenly
+from tests.command import run as run_command
+from tests.run_folders import write_run, write_sweep
+
+VOID = {"meta", "link", "img", "input", "br", "line", "hr"}
+GRID = {"loss": ["hinge", "non_saturating"], "generator": ["dcgan", "resnet"], "seed": [1, 2, 3]}
+FAILURES = {
+    3: ("diverged", "The loss was NaN."),
+    5: ("failed", "data.root=/nowhere is not a folder."),
+    7: ("killed", "killed by SIGKILL"),
+    9: ("running", None),
+}
+
+
+class Page(HTMLParser):
+    """Text, attributes and the order of headings; raises where an element is closed that was not open."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.tags, self.text, self.headings = [], [], "", []
+        self.feed(html)
+        assert self.open == [], f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, text):
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.text += text
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(text)
+
+    def all(self, tag, **attributes):
+        return [a for t, a in self.tags if t == tag and all(a.get(k) == v for k, v in attributes.items())]
+
+
+def data_of(html):
+    """What the page hands to its script."""
+    return json.loads(re.search(r'<script type="application/json" id="report-data">(.*?)</script>', html)[1])
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reports") / "sweep"
+    write_sweep(folder, GRID, failures=FAILURES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sweep_html(sweep):
+    return write_report([sweep], sweep / "report.html").read_text()
+
+
+def test_a_sweep_shows_its_parts_in_order(sweep_html):
+    page = Page(sweep_html)
+    names = ["Verdict", "Jobs", "Effects", "Parallel coordinates", "Quality and cost", "Curves", "Samples"]
+    assert page.headings == names
+    assert "12 jobs: 8 completed, 1 running, 1 diverged, 1 failed, 1 killed" in page.text
+    for _, reason in FAILURES.values():
+        assert reason is None or reason in page.text
+    rows = [attributes for attributes in page.all("tr") if "data-f0" in attributes]
+    assert len(rows) == 12
+    assert sum(row.get("class") == "broken" for row in rows) == 3
+    assert {row["data-f2"] for row in rows} == {"1", "2", "3"}
+
+
+def test_every_picture_and_figure_has_a_text_and_every_column_a_scope(sweep_html):
+    page = Page(sweep_html)
+    pictures, figures = page.all("img"), page.all("div", role="img")
+    assert len(pictures) == 1 + 12
+    assert pictures[0]["alt"].startswith("Grid of real images")
+    assert len(figures) >= 8
+    assert all(image.get("alt") for image in pictures)
+    assert all(len(figure["aria-label"]) > 20 for figure in figures)
+    assert all(head.get("scope") in ("col", "row") for head in page.all("th"))
+    assert len(page.all("th", **{"aria-sort": "none"})) >= 8
+
+
+def test_figures_hold_what_the_runs_logged(sweep_html):
+    data = data_of(sweep_html)
+    assert {figure["data-figure"] for figure in Page(sweep_html).all("div", role="img")} == data["figures"].keys()
+    objective = next(f for f in data["figures"].values() if f["layout"]["yaxis"]["title"]["text"] == "fd_mini")
+    jobs = {trace["meta"]["job"] for trace in objective["data"] if not trace["meta"].get("band")}
+    assert jobs == set(range(12))
+    assert len(data["jobs"]) == 12
+    assert data["jobs"][0]["values"] == [0, 0, 0, 0]
+    assert data["jobs"][11]["values"] == [1, 1, 2, 11]
+
+
+def test_nothing_is_loaded_from_anywhere(sweep_html):
+    for _, attributes in Page(sweep_html).tags:
+        for name in ("src", "href", "action", "data"):
+            value = attributes.get(name) or ""
+            assert value == "" or value.startswith(("data:", "#")), value[:80]
+    assert "default-src 'none'" in sweep_html
+    assert "@import" not in sweep_html.partition("</style>")[0]
+
+
+def test_names_stay_text(tmp_path):
+    hostile = "<script>alert(1)</script>"
+    for number, name in enumerate((hostile, '"></script><img src=x onerror=alert(2)>')):
+        write_run(
+            tmp_path / "sweep" / str(number),
+            options={"loss": name, "seed": number},
+            job={
+                "number": number,
+                "name": f"loss={name}",
+                "overrides": [f"loss={name}"],
+                "status": "failed",
+                "reason": f"class folder {name} {{{{ 7 * 7 }}}} is empty",
+            },
+            status="failed",
+            reason=f"class folder {name} is empty",
+            data=f"images of {name}",
+        )
+    for folders in ([tmp_path / "sweep"], [tmp_path / "sweep" / "0"]):
+        html = write_report(folders, tmp_path / "report.html").read_text()
+        page = Page(html)
+        assert hostile in page.text
+        assert len(page.all("script")) == 3  # data, plotly, ours
+        assert not any("onerror" in attributes for _, attributes in page.tags)
+        assert "</script" not in data_text(html)
+
+
+def data_text(html):
+    return html.partition('id="report-data">')[2].partition("</script>")[0]
+
+
+def test_a_run_shows_its_parts(tmp_path):
+    folder = write_run(tmp_path / "run", options={"loss": "hinge"}, environment={"cuda": {"driver": "570"}})
+    measure = {
+        "name": "fd_mini",
+        "better": "lower",
+        "value": 9.5,
+        "low": 9.0,
+        "high": 10.0,
+        "floor": 0.25,
+        "ratio": 38.0,
+        "num_real": 500,
+        "num_fake": 500,
+    }
+    record = {"real": {"source": "val", "count": 500}, "fake": {"source": "a", "count": 500}, "measures": [measure]}
+    (folder / "evaluation").mkdir()
+    (folder / "evaluation" / "generator.json").write_text(json.dumps(record))
+    (folder / "evaluation" / "broken.json").write_text('{"measures": 7')
+    html = write_report([folder], tmp_path / "report.html").read_text()
+    page = Page(html)
+    names = ["Summary", "Configuration", "Curves", "Samples", "Metrics", "Diagnostics", "Environment", "Log"]
+    assert page.headings == names
+    assert "cuda.driver" in page.text
+    assert "9.000 to 10.00" in page.text
+    assert [image["alt"] for image in page.all("img")][2:] == [
+        f"Generated after {step:,} real images seen" for step in (10_000, 20_000, 30_000, 40_000)
+    ]
+    assert page.all("input", type="range")[0]["max"] == "3"
+    shapes = [shape for figure in data_of(html)["figures"].values() for shape in figure["layout"].get("shapes", [])]
+    assert [shape["y0"] for shape in shapes] == [0.25]  # the floor of the evaluation, in the curve of that metric
+
+
+def test_runs_of_every_kind_are_shown_alone(tmp_path):
+    for status in ("running", "failed", "killed", "diverged", "stopped"):
+        folder = write_run(tmp_path / status, options={"seed": 1}, status=status, reason=None, samples=False, curves={})
+        assert status in Page(write_report([folder], tmp_path / "report.html").read_text()).text
+    folder = write_run(tmp_path / "damaged", options={"seed": 1})
+    (folder / "metrics.csv").write_bytes(b"step,val/fd_mini\n\x00\xff,1\n")
+    (folder / "samples" / "000010000.png").write_bytes(b"\x89PNG\r\n\x1a\n half of it")
+    assert "metrics.csv" in Page(write_report([folder], tmp_path / "report.html").read_text()).text
+
+
+def test_sixty_runs_stay_below_20_megabytes(tmp_path, monkeypatch):
+    write_sweep(tmp_path / "sweep", {"loss": ["hinge", "non_saturating"], "seed": list(range(30))})
+    noise = np.random.default_rng(0).integers(0, 255, (230, 230, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")  # 0.16 MB, as nothing compresses it
+    content = (tmp_path / "noise.png").read_bytes()
+    for path in (tmp_path / "sweep").glob("*/samples/000040000.png"):
+        path.write_bytes(content)
+    out = write_report([tmp_path / "sweep"], tmp_path / "report.html")
+    assert out.stat().st_size < page_module.LIMIT
+    page = Page(out.read_text())
+    assert len(page.all("img")) == 61
+    assert "To keep the file small" in page.text
+
+
+def test_pictures_are_taken_as_they_are_while_they_fit(tmp_path):
+    paths = []
+    for number in range(6):
+        paths.append(tmp_path / f"{number}.png")
+        Image.fromarray(np.random.default_rng(number).integers(0, 255, (32, 32), dtype=np.uint8)).save(paths[-1])
+    size = paths[0].stat().st_size
+    whole = Pictures(paths, 100 * size)
+    assert whole.remark == ""
+    assert all(whole.get(path).startswith("data:image/png") for path in paths)
+    fewer = Pictures(paths, size)
+    assert 0 < sum(fewer.get(path) is not None for path in paths) < 6
+    assert "left out" in fewer.remark
+    assert evenly(paths, 100 * size) == paths
+    assert evenly(paths, round(4.5 * size)) == [paths[0], paths[2], paths[5]] or len(evenly(paths, 5 * size)) == 3
+
+
+def test_an_old_report_is_replaced_whole_or_stays(tmp_path, monkeypatch, sweep):
+    out = tmp_path / "report.html"
+    out.write_text("old")
+    monkeypatch.setattr(page_module, "render", lambda *_: "\ud800")  # cannot be encoded: fails while it is written
+    with pytest.raises(UnicodeEncodeError):
+        write_report([sweep], out)
+    assert out.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_refusals(tmp_path, sweep):
+    (tmp_path / "empty").mkdir()
+    for folders, words in (([tmp_path / "empty"], "empty"), ([tmp_path / "gone"], "gone")):
+        with pytest.raises(InputError, match=words):
+            write_report(folders, tmp_path / "report.html")
+    with pytest.raises(InputError, match=r"metric=val/nothing .* val/fd_mini, val/is_mini, val/kd_mini"):
+        write_report([sweep], tmp_path / "report.html", metric="val/nothing")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="out="):
+        write_report([sweep], tmp_path / "file" / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_another_metric_can_be_the_one_to_compare_by(tmp_path, sweep):
+    html = write_report([sweep], tmp_path / "report.html", metric="val/kd_mini").read_text()
+    assert "best kd_mini" in Page(html).text
+
+
+def test_command(tmp_path, monkeypatch, capsys, sweep):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = run_command(monkeypatch, capsys, f"folders={sweep}", "out=here.html", command="report")
+    assert code == 0
+    assert "here.html" in out
+    assert (tmp_path / "here.html").stat().st_size > 4_000_000
+    for arguments, words in (
+        ((), "A folder is needed"),
+        (("folders=nowhere",), "nowhere"),
+        (("out=a.pdf",), "out=a.pdf"),
+    ):
+        folder = () if "folders" in "".join(arguments) or not arguments else (f"folders={sweep}",)
+        code, _, err = run_command(monkeypatch, capsys, *folder, *arguments, command="report")
+        assert code == 1
+        assert words in err
+        assert err.count("\n") == 1
+
+
+def test_the_live_view_follows_its_files(tmp_path):
+    folder = write_run(tmp_path / "run", options={"seed": 1}, status="running")
+    server = live_server([folder])
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        address = f"http://127.0.0.1:{server.server_port}"
+        assert server.server_address[0] == "127.0.0.1"
+        read = lambda path: urllib.request.urlopen(f"{address}/{path}", timeout=20).read().decode()  # noqa: E731
+        assert "data-live" in read("")
+        before = read("version")
+        assert before == read("version") == version([folder])
+        (folder / "samples" / "000099999.png").write_bytes(b"")
+        assert read("version") != before
+    finally:
+        server.shutdown()
+        server.server_close()

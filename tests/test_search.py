@@ -1,0 +1,483 @@
+"""medsynth search: Optuna asks and is told, with a stub in place of trainings; one slow test with real ones."""
+
+import csv
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from optuna.trial import TrialState
+
+from medsynth.cli.launch import conf_folder
+from medsynth.cli.search_arguments import fold
+from medsynth.cli.search_objectives import check_objectives, logged
+from medsynth.cli.search_space import parse_space
+from medsynth.errors import InputError
+from medsynth.run_folder import read_json
+from medsynth.sweep import job as jobs
+from medsynth.sweep.answer import answer
+from medsynth.sweep.objective import Objective, make_objectives, read_curve, value_of
+from medsynth.sweep.process import Ended
+from medsynth.sweep.search import Search, Settings
+from medsynth.sweep.space import Choices, Interval
+from medsynth.sweep.study import best_trials, importances, open_study, quiet
+from tests.command import TINY, run
+
+LR = "generator_optimizer.lr=tag(log,interval(1e-5,1e-3))"
+
+
+class Stub:
+    """In place of run_training: writes what a training writes; its measure is best at a learning rate of 2e-4.
+
+    ``curve`` makes the values of the four validations from the options; what it raises ends the process.
+    """
+
+    def __init__(self, curve=None):
+        self.curve, self.calls = curve or self._bowl, []
+
+    @staticmethod
+    def _bowl(options):
+        end = 10 + abs(math.log10(float(options["generator_optimizer.lr"]) / 2e-4)) * 20
+        return [end + 30, end + 20, end + 10, end]
+
+    def __call__(self, overrides, *, folder, threads=None, gpu=None, watch=None, every=2.0):
+        options = dict(text.split("=", 1) for text in overrides)
+        self.calls.append(options)
+        folder.mkdir(parents=True, exist_ok=True)
+        status, reason, seen = "completed", None, []
+        try:
+            for value in self.curve(options):
+                seen.append(value)
+                self._write(folder, seen)
+                reason = watch()
+                if reason:
+                    status = "stopped"
+                    break
+        except RuntimeError as error:
+            status, reason = "diverged", str(error)
+        best = min(seen, default=None)
+        summary = {"status": status, "reason": reason, "seconds": 100.0 / (1 + len(self.calls))}
+        summary["best"] = {
+            "objective": "val/fd_mini",
+            "value": best,
+            "images_seen": 10000 * (1 + seen.index(best)) if seen else None,
+        }
+        (folder / "summary.json").write_text(json.dumps(summary))
+        return Ended(0 if reason is None else 1, 1.0, reason)
+
+    @staticmethod
+    def _write(folder, values):
+        with (folder / "metrics.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["step", "train/loss", "val/fd_mini", "val/kd_mini"])
+            for number, value in enumerate(values, start=1):
+                writer.writerow([10000 * number - 500, 0.5, "", ""])
+                writer.writerow([10000 * number - 16 * (number < 4), "", value, value / 100])
+
+
+SPACE = (Interval("generator_optimizer.lr", 1e-5, 1e-3, log=True), Choices("loss", ("hinge", "minimax")))
+
+
+@pytest.fixture
+def hunt(monkeypatch, tmp_path):
+    """``hunt(stub, ...)`` -> study of a search in ``tmp_path``, without Hydra; once more goes on with it."""
+
+    def go(stub, *, space=SPACE, objectives=("val/fd_mini",), pruner="none", startup=10, composition=str, **options):
+        monkeypatch.setattr(jobs, "run_training", stub)
+        objectives = make_objectives(objectives, None)
+        images = {"val_every_images": 10_000, "max_images": 40_000}
+        with quiet():
+            study = open_study(tmp_path, objectives, sampler="tpe", pruner=pruner, seed=0, startup=startup, **images)
+            options = {"trials": 5, "prunes": pruner != "none", "every": 0.01} | options
+            settings = Settings(
+                folder=tmp_path,
+                fixed=(),
+                space=space,
+                objectives=objectives,
+                composition=composition,
+                **images | options,
+            )
+            search = Search(study, settings, say=go.said.append)
+            go.search = search
+            search.run()
+        return study
+
+    go.said = []
+    return go
+
+
+def test_the_sampler_finds_the_minimum(hunt):
+    study = hunt(Stub(), trials=25)
+    assert study.best_value < 12
+    assert study.best_trial.number >= 10  # not one of the first, which are drawn at random
+    random_best = min(trial.value for trial in study.trials[:10])
+    assert study.best_value < random_best
+    shares = importances(study, make_objectives(["val/fd_mini"], None))
+    assert shares["generator_optimizer.lr"] > 0.8  # the stub looks at nothing else
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_maximizing_turns_the_importance_and_the_best_around(tmp_path):
+    objectives = make_objectives(["val/is_mini"], None)
+    assert objectives == (Objective("val/is_mini", "maximize"),)
+    with quiet():
+        study = open_study(
+            tmp_path,
+            objectives,
+            sampler="random",
+            pruner="none",
+            seed=0,
+            startup=1,
+            val_every_images=1,
+            max_images=None,
+        )
+        for number in range(12):
+            trial = study.ask()
+            trial.suggest_float("noise", 0, 1)
+            study.tell(trial, trial.suggest_float("signal", 0, 1) + number / 1e6)
+        assert best_trials(study)[0].params["signal"] == max(trial.params["signal"] for trial in study.trials)
+        assert importances(study, objectives)["signal"] > 0.5
+
+
+def test_a_bad_run_is_ended_early(hunt, tmp_path):
+    levels = iter([10, 10, 90, 10])
+
+    def curve(options):
+        level = next(levels)
+        return [level + 3, level + 2, level + 1, level]
+
+    stub = Stub(curve)
+    study = hunt(stub, trials=4, pruner="median", startup=4)
+    assert [trial.state for trial in study.trials] == [
+        TrialState.COMPLETE,
+        TrialState.COMPLETE,
+        TrialState.PRUNED,
+        TrialState.COMPLETE,
+    ]
+    assert study.trials[2].intermediate_values == {10_000: 93}  # at multiples of val_every_images, not at 9,984
+    assert study.trials[3].intermediate_values == {10_000: 13, 20_000: 12, 30_000: 11, 40_000: 10}
+    record = read_json(tmp_path / "2/job.json")
+    assert record["status"] == "stopped"
+    assert record["reason"] == "pruned: val/fd_mini 93 after 9,984 images, where other trials did better"
+
+
+def test_nothing_is_ended_at_its_last_validation(hunt):
+    levels = iter([10, 10, 90])
+    study = hunt(Stub(lambda options: [next(levels)]), trials=3, pruner="median", startup=4, max_images=10_000)
+    assert [trial.value for trial in study.trials] == [10, 10, 90]
+
+
+def test_several_objectives_have_a_front(hunt, tmp_path):
+    def curve(options):
+        return [20, 10] if options["loss"] == "hinge" else [20, 30]
+
+    study = hunt(Stub(curve), trials=6, objectives=("val/fd_mini", "seconds"))
+    front = best_trials(study)
+    # The stub's seconds fall from trial to trial: the last hinge is on the front, and of the others only a later one.
+    hinge = [trial for trial in study.trials if trial.params["loss"] == "hinge"]
+    other = [trial for trial in study.trials if trial.params["loss"] != "hinge" and trial.number > hinge[-1].number]
+    assert [trial.number for trial in front] == [hinge[-1].number, *(trial.number for trial in other[-1:])]
+    text = answer(study, make_objectives(["val/fd_mini", "seconds"], None), "s", [])
+    assert "Trials that none beats in everything, of 6:" in text
+
+
+def test_failures_are_told_and_the_search_goes_on(hunt, tmp_path):
+    def curve(options):
+        if options["loss"] == "hinge":
+            raise RuntimeError("the generator's loss is NaN")
+        return [5]
+
+    study = hunt(Stub(curve), trials=8)
+    failed = [trial for trial in study.trials if trial.params["loss"] == "hinge"]
+    assert 0 < len(failed) < 8
+    assert all(trial.state == TrialState.FAIL for trial in failed)
+    assert study.best_value == 5
+    assert read_json(tmp_path / f"{failed[0].number}/job.json")["status"] == "diverged"
+    assert any("failed: the generator's loss is NaN" in line for line in hunt.said)
+    assert f"8 ({len(failed)} failed)" in answer(study, make_objectives(["val/fd_mini"], None), "s", [])
+
+
+def test_without_a_completed_trial_there_is_no_answer(hunt):
+    study = hunt(Stub(lambda options: [math.nan]), trials=2)
+    with pytest.raises(InputError, match=r"None of 2 trials in s completed; .*no finite value of val/fd_mini"):
+        answer(study, make_objectives(["val/fd_mini"], None), "s", [])
+
+
+def test_the_same_composition_is_trained_once(hunt, tmp_path):
+    stub = Stub(lambda options: [7 if options["loss"] == "hinge" else 9])
+    study = hunt(stub, trials=6, space=SPACE[1:])
+    assert len(stub.calls) == 2
+    assert {(trial.params["loss"], trial.value) for trial in study.trials} == {("hinge", 7), ("minimax", 9)}
+    copies = [read_json(tmp_path / f"{number}/job.json") for number in range(6)]
+    assert sum(copy["status"] == "duplicate" for copy in copies) == 4
+    assert [trial.params["loss"] for trial in best_trials(study)] == ["hinge"]
+    assert not best_trials(study)[0].user_attrs.get("reason")
+
+
+def test_a_copy_of_a_running_trial_waits_for_it(hunt):
+    stub = Stub(lambda options: time.sleep(0.5) or [7])
+    study = hunt(stub, trials=4, jobs=2, space=(Choices("loss", ("hinge",)),))
+    assert len(stub.calls) == 1
+    assert [trial.value for trial in study.trials] == [7] * 4
+
+
+def test_copies_of_failures_fail(hunt):
+    def curve(options):
+        raise RuntimeError("no memory")
+
+    stub = Stub(curve)
+    study = hunt(stub, trials=3, space=(Choices("loss", ("hinge",)),))
+    assert len(stub.calls) == 1
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 3
+
+
+def test_an_interrupted_search_ends_its_trainings_and_goes_on(hunt, tmp_path):
+    stub = Stub(lambda options: [7])
+    hunt(stub, trials=2)
+
+    def interrupted(options):
+        yield 50
+        hunt.search._stop.set()  # as run() does when Ctrl-C ends its waiting
+        yield 40
+
+    study = hunt(Stub(interrupted), trials=3)
+    assert study.trials[2].state == TrialState.RUNNING
+    assert read_json(tmp_path / "2/job.json")["reason"] == "the search was interrupted"
+    params = study.trials[2].params
+    again = Stub(lambda options: [7])
+    study = hunt(again, trials=4)
+    assert len(again.calls) == 2
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 4
+    assert study.trials[2].params == params
+    assert read_json(tmp_path / "2/job.json")["attempts"] == 2
+
+
+def test_the_first_draws_are_not_repeated_after_a_resume(hunt):
+    hunt(Stub(lambda options: [7]), trials=3)
+    study = hunt(Stub(lambda options: [7]), trials=6)
+    assert len({trial.params["generator_optimizer.lr"] for trial in study.trials}) == 6
+
+
+def test_no_training_starts_after_the_timeout(hunt):
+    stub = Stub(lambda options: time.sleep(0.3) or [7])
+    study = hunt(stub, trials=50, timeout=0.2)
+    assert len(study.trials) == 1
+
+
+def test_values_are_those_of_the_exported_generator(tmp_path):
+    Stub(lambda options: [9, 5, 8, 7])([], folder=tmp_path, watch=lambda: None)
+    assert value_of(tmp_path, "val/fd_mini") == 5
+    assert value_of(tmp_path, "seconds") == 50
+    Stub._write(tmp_path, [9, 5, 8, 7])
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary["best"]["images_seen"] = 19_984
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    assert value_of(tmp_path, "val/kd_mini") == 0.05
+    with pytest.raises(InputError, match="no finite value of val/fid"):
+        value_of(tmp_path, "val/fid")
+
+
+def test_a_line_that_is_being_written_is_not_read(tmp_path):
+    (tmp_path / "metrics.csv").write_text("step,val/fd_mini\n100,4.5\n150,\n200,3.")
+    assert read_curve(tmp_path / "metrics.csv", "val/fd_mini") == [(100, 4.5)]
+    assert read_curve(tmp_path / "metrics.csv", "val/other") == []
+    assert read_curve(tmp_path / "none.csv", "val/fd_mini") == []
+
+
+def names_of(metrics):
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        return logged(compose("train", overrides=[f"metrics={metrics}"]).metrics)
+
+
+def test_what_a_training_logs_is_known_from_its_configuration():
+    from medsynth.metrics.distances import Names
+    from medsynth.metrics.inception import InceptionExtractor
+    from medsynth.metrics.pixels import PixelExtractor
+
+    class Published:
+        name, canonical = InceptionExtractor.name, True
+
+    class Mini:
+        name = "mini"
+
+    def named(extractor):
+        names = Names.of(extractor)
+        return [f"val/{name}" for name in (names.frechet, names.kernel, names.inception_score)]
+
+    assert names_of("mini") == [*named(Mini), named(PixelExtractor)[0]]
+    assert names_of("inception") == named(Published)
+
+
+@pytest.mark.parametrize(
+    ("objectives", "says"),
+    [
+        (["val/nonsense"], "No training logs val/nonsense: choose of val/fd_mini, .*; or of its costs seconds, "),
+        (["fd_mini"], "No training logs fd_mini: "),
+    ],
+)
+def test_an_objective_that_no_training_logs_is_refused(objectives, says):
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        config = compose("train")
+    check_objectives(make_objectives(["val/kd_mini", "seconds"], None), config)
+    with pytest.raises(InputError, match=says):
+        check_objectives(make_objectives(objectives, None), config)
+
+
+def test_a_space_is_written_as_in_a_sweep():
+    fixed, space = parse_space(
+        [
+            "data=mednist",
+            "loss=hinge,minimax",
+            "penalty=[r1,r2],none",
+            LR,
+            "seed=range(1,10,3)",
+            "generator.width=tag(log,int(interval(8,64)))",
+        ]
+    )
+    assert fixed == ("data=mednist",)
+    assert space == (
+        Choices("loss", ("hinge", "minimax")),
+        Choices("penalty", ("[r1,r2]", "none")),
+        Interval("generator_optimizer.lr", 1e-5, 1e-3, log=True),
+        Interval("seed", 1, 7, step=3, whole=True),
+        Interval("generator.width", 8, 64, log=True, whole=True),
+    )
+    assert space[2].written(0.000123456) == "0.0001235"
+    assert space[2].written(0.00099999) == "0.001"
+    assert Interval("a", 0, 0.99996).written(0.99996) == "0.99996"  # not beyond the end
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["loss=hinge"], "nothing to search: give an option several values"),
+        (["seed=interval(3,3)"], "seed: from 3 to 3 there is nothing to search"),
+        (["seed=range(5,1)"], r"seed=range\(5,1,1\) is empty"),
+        (["task.weight_clip=tag(log,interval(0,1))"], "lower end above 0"),
+        (["seed=tag(log,range(1,9,2))"], "no steps of 2"),
+        (["seed=tag(odd,interval(1,2))"], "seed has the tag odd"),
+        (["loss=glob(*)"], "has a pattern: name the choices"),
+        (["seed=1,2", "seed=3"], "seed is given twice"),
+        (["seed=1,2", "resume=outputs"], "resume= is filled in"),
+        (["seed=1,2", "sweep=seeds"], "sweep= is a preset"),
+        (["seed=1,2", "a=[b"], "a=.b cannot be read as key=value"),
+    ],
+)
+def test_a_space_that_cannot_be_searched_is_refused(overrides, says):
+    with pytest.raises(InputError, match=says):
+        parse_space(overrides)
+
+
+def test_arguments_of_the_training_are_gathered():
+    typed = ["--config-dir", "my", "loss=hinge,minimax", "search.trials=5", "a='b c','d\"e'", "x=${y}"]
+    folded = fold(typed)
+    assert folded[:3] == ["--config-dir", "my", "search.trials=5"]
+    assert fold(folded) == folded
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        config = compose("search", overrides=folded[2:])
+    assert config.search._get_node("train")._get_node(1)._value() == typed[4]
+
+
+@pytest.fixture
+def search(monkeypatch, capsys, tmp_path):
+    """``search(stub, ...)`` -> (exit code, stdout, stderr) of the command in the folder of the test."""
+    monkeypatch.chdir(tmp_path)
+
+    def go(stub, *arguments):
+        monkeypatch.setattr(jobs, "run_training", stub)
+        return run(monkeypatch, capsys, *fold(arguments), command="search")
+
+    return go
+
+
+def test_the_command_says_how_to_repeat_the_best_and_goes_on(search):
+    typed = ["loss=hinge,non_saturating", LR, "max_images=40000", "report=false"]
+    code, out, err = search(Stub(), *typed, "search.trials=2", "search.folder=s")
+    assert (code, err) == (0, "")
+    assert "Searching loss, generator_optimizer.lr to minimize val/fd_mini: 2 trials; everything lands in s" in out
+    assert re.search(r"python train.py max_images=40000 report=false loss=\w+ generator_optimizer.lr=[\d.e-]+\n", out)
+    assert "Warning" not in out
+    sweep = read_json(Path("s/sweep.json"))
+    assert sweep["swept"] == ["loss", "generator_optimizer.lr"]
+    assert sweep["finished"] > sweep["started"]
+    assert [read_json(Path(f"s/{number}/job.json"))["overrides"] for number in range(2)] == sweep["jobs"]
+    stub = Stub()
+    code, out, err = search(stub, "search.resume=s", "search.trials=3")
+    assert (code, err) == (0, "")
+    assert len(stub.calls) == 1
+    assert stub.calls[0]["max_images"] == "40000"
+    code, out, err = search(Stub(), "seed=1,2", "search.resume=s")
+    assert code == 1
+    assert "The search in s has other options of the training, loss=hinge,non_saturating" in err
+    code, out, err = search(Stub(), *typed, "search.folder=s")
+    assert code == 1
+    assert "search.folder=s holds a search already: go on with it by search.resume=s." in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["loss=hinge,hinges"], "Could not find 'loss/hinges'"),
+        (["losses=1,2"], "There is no option losses"),
+        (["max_images=interval(100,1000)"], "is not a whole number"),
+        (["seed=1,2", "search.trials=0"], "search.trials=0 must be a whole number, 1 or more."),
+        (["seed=1,2", "search.trials=many"], "search.trials=many is not a whole number"),
+        (["seed=1,2", "search.pruner=medium"], "search.pruner=medium is unknown: choose of auto, none, median"),
+        (["seed=1,2", "search.pruner=median", "search.objectives=[seconds]"], "needs one objective that is measured"),
+        (["seed=1,2", "search.objectives=[val/fid]"], "No training logs val/fid: choose of val/fd_mini"),
+        (["seed=1,2", "search.directions=[down]"], "search.directions has minimize or maximize for each"),
+        (["search.resume=nowhere"], "search.resume=nowhere is not the folder of a search"),
+        (["search.trails=5", "seed=1,2"], "trails"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(search, tmp_path, arguments, says):
+    code, _, err = search(Stub(), *arguments, "search.folder=s")
+    assert code == 1
+    assert says in err
+    assert err.startswith("medsynth search: error: ")
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_choices_of_a_folder_of_my_own_can_be_searched(search, tmp_path):
+    (tmp_path / "my/loss").mkdir(parents=True)
+    (tmp_path / "my/loss/mine.yaml").write_text("_target_: medsynth.loss.hinge.Hinge\n")
+    stub = Stub(lambda options: [7])
+    code, _, err = search(stub, "--config-dir", "my", "loss=mine,minimax", "search.trials=1", "search.folder=s")
+    assert (code, err) == (0, "")
+    assert stub.calls[0]["hydra.searchpath"] == f"[file://{tmp_path}/my]"
+
+
+@pytest.mark.slow
+def test_two_real_trials_and_a_kill(tmp_path):
+    program = [sys.executable, "-c", "from medsynth.cli import main; main('search')"]
+    typed = [*TINY, LR, "search.trials=2", "search.folder=s", "metrics.parts.mini.inception_score=false"]
+    environment = os.environ | {"HYDRA_FULL_ERROR": "0", "OMP_NUM_THREADS": "1"}
+    options = {"cwd": tmp_path, "env": environment, "text": True}
+    killed = subprocess.Popen([*program, *fold(typed)], stdout=subprocess.DEVNULL, **options)
+    while not (tmp_path / "s/0/metrics.csv").is_file():
+        assert killed.poll() is None
+        time.sleep(0.2)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    time.sleep(3)  # in which the training follows
+    done = subprocess.run([*program, *fold(["search.resume=s"])], capture_output=True, **options)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "The best trial, of 2:" in done.stdout
+    assert [read_json(tmp_path / f"s/{number}/job.json")["status"] for number in range(2)].count("completed") == 2
+    study = optuna.load_study(study_name="search", storage=f"sqlite:///{tmp_path}/s/study.db")
+    values = [read_json(tmp_path / f"s/{number}/summary.json")["best"]["value"] for number in range(2)]
+    assert [trial.value for trial in study.trials] == values

@@ -1,0 +1,371 @@
+"""Sweeps: a training as a process, a job with its record, the plan of a sweep, and the commands. The trainings of the
+fast tests are a stub that is told by a file how to end; the slow ones are real."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from medsynth.errors import InputError
+from medsynth.run_folder import read_json, state, this_process
+from medsynth.sweep import process, share
+from medsynth.sweep.job import Job, composition_hash, run_job
+from medsynth.sweep.keep import check_keep, discard_checkpoints
+from medsynth.sweep.plan import extended, new_plan, same_arguments, sweep_folder
+from medsynth.sweep.process import quoted, run_training
+from tests.command import TINY, run
+
+# Ends as behavior.json in the current folder says for its seed: completed, diverged, failed, killed, raised.
+STUB = """
+import json, os, pathlib, signal, sys
+arguments = sys.argv[1:]
+values = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+folder = pathlib.Path(values["hydra.run.dir"].strip("'"))
+earlier = folder / "config.json"
+seed = json.loads(earlier.read_text()) if "resume" in values else values.get("seed", "0")
+earlier.write_text(json.dumps(seed))
+with open("started.txt", "a") as file:
+    file.write(json.dumps({"seed": seed, "resume": "resume" in values, "arguments": arguments}) + "\\n")
+behavior = json.loads(pathlib.Path("behavior.json").read_text()) if os.path.exists("behavior.json") else {}
+how = behavior.get(seed, "completed")
+(folder / "checkpoints").mkdir(exist_ok=True)
+for name in ("last.ckpt", "best.ckpt"):
+    (folder / "checkpoints" / name).write_text("weights")
+if how == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+if how == "raised":
+    raise RuntimeError("the disk is on fire")
+summary = {"status": how, "reason": None, "best": {"objective": "val/fd_mini", "value": float(seed)}}
+(folder / "summary.json").write_text(json.dumps(summary))
+if how != "completed":
+    sys.exit("medsynth train: error: The loss is nan.")
+"""
+
+
+@pytest.fixture
+def stub(monkeypatch, tmp_path):
+    """Trainings are the stub; returns a function that tells it how seeds are to end."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(process, "PROGRAM", (sys.executable, "-c", STUB))
+    return lambda **behavior: (tmp_path / "behavior.json").write_text(
+        json.dumps({seed.strip("s"): how for seed, how in behavior.items()})
+    )
+
+
+def started():
+    """(seed, whether it went on) of each process of the stub."""
+    path = Path("started.txt")
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [(line["seed"], line["resume"]) for line in lines]
+
+
+def program(monkeypatch, text):
+    monkeypatch.setattr(process, "PROGRAM", (sys.executable, "-c", text))
+
+
+def job(folder, number, seed="0", composition=None):
+    return Job(number, folder / str(number), f"seed={seed}", (f"seed={seed}",), (f"seed={seed}",), composition)
+
+
+def gone(pid):
+    """Ended, or a zombie that nobody has waited for."""
+    status = Path(f"/proc/{pid}/stat")
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def wait_until(condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "reason"),
+    [
+        ("print('fine')", 0, None),
+        (
+            "import sys; sys.exit('medsynth train: error: data.root=x is not a folder.')",
+            1,
+            "data.root=x is not a folder.",
+        ),
+        ("raise MemoryError('of 4 GiB')", 1, "MemoryError: of 4 GiB"),
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+            -9,
+            "killed by SIGKILL, perhaps for lack of memory",
+        ),
+        ("import sys; sys.exit(3)", 3, "it ended with exit code 3 and printed nothing"),
+    ],
+)
+def test_a_process_ends_with_a_reason(monkeypatch, tmp_path, text, code, reason):
+    program(monkeypatch, text)
+    (tmp_path / "output.log").write_text("medsynth train: error: of an attempt before\n")
+    ended = run_training([], folder=tmp_path)
+    assert (ended.exit_code, ended.reason) == (code, reason)
+    assert ended.seconds > 0
+
+
+def test_a_process_gets_its_share_of_the_machine(monkeypatch, tmp_path):
+    program(monkeypatch, "import os; print(os.environ['OMP_NUM_THREADS'], os.environ['CUDA_VISIBLE_DEVICES'])")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    run_training([], folder=tmp_path, threads=3, gpu=1)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    run_training([], folder=tmp_path, threads=1, gpu=1)
+    assert (tmp_path / "output.log").read_text().split("\n")[:2] == ["3 7", "1 1"]
+
+
+def test_a_watch_ends_a_process_and_all_that_it_started(monkeypatch, tmp_path):
+    text = "import subprocess, sys, time; print(subprocess.Popen(['sleep', '60']).pid, flush=True); time.sleep(60)"
+    program(monkeypatch, text)
+    log = tmp_path / "output.log"
+    ended = run_training([], folder=tmp_path, watch=lambda: "worse than others" if log.read_text() else None, every=0.1)
+    assert ended.reason == "worse than others"
+    assert ended.exit_code == -signal.SIGTERM
+    wait_until(lambda: gone(int(log.read_text())))
+
+
+def test_a_process_ends_with_the_one_that_waits_for_it(tmp_path):
+    child = (
+        "import os, pathlib, time; from medsynth.sweep.process import end_with_parent; end_with_parent();"
+        "print(os.getpid(), flush=True); time.sleep(60)"
+    )
+    parent = (
+        "import pathlib, sys; from medsynth.sweep import process;"
+        f"process.PROGRAM = (sys.executable, '-c', {child!r});"
+        f"process.run_training([], folder=pathlib.Path({str(tmp_path)!r}))"
+    )
+    log = tmp_path / "output.log"
+    waiting = subprocess.Popen([sys.executable, "-c", parent])
+    wait_until(lambda: log.exists() and log.read_text())
+    assert not gone(int(log.read_text()))
+    waiting.kill()
+    waiting.wait()
+    wait_until(lambda: gone(int(log.read_text())))
+
+
+@pytest.mark.parametrize("text", ["loss=hinge,seed=1", "a b", "it's", "a\\'b", "C:\\folder\\", "[x]{y}(z)", "100%", ""])
+def test_hydra_reads_a_quoted_text_back(text):
+    override = OverridesParser.create().parse_override(f"sweep.name={quoted(text)}")
+    assert override.value() == text
+
+
+def test_a_job_is_done_once_and_its_record_says_how(stub, tmp_path):
+    record = run_job(job(tmp_path, 0, "3", "a"))
+    assert record == read_json(tmp_path / "0" / "job.json")
+    wanted = {"status": "completed", "reason": None, "exit_code": 0, "attempts": 1, "number": 0, "name": "seed=3"}
+    assert wanted.items() <= record.items()
+    assert run_job(job(tmp_path, 0, "3", "a"))["status"] == "completed"
+    assert run_job(job(tmp_path, 1, "3", "a"))["same_as"] == 0
+    assert state(tmp_path / "1").status == "duplicate"
+    assert started() == [("3", False)]
+    with pytest.raises(InputError, match="another composition"):
+        run_job(job(tmp_path, 0, "4", "b"))
+
+
+def test_failed_and_killed_jobs_go_on_and_diverged_ones_do_not(stub, tmp_path):
+    stub(s1="killed", s2="raised", s3="diverged")
+    first = [run_job(job(tmp_path, int(seed), seed, seed)) for seed in "123"]
+    assert [record["status"] for record in first] == ["killed", "failed", "diverged"]
+    assert first[1]["reason"] == "RuntimeError: the disk is on fire"
+    assert first[2]["reason"] == "The loss is nan."
+    stub()
+    again = [run_job(job(tmp_path, int(seed), seed, seed)) for seed in "123"]
+    assert [record["status"] for record in again] == ["completed", "completed", "diverged"]
+    assert [record["attempts"] for record in again] == [2, 2, 1]
+    assert started()[3:] == [("1", True), ("2", True)]
+
+
+def test_a_job_that_runs_in_another_process_is_left_alone(stub, tmp_path):
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "job.json").write_text(json.dumps({"status": "running", "process": this_process()}))
+    assert run_job(job(tmp_path, 0))["status"] == "running"
+    assert started() == []
+
+
+def test_an_interruption_is_recorded_and_passed_on(stub, tmp_path):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_job(job(tmp_path, 0), train=interrupted)
+    assert state(tmp_path / "0") == ("stopped", "the sweep was interrupted")
+
+
+def test_composition_hash_knows_values_and_no_order():
+    assert composition_hash({"a": 1, "b": {"c": 2}}) == composition_hash({"b": {"c": 2}, "a": 1})
+    assert composition_hash({"a": 1}) != composition_hash({"a": 1.0})
+
+
+def test_checkpoints_of_the_best_stay_and_of_unfinished_ones_all(stub, tmp_path):
+    stub(s4="killed")
+    for seed in "1234":
+        run_job(job(tmp_path, int(seed), seed))
+    kept = lambda: sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/checkpoints/*"))  # noqa: E731
+    everything = kept()
+    discard_checkpoints(tmp_path, "all")
+    assert kept() == everything
+    discard_checkpoints(tmp_path, "last")
+    unfinished = ["4/checkpoints/best.ckpt", "4/checkpoints/last.ckpt"]
+    assert kept() == [f"{seed}/checkpoints/last.ckpt" for seed in "123"] + unfinished
+    discard_checkpoints(tmp_path, 1)
+    assert kept() == ["1/checkpoints/last.ckpt", *unfinished]
+
+
+@pytest.mark.parametrize("keep", [-1, "some", 1.5, True, None])
+def test_unknown_keep_is_refused(keep):
+    with pytest.raises(InputError, match=r"sweep\.keep="):
+        check_keep(keep)
+
+
+def test_slots_are_never_shared_and_come_back(tmp_path):
+    with share.slot(tmp_path, 2) as first, share.slot(tmp_path, 2) as second:
+        assert {first, second} == {0, 1}
+    with share.slot(tmp_path, 2) as again:
+        assert again == 0
+
+
+def test_cores_and_gpus_are_shared_among_parallel_jobs(monkeypatch):
+    monkeypatch.setattr(share, "cores", lambda: 8)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert [share.thread_count(parallel) for parallel in (1, 3, 16)] == [None, 2, 1]
+    assert [share.gpu_of(index, 3) for index in range(3)] == [0, 1, 0]
+    assert share.gpu_of(0, 1) is None
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert share.gpu_of(1, 3) is None
+
+
+def test_an_extended_plan_keeps_the_numbers_of_what_it_had():
+    old = new_plan(["seed=1,2"], [["seed=1"], ["seed=2"]], ["one", "two"], ["seed"])
+    new = new_plan(["seed=2,3,1"], [["seed=2"], ["seed=3"], ["seed=1"]], ["two", "three", "one"], ["seed"])
+    plan = extended(old, new)
+    assert plan["order"] == [1, 2, 0]
+    assert plan["jobs"] == [["seed=1"], ["seed=2"], ["seed=3"]]
+    assert plan["started"] == old["started"]
+
+
+def test_the_same_sweep_is_known_by_what_it_trains(monkeypatch, tmp_path):
+    assert same_arguments(["seed=1,2", "hydra/launcher=joblib"], ["sweep.resume=true", "seed=1,2", "report=false"])
+    assert not same_arguments(["seed=1,2"], ["seed=1,2,3"])
+    monkeypatch.chdir(tmp_path)
+    assert [sweep_folder(False, "multirun/a/b", []) for _ in range(3)] == [f"multirun/a/b{n}" for n in ("", "-2", "-3")]
+
+
+def test_a_sweep_fails_goes_on_and_is_resumed(stub, monkeypatch, capsys):
+    stub(s1="killed", s2="diverged")
+    grid = ("-m", "report=false", "loss=hinge")
+    code, out, err = run(monkeypatch, capsys, *grid, "seed=1,2,3,3")
+    assert code == 1
+    assert "job 1 of 4 killed: seed=1: killed by SIGKILL" in err
+    assert "2 of 4 jobs did not complete (1 killed, 1 diverged)" in err
+    assert "job 3 of 4 completed: seed=3  val/fd_mini 3" in out
+    (sweep,) = Path("multirun").glob("*/*")
+    plan = read_json(sweep / "sweep.json")
+    assert plan["swept"] == ["seed"]
+    assert plan["jobs"][1] == ["report=False", "loss=hinge", "seed=2"]
+    assert plan["finished"] >= plan["started"]
+    assert read_json(sweep / "3" / "job.json")["same_as"] == 2
+    arguments = json.loads(Path("started.txt").read_text().splitlines()[0])["arguments"]
+    assert {"sweep.name='seed=1'", "sweep.job=0", f"sweep.folder='{sweep.resolve()}'"} <= set(arguments)
+
+    stub(s1="completed")
+    code, out, _ = run(monkeypatch, capsys, *grid, "seed=1,2,3,3", "sweep.resume=true")
+    assert code == 1, "the diverged one stays"
+    assert started()[3:] == [("1", True)]
+    code, _, err = run(monkeypatch, capsys, *grid, "seed=1,2,3,3", "sweep.resume=true")
+    assert code == 1
+    assert "has nothing left to do: 2 completed, 1 diverged, 1 duplicate" in err
+
+    code, out, err = run(monkeypatch, capsys, *grid, "seed=5,3", f"sweep.resume={sweep}")
+    assert code == 0, err
+    assert started()[4:] == [("5", False)]
+    assert read_json(sweep / "4" / "job.json")["name"] == "seed=5"
+    assert len(list(Path("multirun").glob("*/*"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["los=hinge,wasserstein"], "los"),
+        (["loss=hinge,hinje"], "hinje"),
+        (["seed=1,2", "sweep.keep=-1"], "sweep.keep=-1"),
+        (["seed=1,2", "sweep.threads=0"], "sweep.threads=0"),
+        (["seed=1,2", "sweep.resume=elsewhere"], "sweep.resume=elsewhere is not the folder of a sweep"),
+        (["seed=1,2", "sweep.resume=true"], "no sweep with these arguments"),
+        (["sweep=seeds,losses"], "sweep=[seeds,losses]"),
+        (["seed=1,2", "hydra.sweep.subdir=x"], "hydra.sweep.subdir"),
+    ],
+)
+def test_what_cannot_be_swept_is_refused_before_the_first_job(stub, monkeypatch, capsys, arguments, sentence):
+    code, _, err = run(monkeypatch, capsys, "-m", *arguments)
+    assert code == 1
+    assert sentence in err
+    assert "Traceback" not in err
+    assert started() == []
+
+
+def test_presets_combine_with_each_other_and_with_what_is_typed(stub, monkeypatch, capsys):
+    code, out, err = run(monkeypatch, capsys, "sweep=[gamma,seeds]", "seed=7,8", "penalty.r1.gamma=0.1", "report=false")
+    assert code == 0, err
+    assert "2 jobs over seed" in out
+    assert [seed for seed, _ in started()] == ["7", "8"]
+
+
+def test_a_sweep_of_unknown_folder_cannot_be_resumed(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for arguments, sentence in ((["resume=nowhere"], "resume=nowhere is not the folder"), ([], "resume=multirun/")):
+        code, _, err = run(monkeypatch, capsys, *arguments, command="sweep")
+        assert code == 1
+        assert sentence in err
+
+
+# ---- real trainings ----
+
+SHORT = (*TINY, "report=false")
+
+
+def start(*arguments, folder):
+    environment = dict(os.environ, OMP_NUM_THREADS="1", HYDRA_FULL_ERROR="0")
+    command = [sys.executable, "-m", "medsynth", "train", "-m", *SHORT, *arguments]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+@pytest.mark.slow
+def test_a_job_killed_from_outside_is_a_row_and_is_resumed(monkeypatch, capfd, tmp_path):
+    sweep = start("max_images=320,64", "hydra.sweep.dir=sweep", folder=tmp_path)
+    checkpoint = tmp_path / "sweep" / "0" / "checkpoints" / "last.ckpt"
+    wait_until(checkpoint.exists, 90)
+    listing = subprocess.run(["pgrep", "-P", str(sweep.pid)], capture_output=True, text=True, check=True)
+    os.kill(int(listing.stdout.split()[0]), signal.SIGKILL)
+    wait_until((tmp_path / "sweep" / "1" / "output.log").exists)
+    sweep.send_signal(signal.SIGINT)  # while the second job starts: the sweep is interrupted too
+    _, err = sweep.communicate()
+    assert sweep.returncode == 130
+    assert "killed by SIGKILL" in err
+    assert state(tmp_path / "sweep" / "1").status == "stopped"
+    monkeypatch.chdir(tmp_path)
+    code, _, _ = run(monkeypatch, capfd, "resume=sweep", command="sweep")
+    assert code == 0
+    assert [state(tmp_path / "sweep" / str(number)).status for number in range(2)] == ["completed"] * 2
+    assert read_json(tmp_path / "sweep" / "0" / "job.json")["attempts"] == 2
+    assert read_json(tmp_path / "sweep" / "0" / "summary.json")["images_seen"] == 320
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [["joblib", "hydra.launcher.n_jobs=2"], ["submitit_local"]], ids=lambda x: x[0])
+def test_other_launchers_do_the_same(tmp_path, launcher):
+    options = [f"hydra/launcher={launcher[0]}", *launcher[1:], "hydra.sweep.dir=sweep", "data.batch_size=8,65"]
+    sweep = start(*options, folder=tmp_path)
+    out, err = sweep.communicate()
+    assert sweep.returncode == 1, err
+    assert "1 of 2 jobs did not complete (1 failed)" in err
+    assert [state(tmp_path / "sweep" / number).status for number in "01"] == ["completed", "failed"]
+    assert "is more than the 64 training images" in out
+    assert read_json(tmp_path / "sweep" / "sweep.json")["finished"]
