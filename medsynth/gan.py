@@ -41,6 +41,7 @@ from medsynth.contracts import (
 )
 from medsynth.feature_bank import FeatureBank
 from medsynth.moving_average import MovingAverage
+from medsynth.parallel import average_batch_statistics, average_gradients, averaged, first_process_first, share
 from medsynth.preparation import compile_players, try_penalties
 
 CHECKPOINT_FORMAT = 1
@@ -53,8 +54,8 @@ class TrainingDiverged(InputError):
 class GAN(pl.LightningModule):
     """Adversarial training of a generator against a discriminator, with manual optimization of both.
 
-    ``batch_size`` is always the batch of the mathematics: ``accumulate`` only says in how many parts it is computed
-    (batch normalization and the loss relativistic_average alone see the parts).
+    ``batch_size`` is always the batch of the mathematics: processes share it, and ``accumulate`` says in how many parts
+    each computes its share (batch normalization and the loss relativistic_average alone see shares and parts).
     Durations count real images that the discriminator has seen, ``images_seen``; Lightning's ``global_step`` counts the
     steps of both optimizers and means nothing here.
 
@@ -144,11 +145,14 @@ class GAN(pl.LightningModule):
 
         Returns what is to be logged, by name.
         """
-        # All randomness of this step follows from counters, so a resumed run goes on as if it had not been stopped.
-        torch.manual_seed(counter_seed("step", self.seed, self.images_seen, self.global_rank))
         for scheduled in self._scheduled:
             scheduled.advance(self.images_seen)
+        # All randomness of this step follows from counters, so a resumed run goes on as if it had not been stopped. All
+        # processes draw the noise of the whole batch, so that the images do not depend on how many they are.
+        torch.manual_seed(counter_seed("step", self.seed, self.images_seen, 0))
         parts = self._parts(batch)
+        if self.global_rank > 0:
+            torch.manual_seed(counter_seed("step", self.seed, self.images_seen, self.global_rank))
         generator_turn = (self.discriminator_updates + 1) % self.discriminator_steps == 0
         # The graph of the fakes serves both players; of several parts only one would fit in memory, so they run again.
         share_graph = generator_turn and len(parts) == 1
@@ -167,8 +171,9 @@ class GAN(pl.LightningModule):
                 part.fake_features = ()  # memory is what there are parts for
         self._update(discriminator_optimizer, "discriminator", values)
         self._clip_weights()
+        average_batch_statistics(self.discriminator)
         self.discriminator_updates += 1
-        self.images_seen += count
+        self.images_seen += count * self.trainer.world_size
 
         if generator_turn:
             with self._head_held():
@@ -180,6 +185,7 @@ class GAN(pl.LightningModule):
                     self.manual_backward(loss * (len(part.real) / count))
                     part.fake_features = part.real_features = ()
             self._update(generator_optimizer, "generator", values)
+            average_batch_statistics(self.generator)
             self.ema_generator.update(self.generator, self.images_seen)
             self.generator_updates += 1
 
@@ -188,9 +194,11 @@ class GAN(pl.LightningModule):
         return values
 
     def _parts(self, batch: Batch) -> list[_Part]:
-        """The ``accumulate`` parts of a batch; the last batch of a run is cut to ``max_images``."""
-        real = batch["image"][: self.max_images - self.images_seen]
-        z = torch.randn(len(real), self.generator.latent_dim, device=real.device)
+        """The ``accumulate`` parts of this process's share; the last batch of a run is cut to ``max_images``."""
+        world_size = self.trainer.world_size
+        real = batch["image"][: (self.max_images - self.images_seen) // world_size]
+        z = torch.randn(len(real) * world_size, self.generator.latent_dim, device=real.device)
+        z = share(z, self.global_rank, world_size)
         count = min(self.accumulate, len(real))
         labels = batch["label"][: len(real)].chunk(count) if self.num_classes else [None] * count
         index = batch["index"][: len(real)].chunk(count)
@@ -256,6 +264,8 @@ class GAN(pl.LightningModule):
     def _update(self, optimizer: Any, player: str, values: dict[str, Tensor]) -> None:
         """Step with the gradients gathered, unless they are not finite: then the weights stay as they were."""
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        average_gradients(parameters)
+        values.update(averaged(values))
         norm = get_total_norm([p.grad for p in parameters])
         values[f"{player}_gradient_norm"] = norm
         loss = values[f"{player}_loss"]
@@ -289,17 +299,15 @@ class GAN(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         self.metrics.reset()  # of the generated images; the real ones stay
         self._real_needed = not self.metrics.has_real
-        self._num_generated = 0
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """As many generated images as there are real ones, with the labels of the real ones, from fixed noise."""
         real = batch["image"]
         if self._real_needed:
             self.metrics.update(real, real=True)
-        seed = counter_seed("validation", self.seed, self.global_rank)
-        z = noise(len(real), self.generator.latent_dim, seed=seed, start=self._num_generated)
+        seed = counter_seed("validation", self.seed, 0)
+        z = noise(len(real), self.generator.latent_dim, seed=seed, start=int(batch["index"][0]))
         self.metrics.update(self.sample(z, batch.get("label")), real=False)
-        self._num_generated += len(real)
 
     def on_validation_epoch_end(self) -> None:
         # Logged without Lightning's step: a callback writes them against images_seen.
@@ -333,7 +341,8 @@ class GAN(pl.LightningModule):
             self.discriminator.calibrate([images.to(self.device) for images in data.calibration_batches(8)])
         try_penalties(self, data.calibration_batches(1)[0][:2].to(self.device))
         if self.feature_bank is not None:
-            self._bank = self.feature_bank.open(self, data)
+            with first_process_first():  # it fills the bank, the others find it
+                self._bank = self.feature_bank.open(self, data)
         if self.compile_players:
             compile_players(self)
 

@@ -1,9 +1,11 @@
 """How long `medsynth evaluate` takes for all of its measures, against torch-fidelity for FID and KID alone.
 
     uv run scripts/benchmark_metrics.py                                    # 10,000 noise images of 64 pixels a side
+    uv run scripts/benchmark_metrics.py --network resnet50                 # by a network of about Inception's weight
     uv run scripts/benchmark_metrics.py --images 500 --dimension 256       # to see that it works
 
-Both use the embedded network on the same images in memory, with the same batches and threads. No training images are
+Both use the same network (the embedded one, or one of timm's with random weights, whose values mean nothing and whose
+cost is real) on the same images in memory, with the same batches and threads. No training images are
 given, so that both look at as many images; floors are then of the halves of the reference. The second evaluation finds
 the real images' features kept. The Fréchet distance is timed on random features, against the ways by
 scipy.linalg.sqrtm and of torchmetrics; memory is the highest that a process of its own has resident, at N and 4 N.
@@ -38,38 +40,43 @@ from medsynth.metrics.image_set import ImageSet
 
 SIZE = 64
 BATCH = 64
-NAME = "medsynth-mini"
+NAME = "medsynth-network"
+EMBEDDED = "medsynth_mini"
 
 
 def main() -> None:
     options = _options()
     if options.memory:
         with tempfile.TemporaryDirectory() as folder:
-            _evaluate(options.images, Path(folder))
+            _evaluate(options.images, Path(folder), options.network)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
         return
-    _report_time(options.images)
-    _report_frechet(options.dimension, options.images)
-    _report_memory(options.images)
+    _report_time(options.images, options.network)
+    if options.network == EMBEDDED:
+        _report_frechet(options.dimension, options.images)
+        _report_memory(options.images)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=10_000, help="on each side")
     parser.add_argument("--dimension", type=int, default=2048, help="features of the Fréchet distance")
+    parser.add_argument("--network", default=EMBEDDED, help="timm's name, with random weights")
     parser.add_argument("--memory", action="store_true", help="only evaluate, and print the memory taken in MiB")
     return parser.parse_args()
 
 
-def _report_time(count: int) -> None:
+def _report_time(count: int, network: str) -> None:
+    _Network.network = network  # torch-fidelity makes the object itself
+    torch_fidelity.register_feature_extractor(NAME, _Network)
     with tempfile.TemporaryDirectory() as folder:  # what is slow the first time only counts for neither
-        _evaluate(BATCH, Path(folder))
+        _evaluate(BATCH, Path(folder), network)
         _fidelity(BATCH)
     with tempfile.TemporaryDirectory() as folder:
-        first = _seconds(lambda: _evaluate(count, Path(folder)))
-        second = _seconds(lambda: _evaluate(count, Path(folder)))
+        first = _seconds(lambda: _evaluate(count, Path(folder), network))
+        second = _seconds(lambda: _evaluate(count, Path(folder), network))
     theirs = _seconds(lambda: _fidelity(count))
-    print(f"{count} against {count} images: torch-fidelity's FID and KID {theirs:.1f} s")
+    print(f"{network}, {count} against {count} images: torch-fidelity's FID and KID {theirs:.1f} s")
     print(f"all of ours / torch-fidelity's two  {first / theirs:.2f}")
     print(f"second evaluation / first           {second / first:.2f}")
 
@@ -114,21 +121,21 @@ def _noise(numbers: Any, seed: int) -> torch.Tensor:
     return (images * 255).round().to(torch.uint8)
 
 
-def _extractor() -> TimmExtractor:
-    backbone = TimmBackbone(
-        model_name="medsynth_mini", channels=1, image_size=SIZE, weights="embedded", classifier=True
-    )
-    return TimmExtractor(name="mini", backbone=backbone).eval()
+def _extractor(network: str) -> TimmExtractor:
+    torch.manual_seed(0)  # random weights are the same ones on both sides
+    weights = "embedded" if network == EMBEDDED else "random"
+    backbone = TimmBackbone(model_name=network, channels=1, image_size=SIZE, weights=weights, classifier=True)
+    return TimmExtractor(name="network", backbone=backbone).eval()
 
 
-def _evaluate(count: int, cache: Path) -> None:
+def _evaluate(count: int, cache: Path, network: str) -> None:
     def side(name: str, seed: int, key: dict[str, int] | None) -> ImageSet:
         return ImageSet(name, count, lambda numbers: _noise(numbers, seed).float() / 127.5 - 1, key=key)
 
     with tempfile.TemporaryDirectory() as folder:
         store = FeatureStore(Path(folder), cache=cache, batch_size=BATCH, device=torch.device("cpu"))
         real, fake = side("reference", 0, {"seed": 0}), side("generated", 1, None)
-        extractors = {"mini": _extractor()}
+        extractors = {"network": _extractor(network)}
         evaluation = Evaluation(store, real=real, fake=fake, training=None, extractors=extractors, pairs=500, seed=0)
         evaluation.measures()
 
@@ -148,12 +155,14 @@ class _Images(Dataset):
         return _noise([number], self.seed)[0].expand(3, -1, -1)
 
 
-class _Mini(FeatureExtractorBase):
-    """The embedded network in torch-fidelity's form."""
+class _Network(FeatureExtractorBase):
+    """The same network in torch-fidelity's form."""
+
+    network = EMBEDDED
 
     def __init__(self, name: str, features_list: list[str], **_: Any) -> None:
         super().__init__(name, features_list)
-        self.extractor = _extractor()
+        self.extractor = _extractor(self.network)
 
     @staticmethod
     def get_provided_features_list() -> tuple[str, ...]:
@@ -187,8 +196,6 @@ def _fidelity(count: int) -> None:
         verbose=False,
     )
 
-
-torch_fidelity.register_feature_extractor(NAME, _Mini)
 
 if __name__ == "__main__":
     main()

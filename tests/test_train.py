@@ -355,15 +355,21 @@ def test_diverging_run_stops_with_the_last_good_checkpoint(monkeypatch, capsys, 
     assert "run/checkpoints/last.ckpt" in err
     checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["medsynth"]["images_seen"] == 32
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["status"] == "diverged"
+    assert "discriminator's loss is nan" in summary["reason"]
     assert all(torch.isfinite(value).all() for value in checkpoint["state_dict"].values())
 
 
 def test_a_sweep_goes_on_after_a_failed_job(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    code, _, _ = run(monkeypatch, capsys, "-m", *TINY, "data.batch_size=65,8", "hydra.sweep.dir=sweep")
+    inside = ("hydra.sweep.dir=sweep", "sweep.processes=false")
+    code, _, _ = run(monkeypatch, capsys, "-m", *TINY, "data.batch_size=65,8", *inside)
     assert code == 1
-    assert not (tmp_path / "sweep" / "0" / "summary.json").exists()
-    assert json.loads((tmp_path / "sweep" / "1" / "summary.json").read_text())["status"] == "completed"
+    failed, completed = (json.loads((tmp_path / "sweep" / job / "summary.json").read_text()) for job in "01")
+    assert failed["status"] == "failed"
+    assert "data.batch_size=65" in failed["reason"]
+    assert completed["status"] == "completed"
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from medsynth.cli.image_sets import folder_images, generated, open_folder, same_images, shuffled, split_of
-from medsynth.cli.resume import RESOLVED
 from medsynth.contracts import InputError
 from medsynth.generator.export import load_generator
 from medsynth.metrics.image_set import ImageSet
+from medsynth.run_folder import CONFIGURATION
 
 AVERAGED = "ema_generator.module."  # the averaged generator in a checkpoint
 
@@ -39,9 +39,9 @@ def of_run(config: DictConfig, device: torch.device) -> Compared:
         InputError: no run, generator, checkpoint or split of that name.
     """
     folder = Path(config.run)
-    if not (folder / RESOLVED).is_file():
-        raise InputError(f"run={folder} is not the folder of a run: it holds no {RESOLVED}.")
-    trained = OmegaConf.load(folder / RESOLVED)
+    if not (folder / CONFIGURATION).is_file():
+        raise InputError(f"run={folder} is not the folder of a run: it holds no {CONFIGURATION}.")
+    trained = OmegaConf.load(folder / CONFIGURATION)
     path = _checkpoint(folder, config.checkpoint) if config.checkpoint else folder / "generator.safetensors"
     generator = _from_checkpoint(path, trained) if config.checkpoint else load_generator(path)[0]
     generator.eval().to(device)

@@ -1,10 +1,14 @@
-"""What a run came to: its summary, written at its end, also where it failed."""
+"""What a run came to: summary.json, there from its first moment on, and whole at its end, also where it failed."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
+import platform
 import resource
 import time
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +17,66 @@ import torch
 
 import medsynth
 from medsynth.backbone.survey import count_weights
+from medsynth.callbacks.facts import facts
 from medsynth.callbacks.generator_export import GeneratorExport
 from medsynth.callbacks.provenance import describe
-from medsynth.gan import GAN
+from medsynth.cli.refusal import sentence_of
+from medsynth.errors import InputError
+from medsynth.gan import GAN, TrainingDiverged
 from medsynth.report.curves import draw_curves
 from medsynth.report.summary import write_summary
+from medsynth.run_folder import (
+    COMPLETED,
+    DIVERGED,
+    FAILED,
+    METRICS,
+    RUNNING,
+    STOPPED,
+    SUMMARY,
+    read_json,
+    this_process,
+)
+
+_log = logging.getLogger(__name__)
+_PACKAGES = ("torch", "pytorch-lightning", "timm", "monai", "torchmetrics", "hydra-core")
+
+
+@contextlib.contextmanager
+def recorded(folder: Path) -> Iterator[None]:
+    """summary.json says ``running`` and in which process; after an error, how and why the run ended."""
+    path, process = folder / SUMMARY, {"process": this_process()}
+    before = read_json(path)
+    write_summary(path, {"medsynth": medsynth.__version__, "status": RUNNING, **process})
+    try:
+        yield
+    except BaseException as error:
+        found = read_json(path)
+        ended = {**found, "status": status_of(error), "reason": sentence_of(error), **process}
+        refused = before and found.get("status") == RUNNING  # a resume that came to nothing changes nothing
+        write_summary(path, before if refused else ended)
+        raise
+
+
+def report(folder: Path) -> None:
+    """Write the run's report.html; that it cannot be done is no failure of the training."""
+    try:
+        from medsynth.report.page import write_report  # here, since its libraries take a second
+
+        write_report([folder], folder / "report.html")
+    except Exception as error:
+        _log.warning("The report could not be written: %s", sentence_of(error))
+
+
+def status_of(error: BaseException) -> str:
+    """One of ``run_folder.STATUSES`` for a run that has ended by ``error``."""
+    if isinstance(error, TrainingDiverged):
+        return DIVERGED
+    stopped = isinstance(error, Stopped | KeyboardInterrupt | SystemExit)
+    return STOPPED if stopped else FAILED
+
+
+class Stopped(InputError):
+    """The user, or the system, has asked the run to end."""
 
 
 class Outcome:
@@ -29,13 +88,14 @@ class Outcome:
         self.images_before = model.images_seen
         _forget_peak_memory()
 
-    def finish(self, *, failed: bool) -> dict[str, Any]:
-        """Write curves and summary.json; returns the summary."""
+    def finish(self) -> dict[str, Any]:
+        """Write curves and summary.json, as of a completed run; returns the summary."""
         seconds = time.perf_counter() - self.started
-        curves = draw_curves(self.folder / "metrics.csv", self.folder / "curves")
+        curves = draw_curves(self.folder / METRICS, self.folder / "curves")
         summary = {
             "medsynth": medsynth.__version__,
-            "status": "failed" if failed else "completed",
+            "status": COMPLETED,
+            "process": read_json(self.folder / SUMMARY).get("process"),
             "trained": describe(self.model),
             "data": self.data.description,
             "images_seen": self.model.images_seen,
@@ -46,6 +106,7 @@ class Outcome:
             "precision": str(self.trainer.precision),
             "device": _device_name(self.model.device),
             "torch": torch.__version__,
+            "environment": {**facts(self.trainer, self.model), **_versions()},
             "peak_memory_gib": _peak_memory() / 2**30,
             "weights": self._weights(),
             "metrics": {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("val/")},
@@ -53,7 +114,7 @@ class Outcome:
             "files": self._files(bool(curves)),
             "next": f"medsynth generate run={shown(self.folder)} num_samples=64 out=generated",
         }
-        write_summary(self.folder / "summary.json", summary)
+        write_summary(self.folder / SUMMARY, summary)
         return summary
 
     def _weights(self) -> dict[str, int]:
@@ -74,7 +135,7 @@ class Outcome:
             "checkpoint": "checkpoints/last.ckpt",
             "best_checkpoint": "checkpoints/best.ckpt",
             "generator": "generator.safetensors",
-            "log": "metrics.csv",
+            "log": METRICS,
             "configuration": "config.yaml",
         }
         files = {name: shown(self.folder / place) for name, place in places.items() if (self.folder / place).exists()}
@@ -113,3 +174,9 @@ def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type} ({torch.get_num_threads()} threads)"
+
+
+def _versions() -> dict[str, str]:
+    """Of the interpreter, the system, and the libraries that results depend on."""
+    packages = {name: metadata.version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), "system": platform.platform(), **packages}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
@@ -17,25 +19,53 @@ from pytorch_lightning.loggers import Logger
 
 from medsynth.callbacks.generator_export import GeneratorExport
 from medsynth.callbacks.provenance import Provenance, describe
-from medsynth.cli.outcome import Outcome, last_checkpoint, shown
+from medsynth.cli.outcome import Outcome, Stopped, last_checkpoint, recorded, report, shown, status_of
+from medsynth.cli.processes import check_processes, rank, started_by_launcher, train_in_processes
 from medsynth.cli.resume import check_checkpoint, read_composition, save_configuration
 from medsynth.cli.settle import settle
 from medsynth.contracts import InputError
 from medsynth.gan import TrainingDiverged
+from medsynth.parallel import Unwrapped, leave_processes
 from medsynth.report.summary import summary_text
+from medsynth.run_folder import COMPLETED, SUMMARY, read_json
 
 _log = logging.getLogger(__name__)
 
 
 def run(config: DictConfig) -> float:
     """Train as ``config`` says; returns the best value of the objective, which sweeps minimize."""
-    _quiet_libraries()
     folder = Path(HydraConfig.get().runtime.output_dir)
-    typed = list(HydraConfig.get().overrides.task)
+    typed = [item for item in HydraConfig.get().overrides.task if not item.startswith("sweep.")]  # filled in by a sweep
     resumed = bool(config.resume)
     if resumed:
         config = read_composition(folder, typed)
     config.overrides = [*config.overrides, *typed]
+    with recorded(folder) if rank() == 0 else contextlib.nullcontext():
+        count = check_processes(config)
+        if started_by_launcher():
+            _check_common_folder(config, resumed)
+        if count > 1 and not started_by_launcher():
+            train_in_processes(count, config, folder, resumed=resumed)
+            summary = read_json(folder / SUMMARY)
+        else:
+            summary = in_this_process(config, folder, resumed=resumed)
+    if rank() > 0:
+        return math.nan
+    if config.report is True or (config.report == "auto" and config.sweep.folder is None):
+        report(folder)
+    print("\n" + summary_text(summary), flush=True)
+    return summary["best"]["value"]
+
+
+def _check_common_folder(config: DictConfig, resumed: bool) -> None:
+    named = any(override.startswith("hydra.run.dir=") for override in HydraConfig.get().overrides.hydra)
+    if not (named or resumed):
+        raise InputError("Processes of torchrun or SLURM need a common folder: give hydra.run.dir=outputs/name.")
+
+
+def in_this_process(config: DictConfig, folder: Path, *, resumed: bool) -> dict[str, Any]:
+    """Train, alone or as one of the processes of a training; returns the summary, empty but in the first of them."""
+    _quiet_libraries()
     pl.seed_everything(config.seed, workers=True, verbose=False)
 
     data = instantiate(config.data, _convert_="all")
@@ -43,43 +73,50 @@ def run(config: DictConfig) -> float:
     settle(config, data)
     model = instantiate(config.task, _convert_="all")
     checkpoint = check_checkpoint(folder, model) if resumed else None
-    save_configuration(config, folder)
+    if rank() == 0:
+        save_configuration(config, folder)
     loggers = list(instantiate(config.logger, _convert_="all").values())
     own = [_export(config, folder), Provenance(OmegaConf.to_container(config, resolve=True))]
     callbacks = [*instantiate(config.callbacks, _convert_="all").values(), *own]
-    trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(folder))
+    strategy = Unwrapped() if check_processes(config) > 1 else "auto"
+    trainer = instantiate(
+        config.trainer, strategy=strategy, callbacks=callbacks, logger=loggers, default_root_dir=str(folder)
+    )
 
     _log.info("Training %s on %s; everything lands in %s", describe(model), data.description, shown(folder))
     outcome = Outcome(folder, trainer, model, data)
     with _closing(loggers):
         for logger in loggers:
             logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))
-        failed = True
         try:
             trainer.fit(model, data, ckpt_path=checkpoint)
-            failed = False
         except TrainingDiverged as error:
             raise TrainingDiverged(f"{error} {last_checkpoint(folder)}") from error
         except (KeyboardInterrupt, SystemExit) as stop:  # Lightning makes the one of the other
-            raise InputError(f"Stopped after {model.images_seen:,} images. {last_checkpoint(folder)}") from stop
+            raise Stopped(f"Stopped after {model.images_seen:,} images. {last_checkpoint(folder)}") from stop
         finally:
-            summary = outcome.finish(failed=failed)
-    shutil.rmtree(folder / "feature_bank", ignore_errors=True)  # of no use any more; after a failure resume= reads it
-    print("\n" + summary_text(summary), flush=True)
-    return summary["best"]["value"]
+            summary = outcome.finish() if rank() == 0 else {}
+    if rank() == 0:
+        shutil.rmtree(
+            folder / "feature_bank", ignore_errors=True
+        )  # of no use any more; after a failure resume= reads it
+    leave_processes()
+    return summary
 
 
 @contextlib.contextmanager
 def _closing(loggers: list[Logger]) -> Iterator[None]:
     """Whatever happens, no logger's run stays open: the next job of a sweep would write into it."""
-    failed = True
+    status = COMPLETED
     try:
         yield
-        failed = False
+    except BaseException as error:
+        status = status_of(error)
+        raise
     finally:
         for logger in loggers:
             if hasattr(logger, "close"):
-                logger.close(failed=failed)
+                logger.close(failed=status != COMPLETED, status=status)
 
 
 def _export(config: DictConfig, folder: Path) -> GeneratorExport:
@@ -90,13 +127,14 @@ def _export(config: DictConfig, folder: Path) -> GeneratorExport:
 
 def _quiet_libraries() -> None:
     """The libraries' notes about choices that this program makes on purpose."""
-    for library in ("pytorch_lightning", "timm"):
+    for library in ("pytorch_lightning", "lightning_fabric", "timm"):
         logging.getLogger(library).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
         ".*GPU available but not used.*",
         ".*in eval mode at the start of training.*",
         ".*smaller than the logging interval.*",
+        ".*recommended to use `.*sync_dist=True.*",
         "Checkpoint directory .* exists and is not empty.*",
         "The dirpath has changed.*",
         r".*LeafSpec.*",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from medsynth.contracts import InputError, Intensity, counter_seed
-from medsynth.data.sampler import ResumableBatchSampler
+from medsynth.data.sampler import BlockSampler, ResumableBatchSampler
 
 log = logging.getLogger(__name__)
 
@@ -203,23 +204,41 @@ class ImageDataModule(pl.LightningDataModule):
         return len(self.val_dataset)
 
     def train_dataloader(self) -> TrainLoader:
-        """Full batches in an order that depends on the seed; it goes on after the last batch the trainer trained."""
+        """Full batches in an order that depends on the seed; it goes on after the last batch the trainer trained.
+
+        Of each, a process of several gets its share.
+
+        Raises:
+            InputError: ``batch_size`` cannot be shared out evenly.
+        """
         self.prepare()
+        rank, world_size = self._process()
+        if self.batch_size % world_size:
+            below = self.batch_size // world_size * world_size or world_size
+            raise InputError(
+                f"data.batch_size={self.batch_size} cannot be shared by {world_size} processes: it is the batch of all "
+                f"of them together, {below} or {below + world_size} for example."
+            )
         sampler = ResumableBatchSampler(
             self.num_train,
             self.batch_size,
             seed=self.seed,
             endless=self.train_dataset.endless,
             varies=self.train_dataset.varies,
+            rank=rank,
+            world_size=world_size,
         )
         return TrainLoader(
             self.train_dataset, sampler, batches_trained=self._batches_trained, num_workers=self.num_workers
         )
 
     def val_dataloader(self) -> DataLoader:
-        """All validation images, in order; no gradients are kept there, so its batches may be larger."""
+        """All validation images, in order; no gradients are kept there, so its batches may be larger.
+
+        Processes get them in turns, each image once.
+        """
         self.prepare()
-        return self._in_order(self.val_dataset)
+        return self._in_order(self.val_dataset, *self._process())
 
     def test_dataloader(self) -> DataLoader:
         """All test images, in order.
@@ -256,8 +275,14 @@ class ImageDataModule(pl.LightningDataModule):
         self.prepare()
         return _images(self.val_dataset, range(min(count, self.num_val)))
 
-    def _in_order(self, dataset: ImageDataset) -> DataLoader:
-        return DataLoader(dataset, batch_size=max(self.batch_size, 64), **_loading(self.num_workers))
+    def _in_order(self, dataset: ImageDataset, rank: int = 0, world_size: int = 1) -> DataLoader:
+        batch_size = min(max(self.batch_size, 64), math.ceil(len(dataset) / world_size))  # something for everyone
+        sampler = BlockSampler(len(dataset), batch_size, rank=rank, world_size=world_size)
+        return DataLoader(dataset, batch_sampler=sampler, **_loading(self.num_workers))
+
+    def _process(self) -> tuple[int, int]:
+        """(rank, number of processes)."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
     def _batches_trained(self) -> int | None:
         """Batches trained since the beginning, also before a checkpoint; None where no trainer is at work."""

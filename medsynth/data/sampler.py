@@ -10,6 +10,21 @@ from torch.utils.data import Sampler
 from medsynth.contracts import counter_seed
 
 
+class BlockSampler(Sampler[list[int]]):
+    """All indices once and in order, in batches that are dealt out in turns to ``world_size`` processes."""
+
+    def __init__(self, num_samples: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> None:
+        starts = range(rank * batch_size, num_samples, world_size * batch_size)
+        self._batches = [list(range(start, min(start + batch_size, num_samples))) for start in starts]
+
+    def __len__(self) -> int:
+        """Batches of this process."""
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._batches)
+
+
 class ResumableBatchSampler(Sampler[list[int]]):
     """Batches of indices, each a function of its number alone, so that a resumed run gets what it would have got.
 
@@ -19,6 +34,9 @@ class ResumableBatchSampler(Sampler[list[int]]):
     The incomplete last batch of an epoch is dropped. No random state is kept: the order depends on ``seed`` alone,
     not on the number of workers, on what they fetch ahead, or on whoever else draws random numbers.
 
+    Of each batch, process ``rank`` of ``world_size`` gets every n-th index: together they see the same batches, in the
+    same order, whatever their number.
+
     Each ``iter()`` deals out the next ``len(sampler)`` batches; without ``start_at`` that is one epoch. After a
     ``start_at`` inside an epoch it runs on into the following one instead of stopping early, and ``len`` stays the
     length of a full epoch: Lightning compares ``len`` with its own restored count of batches to find the end of the
@@ -26,13 +44,26 @@ class ResumableBatchSampler(Sampler[list[int]]):
     shorter than the permutation.
     """
 
-    def __init__(self, num_samples: int, batch_size: int, *, seed: int, endless: bool, varies: bool = False) -> None:
+    def __init__(
+        self,
+        num_samples: int,
+        batch_size: int,
+        *,
+        seed: int,
+        endless: bool,
+        varies: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
         assert 1 <= batch_size <= num_samples
+        assert batch_size % world_size == 0
         self.num_samples = num_samples
         self.batch_size = batch_size
         self.seed = seed
         self.endless = endless
         self.varies = varies
+        self.rank = rank
+        self.world_size = world_size
         self._next_batch = 0
         self._permutation: tuple[int, list[int]] | None = None  # (epoch, order), the last one used
 
@@ -49,7 +80,8 @@ class ResumableBatchSampler(Sampler[list[int]]):
         # the second. The position moves at once and not batch by batch: workers draw ahead of what is trained.
         first = self._next_batch
         self.start_at(first + len(self))
-        yield from map(self.batch, range(first, first + len(self)))
+        for number in range(first, first + len(self)):
+            yield self.batch(number)[self.rank :: self.world_size]
 
     def batch(self, number: int) -> list[int]:
         """The ``batch_size`` indices of batch ``number``, counted from the beginning of the training."""

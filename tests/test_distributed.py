@@ -1,0 +1,263 @@
+"""Several processes on one CPU, by gloo: the same training as one process with the same batch, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from omegaconf import OmegaConf
+
+from medsynth import parallel
+from medsynth.cli.processes import check_processes, rank, started_by_launcher
+from medsynth.contracts import InputError
+from medsynth.data.module import ImageDataModule
+from medsynth.data.sampler import BlockSampler, ResumableBatchSampler
+from medsynth.report.curves import read_curves
+from tests.command import TINY, run
+
+
+class Plain(torch.nn.Module):
+    """A generator in which no image looks at the others of its batch, as batch normalization would."""
+
+    def __init__(self, image_size: int, channels: int, latent_dim: int, **_: object):
+        super().__init__()
+        self.latent_dim, self.shape = latent_dim, (channels, image_size, image_size)
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(latent_dim, 64), torch.nn.Tanh(), torch.nn.Linear(64, channels * image_size**2)
+        )
+
+    def forward(self, z: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        return self.layers(z).tanh().view(-1, *self.shape)
+
+
+SHAREABLE = (
+    "generator._target_=tests.test_distributed.Plain",
+    "discriminator=r3gan",
+    "discriminator.width=8",
+    # Adam would make a step of full length of a gradient that is nothing but the rounding of a sum.
+    "+generator_optimizer.eps=1e-3",
+    "+discriminator_optimizer.eps=1e-3",
+)
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_shares_of_all_processes_are_the_batches_of_one(world_size):
+    options = {"num_samples": 40, "batch_size": 8, "seed": 3, "endless": False}
+    whole = list(ResumableBatchSampler(**options))
+    shares = [list(ResumableBatchSampler(**options, rank=rank, world_size=world_size)) for rank in range(world_size)]
+    for number, batch in enumerate(whole):
+        assert sorted(index for share in shares for index in share[number]) == sorted(batch)
+        assert all(share[number] == batch[rank::world_size] for rank, share in enumerate(shares))
+
+
+@pytest.mark.parametrize(("count", "world_size"), [(17, 2), (64, 3), (5, 5)])
+def test_validation_images_are_dealt_out_once_each(count, world_size):
+    dealt = [list(BlockSampler(count, 4, rank=rank, world_size=world_size)) for rank in range(world_size)]
+    assert sorted(index for batches in dealt for batch in batches for index in batch) == list(range(count))
+    assert all(batch == list(range(batch[0], batch[-1] + 1)) for batches in dealt for batch in batches)
+
+
+def test_without_other_processes_nothing_is_exchanged():
+    weight = torch.ones(2, requires_grad=True)
+    weight.grad = torch.tensor([1.0, 2.0])
+    parallel.average_gradients([weight])
+    assert weight.grad.tolist() == [1.0, 2.0]
+    values = {"loss": torch.tensor(1 / 3)}
+    assert parallel.averaged(values) == values
+    parallel.leave_processes()
+
+
+def exchanging(number: int, world_size: int, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=number, world_size=world_size)
+    generator = torch.Generator().manual_seed(number)
+    weights = [torch.zeros(5, 3), torch.zeros(7), torch.zeros(2, 2, dtype=torch.float64)]
+    for weight in weights:
+        weight.grad = torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
+    own = [weight.grad.clone() for weight in weights]
+    parallel._BUCKET = 70  # bytes: several buckets, and one tensor that is larger
+    parallel.average_gradients(weights)
+    layer = torch.nn.BatchNorm1d(4)
+    layer.running_mean.fill_(number)
+    parallel.average_batch_statistics(layer)
+    values = parallel.averaged({"a": torch.tensor(float(number)), "b": torch.tensor(1.0)})
+    order = []
+    with parallel.first_process_first():
+        (Path(folder) / f"turn-{time.monotonic_ns()}-{number}").touch()
+        order = sorted(path.name.split("-")[-1] for path in Path(folder).glob("turn-*"))
+    found = {"own": own, "mean": [weight.grad for weight in weights], "statistics": layer.running_mean}
+    torch.save(found | {"values": values, "order": order}, Path(folder) / f"{number}.pt")
+    parallel.leave_processes()
+
+
+@pytest.mark.slow
+def test_gradients_statistics_and_values_are_averaged(tmp_path):
+    torch.multiprocessing.spawn(exchanging, (2, str(tmp_path)), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{number}.pt") for number in range(2))
+    for mine, other, mean, same in zip(first["own"], second["own"], first["mean"], second["mean"], strict=True):
+        torch.testing.assert_close(mean, (mine + other) / 2)
+        assert torch.equal(mean, same)
+    assert first["statistics"].tolist() == second["statistics"].tolist() == [0.5] * 4
+    assert {name: float(value) for name, value in second["values"].items()} == {"a": 0.5, "b": 1.0}
+    assert (first["order"], second["order"]) == (["0"], ["0", "1"])
+
+
+def config(**trainer):
+    return OmegaConf.create(
+        {"trainer": {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto"} | trainer}
+    )
+
+
+@pytest.mark.parametrize(
+    ("trainer", "environment", "said"),
+    [
+        ({"devices": 1000}, {}, r"trainer\.devices=1000 is more than the \d+ processor cores"),
+        ({"devices": "many"}, {}, r"trainer\.devices=many is no number"),
+        ({"devices": 0}, {}, r"trainer\.devices=0 is no number"),
+        ({"strategy": "fsdp"}, {}, r"trainer\.strategy=fsdp is not there"),
+        ({"num_nodes": 2}, {}, r"trainer\.num_nodes=2 needs a launcher"),
+        ({"devices": 1}, {"WORLD_SIZE": "4", "RANK": "0"}, "asks for 1 processes, but 4 were started"),
+        ({"devices": 2, "num_nodes": 3}, {"SLURM_NTASKS": "4", "SLURM_STEP_ID": "0"}, "asks for 6 processes, but 4"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_sentence(trainer, environment, said, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    with pytest.raises(InputError, match=said):
+        check_processes(config(**trainer), environment)
+
+
+def test_who_started_the_processes():
+    assert check_processes(config(devices=1), {}) == 1
+    assert not started_by_launcher({"SLURM_NTASKS": "4"}), "a batch script that was not started by srun is one process"
+    of_slurm = {"SLURM_NTASKS": "4", "SLURM_STEP_ID": "0", "SLURM_PROCID": "3"}
+    assert started_by_launcher(of_slurm)
+    assert rank(of_slurm) == 3
+    assert rank({"WORLD_SIZE": "2", "RANK": "1"}) == 1
+    assert rank({}) == 0
+
+
+def test_a_batch_that_cannot_be_shared_is_refused():
+    module = ImageDataModule(source=None, channels=1, image_size=16, batch_size=9, seed=0)
+    module.train_dataset = [0] * 20
+    module.trainer = SimpleNamespace(global_rank=0, world_size=2)
+    with pytest.raises(InputError, match=r"data\.batch_size=9 cannot be shared by 2 processes"):
+        module.train_dataloader()
+
+
+def train(folder: Path, *options: str, **environment: str) -> subprocess.CompletedProcess:
+    program = [sys.executable, "-m", "medsynth", "train", *TINY, f"hydra.run.dir={folder}", *options]
+    surroundings = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])} | environment
+    return subprocess.run(program, capture_output=True, text=True, env=surroundings, cwd=folder.parent)
+
+
+def state(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does(monkeypatch, capsys, tmp_path):
+    """Weights of both players and the average after 10 updates, losses, gradient norms, and all metrics."""
+    monkeypatch.chdir(tmp_path)
+    options = (*SHAREABLE, "max_images=80", "trainer.log_every_n_steps=1", "metrics.parts.mini.kernel=true")
+    code, _, err = run(monkeypatch, capsys, *TINY, *options, "hydra.run.dir=one")
+    assert code == 0, err
+    done = train(tmp_path / "two", *options, "trainer.devices=2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Trained") == 1, "the first process alone speaks"
+    one, two = state(tmp_path / "one"), state(tmp_path / "two")
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(
+            two[name], value, rtol=1e-5, atol=1e-6, msg=lambda said, name=name: f"{name}: {said}"
+        )
+    curves = [read_curves(tmp_path / folder / "metrics.csv") for folder in ("one", "two")]
+    assert curves[0].keys() == curves[1].keys()
+    for name, (steps, values) in curves[0].items():
+        assert curves[1][name][0] == steps
+        if not name.startswith("trainer/") or name == "trainer/images_seen":
+            np.testing.assert_allclose(curves[1][name][1], values, rtol=2e-3, atol=1e-4, err_msg=name)
+    summary = json.loads((tmp_path / "two" / "summary.json").read_text())
+    assert (summary["images_seen"], summary["generator_updates"]) == (80, 10)
+    assert summary["environment"]["processes"] == 2
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_run_and_it_can_be_resumed(tmp_path):
+    options = ("trainer.devices=2", "max_images=100000", "val_every_images=320")
+    program = [sys.executable, "-m", "medsynth", "train", *TINY, f"hydra.run.dir={tmp_path / 'run'}", *options]
+    surroundings = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=surroundings)
+    try:
+        wait_for(lambda: (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file(), process)
+        os.kill(workers(process.pid)[1], signal.SIGKILL)
+        began = time.monotonic()
+        _, err = process.communicate(timeout=90)
+    finally:
+        process.kill()
+    assert time.monotonic() - began < 60
+    assert process.returncode == 1
+    lines = [line for line in err.splitlines() if "error" in line]
+    assert len(lines) == 1, err
+    assert "of 2 was ended by SIGKILL" in lines[0]
+    assert "resume=" in lines[0]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["status"] == "failed"
+    assert "SIGKILL" in summary["reason"]
+    seen = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["medsynth"]["images_seen"]
+    done = train(tmp_path / "run", f"resume={tmp_path / 'run'}", f"max_images={seen + 320}")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["images_seen"] == seen + 320
+
+
+@pytest.mark.slow
+def test_torchrun_trains_in_its_own_processes(tmp_path):
+    program = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "medsynth", "train", *TINY]
+    surroundings = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    options = {"capture_output": True, "text": True, "env": surroundings, "cwd": tmp_path}
+    refused = subprocess.run([sys.executable, *program, "trainer.devices=2"], **options)
+    assert refused.returncode != 0
+    assert "give hydra.run.dir=outputs/name" in refused.stderr
+    done = subprocess.run([sys.executable, *program, "trainer.devices=2", "hydra.run.dir=run"], **options)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "completed"
+    assert done.stdout.count("Trained ") == 1
+
+
+def workers(parent: int) -> list[int]:
+    """Processes of the training below ``parent``, the first one first."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            words = path.read_bytes().split(b"\0")
+            command = (path.parent / "cmdline").read_bytes()
+        except OSError:
+            continue
+        own = [word for word in words if word.startswith(b"RANK=")]
+        if own and b"medsynth.cli.worker" in command and descends(int(path.parent.name), parent):
+            found[int(own[0].partition(b"=")[2])] = int(path.parent.name)
+    return [found[number] for number in sorted(found)]
+
+
+def descends(process: int, parent: int) -> bool:
+    while process > 1:
+        if process == parent:
+            return True
+        process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    return False
+
+
+def wait_for(condition, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.2)
