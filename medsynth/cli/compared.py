@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from medsynth.cli.image_sets import folder_images, generated, open_folder, same_images, shuffled, split_of
+from medsynth.cli.targets import check_targets
 from medsynth.contracts import InputError
 from medsynth.generator.export import load_generator
 from medsynth.metrics.image_set import ImageSet
@@ -42,6 +43,7 @@ def of_run(config: DictConfig, device: torch.device) -> Compared:
     if not (folder / CONFIGURATION).is_file():
         raise InputError(f"run={folder} is not the folder of a run: it holds no {CONFIGURATION}.")
     trained = OmegaConf.load(folder / CONFIGURATION)
+    check_targets(trained, folder / CONFIGURATION, trusted=config.trust)
     path = _checkpoint(folder, config.checkpoint) if config.checkpoint else folder / "generator.safetensors"
     generator = _from_checkpoint(path, trained) if config.checkpoint else load_generator(path)[0]
     generator.eval().to(device)

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from medsynth.contracts import InputError
 from medsynth.files import replacing
 
-FORMAT = 1
+_log = logging.getLogger(__name__)
+FORMAT = 2  # 1 was the same without a checksum
 _ROOM = "medsynth.generator."
 
 
 def save_generator(path: Path, generator: nn.Module, *, config: Mapping[str, Any], card: Mapping[str, Any]) -> None:
-    """Write weights and description to ``path`` (.safetensors); complete or not at all.
+    """Write weights and description to ``path`` (.safetensors), with their SHA-256; complete or not at all.
 
     Args:
         path: the file; an older one is replaced.
@@ -28,8 +32,9 @@ def save_generator(path: Path, generator: nn.Module, *, config: Mapping[str, Any
         config: its class as ``_target_`` and the class's arguments: what rebuilds it.
         card: what its user must know: data, intensity, class names, images seen, metrics.
     """
-    metadata = {"medsynth": json.dumps({"format": FORMAT, "config": dict(config), "card": dict(card)})}
+    description = json.dumps({"format": FORMAT, "config": dict(config), "card": dict(card)})
     weights = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
+    metadata = {"medsynth": description, "sha256": checksum(description, weights)}
     with replacing(path) as temporary:
         save_file(weights, temporary, metadata=metadata)
 
@@ -38,35 +43,73 @@ def load_generator(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """The generator of ``path``, in evaluation mode on the CPU, and its card.
 
     Raises:
-        InputError: no such file, no generator of medsynth, of another format, or its weights do not fit.
+        InputError: no such file, no generator of medsynth, of another format, its content is not what was written, or
+            its weights do not fit.
     """
     if not path.is_file():
         raise InputError(f"There is no generator at {path}: give the folder of a run that was validated at least once.")
     try:
         with safe_open(path, framework="pt") as file:
-            description = json.loads((file.metadata() or {}).get("medsynth", "null"))
+            metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, json.JSONDecodeError) as error:
+        description = _description(metadata)
+    except (SafetensorError, ValueError, OSError) as error:
         raise InputError(f"{path} is damaged or is no safetensors file ({error}).") from error
     if description is None:
         raise InputError(f"{path} holds weights, but was not written by medsynth: a generator.safetensors is needed.")
-    if description["format"] != FORMAT:
-        raise InputError(f"{path} has format {description['format']}; this version of medsynth reads format {FORMAT}.")
+    if description["format"] not in (1, FORMAT):
+        raise InputError(
+            f"{path} has format {description['format']}; this version of medsynth reads formats 1 and {FORMAT}."
+        )
+    _verify(path, metadata, weights, description["format"])
     generator = _build(path, description["config"])
     try:
         generator.load_state_dict(weights)
     except RuntimeError as error:
-        raise InputError(f"The weights of {path} do not fit the architecture it names: {error}") from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"The weights of {path} do not fit the architecture it names: {reason}") from error
     return generator.eval(), description["card"]
 
 
-def _build(path: Path, config: dict[str, Any]) -> nn.Module:
-    target = config.pop("_target_")
-    # A weights file may come from anyone: it may choose among this room's classes and nothing else.
-    if not target.startswith(_ROOM):
-        raise InputError(f"{path} names {target}, which is not one of medsynth's generators.")
+def checksum(description: str, weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 in hexadecimal of the description and of each tensor's name, type, shape and bytes, by name."""
+    digest = hashlib.sha256(description.encode())
+    for name, value in sorted(weights.items()):
+        digest.update(f"\0{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _description(metadata: Mapping[str, str]) -> dict[str, Any] | None:
+    """Format, configuration and card; None where the file is not medsynth's. Raises ValueError: they are damaged."""
+    if "medsynth" not in metadata:
+        return None
+    description = json.loads(metadata["medsynth"])
+    parts = {"format": int, "config": dict, "card": dict}
+    if not isinstance(description, dict) or not all(isinstance(description.get(k), parts[k]) for k in parts):
+        raise ValueError("its description is not one of a generator")
+    return description
+
+
+def _verify(path: Path, metadata: Mapping[str, str], weights: Mapping[str, Tensor], version: int) -> None:
+    if "sha256" not in metadata and version == 1:
+        _log.warning("%s is of an older medsynth and has no checksum: damage to it would not be noticed.", path)
+    elif metadata.get("sha256") != checksum(metadata["medsynth"], weights):
+        raise InputError(f"{path} is not what was written: its SHA-256 does not match; copy it again from its source.")
+
+
+def _build(path: Path, config: Mapping[str, Any]) -> nn.Module:
+    """The network that ``config`` names. A file may come from anyone: it may choose among this room's classes alone."""
+    target = str(config.get("_target_"))
     module, _, name = target.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)(**config)
-    except (ImportError, AttributeError, TypeError) as error:
+        # Not what the module has imported: ``medsynth.generator.export.save_file`` would write a file.
+        found = getattr(importlib.import_module(module), name) if target.startswith(_ROOM) else None
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"{path} names {target}, which this version of medsynth cannot build ({error}).") from error
+    if not (isinstance(found, type) and issubclass(found, nn.Module) and found.__module__ == module):
+        raise InputError(f"{path} names {target}, which is not one of medsynth's generators.")
+    try:
+        return found(**{key: value for key, value in config.items() if key != "_target_"})
+    except (InputError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path} names {target}, which this version of medsynth cannot build ({error}).") from error
