@@ -18,8 +18,8 @@ from hydra.core.global_hydra import GlobalHydra
 from optuna.trial import TrialState
 
 from medsynth.cli.launch import conf_folder
+from medsynth.cli.objectives import check_objectives, logged
 from medsynth.cli.search_arguments import fold
-from medsynth.cli.search_objectives import check_objectives, logged
 from medsynth.cli.search_space import parse_space
 from medsynth.errors import InputError
 from medsynth.run_folder import read_json
@@ -321,17 +321,20 @@ def test_what_a_training_logs_is_known_from_its_configuration():
 @pytest.mark.parametrize(
     ("objectives", "says"),
     [
-        (["val/nonsense"], "No training logs val/nonsense: choose of val/fd_mini, .*; or of its costs seconds, "),
-        (["fd_mini"], "No training logs fd_mini: "),
+        (
+            ["val/nonsense"],
+            "objective=val/nonsense is logged by no such training: choose of val/fd_mini, .*; or of ",
+        ),
+        (["fd_mini"], "objective=fd_mini is logged by no such training: "),
     ],
 )
 def test_an_objective_that_no_training_logs_is_refused(objectives, says):
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         config = compose("train")
-    check_objectives(make_objectives(["val/kd_mini", "seconds"], None), config)
+    check_objectives(config, make_objectives(["val/kd_mini", "seconds"], None))
     with pytest.raises(InputError, match=says):
-        check_objectives(make_objectives(objectives, None), config)
+        check_objectives(config, make_objectives(objectives, None))
 
 
 def test_a_space_is_written_as_in_a_sweep():
@@ -436,7 +439,10 @@ def test_the_command_says_how_to_repeat_the_best_and_goes_on(search):
         (["seed=1,2", "search.trials=many"], "search.trials=many is not a whole number"),
         (["seed=1,2", "search.pruner=medium"], "search.pruner=medium is unknown: choose of auto, none, median"),
         (["seed=1,2", "search.pruner=median", "search.objectives=[seconds]"], "needs one objective that is measured"),
-        (["seed=1,2", "search.objectives=[val/fid]"], "No training logs val/fid: choose of val/fd_mini"),
+        (
+            ["seed=1,2", "search.objectives=[val/fid]"],
+            "objective=val/fid is logged by no such training: choose of val/",
+        ),
         (["seed=1,2", "search.directions=[down]"], "search.directions has minimize or maximize for each"),
         (["search.resume=nowhere"], "search.resume=nowhere is not the folder of a search"),
         (["search.trails=5", "seed=1,2"], "trails"),

@@ -246,6 +246,7 @@ def test_resume_refuses(finished, monkeypatch, capsys, tmp_path, arguments, word
     shutil.copytree(finished[0], tmp_path / "run")
     shutil.copytree(finished[0], tmp_path / "young")
     shutil.rmtree(tmp_path / "young" / "checkpoints")
+    (tmp_path / "young" / "summary.json").unlink()
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     code, _, err = run(monkeypatch, capsys, *arguments)
     assert code == 1

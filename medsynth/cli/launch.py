@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -17,11 +18,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from medsynth.cli.refusal import check_types, explain
 from medsynth.cli.search_arguments import fold
+from medsynth.cli.secrets import check_secrets
 from medsynth.errors import InputError
 from medsynth.sweep.plan import job_number, sweep_folder
 from medsynth.sweep.process import end_with_parent
 
 DEBUG = "HYDRA_FULL_ERROR"  # Hydra's own switch: where the user has set it, tracebacks are shown
+
+
+_made: list[Path] = []  # folders of runs; OmegaConf asks for one also where another is given, or nothing is run
 
 
 class Refused(BaseException):
@@ -46,10 +51,14 @@ def run_folder(resume: str | None, fresh: str) -> str:
             raise InputError(f"resume={resume} is not the folder of a run: it holds no config.yaml.")
         return resume
     folder, number = fresh, 1
-    while Path(folder).exists():
-        number += 1
-        folder = f"{fresh}-{number}"
-    return folder
+    while True:
+        try:
+            Path(folder).mkdir(parents=True)  # so that no other run takes it, started in the same second
+            _made.append(Path(folder))
+            return folder
+        except FileExistsError:
+            number += 1
+            folder = f"{fresh}-{number}"
 
 
 def register_resolvers() -> None:
@@ -86,6 +95,7 @@ def start(command: str) -> None:
     def job(config: DictConfig) -> Any:
         in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
         try:
+            check_secrets(config)
             if in_sweep and command == "train":
                 return importlib.import_module("medsynth.cli.sweep_job").run(config)
             check_types(config, command, conf_folder(), HydraConfig.get().overrides.task)
@@ -108,8 +118,17 @@ def start(command: str) -> None:
     except Exception as error:
         if not failures:
             refuse(error)
+    finally:
+        _remove_unused()
     if failures:
         sys.exit(1)
+
+
+def _remove_unused() -> None:
+    """Folders that were made and not used, and those above that are then empty."""
+    while _made:
+        with contextlib.suppress(OSError):  # it is not empty: a run
+            os.removedirs(_made.pop())
 
 
 def _missing_launcher(arguments: Sequence[str]) -> str | None:

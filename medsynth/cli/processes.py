@@ -24,6 +24,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from medsynth.callbacks.stop import requeue
 from medsynth.cli.outcome import Stopped, last_checkpoint
 from medsynth.contracts import InputError
 from medsynth.gan import TrainingDiverged
@@ -96,6 +97,7 @@ def train_in_processes(count: int, config: DictConfig, folder: Path, *, resumed:
         max_restarts=0,
         monitor_interval=0.5,
         shutdown_timeout=60,
+        signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
     )
     with tempfile.TemporaryDirectory(prefix="medsynth-processes-") as place:
         order = Path(place) / "order"
@@ -106,6 +108,8 @@ def train_in_processes(count: int, config: DictConfig, folder: Path, *, resumed:
         except ChildFailedError as error:
             raise _first_failure(error, Path(place), folder, count) from error
         except (SignalException, KeyboardInterrupt) as stop:
+            if getattr(stop, "sigval", None) == signal.SIGUSR1:  # the others were told to end, and not by whom
+                requeue()
             raise Stopped(f"Stopped. {last_checkpoint(folder)}") from stop
 
 

@@ -30,6 +30,14 @@ def explain(error: BaseException, command: str, conf: Path) -> str | None:
         if isinstance(cause, OSError) and cause.errno in _CANNOT_WRITE:
             place = cause.filename or "the run's folder"
             return f"Cannot write {place}: {cause.strerror}; give another folder by hydra.run.dir=/path/to/folder."
+        if type(cause).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate" in str(cause):
+            return (
+                "The memory of the device is not enough: raise task.accumulate, which computes a batch in parts, or "
+                "lower data.batch_size, data.image_size or the players' widths."
+            )
+        if isinstance(cause, RuntimeError) and "DataLoader worker" in str(cause):
+            ended = str(cause).splitlines()[0].rstrip(". ")
+            return f"{ended}: resume= goes on with the run; data.num_workers=0 does without such processes."
         unexpected = re.search(r"got an unexpected keyword argument '(\w+)'", str(cause))
         if isinstance(cause, TypeError) and unexpected and isinstance(error, InstantiationException):
             part = re.search(r"full_key: (\S+)", str(error))

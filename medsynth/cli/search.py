@@ -12,8 +12,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from medsynth.cli.objectives import check_objectives
 from medsynth.cli.refusal import sentence_of
-from medsynth.cli.search_objectives import check_objectives
 from medsynth.cli.search_options import Options, read_options
 from medsynth.cli.search_record import Record
 from medsynth.cli.search_space import check_space, composition, parse_space
@@ -59,7 +59,7 @@ def _settings(options: Options) -> tuple[Settings, DictConfig, str]:
     fixed, space = parse_space(options.train)
     first = check_space(fixed, space)
     objectives = make_objectives(options.objectives or [first.objective], options.directions)
-    check_objectives(objectives, first)
+    check_objectives(first, objectives)
     pruner = _pruner(options.pruner, objectives)
     settings = Settings(
         folder=options.folder,

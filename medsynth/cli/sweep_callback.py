@@ -13,6 +13,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from medsynth.cli.launch import Refused
+from medsynth.cli.objectives import check_objectives
+from medsynth.cli.secrets import check_secrets
 from medsynth.errors import InputError
 from medsynth.run_folder import COMPLETED, DUPLICATE, MISSING, RUNNING, SWEEP
 from medsynth.sweep.job import SETTLED, composition_hash
@@ -21,7 +23,7 @@ from medsynth.sweep.plan import extended, is_running, new_plan, read_plan, same_
 from medsynth.sweep.progress import count_words, read_rows, table
 
 # Of a configuration: where it lands, how it is watched, and whose job it is do not change what is trained.
-_ASIDE = ("hydra", "run_dir", "resume", "overrides", "sweep", "report", "logger")
+_ASIDE = ("hydra", "run_dir", "resume", "resume_data", "trust", "overrides", "sweep", "report", "logger")
 
 
 class SweepCallback(Callback):
@@ -32,6 +34,7 @@ class SweepCallback(Callback):
         try:
             check_keep(config.sweep.keep)
             _check_options(config)
+            check_secrets(config)
             new = _plan(config)
             folder = Path(config.hydra.sweep.dir)
             plan = _resumed(folder, new) if config.sweep.resume else _fresh(folder, new)
@@ -74,7 +77,10 @@ def _plan(config: DictConfig) -> dict[str, Any]:
     jobs = BasicSweeper.split_arguments(overrides, None)[0]
     columns = zip(*jobs, strict=True)  # an option each, as all jobs have it
     swept = [column[0].partition("=")[0] for column in columns if len(set(column)) > 1]
-    compositions = [composition_of(loader.load_sweep_config(config, list(job))) for job in jobs]
+    composed = [loader.load_sweep_config(config, list(job)) for job in jobs]
+    for job in composed:
+        check_objectives(job)
+    compositions = [composition_of(job) for job in composed]
     jobs = [[item for item in job if not item.startswith(("sweep=", "sweep."))] for job in jobs]
     return new_plan(_arguments(config), jobs, compositions, swept) | {"objective": config.objective}
 
@@ -111,6 +117,12 @@ def _resumed(folder: Path, new: dict[str, Any]) -> dict[str, Any]:
     if not same_arguments(old["arguments"], new["arguments"]) and is_running(folder, old):
         raise InputError(f"The sweep {folder} is still running: wait for its end before giving it other jobs.")
     plan = extended(old, new)
+    if same_arguments(old["arguments"], new["arguments"]) and len(plan["jobs"]) > len(old["jobs"]):
+        print(
+            "The same arguments compose to other trainings than before, since medsynth or the files of choices have "
+            "changed: these are new jobs.",
+            flush=True,
+        )
     statuses = [status for status, _ in states(folder, plan)]
     if all(status in (*SETTLED, RUNNING) for status in statuses):
         raise InputError(f"The sweep {folder} has nothing left to do: {count_words(statuses)}.")

@@ -19,9 +19,12 @@ from pytorch_lightning.loggers import Logger
 
 from medsynth.callbacks.generator_export import GeneratorExport
 from medsynth.callbacks.provenance import Provenance, describe
+from medsynth.cli.formats import precision_options
+from medsynth.cli.objectives import check_objectives
 from medsynth.cli.outcome import Outcome, Stopped, last_checkpoint, recorded, report, shown, status_of
 from medsynth.cli.processes import check_processes, rank, started_by_launcher, train_in_processes
 from medsynth.cli.resume import check_checkpoint, read_composition, save_configuration
+from medsynth.cli.secrets import check_secrets
 from medsynth.cli.settle import settle
 from medsynth.contracts import InputError
 from medsynth.gan import TrainingDiverged
@@ -38,9 +41,11 @@ def run(config: DictConfig) -> float:
     typed = [item for item in HydraConfig.get().overrides.task if not item.startswith("sweep.")]  # filled in by a sweep
     resumed = bool(config.resume)
     if resumed:
-        config = read_composition(folder, typed)
+        config = read_composition(folder, typed, trusted=config.trust)
+        check_secrets(config)
     config.overrides = [*config.overrides, *typed]
     with recorded(folder) if rank() == 0 else contextlib.nullcontext():
+        check_objectives(config)
         count = check_processes(config)
         if started_by_launcher():
             _check_common_folder(config, resumed)
@@ -71,17 +76,18 @@ def in_this_process(config: DictConfig, folder: Path, *, resumed: bool) -> dict[
     data = instantiate(config.data, _convert_="all")
     data.prepare()
     settle(config, data)
+    pl.seed_everything(config.seed, workers=True, verbose=False)  # whatever the preparation of data has drawn
     model = instantiate(config.task, _convert_="all")
-    checkpoint = check_checkpoint(folder, model) if resumed else None
+    checkpoint = check_checkpoint(folder, model, data, data_may=config.resume_data) if resumed else None
     if rank() == 0:
         save_configuration(config, folder)
     loggers = list(instantiate(config.logger, _convert_="all").values())
     own = [_export(config, folder), Provenance(OmegaConf.to_container(config, resolve=True))]
     callbacks = [*instantiate(config.callbacks, _convert_="all").values(), *own]
     strategy = Unwrapped() if check_processes(config) > 1 else "auto"
-    trainer = instantiate(
-        config.trainer, strategy=strategy, callbacks=callbacks, logger=loggers, default_root_dir=str(folder)
-    )
+    options = {"callbacks": callbacks, "logger": loggers, "strategy": strategy, "default_root_dir": str(folder)}
+    options |= precision_options(config, instantiate(config.trainer.plugins))
+    trainer = instantiate(config.trainer, **options)
 
     _log.info("Training %s on %s; everything lands in %s", describe(model), data.description, shown(folder))
     outcome = Outcome(folder, trainer, model, data)

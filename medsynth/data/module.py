@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
@@ -299,7 +300,14 @@ def _loading(num_workers: int) -> dict[str, Any]:
         "persistent_workers": num_workers > 0,
         "pin_memory": torch.cuda.is_available(),
         "collate_fn": _collate,
+        "worker_init_fn": _leave_signals,
     }
+
+
+def _leave_signals(worker: int) -> None:
+    """A request to stop reaches all processes of a terminal or job; the training answers it, and ends its workers."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _collate(items: Any) -> dict[str, Tensor]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,8 @@ class CSVLogger(Logger):
     def __init__(self, *, path: str):
         super().__init__()
         self.path = Path(path)
-        self._rows: dict[int, dict[str, str]] = {}
+        self._row: dict[str, str] = {}  # the last one, which the next call may add to; the others are in the file alone
+        self._start = 0  # where it begins in the file, in bytes
         self._columns: list[str] = ["step"]
         self._started = False
 
@@ -46,30 +49,44 @@ class CSVLogger(Logger):
         if not self._started:
             self._read_until(step)
             self._started = True
-        row = self._rows.setdefault(step, {"step": str(step)})
-        row.update({name: repr(float(value)) for name, value in metrics.items()})
-        new = [name for name in row if name not in self._columns]
+        values = {"step": str(step), **{name: repr(float(value)) for name, value in metrics.items()}}
+        amended = self._row.get("step") == str(step)
+        self._row = {**self._row, **values} if amended else values
+        new = [name for name in self._row if name not in self._columns]
         self._columns += new
-        # Rewritten whole when a column is new or a row is amended; else one line is appended.
-        if new or len(row) > len(metrics) + 1 or not self.path.exists():
-            self._rewrite()
-        else:
-            with self.path.open("a", newline="") as file:
-                csv.DictWriter(file, self._columns, restval="").writerow(row)
+        if new or not self.path.exists():
+            self._rewrite(before=step)
+        elif not amended:
+            self._start = self.path.stat().st_size
+        self._write_row()
 
     def _read_until(self, step: int) -> None:
-        if not self.path.exists():
-            return
-        with self.path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            self._columns = list(reader.fieldnames or ["step"])
-            for row in reader:
-                if row["step"] and int(row["step"]) < step:
-                    self._rows[int(row["step"])] = {name: value for name, value in row.items() if value}
-        self._rewrite()
+        if self.path.exists():
+            with self.path.open(newline="") as file:
+                self._columns = list(csv.DictReader(file).fieldnames or ["step"])
+            same = (row for row in self._read() if row["step"] == str(step))  # it may be added to
+            self._row = next(({name: value for name, value in row.items() if value} for row in same), {})
+            self._rewrite(before=step)
 
-    def _rewrite(self) -> None:
+    def _rewrite(self, before: int) -> None:
+        """With all columns, and of the rows those before the step ``before``, one by one: there may be millions."""
         with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self._columns, restval="")
+            writer = csv.DictWriter(file, self._columns, restval="", extrasaction="ignore")
             writer.writeheader()
-            writer.writerows(self._rows.values())
+            for row in self._read():
+                if row["step"] and int(row["step"]) < before:
+                    writer.writerow(row)
+        self._start = self.path.stat().st_size
+
+    def _read(self) -> Iterator[dict[str, str]]:
+        with contextlib.suppress(FileNotFoundError), self.path.open(newline="") as file:
+            yield from csv.DictReader(file, restval="")
+
+    def _write_row(self) -> None:
+        """In the place of what was written of it before."""
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, self._columns, restval="").writerow(self._row)
+        with self.path.open("r+b") as file:
+            file.seek(self._start)
+            file.write(text.getvalue().encode())
+            file.truncate()

@@ -1,6 +1,8 @@
-"""What the trainings of a search log, known from their configuration: nothing is loaded to find it out."""
+"""What a training logs, known from its configuration: nothing is loaded to find it out."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
@@ -30,8 +32,8 @@ def logged(metrics: DictConfig) -> list[str] | None:
     return [f"val/{name}" for name, is_chosen in zip(names, chosen, strict=True) if is_chosen]
 
 
-def check_objectives(objectives: tuple[Objective, ...], config: DictConfig) -> None:
-    """Refuse what no training would come to.
+def check_objectives(config: DictConfig, objectives: Sequence[Objective] = ()) -> None:
+    """Refuse what no training with ``config`` would come to: its own objective, or one of a search.
 
     Raises:
         InputError: names the choices.
@@ -44,6 +46,5 @@ def check_objectives(objectives: tuple[Objective, ...], config: DictConfig) -> N
     if config.objective not in names:
         unknown = config.objective  # a training selects its best checkpoint by it
     if unknown is not None:
-        raise InputError(
-            f"No training logs {unknown}: choose of {', '.join(names)}; or of its costs {', '.join(COSTS)}."
-        )
+        costs = f"; or of its costs {', '.join(COSTS)}" if objectives else ""
+        raise InputError(f"objective={unknown} is logged by no such training: choose of {', '.join(names)}{costs}.")

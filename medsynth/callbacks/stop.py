@@ -1,0 +1,74 @@
+"""Signals that ask a run to end: what they mean, and SLURM's wish to start the job again."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any
+
+_log = logging.getLogger(__name__)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # the last is SLURM's, as `sbatch --signal=USR1@60` asks
+_SAME_REQUEST = 2.0  # seconds: a terminal, SLURM and a parent process may each pass on the same request
+
+
+class RunStopped(SystemExit):
+    """Ends a training that was asked to stop, its checkpoint written."""
+
+
+class StopSignals:
+    """Remembers that the run was asked to stop.
+
+    ``patient``: the first signal is only remembered, for somebody looks at ``requested`` soon; otherwise it ends the
+    run at once, as does a second one after ``_SAME_REQUEST`` seconds.
+    """
+
+    def __init__(self) -> None:
+        self.patient = False
+        self.requeue = False
+        self._since: float | None = None
+
+    @property
+    def requested(self) -> bool:
+        return self._since is not None
+
+    def listen(self) -> None:
+        """Take the place of all handlers, Lightning's too, which would end the run on their own.
+
+        Lightning puts back those of before when the fit is over. Outside the main thread there are no signals.
+        """
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                signal.signal(number, self._receive)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+            self.requeue = number == signal.SIGUSR1
+            if self.patient:
+                return
+        elif now - self._since < _SAME_REQUEST:
+            return
+        raise KeyboardInterrupt
+
+
+def requeue(environment: Mapping[str, str] = os.environ) -> bool:
+    """Ask SLURM to start this job again; whether it was asked. Without SLURM nothing happens."""
+    job = environment.get("SLURM_JOB_ID")
+    if environment.get("SLURM_ARRAY_JOB_ID"):
+        job = f"{environment['SLURM_ARRAY_JOB_ID']}_{environment.get('SLURM_ARRAY_TASK_ID', '0')}"
+    if not job:
+        return False
+    answer: Any = None
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        answer = subprocess.run(["scontrol", "requeue", job], capture_output=True, timeout=30)
+    if answer is None or answer.returncode:
+        _log.warning("SLURM did not take job %s back into its queue: submit it again, with resume=.", job)
+    return True
