@@ -40,6 +40,7 @@ from medsynth.contracts import (
     noise,
 )
 from medsynth.feature_bank import FeatureBank
+from medsynth.half_precision import HalfPrecision
 from medsynth.moving_average import MovingAverage
 from medsynth.parallel import average_batch_statistics, average_gradients, averaged, first_process_first, share
 from medsynth.preparation import compile_players, try_penalties
@@ -166,7 +167,7 @@ class GAN(pl.LightningModule):
             part.real_features = self._real_features(part)
             terms = self._discriminator_terms(part)
             _add(values, terms, weight=len(part.real) / count)
-            self.manual_backward(terms["discriminator_loss"] * (len(part.real) / count))
+            self._descend("discriminator", terms["discriminator_loss"] * (len(part.real) / count))
             if not share_graph:
                 part.fake_features = ()  # memory is what there are parts for
         self._update(discriminator_optimizer, "discriminator", values)
@@ -182,7 +183,7 @@ class GAN(pl.LightningModule):
                         part.fake_features = self._fake_features(part)
                     loss = self._generator_loss(part)
                     _add(values, {"generator_loss": loss}, weight=len(part.real) / count)
-                    self.manual_backward(loss * (len(part.real) / count))
+                    self._descend("generator", loss * (len(part.real) / count))
                     part.fake_features = part.real_features = ()
             self._update(generator_optimizer, "generator", values)
             average_batch_statistics(self.generator)
@@ -261,15 +262,21 @@ class GAN(pl.LightningModule):
             for parameter in trained:
                 parameter.requires_grad_(True)
 
+    def _descend(self, player: str, loss: Tensor) -> None:
+        precision = self.trainer.precision_plugin
+        self.manual_backward(precision.scaled(loss, player) if isinstance(precision, HalfPrecision) else loss)
+
     def _update(self, optimizer: Any, player: str, values: dict[str, Tensor]) -> None:
         """Step with the gradients gathered, unless they are not finite: then the weights stay as they were."""
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         average_gradients(parameters)
         values.update(averaged(values))
+        precision = self.trainer.precision_plugin
+        overflow = isinstance(precision, HalfPrecision) and precision.overflows(optimizer.optimizer, player)
         norm = get_total_norm([p.grad for p in parameters])
         values[f"{player}_gradient_norm"] = norm
         loss = values[f"{player}_loss"]
-        if not math.isfinite((loss + norm).item()):  # one wait for the device, not two
+        if not math.isfinite((loss if overflow else loss + norm).item()):  # one wait for the device, not two
             raise TrainingDiverged(
                 f"The {player}'s loss is {loss.item():.4g} and its gradient norm {norm.item():.4g} after "
                 f"{self.images_seen:,} images, and the weights were not updated with them: "

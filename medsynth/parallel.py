@@ -51,7 +51,9 @@ def average_batch_statistics(module: nn.Module) -> None:
     set; only what it remembers for evaluation is averaged here.
     """
     if is_distributed():
-        norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+        layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+        # Those of a frozen part do not change, and the generator's backward pass still needs them untouched.
+        norms = [layer for layer in layers if layer.training]
         _average([tensor for layer in norms for tensor in (layer.running_mean, layer.running_var)])
 
 

@@ -34,8 +34,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from medsynth.cli.formats import best_precision
 from medsynth.cli.launch import conf_folder, register_resolvers
-from medsynth.cli.settle import best_precision
 from medsynth.moving_average import MovingAverage
 
 REFERENCE = (

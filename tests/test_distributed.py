@@ -191,6 +191,16 @@ def test_two_processes_train_as_one_does(monkeypatch, capsys, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_frozen_backbone_stays_as_it_is_in_all_processes(tmp_path):
+    """Its running statistics are none of what is averaged: the generator's backward pass needs them untouched."""
+    options = ("backbone=mini", "max_images=32", "task.feature_bank.enabled=true")
+    done = train(tmp_path / "run", *options, "trainer.devices=2")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["status"], summary["images_seen"]) == ("completed", 32)
+
+
+@pytest.mark.slow
 def test_a_process_that_dies_ends_the_run_and_it_can_be_resumed(tmp_path):
     options = ("trainer.devices=2", "max_images=100000", "val_every_images=320")
     program = [sys.executable, "-m", "medsynth", "train", *TINY, f"hydra.run.dir={tmp_path / 'run'}", *options]

@@ -305,7 +305,7 @@ def test_a_head_without_second_derivative_is_refused_before_the_first_step():
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"num_classes": 2}, {"gradient_clip_norm": 5e-4}, {"loss": Pairing()}], ids=str
+    "options", [{}, {"num_classes": 2}, {"gradient_clip_norm": 5e-4}, {"loss": Pairing()}], ids=" ".join
 )
 def test_accumulation_changes_nothing_but_memory(options):
     whole, parts = gan(accumulate=1, **options), gan(accumulate=4, **options)

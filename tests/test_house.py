@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "medsynth"
 FILES = sorted(PACKAGE.rglob("*.py"))
 COMMON = {"contracts", "errors", "files", "run_folder"}
 LEAVES = {"generator", "discriminator", "backbone", "loss", "penalty", "augment", "data", "metrics"}
-BESIDE_GAN = {"moving_average", "feature_bank", "preparation", "parallel"}
+BESIDE_GAN = {"moving_average", "feature_bank", "preparation", "parallel", "half_precision"}
 WATCHERS = {"callbacks", "logger", "report", "sweep"}
 DOORS = {  # each heavy library has one door, so that its next major version touches one room
     "timm": {"backbone"},

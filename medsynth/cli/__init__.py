@@ -15,6 +15,7 @@ COMMANDS = {
     "generate": "write images made by a trained generator",
     "sweep": "go on with a sweep that was stopped, or try its failed jobs again",
     "search": "look for good options: train with what the results so far suggest",
+    "plan": "estimate what a training takes on several devices",
     "report": "write one HTML page of a run or a sweep",
     "evaluate": "measure a trained generator, or one folder of images against another",
     "backbones": "show the networks that a discriminator can stand on",

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from medsynth.cli.formats import on_gpu, settle_formats
+from medsynth.cli.processes import check_processes
 from medsynth.contracts import InputError
 
 _log = logging.getLogger(__name__)
@@ -18,7 +19,7 @@ _OURS = {"gradient_clip_val": "task.gradient_clip_norm", "accumulate_grad_batche
 
 
 def settle(config: DictConfig, data: pl.LightningDataModule) -> None:
-    """Fill in classes, duration, validation interval and precision; refuse what would be ignored or fail later.
+    """Fill in classes, duration, validation interval and precision; refuse what would be ignored, wrong or fail later.
 
     Raises:
         InputError: names the option and what would be right.
@@ -26,22 +27,31 @@ def settle(config: DictConfig, data: pl.LightningDataModule) -> None:
     _refuse_ignored(config)
     _settle_classes(config, data)
     _settle_duration(config, data)
+    _settle_shares(config, data)
+    settle_formats(config)
     _warn_of_flattery(config)
-    if config.trainer.precision == "auto":
-        config.trainer.precision = best_precision(config.trainer.accelerator)
 
 
-def best_precision(accelerator: str) -> str:
-    """bf16-mixed where the processor computes in bfloat16 itself, else 32-true.
-
-    That is CUDA from compute capability 8.0 on, and CPUs with AMX or AVX512-BF16; elsewhere it is emulated, and slow.
-    scripts/benchmark_precision.py measures what it brings on a machine.
-    """
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    return "bf16-mixed" if native else "32-true"
+def _settle_shares(config: DictConfig, data: pl.LightningDataModule) -> None:
+    """What each process has of a batch can be computed in the parts asked for, and of the last one too."""
+    processes = check_processes(config)
+    if config.trainer.get("sync_batchnorm") and not on_gpu(config.trainer.accelerator):
+        raise InputError(
+            "trainer.sync_batchnorm=true is there for GPUs alone, and this training is on CPUs: leave it out."
+        )
+    share = data.batch_size // processes
+    if config.task.accumulate > max(1, share):
+        raise InputError(
+            f"task.accumulate={config.task.accumulate} is more parts than the {share} images that "
+            f"{'each process has of' if processes > 1 else 'are in'} data.batch_size={data.batch_size}."
+        )
+    rest = config.max_images % data.batch_size
+    if rest % processes or rest == processes:
+        raise InputError(
+            f"max_images={config.max_images} leaves a last batch of {rest} images"
+            + (f" for {processes} processes" if processes > 1 else "")
+            + f", too few for batch statistics: choose a multiple of data.batch_size={data.batch_size}."
+        )
 
 
 def _refuse_ignored(config: DictConfig) -> None:
@@ -92,9 +102,4 @@ def _settle_duration(config: DictConfig, data: pl.LightningDataModule) -> None:
     for name in ("max_images", "val_every_images"):
         if config[name] is None or config[name] < 2:
             raise InputError(f"{name}={config[name]} must be 2 or more (or set max_epochs).")
-    if config.max_images % batch_size == 1:
-        raise InputError(
-            f"max_images={config.max_images} leaves a last batch of one image, which has no batch statistics: "
-            f"choose a multiple of data.batch_size={batch_size}."
-        )
     config.trainer.val_check_interval = max(1, round(config.val_every_images / batch_size))

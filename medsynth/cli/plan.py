@@ -1,0 +1,122 @@
+"""``medsynth plan``: what a training would need on several devices, from a few of its steps on the one here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from medsynth.cli.plan_disk import disk_bytes
+from medsynth.cli.plan_estimate import estimate
+from medsynth.cli.plan_exchange import Link, measure_link
+from medsynth.cli.plan_measure import Measurement, measure
+from medsynth.cli.plan_text import plan_text, plan_values
+from medsynth.cli.settle import settle
+from medsynth.cli.train import _quiet_libraries
+from medsynth.contracts import InputError
+from medsynth.files import replacing
+
+_OF_TRAININGS = ("trainer.devices=", "trainer.num_nodes=", "trainer.sync_batchnorm=")
+
+
+def run(config: DictConfig) -> None:
+    """Measure, estimate, print; with ``plan.out`` also write a JSON file."""
+    devices = _check(config)
+    _quiet_libraries()
+    config.trainer.devices, config.trainer.num_nodes, config.trainer.sync_batchnorm = 1, 1, False
+    data = instantiate(config.data, _convert_="all")
+    data.prepare()
+    settle(config, data)
+    batch, accumulate = data.batch_size, config.task.accumulate
+    sizes = _sizes(config, devices, data)
+    print(f"Planning {data.description}: a few steps of {sizes[0]} and of {sizes[1]} images ...", flush=True)
+    measurement = measure(config, data, sizes, config.plan.steps)
+    link = _link(config, measurement, devices)
+    estimates = estimate(
+        measurement,
+        link,
+        devices=devices,
+        batch=batch,
+        accumulate=accumulate,
+        max_images=config.max_images,
+        limit=_limit(config),
+    )
+    disk = disk_bytes(config, measurement.lasting)
+    print(plan_text(measurement, link, estimates, disk, batch), flush=True)
+    if config.plan.out is not None:
+        with replacing(Path(config.plan.out)) as path:
+            path.write_text(json.dumps(plan_values(measurement, link, estimates, disk), indent=2) + "\n")
+
+
+def _check(config: DictConfig) -> list[int]:
+    """The numbers of devices, in order.
+
+    Raises:
+        InputError: names the option and what would be right.
+    """
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise InputError("A plan needs no -m: give plan.devices=[1,2,4,8].")
+    if config.resume:
+        raise InputError("A plan is of a new training: leave resume= out and give the options of the run.")
+    typed = next((o for o in HydraConfig.get().overrides.task if o.startswith(_OF_TRAININGS)), None)
+    if typed is not None:
+        raise InputError(f"A plan is made on one device, so {typed} has no effect: give plan.devices=[1,2,4,8].")
+    asked = config.plan.devices
+    devices = list(asked or ())
+    if not devices or not all(_whole(count) for count in devices):
+        raise InputError(f"plan.devices={asked} must be numbers of devices, such as [1,2,4,8].")
+    uneven = next((count for count in devices if config.data.batch_size % count), None)
+    if uneven is not None:
+        raise InputError(
+            f"data.batch_size={config.data.batch_size} cannot be shared by {uneven} devices: it is the batch of all of "
+            "them together; give one that plan.devices divides."
+        )
+    for name, zero in (("steps", False), ("bandwidth_gbps", False), ("memory_gib", False), ("latency_us", True)):
+        value = config.plan[name]
+        if value is not None and (isinstance(value, str | bool) or value < 0 or (value == 0 and not zero)):
+            raise InputError(f"plan.{name}={value} must be a number {'of 0 or more' if zero else 'above 0'}.")
+    return sorted({int(count) for count in devices})
+
+
+def _whole(count: object) -> bool:
+    return isinstance(count, int) and not isinstance(count, bool) and count >= 1
+
+
+def _sizes(config: DictConfig, devices: list[int], data: pl.LightningDataModule) -> tuple[int, int]:
+    """Two batch sizes to measure: the ends of what is asked about, two images or more, and not the same."""
+    least, batch = max(2, config.task.accumulate), data.batch_size
+    chosen = config.plan.batch_sizes
+    if chosen is None:
+        large = max(batch, least + 1)
+        small = max(least, min(batch // devices[-1], large // 2))
+    else:
+        small, large = sorted(chosen) if len(chosen) == 2 and all(map(_whole, chosen)) else (0, 0)
+        if small < least or small == large:
+            raise InputError(f"plan.batch_sizes={chosen} must be two different sizes, of {least} images or more.")
+    if large > data.num_train:
+        raise InputError(
+            f"Batches of {large} images are to be measured, and there are {data.num_train} training images: "
+            "give smaller plan.batch_sizes."
+        )
+    return small, large
+
+
+def _link(config: DictConfig, measurement: Measurement, devices: list[int]) -> Link:
+    given = config.plan.bandwidth_gbps
+    if given is None and devices != [1]:
+        return measure_link([size for sizes in measurement.gradients.values() for size in sizes])
+    return Link(bandwidth=(given or 10) * 1e9 / 8, latency=config.plan.latency_us * 1e-6, measured=False)
+
+
+def _limit(config: DictConfig) -> float | None:
+    """Bytes of a device."""
+    if config.plan.memory_gib is not None:
+        return config.plan.memory_gib * 2**30
+    on_gpu = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return torch.cuda.get_device_properties(0).total_memory if on_gpu else None
