@@ -7,6 +7,7 @@ import json
 import math
 import random
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -293,6 +294,14 @@ class TestFactors:
     def test_a_job_that_never_started_has_its_values(self, tmp_path):
         runs = sweep(tmp_path, LOSSES, failures={0: ("missing", None)})
         assert value_of(runs[0], factors(runs)[0]) == "hinge"
+
+    def test_a_list_is_the_same_however_it_is_written(self, tmp_path):
+        """A job that was never started has what was typed alone, the others what their configuration says."""
+        for name in "ab":
+            write_run(tmp_path / name, options={"loss": name, "data.classes": ["Hand", "HeadCT"]})
+        runs = read_runs([tmp_path / "a", tmp_path / "b"])
+        waiting = replace(runs[1], options={}, choices={"loss": "b", "data.classes": "[Hand, 'HeadCT']"})
+        assert [factor.key for factor in factors([runs[0], waiting])] == ["loss"]
 
 
 class TestEffects:

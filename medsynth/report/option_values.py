@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from medsynth.report.run import Run
@@ -21,8 +22,10 @@ def typed_value(run: Run, key: str, runs: Sequence[Run] = ()) -> str:
 
 
 def plain(text: str) -> str:
-    """The same text for the same value: 0.10 and 1e-1 are 0.1; quotes are left out."""
+    """The same text for the same value: 0.10 and 1e-1 are 0.1; quotes are left out, and blanks in lists."""
     text = text.strip().strip("'\"")
+    if text.startswith("["):
+        return re.sub(r"['\"]|(?<=,)\s+", "", text)
     for convert in (int, float):
         try:
             return _shown(convert(text))
@@ -36,7 +39,8 @@ def _shown(value: Option) -> str:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
-    return str(value)
+    text = str(value)
+    return plain(text) if text.startswith("[") else text  # a list, which people type without quotes
 
 
 def _chosen_by_default(run: Run, key: str, runs: Sequence[Run]) -> str:
