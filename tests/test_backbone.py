@@ -6,6 +6,7 @@ import copy
 import json
 import re
 import time
+import urllib.request
 from pathlib import Path
 
 import hydra
@@ -581,6 +582,7 @@ def test_auto_takes_what_can_be_had_and_says_what_it_was(caplog):
 def test_offline_says_so_at_once(model_name, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(urllib.request, "_opener", None)  # else the proxy below would stay for the tests that follow
     for proxy in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(proxy, "http://127.0.0.1:9")  # nothing listens there
     start = time.perf_counter()

@@ -159,10 +159,8 @@ def _samples(run: Run, budget: int) -> dict[str, Any]:
 
 def _environment(run: Run) -> Iterator[tuple[str, Any]]:
     recorded = run.summary.get("environment")
-    yield from _flat(recorded if isinstance(recorded, Mapping) else {})
-    yield from (
-        (name, run.summary[name]) for name in ("medsynth", "torch", "device", "precision") if name in run.summary
-    )
+    also = {name: run.summary[name] for name in ("medsynth", "torch", "device", "precision") if name in run.summary}
+    yield from (dict(_flat(recorded if isinstance(recorded, Mapping) else {})) | also).items()
 
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
