@@ -370,3 +370,8 @@ def test_other_launchers_do_the_same(tmp_path, launcher):
     assert [state(tmp_path / "sweep" / number).status for number in "01"] == ["completed", "failed"]
     assert "is more than the 64 training images" in out
     assert read_json(tmp_path / "sweep" / "sweep.json")["finished"]
+    command = [sys.executable, "-m", "medsynth", "sweep", "resume=sweep"]
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert again.returncode == 1
+    assert "1 of 2 jobs did not complete (1 failed)" in again.stderr
+    assert "Traceback" not in again.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ def run(config: DictConfig) -> None:
         raise InputError(f"The sweep was started in {directory}, which is not there any more: its paths start from it.")
     place = folder.relative_to(directory) if folder.is_relative_to(directory) else folder
     command = [*PROGRAM, "-m", *plan["arguments"], f"hydra.sweep.dir={quoted(place)}", "sweep.resume=true"]
-    code = subprocess.run(command, cwd=directory, check=False).returncode
+    environment = dict(os.environ, HYDRA_FULL_ERROR="0")  # this process has set it, to see errors itself
+    code = subprocess.run(command, cwd=directory, env=environment, check=False).returncode
     if code:
         sys.exit(code)

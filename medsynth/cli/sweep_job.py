@@ -16,7 +16,7 @@ from medsynth.cli.launch import conf_folder
 from medsynth.cli.refusal import check_types
 from medsynth.cli.sweep_callback import composition_of
 from medsynth.run_folder import COMPLETED, RUNNING
-from medsynth.sweep.job import Job, best, run_job
+from medsynth.sweep.job import SETTLED, Job, best, run_job
 from medsynth.sweep.keep import discard_checkpoints
 from medsynth.sweep.plan import read_plan
 from medsynth.sweep.process import quoted
@@ -36,6 +36,7 @@ def run(config: DictConfig) -> float:
     folder = Path(hydra_config.runtime.output_dir)
     plan = read_plan(folder.parent, str(folder.parent))
     job = _job(config, hydra_config, folder, plan)
+    was_done = state(folder).status in SETTLED
     parallel = _parallel(hydra_config.launcher, len(plan["order"]))
     with slot(folder.parent, parallel) as index:
         record = run_job(
