@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from medsynth.cli.launch import conf_folder
 from medsynth.cli.refusal import check_types
 from medsynth.cli.sweep_callback import composition_of
-from medsynth.run_folder import COMPLETED, RUNNING
+from medsynth.run_folder import COMPLETED, RUNNING, state
 from medsynth.sweep.job import SETTLED, Job, best, run_job
 from medsynth.sweep.keep import discard_checkpoints
 from medsynth.sweep.plan import read_plan
@@ -47,7 +47,8 @@ def run(config: DictConfig) -> float:
             train=None if config.sweep.processes else _training(config, job),
         )
     discard_checkpoints(folder.parent, config.sweep.keep)
-    _say(folder.parent, record, plan, parallel)
+    if not was_done:  # those are counted when the sweep goes on
+        _say(folder.parent, record, plan, parallel)
     done_by = record["number"] if record["status"] == COMPLETED else record.get("same_as")
     value = None if done_by is None else best(folder.parent / str(done_by))
     return math.nan if value is None else value
