@@ -1,7 +1,8 @@
 """How long `medsynth evaluate` takes for all of its measures, against torch-fidelity for FID and KID alone.
 
     uv run scripts/benchmark_metrics.py                                    # 10,000 noise images of 64 pixels a side
-    uv run scripts/benchmark_metrics.py --network resnet50                 # by a network of about Inception's weight
+    uv run scripts/benchmark_metrics.py --network resnet18                 # seen by another network
+    uv run scripts/benchmark_metrics.py --network inception_v3 --native --images 1000    # at 299 pixels
     uv run scripts/benchmark_metrics.py --images 500 --dimension 256       # to see that it works
 
 Both use the same network (the embedded one, or one of timm's with random weights, whose values mean nothing and whose
@@ -62,6 +63,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=10_000, help="on each side")
     parser.add_argument("--dimension", type=int, default=2048, help="features of the Fréchet distance")
     parser.add_argument("--network", default=EMBEDDED, help="timm's name, with random weights")
+    parser.add_argument("--native", action="store_true", help="images are enlarged to the network's own size")
     parser.add_argument("--memory", action="store_true", help="only evaluate, and print the memory taken in MiB")
     return parser.parse_args()
 
@@ -124,7 +126,14 @@ def _noise(numbers: Any, seed: int) -> torch.Tensor:
 def _extractor(network: str) -> TimmExtractor:
     torch.manual_seed(0)  # random weights are the same ones on both sides
     weights = "embedded" if network == EMBEDDED else "random"
-    backbone = TimmBackbone(model_name=network, channels=1, image_size=SIZE, weights=weights, classifier=True)
+    backbone = TimmBackbone(
+        model_name=network,
+        channels=1,
+        image_size=SIZE,
+        weights=weights,
+        input_size="native" if _options().native else None,
+        classifier=True,
+    )
     return TimmExtractor(name="network", backbone=backbone).eval()
 
 
