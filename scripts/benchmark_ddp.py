@@ -28,7 +28,7 @@ import torch
 import torch.distributed as dist
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from torch.distributed.launcher.api import elastic_launch
 
 import medsynth.gan
 from medsynth.cli.launch import conf_folder, register_resolvers
@@ -36,6 +36,7 @@ from medsynth.cli.plan_estimate import Row, estimate
 from medsynth.cli.plan_exchange import measure_link
 from medsynth.cli.plan_measure import measure
 from medsynth.cli.plan_watch import Steps, Watch
+from medsynth.cli.processes import launch_config
 from medsynth.parallel import Unwrapped, leave_processes
 
 COMPOSITIONS = {
@@ -111,20 +112,10 @@ def compose(overrides: list[str]) -> DictConfig:
 
 def train(count: int, batch: int, overrides: list[str], steps: int) -> dict[str, float]:
     """Steps of ``batch`` images in ``count`` processes: seconds, peak memory, parts of the time."""
-    launch = LaunchConfig(
-        run_id="benchmark",
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=count,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        max_restarts=0,
-        monitor_interval=0.1,
-    )
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.json"
         told = ["process", "--batch", str(batch), "--steps", str(steps), "--out", str(out), "--overrides", *overrides]
-        elastic_launch(launch, sys.executable)("-u", __file__, *told)
+        elastic_launch(launch_config(count), sys.executable)("-u", __file__, *told)
         return json.loads(out.read_text())
 
 

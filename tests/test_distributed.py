@@ -22,7 +22,7 @@ from medsynth.cli.processes import check_processes, rank, started_by_launcher
 from medsynth.contracts import InputError
 from medsynth.data.module import ImageDataModule
 from medsynth.data.sampler import BlockSampler, ResumableBatchSampler
-from medsynth.report.curves import read_curves
+from medsynth.report.run_files import Damage, read_metrics
 from tests.command import TINY, run
 
 
@@ -179,7 +179,7 @@ def test_two_processes_train_as_one_does(monkeypatch, capsys, tmp_path):
         torch.testing.assert_close(
             two[name], value, rtol=1e-5, atol=1e-6, msg=lambda said, name=name: f"{name}: {said}"
         )
-    curves = [read_curves(tmp_path / folder / "metrics.csv") for folder in ("one", "two")]
+    curves = [read_metrics(tmp_path / folder / "metrics.csv", Damage(), growing=False) for folder in ("one", "two")]
     assert curves[0].keys() == curves[1].keys()
     for name, (steps, values) in curves[0].items():
         assert curves[1][name][0] == steps

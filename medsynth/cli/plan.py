@@ -18,7 +18,7 @@ from medsynth.cli.plan_exchange import Link, measure_link
 from medsynth.cli.plan_measure import Measurement, measure
 from medsynth.cli.plan_text import plan_text, plan_values
 from medsynth.cli.settle import settle
-from medsynth.cli.train import _quiet_libraries
+from medsynth.cli.train import quiet_libraries
 from medsynth.contracts import InputError
 from medsynth.files import replacing
 
@@ -28,7 +28,7 @@ _OF_TRAININGS = ("trainer.devices=", "trainer.num_nodes=", "trainer.sync_batchno
 def run(config: DictConfig) -> None:
     """Measure, estimate, print; with ``plan.out`` also write a JSON file."""
     devices = _check(config)
-    _quiet_libraries()
+    quiet_libraries()
     config.trainer.devices, config.trainer.num_nodes, config.trainer.sync_batchnorm = 1, 1, False
     data = instantiate(config.data, _convert_="all")
     data.prepare()

@@ -87,7 +87,23 @@ def train_in_processes(count: int, config: DictConfig, folder: Path, *, resumed:
     for name in _OF_LAUNCHERS:
         os.environ.pop(name, None)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
-    launch = LaunchConfig(
+    with tempfile.TemporaryDirectory(prefix="medsynth-processes-") as place:
+        order = Path(place) / "order"
+        told = {"config": config, "folder": folder, "resumed": resumed, "hydra": HydraConfig.instance().cfg}
+        order.write_bytes(pickle.dumps(told))
+        try:
+            elastic_launch(launch_config(count), sys.executable)("-u", "-m", "medsynth.cli.worker", str(order))
+        except ChildFailedError as error:
+            raise _first_failure(error, Path(place), folder, count) from error
+        except (SignalException, KeyboardInterrupt) as stop:
+            if getattr(stop, "sigval", None) == signal.SIGUSR1:  # the others were told to end, and not by whom
+                requeue()
+            raise Stopped(f"Stopped. {last_checkpoint(folder)}") from stop
+
+
+def launch_config(count: int) -> LaunchConfig:
+    """``count`` processes on this machine, of which none is started again."""
+    return LaunchConfig(
         run_id="medsynth",
         min_nodes=1,
         max_nodes=1,
@@ -99,18 +115,6 @@ def train_in_processes(count: int, config: DictConfig, folder: Path, *, resumed:
         shutdown_timeout=60,
         signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
     )
-    with tempfile.TemporaryDirectory(prefix="medsynth-processes-") as place:
-        order = Path(place) / "order"
-        told = {"config": config, "folder": folder, "resumed": resumed, "hydra": HydraConfig.instance().cfg}
-        order.write_bytes(pickle.dumps(told))
-        try:
-            elastic_launch(launch, sys.executable)("-u", "-m", "medsynth.cli.worker", str(order))
-        except ChildFailedError as error:
-            raise _first_failure(error, Path(place), folder, count) from error
-        except (SignalException, KeyboardInterrupt) as stop:
-            if getattr(stop, "sigval", None) == signal.SIGUSR1:  # the others were told to end, and not by whom
-                requeue()
-            raise Stopped(f"Stopped. {last_checkpoint(folder)}") from stop
 
 
 def _first_failure(error: ChildFailedError, place: Path, folder: Path, count: int) -> InputError:

@@ -70,7 +70,7 @@ def _check_common_folder(config: DictConfig, resumed: bool) -> None:
 
 def in_this_process(config: DictConfig, folder: Path, *, resumed: bool) -> dict[str, Any]:
     """Train, alone or as one of the processes of a training; returns the summary, empty but in the first of them."""
-    _quiet_libraries()
+    quiet_libraries()
     pl.seed_everything(config.seed, workers=True, verbose=False)
 
     data = instantiate(config.data, _convert_="all")
@@ -102,10 +102,8 @@ def in_this_process(config: DictConfig, folder: Path, *, resumed: bool) -> dict[
             raise Stopped(f"Stopped after {model.images_seen:,} images. {last_checkpoint(folder)}") from stop
         finally:
             summary = outcome.finish() if rank() == 0 else {}
-    if rank() == 0:
-        shutil.rmtree(
-            folder / "feature_bank", ignore_errors=True
-        )  # of no use any more; after a failure resume= reads it
+    if rank() == 0:  # the bank is of no use any more; after a failure resume= reads it
+        shutil.rmtree(folder / "feature_bank", ignore_errors=True)
     leave_processes()
     return summary
 
@@ -131,7 +129,7 @@ def _export(config: DictConfig, folder: Path) -> GeneratorExport:
     return GeneratorExport(path=folder / "generator.safetensors", objective=config.objective, config=rebuild)
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """The libraries' notes about choices that this program makes on purpose."""
     for library in ("pytorch_lightning", "lightning_fabric", "timm"):
         logging.getLogger(library).setLevel(logging.WARNING)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,8 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from medsynth.files import replacing
-
-Curve = tuple[list[int], list[float]]
+from medsynth.report.run_files import Curve, Damage, read_metrics
 
 LOSS_PANELS = {
     "losses": ("train/discriminator_loss", "train/generator_loss"),
@@ -20,24 +18,11 @@ LOSS_PANELS = {
 }
 
 
-def read_curves(path: Path) -> dict[str, Curve]:
-    """metrics.csv -> for every column its (images seen, values), empty cells left out."""
-    curves: dict[str, Curve] = {}
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            for name, value in row.items():
-                if value and name != "step":
-                    steps, values = curves.setdefault(name, ([], []))
-                    steps.append(int(row["step"]))
-                    values.append(float(value))
-    return curves
-
-
 def draw_curves(metrics_csv: Path, folder: Path) -> list[Path]:
     """Write ``losses.png`` and ``metrics.png`` into ``folder``; returns what was written (no data, no picture)."""
     if not metrics_csv.is_file():
         return []
-    curves = read_curves(metrics_csv)
+    curves = read_metrics(metrics_csv, Damage(), growing=False)
     apart = ("_std", "_low", "_high", "/num_real", "/num_fake")  # the ends of intervals are drawn as bands
     metrics = {name: (name,) for name in curves if name.startswith("val/") and not name.endswith(apart)}
     written = []

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from medsynth.report.curves import Curve
 from medsynth.report.figures import COLORS, DASHES, SYMBOLS, Figure, number, plain, short
+from medsynth.report.run_files import Curve
 from medsynth.report.runs import Run
 
 IMAGES_SEEN = "real images seen"
