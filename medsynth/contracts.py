@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, TypedDict, runtime_checkable
 
 import torch
@@ -129,9 +129,11 @@ class Loss(Protocol):
     """Logits (N, K) -> scalar, for each player. Keyword-only: swapping real and fake is too easy otherwise.
 
     ``relativistic``: the generator's loss depends on the real logits too; others are given None for them.
+    ``boundary``: the logit of an image that may as well be real as generated; None where only differences count.
     """
 
     relativistic: bool
+    boundary: float | None
 
     def discriminator(self, *, real: Tensor, fake: Tensor) -> Tensor: ...
 
@@ -141,6 +143,8 @@ class Loss(Protocol):
 @runtime_checkable
 class Penalty(Protocol):
     """A term of the discriminator's loss, with respect to what the head sees (images or features). Owns its weight.
+
+    Or, with ``at="logits"``, a ``LogitPenalty``.
 
     ``at`` says where it is taken: at the ``"real"`` inputs, at the ``"fake"`` ones, or ``"between"`` (uniformly on
     the line from a real to a fake one). ``inputs`` are the features there and require a gradient,
@@ -153,6 +157,16 @@ class Penalty(Protocol):
     interval: int
 
     def __call__(self, *, inputs: Features, logits: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class LogitPenalty(Protocol):
+    """A term of the discriminator's loss that asks for its logits (N, K) alone; for the rest see ``Penalty``."""
+
+    at: Literal["logits"]
+    interval: int
+
+    def __call__(self, *, real: Tensor, fake: Tensor) -> Tensor: ...
 
 
 @runtime_checkable
@@ -174,6 +188,23 @@ class Scheduled(Protocol):
     """
 
     def advance(self, images_seen: int) -> None: ...
+
+
+@runtime_checkable
+class Adaptive(Protocol):
+    """A penalty or augmentation that follows what the discriminator says of the images.
+
+    ``observe`` comes after each discriminator update, with means over its batch, all processes together:
+    ``real_logits`` and ``fake_logits``, and ``real_signs``, of the signs of the real logits minus ``Loss.boundary``
+    (where that is None, minus a generated image's). It returns values to record. What follows must depend on these and
+    on the state alone, which is numbers by name and kept in each checkpoint, so that a resumed run is exact.
+    """
+
+    def observe(self, *, real_logits: float, fake_logits: float, real_signs: float) -> Mapping[str, float]: ...
+
+    def state_dict(self) -> dict[str, float]: ...
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None: ...
 
 
 @runtime_checkable

@@ -26,6 +26,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from medsynth.contracts import (
+    Adaptive,
     Augmentation,
     Batch,
     Discriminator,
@@ -45,7 +46,7 @@ from medsynth.moving_average import MovingAverage
 from medsynth.parallel import average_batch_statistics, average_gradients, averaged, first_process_first, share
 from medsynth.preparation import compile_players, try_penalties
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2  # 1 had no state of adaptive parts, and fingerprinted data in another way
 
 
 class TrainingDiverged(InputError):
@@ -131,6 +132,8 @@ class GAN(pl.LightningModule):
         self.seed = seed
         changing = (discriminator, loss, *self.penalties.values(), *self.augmentations.values())
         self._scheduled = [part for part in changing if isinstance(part, Scheduled)]
+        named = {**self.penalties, **self.augmentations}
+        self._adaptive = {name: part for name, part in named.items() if isinstance(part, Adaptive)}
         self._bank = None  # opened before the first step
         self.images_seen = 0
         self.discriminator_updates = 0
@@ -175,6 +178,8 @@ class GAN(pl.LightningModule):
         average_batch_statistics(self.discriminator)
         self.discriminator_updates += 1
         self.images_seen += count * self.trainer.world_size
+        if self._adaptive:
+            self._adapt(values)
 
         if generator_turn:
             with self._head_held():
@@ -229,8 +234,14 @@ class GAN(pl.LightningModule):
         for name, penalty in self.penalties.items():
             if (self.discriminator_updates + 1) % penalty.interval:
                 continue
-            terms[name] = self.penalty_term(penalty, real, fake, part.labels)
+            if penalty.at == "logits":
+                terms[name] = penalty(real=real_logits, fake=fake_logits)
+            else:
+                terms[name] = self.penalty_term(penalty, real, fake, part.labels)
             terms["discriminator_loss"] = terms["discriminator_loss"] + terms[name] * penalty.interval
+        if self._adaptive:
+            boundary = fake_logits if self.loss.boundary is None else self.loss.boundary
+            terms["real_signs"] = (real_logits - boundary).sign().mean()
         return terms | {"real_logits": real_logits.mean(), "fake_logits": fake_logits.mean()}
 
     def penalty_term(self, penalty: Penalty, real: Features, fake: Features, labels: Tensor | None) -> Tensor:
@@ -286,6 +297,13 @@ class GAN(pl.LightningModule):
             clip_grads_with_norm_(parameters, self.gradient_clip_norm, norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+
+    def _adapt(self, values: dict[str, Tensor]) -> None:
+        """Tell the adaptive parts what the discriminator said in this update, the same in all processes."""
+        names = ("real_logits", "fake_logits", "real_signs")
+        means = dict(zip(names, torch.stack([values[name] for name in names]).tolist(), strict=True))
+        for name, part in self._adaptive.items():
+            values.update({f"{name}_{key}": torch.tensor(value) for key, value in part.observe(**means).items()})
 
     @torch.no_grad()
     def _clip_weights(self) -> None:
@@ -354,14 +372,18 @@ class GAN(pl.LightningModule):
             compile_players(self)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["medsynth"] = {"format": CHECKPOINT_FORMAT, **{name: getattr(self, name) for name in _COUNTERS}}
+        adaptive = {name: part.state_dict() for name, part in self._adaptive.items()}
+        counters = {name: getattr(self, name) for name in _COUNTERS}
+        checkpoint["medsynth"] = {"format": CHECKPOINT_FORMAT, **counters, "adaptive": adaptive}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the counters; refuse a checkpoint that is not of this architecture or format, in one sentence."""
         record = checkpoint.get("medsynth")
-        if record is None or record.get("format") != CHECKPOINT_FORMAT:
+        if record is None or record.get("format") not in (1, CHECKPOINT_FORMAT):
             found = "not written by medsynth" if record is None else f"of format {record.get('format')}"
-            raise InputError(f"The checkpoint is {found}; this version of medsynth reads format {CHECKPOINT_FORMAT}.")
+            raise InputError(
+                f"The checkpoint is {found}; this version of medsynth reads format {CHECKPOINT_FORMAT}, and format 1."
+            )
         own = {name: tuple(value.shape) for name, value in self.state_dict().items()}
         found = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
         different = sorted(name for name in own.keys() | found.keys() if own.get(name) != found.get(name))
@@ -373,6 +395,8 @@ class GAN(pl.LightningModule):
             )
         for name in _COUNTERS:
             setattr(self, name, record[name])
+        for name, state in record.get("adaptive", {}).items():
+            self._adaptive[name].load_state_dict(state)
 
 
 _COUNTERS = ("images_seen", "discriminator_updates", "generator_updates")

@@ -19,7 +19,7 @@ def compile_players(model: Any) -> None:
     model.generator.compile()
     if model.discriminator.has_frozen_features:
         model.discriminator.features = torch.compile(model.discriminator.features)
-    if not model.penalties:
+    if not _of_gradients(model):
         model.discriminator.head = torch.compile(model.discriminator.head)
 
 
@@ -31,14 +31,15 @@ def try_penalties(model: Any, images: Tensor) -> None:
     Raises:
         InputError: the head has no second derivative.
     """
-    if not model.penalties:
+    penalties = _of_gradients(model)
+    if not penalties:
         return
     discriminator = model.discriminator
     labels = torch.zeros(len(images), dtype=torch.int64, device=images.device) if model.num_classes else None
     trained = [parameter for group in discriminator.parameter_groups() for parameter in group["params"]]
     discriminator.eval()
     features = tuple(tensor.detach() for tensor in discriminator.features(images))
-    for name, penalty in model.penalties.items():
+    for name, penalty in penalties.items():
         try:
             torch.autograd.grad(model.penalty_term(penalty, features, features, labels), trained, allow_unused=True)
         except RuntimeError as error:
@@ -51,3 +52,8 @@ def try_penalties(model: Any, images: Tensor) -> None:
                 "backbone (`medsynth backbones` says which have them)."
             ) from error
     discriminator.train()
+
+
+def _of_gradients(model: Any) -> dict[str, Any]:
+    """The penalties that differentiate the head."""
+    return {name: penalty for name, penalty in model.penalties.items() if penalty.at != "logits"}

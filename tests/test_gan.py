@@ -231,6 +231,55 @@ def test_a_relativistic_generator_is_given_the_real_logits_of_the_updated_head()
     torch.testing.assert_close(real, model.discriminator(data.images[:8]))
 
 
+class Listener:
+    """An adaptive penalty of the logits with the contract's shape: of state it has a sum, which is also its weight."""
+
+    at, interval = "logits", 1
+
+    def __init__(self):
+        self.heard, self.total = [], 0.0
+
+    def __call__(self, *, real, fake):
+        return 0.01 * self.total * (real.square().mean() + fake.square().mean())
+
+    def observe(self, *, real_logits, fake_logits, real_signs):
+        self.heard.append((real_logits, fake_logits, real_signs))
+        self.total += real_logits - fake_logits
+        return {"total": self.total}
+
+    def state_dict(self):
+        return {"total": self.total}
+
+    def load_state_dict(self, state):
+        self.total = state["total"]
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+@pytest.mark.parametrize("loss", [NonSaturating, Wasserstein])
+def test_adaptive_parts_hear_what_the_discriminator_said(loss, accumulate):
+    """Before its update, on the whole batch; signs are against the loss's boundary, else against generated images."""
+    model, data = gan(loss=loss(), penalties={"listener": Listener()}, max_images=8, accumulate=accumulate), Images()
+    torch.manual_seed(counter_seed("step", 0, 0, 0))
+    z = torch.randn(8, 4)
+    with torch.no_grad():
+        real, fake = model.discriminator(data.images[:8]), model.discriminator(model.generator(z))
+    fit(model, data)
+    signs = (real - (0 if loss is NonSaturating else fake)).sign()
+    said = [values.mean().item() for values in (real, fake, signs)]
+    assert model.penalties["listener"].heard == [pytest.approx(said, abs=1e-6)]
+
+
+def test_adaptive_parts_change_the_step_and_go_on_from_a_checkpoint(tmp_path):
+    path = tmp_path / "half.ckpt"
+    listening, plain = gan(penalties={"listener": Listener()}, max_images=64), gan(max_images=32)
+    fit(listening, callbacks=[SaveAndStop(path, 32)], val_check_interval=1000, limit_val_batches=0)
+    fit(plain, limit_val_batches=0)
+    assert not torch.equal(weights(listening.discriminator), weights(plain.discriminator))
+    again = gan(penalties={"listener": Listener()})
+    again.on_load_checkpoint(torch.load(path, weights_only=True))
+    assert again.penalties["listener"].total == listening.penalties["listener"].total != 0
+
+
 class Darker:
     """An augmentation with the contract's shape."""
 
@@ -475,6 +524,17 @@ def test_checkpoints_that_do_not_fit(tmp_path):
         gan().on_load_checkpoint(checkpoint | {"medsynth": {"format": 99}})
     with pytest.raises(InputError, match="not written by medsynth"):
         gan().on_load_checkpoint({"state_dict": {}})
+
+
+def test_checkpoints_of_format_1_are_read(tmp_path):
+    path = tmp_path / "half.ckpt"
+    fit(gan(max_images=128), callbacks=[SaveAndStop(path, 64)], val_check_interval=1000, limit_val_batches=0)
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["medsynth"] |= {"format": 1}
+    del checkpoint["medsynth"]["adaptive"]
+    again = gan(max_images=128)
+    again.on_load_checkpoint(checkpoint)
+    assert (again.images_seen, again.discriminator_updates, again.generator_updates) == (64, 8, 8)
 
 
 @pytest.mark.parametrize("option", ["discriminator_steps", "accumulate"])

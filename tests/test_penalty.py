@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from medsynth.contracts import Penalty
+from medsynth.contracts import Adaptive, InputError, LogitPenalty, Penalty
 from medsynth.penalty.gradient import squared_gradient_norms
+from medsynth.penalty.lecam import LeCam
 from medsynth.penalty.r1 import R1
 from medsynth.penalty.r2 import R2
 from medsynth.penalty.wasserstein_gp import WassersteinGradientPenalty
@@ -114,3 +115,50 @@ def test_r1_and_r2_are_chosen_together():
     penalties = hydra.utils.instantiate(config.penalty)
     found = [(name, type(part), part.gamma, part.interval) for name, part in penalties.items()]
     assert found == [("r1", R1, 0.1, 1), ("r2", R2, 0.1, 1)]
+
+
+# ---- LeCam -----------------------------------------------------------------------------------------------------------
+
+
+def observed(penalty, *means):
+    for real, fake in means:
+        penalty.observe(real_logits=real, fake_logits=fake, real_signs=0.0)
+    return penalty
+
+
+def test_lecam_of_known_logits():
+    """Real logits above the average fake one, and fake logits below the average real one, by their squared distance."""
+    penalty = observed(LeCam(weight=0.5, start=1), (2.0, -1.0))
+    assert isinstance(penalty, LogitPenalty)
+    assert isinstance(penalty, Adaptive)
+    real, fake = torch.tensor([[1.0], [-3.0]], requires_grad=True), torch.tensor([[0.0], [4.0]], requires_grad=True)
+    term = penalty(real=real, fake=fake)
+    assert term.item() == pytest.approx(0.5 * ((1 + 1) ** 2 / 2 + (2 - 0) ** 2 / 2))
+    slopes = torch.autograd.grad(term, (real, fake))
+    torch.testing.assert_close(slopes[0], 0.5 * torch.tensor([[2.0], [0.0]]))
+    torch.testing.assert_close(slopes[1], 0.5 * torch.tensor([[-2.0], [0.0]]))
+
+
+def test_lecam_averages_begin_at_its_start():
+    penalty, plain = LeCam(decay=0.9, start=2), torch.ones(1, 1)
+    assert penalty(real=plain, fake=plain).item() == 0
+    observed(penalty, (5.0, 3.0))
+    assert penalty(real=plain, fake=-plain).item() == 0
+    observed(penalty, (4.0, -2.0))  # the start: from here on it counts, and is averaged
+    assert penalty(real=plain, fake=-plain).item() == pytest.approx(0.3 * (9 + 25))
+    values = penalty.observe(real_logits=2.0, fake_logits=0.0, real_signs=1.0)
+    assert values == {"real_average": pytest.approx(3.8), "fake_average": pytest.approx(-1.8)}
+
+
+def test_lecam_goes_on_from_its_state():
+    means = np.random.default_rng(3).normal(size=(9, 2))
+    whole = observed(LeCam(start=3), *means)
+    first, second = observed(LeCam(start=3), *means[:5]), LeCam(start=3)
+    second.load_state_dict(first.state_dict())
+    assert observed(second, *means[5:]).state_dict() == whole.state_dict()
+
+
+@pytest.mark.parametrize(("option", "value"), [("decay", 1.0), ("decay", -0.1), ("start", 0)])
+def test_lecam_options_out_of_range(option, value):
+    with pytest.raises(InputError, match=rf"penalty\.lecam\.{option}={value}"):
+        LeCam(**{option: value})

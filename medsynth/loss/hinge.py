@@ -10,6 +10,7 @@ class Hinge:
     """Margins of 1 for the discriminator, the mean logit for the generator (Lim and Ye 2017, Geometric GAN)."""
 
     relativistic = False
+    boundary = 0.0
 
     def discriminator(self, *, real: Tensor, fake: Tensor) -> Tensor:
         return relu(1 - real).mean() + relu(1 + fake).mean()

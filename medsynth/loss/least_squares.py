@@ -9,6 +9,7 @@ class LeastSquares:
     """Half the squared distance to 1 for real, to 0 for fake (Mao et al. 2017, equation 9)."""
 
     relativistic = False
+    boundary = 0.5
 
     def discriminator(self, *, real: Tensor, fake: Tensor) -> Tensor:
         return (0.5 * (real - 1).square()).mean() + (0.5 * fake.square()).mean()

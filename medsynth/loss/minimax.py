@@ -10,6 +10,7 @@ class Minimax:
     """Both players on E[log D(x)] + E[log(1 - D(G(z)))] (Goodfellow et al. 2014, equation 1)."""
 
     relativistic = False
+    boundary = 0.0
 
     def discriminator(self, *, real: Tensor, fake: Tensor) -> Tensor:
         return softplus(-real).mean() + softplus(fake).mean()

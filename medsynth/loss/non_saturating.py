@@ -10,6 +10,7 @@ class NonSaturating:
     """Binary cross-entropy for the discriminator, -log D(G(z)) for the generator (Goodfellow et al. 2014, sec. 3)."""
 
     relativistic = False
+    boundary = 0.0
 
     def discriminator(self, *, real: Tensor, fake: Tensor) -> Tensor:
         return softplus(-real).mean() + softplus(fake).mean()

@@ -15,6 +15,7 @@ class RelativisticAverage:
     """
 
     relativistic = True
+    boundary = None
 
     def discriminator(self, *, real: Tensor, fake: Tensor) -> Tensor:
         return _separation(high=real, low=fake)

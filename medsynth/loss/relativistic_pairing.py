@@ -15,6 +15,7 @@ class RelativisticPairing:
     """
 
     relativistic = True
+    boundary = None
 
     def discriminator(self, *, real: Tensor, fake: Tensor) -> Tensor:
         return softplus(fake - real).mean()

@@ -13,6 +13,7 @@ class Wasserstein:
     """
 
     relativistic = False
+    boundary = None
 
     def discriminator(self, *, real: Tensor, fake: Tensor) -> Tensor:
         return fake.mean() - real.mean()
