@@ -226,21 +226,25 @@ class Data:
 
     num_train, num_val, description = 10, 4, "four gray images"
 
-    def __init__(self, value):
-        self.value = value
+    def __init__(self, value, content="gray"):
+        self.value, self.content = value, content
 
     def val_images(self, count):
         return torch.full((count, 1, 4, 4), self.value)
 
 
 def test_other_data_is_refused_unless_allowed(tmp_path, caplog):
-    content = {"number": 8, "resume": {"data_fingerprint": fingerprint(Data(0.5))}}
+    content = {"number": 8, "resume": {"data_fingerprint": fingerprint(Data(0.5))}, "medsynth": {"format": 2}}
     AtomicCheckpointIO().save_checkpoint(content, tmp_path / "checkpoints" / "last.ckpt")
     check_checkpoint(tmp_path, Model(), Data(0.5))
-    with pytest.raises(InputError, match=r"than four gray images: .*resume_data=any"):
-        check_checkpoint(tmp_path, Model(), Data(-0.5))
+    for other in (Data(-0.5), Data(0.5, content="green")):
+        with pytest.raises(InputError, match=r"than four gray images: .*resume_data=any"):
+            check_checkpoint(tmp_path, Model(), other)
     check_checkpoint(tmp_path, Model(), Data(-0.5), data_may="any")
     assert "other data than before" in caplog.messages[-1]
+    AtomicCheckpointIO().save_checkpoint(content | {"medsynth": {"format": 1}}, tmp_path / "checkpoints" / "last.ckpt")
+    check_checkpoint(tmp_path, Model(), Data(-0.5))  # its fingerprint was computed in another way
+    assert "whether the data are the same is not checked" in caplog.messages[-1]
 
 
 def test_more_images_than_the_run_is_to_see(checkpoint):
@@ -251,7 +255,7 @@ def test_more_images_than_the_run_is_to_see(checkpoint):
 
 
 def test_checkpoints_of_other_formats_are_refused():
-    for format in (0, 99):
+    for format in (0, 3, 99):
         with pytest.raises(InputError, match=f"of format {format}; this version of medsynth reads format"):
             GAN.on_load_checkpoint(None, {"medsynth": {"format": format}})
 
@@ -348,3 +352,21 @@ def test_slurm_is_asked_to_start_the_job_again(signals, monkeypatch, tmp_path, c
     assert "did not take job 8 back" in caplog.messages[0]
     assert requeue({"SLURM_JOB_ID": "10", "SLURM_ARRAY_JOB_ID": "9", "SLURM_ARRAY_TASK_ID": "3"})
     assert (tmp_path / "asked").read_text().splitlines() == ["requeue 7", "requeue 8", "requeue 9_3"]
+
+
+def test_an_image_that_was_exchanged_is_noticed(monkeypatch, capsys, tmp_path):
+    """Among the training images, of the same name and size: none of them is in the validation set."""
+    monkeypatch.chdir(tmp_path)
+    write_images(tmp_path / "images", 40, size=(16, 16))
+    own = [option for option in TINY if "data." not in option]
+    options = (*own, *FOLDER, "data.val_fraction=0.25", "hydra.run.dir=run")
+    assert run(monkeypatch, capsys, *options, "max_images=32")[0] == 0
+    changed = sorted((tmp_path / "images").rglob("*.png"))
+    originals = [path.read_bytes() for path in changed]
+    again = ("resume=run", "max_images=64")
+    assert run(monkeypatch, capsys, *again)[0] == 0  # the same data
+    for path, content in zip(changed, reversed(originals), strict=True):
+        path.write_bytes(content)
+    code, _, err = run(monkeypatch, capsys, "resume=run", "max_images=96")
+    assert code == 1
+    assert "was trained on other data" in err

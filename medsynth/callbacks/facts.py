@@ -47,9 +47,11 @@ def commit(checkout: Path) -> str | None:
 
 
 def fingerprint(data: pl.LightningDataModule) -> str:
-    """Equal where runs saw the same data prepared in the same way: of the sizes and up to 64 validation images."""
+    """Equal where runs saw the same data prepared in the same way: of all that its source is made of, and of up to 64
+    prepared validation images.
+    """
     images = data.val_images(min(64, data.num_val))
-    digest = hashlib.sha256(f"{data.num_train} {data.num_val} {tuple(images.shape)}".encode())
+    digest = hashlib.sha256(f"{data.content} {data.num_train} {data.num_val} {tuple(images.shape)}".encode())
     # 8 bits, so that the last bits of another processor's arithmetic make no difference.
     digest.update(((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
 import os
@@ -16,17 +15,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from medsynth.cli.place import remove_unused, run_folder
 from medsynth.cli.refusal import check_types, explain
 from medsynth.cli.search_arguments import fold
 from medsynth.cli.secrets import check_secrets
-from medsynth.errors import InputError
 from medsynth.sweep.plan import job_number, sweep_folder
 from medsynth.sweep.process import end_with_parent
 
 DEBUG = "HYDRA_FULL_ERROR"  # Hydra's own switch: where the user has set it, tracebacks are shown
-
-
-_made: list[Path] = []  # folders of runs; OmegaConf asks for one also where another is given, or nothing is run
 
 
 class Refused(BaseException):
@@ -38,27 +34,6 @@ def conf_folder() -> Path:
     package = Path(__file__).parents[1]
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
-
-
-def run_folder(resume: str | None, fresh: str) -> str:
-    """The folder of this run: the one to go on with, or ``fresh``, made unique if another run has just taken it.
-
-    Raises:
-        InputError: ``resume`` is not the folder of a run.
-    """
-    if resume:
-        if not (Path(resume) / "config.yaml").is_file():
-            raise InputError(f"resume={resume} is not the folder of a run: it holds no config.yaml.")
-        return resume
-    folder, number = fresh, 1
-    while True:
-        try:
-            Path(folder).mkdir(parents=True)  # so that no other run takes it, started in the same second
-            _made.append(Path(folder))
-            return folder
-        except FileExistsError:
-            number += 1
-            folder = f"{fresh}-{number}"
 
 
 def register_resolvers() -> None:
@@ -119,16 +94,9 @@ def start(command: str) -> None:
         if not failures:
             refuse(error)
     finally:
-        _remove_unused()
+        remove_unused()
     if failures:
         sys.exit(1)
-
-
-def _remove_unused() -> None:
-    """Folders that were made and not used, and those above that are then empty."""
-    while _made:
-        with contextlib.suppress(OSError):  # it is not empty: a run
-            os.removedirs(_made.pop())
 
 
 def _missing_launcher(arguments: Sequence[str]) -> str | None:

@@ -20,6 +20,7 @@ from medsynth.backbone.survey import count_weights
 from medsynth.callbacks.facts import facts
 from medsynth.callbacks.generator_export import GeneratorExport
 from medsynth.callbacks.provenance import describe
+from medsynth.cli.place import shown
 from medsynth.cli.refusal import sentence_of
 from medsynth.errors import InputError
 from medsynth.gan import GAN, TrainingDiverged
@@ -148,11 +149,6 @@ def last_checkpoint(folder: Path) -> str:
     if not last.is_file():
         return "There is no checkpoint yet."
     return f"The last good checkpoint is {shown(last)}; resume={shown(folder)} goes on from it."
-
-
-def shown(path: Path) -> str:
-    """Relative to where the user stands, if below it."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _forget_peak_memory() -> None:

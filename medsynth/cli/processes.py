@@ -26,24 +26,13 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from medsynth.callbacks.stop import requeue
 from medsynth.cli.outcome import Stopped, last_checkpoint
+from medsynth.cli.started import world_size
 from medsynth.contracts import InputError
 from medsynth.gan import TrainingDiverged
 from medsynth.run_folder import DIVERGED, STOPPED, SUMMARY, read_json
 
 _OF_LAUNCHERS = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "NODE_RANK", "MASTER_ADDR")
 _OF_LAUNCHERS += ("MASTER_PORT", "TORCHELASTIC_RUN_ID")
-
-
-def started_by_launcher(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this is one of several processes that torchrun or SLURM has started."""
-    return _world_size(environment) > 1
-
-
-def rank(environment: Mapping[str, str] = os.environ) -> int:
-    """Of this process among those of the training."""
-    return (
-        int(environment.get("RANK") or environment.get("SLURM_PROCID") or 0) if started_by_launcher(environment) else 0
-    )
 
 
 def check_processes(config: DictConfig, environment: Mapping[str, str] = os.environ) -> int:
@@ -63,7 +52,7 @@ def check_processes(config: DictConfig, environment: Mapping[str, str] = os.envi
     if devices > there:
         kind = "GPUs" if on_gpu else "processor cores"
         raise InputError(f"trainer.devices={trainer.devices} is more than the {there} {kind} there are.")
-    asked, started = devices * nodes, _world_size(environment)
+    asked, started = devices * nodes, world_size(environment)
     if started > 1 and started != asked:
         raise InputError(
             f"trainer.devices={devices} on trainer.num_nodes={nodes} asks for {asked} processes, but {started} were "
@@ -127,14 +116,6 @@ def _first_failure(error: ChildFailedError, place: Path, folder: Path, count: in
         name = signal.Signals(-failure.exitcode).name
         return InputError(f"Process {number} of {count} was ended by {name}. {last_checkpoint(folder)}")
     return InputError(said[0] if said else f"Process {number} of {count} ended with exit code {failure.exitcode}.")
-
-
-def _world_size(environment: Mapping[str, str]) -> int:
-    for name in ("WORLD_SIZE", "SLURM_NTASKS"):
-        # A job of SLURM that was not started by srun has no SLURM_PROCID of its own to tell it from others.
-        if environment.get(name) and (name == "WORLD_SIZE" or "SLURM_STEP_ID" in environment):
-            return int(environment[name])
-    return 1
 
 
 def _count(devices: Any, there: int) -> int:

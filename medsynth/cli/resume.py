@@ -18,15 +18,19 @@ from medsynth.callbacks.checkpoint import damage, older_ones
 from medsynth.callbacks.facts import fingerprint
 from medsynth.callbacks.last_checkpoint import RECORD
 from medsynth.cli.launch import conf_folder
-from medsynth.cli.processes import rank
+from medsynth.cli.started import rank
 from medsynth.cli.targets import check_targets
 from medsynth.contracts import InputError
 from medsynth.files import replacing
-from medsynth.gan import GAN
+from medsynth.gan import CHECKPOINT_FORMAT, GAN
 from medsynth.run_folder import CHECKPOINT, COMPLETED, COMPOSITION, CONFIGURATION, RUNNING, SUMMARY, read_json, state
 
 _log = logging.getLogger(__name__)
 _SAME, _ANY = "same", "any"  # what resume_data may be
+
+
+class Finished(InputError):
+    """A run that has nothing left to do."""
 
 
 def save_configuration(config: DictConfig, folder: Path) -> None:
@@ -80,6 +84,9 @@ def check_checkpoint(
     model.on_load_checkpoint(checkpoint)
     record = checkpoint.get(RECORD, {})
     if data is not None:
+        if checkpoint["medsynth"]["format"] < CHECKPOINT_FORMAT:
+            _log.warning("%s is of an older version of medsynth: whether the data are the same is not checked.", path)
+            record = {}
         _check_data(folder, data, record.get("data_fingerprint"), allowed=data_may == _ANY)
     if model.images_seen > model.max_images:
         raise InputError(
@@ -137,7 +144,7 @@ def _refuse_override(override: str, key: str) -> None:
 def _refuse_finished(folder: Path, max_images: int) -> None:
     summary = read_json(folder / SUMMARY)
     if summary.get("status") == COMPLETED and summary.get("images_seen", 0) >= max_images:
-        raise InputError(
+        raise Finished(
             f"The run {folder} has already seen its max_images={max_images}: give a larger number to extend it, "
             f"max_images={2 * max_images} for example."
         )

@@ -21,12 +21,13 @@ from medsynth.callbacks.generator_export import GeneratorExport
 from medsynth.callbacks.provenance import Provenance, describe
 from medsynth.cli.formats import precision_options
 from medsynth.cli.objectives import check_objectives
-from medsynth.cli.outcome import Outcome, Stopped, last_checkpoint, recorded, report, shown, status_of
-from medsynth.cli.processes import check_processes, rank, started_by_launcher, train_in_processes
-from medsynth.cli.resume import check_checkpoint, read_composition, save_configuration
+from medsynth.cli.outcome import Outcome, Stopped, last_checkpoint, recorded, report, status_of
+from medsynth.cli.place import AUTO, changed, goes_on, shown
+from medsynth.cli.processes import check_processes, train_in_processes
+from medsynth.cli.resume import Finished, check_checkpoint, read_composition, save_configuration
 from medsynth.cli.secrets import check_secrets
 from medsynth.cli.settle import settle
-from medsynth.contracts import InputError
+from medsynth.cli.started import rank, say_nothing, started_by_launcher
 from medsynth.gan import TrainingDiverged
 from medsynth.parallel import Unwrapped, leave_processes
 from medsynth.report.summary import summary_text
@@ -39,16 +40,23 @@ def run(config: DictConfig) -> float:
     """Train as ``config`` says; returns the best value of the objective, which sweeps minimize."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     typed = [item for item in HydraConfig.get().overrides.task if not item.startswith("sweep.")]  # filled in by a sweep
-    resumed = bool(config.resume)
+    if rank() > 0:
+        say_nothing()
+    named = any(override.startswith("hydra.run.dir=") for override in HydraConfig.get().overrides.hydra)
+    resumed = goes_on(config.resume, folder, named=named, in_sweep=config.sweep.folder is not None)
     if resumed:
-        config = read_composition(folder, typed, trusted=config.trust)
+        by_itself = config.resume in (None, AUTO)
+        try:
+            config = read_composition(folder, changed(folder, typed) if by_itself else typed, trusted=config.trust)
+        except Finished:
+            if by_itself:
+                return _already(folder)
+            raise
         check_secrets(config)
     config.overrides = [*config.overrides, *typed]
     with recorded(folder) if rank() == 0 else contextlib.nullcontext():
         check_objectives(config)
         count = check_processes(config)
-        if started_by_launcher():
-            _check_common_folder(config, resumed)
         if count > 1 and not started_by_launcher():
             train_in_processes(count, config, folder, resumed=resumed)
             summary = read_json(folder / SUMMARY)
@@ -62,10 +70,11 @@ def run(config: DictConfig) -> float:
     return summary["best"]["value"]
 
 
-def _check_common_folder(config: DictConfig, resumed: bool) -> None:
-    named = any(override.startswith("hydra.run.dir=") for override in HydraConfig.get().overrides.hydra)
-    if not (named or resumed):
-        raise InputError("Processes of torchrun or SLURM need a common folder: give hydra.run.dir=outputs/name.")
+def _already(folder: Path) -> float:
+    summary = read_json(folder / SUMMARY)
+    if rank() == 0:
+        print(f"The run {shown(folder)} is complete.\n\n{summary_text(summary)}", flush=True)
+    return summary["best"]["value"]
 
 
 def in_this_process(config: DictConfig, folder: Path, *, resumed: bool) -> dict[str, Any]:
@@ -143,5 +152,6 @@ def quiet_libraries() -> None:
         "The dirpath has changed.*",
         r".*LeafSpec.*",
         r".*isinstance\(treespec, LeafSpec\).*",
+        ".*`srun` command is available.*",
     ):
-        warnings.filterwarnings("ignore", message=message, module="pytorch_lightning.*")
+        warnings.filterwarnings("ignore", message=message, module="(pytorch_lightning|lightning_fabric).*")

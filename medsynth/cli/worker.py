@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import pickle
 import sys
-import warnings
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -14,6 +12,7 @@ from hydra.core.utils import configure_log, setup_globals
 
 from medsynth.cli.launch import register_resolvers
 from medsynth.cli.refusal import sentence_of
+from medsynth.cli.started import say_nothing
 
 
 def main(order: Path) -> None:
@@ -24,9 +23,8 @@ def main(order: Path) -> None:
     HydraConfig.instance().cfg = told["hydra"]
     if os.environ["RANK"] == "0":
         configure_log(HydraConfig.get().job_logging, HydraConfig.get().verbose)
-    else:  # would only say it once more
-        logging.disable()
-        warnings.simplefilter("ignore")
+    else:
+        say_nothing()
     from medsynth.cli import train  # torch comes with it
 
     try:

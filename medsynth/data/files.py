@@ -217,6 +217,15 @@ class ImageFiles:
         return Datasets(train, val, test if len(test) else None)
 
     @cached_property
+    def content(self) -> str:
+        """See medsynth.data.module.Source: of all images' values, as they are in the files, and of their classes."""
+        columns = [self.manifest["images"][name] for name in ("digest", "label")]
+        content = hashlib.blake2b(str(self.class_names).encode(), digest_size=16)
+        for name in ("train", "val"):
+            content.update(json.dumps([[column[row] for column in columns] for row in self.rows[name]]).encode())
+        return content.hexdigest()
+
+    @cached_property
     def opened(self) -> Reader:
         """The reader, looking at ``root``."""
         return self.reader(self.root)

@@ -49,6 +49,7 @@ class Source(Protocol):
 
     ``class_names`` is empty where the images have no labels; ``description`` is a line for people. ``spacing`` is in
     millimetres from row to row and from column to column, None where it is not known; ``modality`` is DICOM's code.
+    ``content`` is equal where training and validation images come from the same ones, in the same order and classes.
     """
 
     class_names: tuple[str, ...]
@@ -56,6 +57,7 @@ class Source(Protocol):
     spacing: tuple[float, float] | None
     modality: str
     description: str
+    content: str
 
     def datasets(self) -> Datasets:
         """Raises InputError for what the user can mend."""
@@ -193,6 +195,11 @@ class ImageDataModule(pl.LightningDataModule):
     def description(self) -> str:
         """One line about the data, for people."""
         return self.source.description
+
+    @property
+    def content(self) -> str:
+        """Equal where training and validation images come from the same ones, in the same order and classes."""
+        return self.source.content
 
     @property
     def num_train(self) -> int:

@@ -97,6 +97,22 @@ class Phantoms:
         count = "endless" if num_images is None else f"{num_images:,}"
         self.description = f"{count} procedural {', '.join(self.anatomies)} phantoms"
 
+    @property
+    def content(self) -> str:
+        """See medsynth.data.module.Source: of the options that make the images."""
+        names = (
+            "anatomies",
+            "classes",
+            "image_size",
+            "channels",
+            "num_images",
+            "num_val",
+            "windows",
+            "noise_hu",
+            "seed",
+        )
+        return str({name: getattr(self, name) for name in names})
+
     def datasets(self) -> Datasets:
         """See medsynth.data.module.Source."""
         endless = self.num_images is None

@@ -1,0 +1,101 @@
+"""Where runs land: by time, by SLURM's job, again in the same folder; and when they go on there."""
+
+import json
+
+import pytest
+
+from medsynth.cli.place import changed, goes_on, remove_unused, run_folder
+from medsynth.errors import InputError
+from tests.command import TINY, run
+
+BY_TIME = ("outputs", "2026-01-31/12-00-00")
+SLURM = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_RESTART_COUNT", "TORCHELASTIC_RUN_ID")
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch, tmp_path):
+    """No launcher's environment, a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    for name in SLURM:
+        monkeypatch.delenv(name, raising=False)
+
+
+def slurm(monkeypatch, **values):
+    for name, value in values.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+
+
+def a_run(folder, *options):
+    """What ``place`` looks for in the folder of a run that has written a checkpoint."""
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "last.ckpt").write_bytes(b"")
+    (folder / "composition.yaml").write_text(json.dumps({"overrides": list(options)}))
+    return folder
+
+
+def test_runs_of_one_second_have_folders_of_their_own(tmp_path):
+    folders = [run_folder(None, *BY_TIME) for _ in range(3)]
+    assert folders == [f"outputs/2026-01-31/12-00-00{end}" for end in ("", "-2", "-3")]
+    (tmp_path / folders[1] / "summary.json").write_text("{}")
+    remove_unused()
+    assert [path.name for path in tmp_path.glob("outputs/*/*")] == ["12-00-00-2"]
+
+
+def test_a_job_of_slurm_names_the_folder(monkeypatch):
+    slurm(monkeypatch, JOB_ID=12)
+    assert [run_folder(None, *BY_TIME) for _ in range(2)] == ["outputs/slurm-12", "outputs/slurm-12-2"]
+    slurm(monkeypatch, JOB_ID=13, STEP_ID=0, NTASKS=4, PROCID=3)  # as srun's other processes have it, without a word
+    assert [run_folder(None, *BY_TIME) for _ in range(2)] == ["outputs/slurm-13"] * 2
+    slurm(monkeypatch, STEP_ID=1)
+    assert run_folder("auto", *BY_TIME) == "outputs/slurm-13.1"
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")  # torchrun inside of a job: its processes have a store
+    monkeypatch.delenv("SLURM_NTASKS")
+    assert run_folder(None, *BY_TIME).startswith("outputs/2026")
+
+
+def test_a_job_started_again_finds_its_runs_by_their_options(monkeypatch, tmp_path):
+    slurm(monkeypatch, JOB_ID=12, RESTART_COUNT=1)
+    first = a_run(tmp_path / "outputs" / "slurm-12", "loss=hinge", "resume=auto")
+    a_run(tmp_path / "outputs" / "slurm-12-2")
+    (tmp_path / "outputs" / "slurm-12-3").mkdir()  # ended before it had written anything
+    assert run_folder(None, *BY_TIME, ["loss=hinge"]) == "outputs/slurm-12"
+    assert run_folder(None, *BY_TIME, []) == "outputs/slurm-12-2"
+    assert run_folder(None, *BY_TIME, ["loss=minimax"]) == "outputs/slurm-12-4"
+    assert goes_on(None, first, named=True, in_sweep=False)
+    assert not goes_on(None, tmp_path / "outputs" / "slurm-12-4", named=True, in_sweep=False)
+
+
+def test_nothing_is_written_over_unless_it_goes_on(tmp_path):
+    there = a_run(tmp_path / "there")
+    with pytest.raises(InputError, match=r"there holds a run already: go on with it by resume=.*there, do so"):
+        goes_on(None, there, named=True, in_sweep=False)
+    assert not goes_on(None, there, named=True, in_sweep=True)  # a sweep knows its jobs itself
+    assert goes_on("auto", there, named=True, in_sweep=False)
+    assert goes_on("there", there, named=True, in_sweep=False)
+    assert not goes_on("auto", tmp_path / "new", named=True, in_sweep=False)
+
+
+def test_options_that_differ_are_those_that_count_last(tmp_path):
+    there = a_run(tmp_path / "there", "loss=hinge", "seed=1", "resume=auto", "seed=2")
+    assert changed(there, ["seed=2", "loss=hinge", "resume=auto"]) == []
+    assert changed(there, ["seed=1", "max_images=10"]) == ["seed=1", "max_images=10"]
+
+
+def test_resume_auto_begins_goes_on_and_ends(monkeypatch, capsys, tmp_path):
+    options = (*TINY, "hydra.run.dir=run", "resume=auto")
+    assert run(monkeypatch, capsys, *options, "max_images=32")[0] == 0
+    code, _, err = run(monkeypatch, capsys, *TINY, "hydra.run.dir=run")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "error: run holds a run already: go on with it by resume=run, do so" in err
+    for out_has, options_now in (("64 images", options), ("The run run is complete.", options)):
+        code, out, err = run(monkeypatch, capsys, *options_now)
+        assert code == 0, err
+        assert out_has in out
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["status"], summary["images_seen"]) == ("completed", 64)
+    code, _, err = run(monkeypatch, capsys, *options, "loss=hinge")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "loss=hinge cannot be combined with resume=" in err
+    code, _, err = run(monkeypatch, capsys, "resume=auto", *TINY)
+    assert code == 1
+    assert "resume=auto needs hydra.run.dir=outputs/name" in err
