@@ -395,7 +395,13 @@ class GAN(pl.LightningModule):
             )
         for name in _COUNTERS:
             setattr(self, name, record[name])
-        for name, state in record.get("adaptive", {}).items():
+        adaptive = record.get("adaptive", {})
+        if record["format"] > 1 and adaptive.keys() != self._adaptive.keys():
+            raise InputError(
+                f"The checkpoint is of a training with [{','.join(adaptive)}] where this one has "
+                f"[{','.join(self._adaptive)}]; resume with the configuration that it was trained with."
+            )
+        for name, state in adaptive.items():
             self._adaptive[name].load_state_dict(state)
 
 

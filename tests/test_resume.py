@@ -78,7 +78,7 @@ STOPS = [
 @pytest.mark.parametrize("stops", [STOPS[0], *(pytest.param(s, marks=pytest.mark.slow) for s in STOPS[1:])], ids=len)
 def test_a_run_stopped_again_and_again_is_the_run_that_was_not_stopped(stops, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    options = (*LONGER, "task.accumulate=2", "task.discriminator_steps=2")
+    options = (*LONGER, "task.accumulate=2", "task.discriminator_steps=2", "penalty=[r1,lecam]", "penalty.lecam.start=3")
     assert run(monkeypatch, capsys, *options, "hydra.run.dir=whole")[0] == 0
     arguments = [*options, "hydra.run.dir=stopped"]
     handlers = [signal.getsignal(number) for number in (TERM, INT, USR1)]
