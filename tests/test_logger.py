@@ -2,15 +2,18 @@
 
 import csv
 import json
+import pickle
 import subprocess
 import sys
+import threading
+import time
 import types
 from pathlib import Path
 
 import pytest
 
 from medsynth.errors import InputError
-from medsynth.logger import mlflow, tensorboard
+from medsynth.logger import courier, guarded, mlflow, tensorboard
 from medsynth.logger.csv import CSVLogger
 from medsynth.logger.guarded import Guarded
 from medsynth.logger.identity import is_resumed, recall
@@ -226,6 +229,176 @@ def test_a_service_that_does_not_start_is_no_obstacle_but_a_mistake_is(caplog):
 
     with pytest.raises(InputError, match="choose another"):
         Guarded("Service", refuse)
+
+
+class Hanging:
+    """A sink that takes calls in order, but hangs in that of the method named until it is released."""
+
+    def __init__(self, hangs_in=None):
+        self.hangs_in, self.released, self.entered = hangs_in, threading.Event(), threading.Event()
+        self.taken, self.threads = [], set()
+
+    def log_metrics(self, values, step):
+        self._take("log_metrics", values, step)
+
+    def log_hyperparams(self, parameters):
+        self._take("log_hyperparams", parameters)
+
+    def close(self, status):
+        self._take("close", status)
+
+    def _take(self, *call):
+        self.threads.add(threading.current_thread())
+        if call[0] == self.hangs_in:
+            self.entered.set()
+            assert self.released.wait(30)
+        self.taken.append(call)
+
+
+def said(caplog):
+    return [record.getMessage().partition("goes on ")[2] for record in caplog.records]
+
+
+def seconds(call, *arguments, **options):
+    start = time.monotonic()
+    call(*arguments, **options)
+    return time.monotonic() - start
+
+
+def test_calls_arrive_in_order_on_one_thread_as_they_were_when_handed_over(caplog):
+    sink = Hanging()
+    logger = Guarded("Service", lambda: sink)
+    nested = {"run": {"device": "cpu"}}
+    logger.log_hyperparams(nested)
+    nested["run"]["device"] = "another"
+    values = {}
+    for step in range(200):
+        values["a"] = step
+        logger.log_metrics(values, step=step)
+    logger.close(failed=False)
+    logger.log_metrics(values, step=200)
+    logger.close(failed=True)
+    metrics = [("log_metrics", {"a": step}, step) for step in range(200)]
+    assert sink.taken == [("log_hyperparams", {"run": {"device": "cpu"}}), *metrics, ("close", "completed")]
+    assert len(sink.threads) == 1
+    assert threading.current_thread() not in sink.threads
+    assert all(thread.daemon for thread in sink.threads), "one that hangs would keep the process from ending"
+    assert not logger.active
+    assert not said(caplog)
+
+
+def test_a_call_that_hangs_holds_up_neither_the_training_nor_its_end(caplog):
+    sink, abandoned = Hanging("log_metrics"), []
+    logger = Guarded("Service", lambda: sink, patience=0.3, abandon=lambda: abandoned.append(True))
+    logger.log_hyperparams({"a": 1})
+    assert max(seconds(logger.log_metrics, {"a": 1.0}, step=step) for step in range(100)) < 0.2
+    assert logger.active
+    assert seconds(logger.close, failed=False) < 1.5
+    assert abandoned == [True]
+    assert said(caplog) == ["(it was not done after 0.3 seconds)."]
+    assert sink.taken == [("log_hyperparams", {"a": 1})]
+
+
+def test_a_service_that_hangs_in_the_course_of_a_run_is_given_up_and_ended_if_it_comes_back(caplog):
+    sink = Hanging("log_metrics")
+    logger = Guarded("Service", lambda: sink, patience=0.1)
+    logger.log_metrics({"a": 1.0}, step=1)
+    assert sink.entered.wait(10)
+    time.sleep(0.15)
+    assert seconds(logger.log_metrics, {"a": 2.0}, step=2) < 0.1
+    assert not logger.active
+    assert said(caplog) == ["(it has not answered for 0.1 seconds)."]
+    sink.released.set()
+    logger.close(failed=False)
+    assert sink.taken == [("log_metrics", {"a": 1.0}, 1), ("close", "failed")]
+    assert len(caplog.records) == 1
+
+
+def test_a_service_that_falls_behind_is_given_up(monkeypatch, caplog):
+    for module in (courier, guarded):
+        monkeypatch.setattr(module, "CAPACITY", 5)
+    sink = Hanging("log_metrics")
+    logger = Guarded("Service", lambda: sink, patience=30)
+    logger.log_metrics({"a": 0.0}, step=0)
+    assert sink.entered.wait(10)
+    for step in range(1, 6):
+        logger.log_metrics({"a": 0.0}, step=step)
+    assert logger.active
+    assert seconds(logger.log_metrics, {"a": 0.0}, step=6) < 0.2
+    assert not logger.active
+    assert said(caplog) == ["(it is 5 calls behind)."]
+    sink.released.set()
+    logger.close(failed=False)
+    assert sink.taken == [("log_metrics", {"a": 0.0}, 0), ("close", "failed")], "what waited is forgotten"
+
+
+@pytest.mark.parametrize("released", [True, False])
+def test_a_start_that_hangs_is_given_up(released, caplog):
+    sink, let = Hanging(), threading.Event()
+
+    def opening():
+        assert let.wait(30)
+        return sink
+
+    start = time.monotonic()
+    logger = Guarded("Service", opening, patience=0.2)
+    assert time.monotonic() - start < 1
+    assert not logger.active
+    logger.log_metrics({"a": 1.0}, step=1)
+    if released:
+        let.set()
+    assert seconds(logger.close, failed=False) < 1
+    assert said(caplog) == ["(it did not start within 0.2 seconds)."]
+    assert sink.taken == ([("close", "failed")] if released else []), "a run that starts too late is ended"
+
+
+def test_an_end_that_hangs_is_given_up(caplog):
+    sink = Hanging("close")
+    logger = Guarded("Service", lambda: sink, patience=0.2)
+    logger.log_metrics({"a": 1.0}, step=1)
+    assert seconds(logger.close, failed=False) < 1
+    assert said(caplog) == ["(it was not done after 0.2 seconds)."]
+    assert sink.taken == [("log_metrics", {"a": 1.0}, 1)]
+
+
+def test_what_fails_after_it_was_given_up_is_not_said(monkeypatch, caplog):
+    sink, uncaught = Hanging(), []
+    monkeypatch.setattr(threading, "excepthook", uncaught.append)
+    released, failed = threading.Event(), threading.Event()
+
+    def fail(status):
+        failed.set()
+        raise ConnectionResetError("too late")
+
+    sink.log_metrics, sink.close = lambda values, step: released.wait(30) and sys.exit(3), fail
+    logger = Guarded("Service", lambda: sink, patience=0.1)
+    logger.log_metrics({"a": 1.0}, step=1)
+    logger.close(failed=False)
+    released.set()
+    assert failed.wait(10)
+    logger._courier._thread.join(10)
+    assert not uncaught
+    assert said(caplog) == ["(it was not done after 0.1 seconds)."]
+
+
+def test_even_an_exit_on_the_service_thread_is_a_failure_like_any_other(caplog):
+    sink = Hanging()
+    sink.log_metrics = lambda values, step: sys.exit(3)
+    logger = Guarded("Service", lambda: sink)
+    logger.log_metrics({"a": 1.0}, step=1)
+    logger.close(failed=False)
+    assert said(caplog) == ["(3)."]
+    assert sink.taken == [("close", "failed")]
+
+
+def test_other_processes_of_a_parallel_training_start_nothing(monkeypatch):
+    monkeypatch.setattr(guarded.rank_zero_only, "rank", 1)
+    before = threading.active_count()
+    logger = pickle.loads(pickle.dumps(Guarded("Service", Hanging)))
+    logger.log_metrics({"a": 1.0}, step=1)
+    logger.close(failed=False)
+    assert not logger.active
+    assert threading.active_count() == before
 
 
 def test_resumed_is_what_was_typed():

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,8 @@ from tests.test_logger import history, of_type, offline_records, rows
 ROOT = Path(__file__).parents[1]
 DUMMY_KEY = "0" * 40
 SECRET = "not-to-be-seen-anywhere"
+LOGGED = ("logger=wandb", "logger.wandb.mode=offline", "logger.wandb.patience=1", "trainer.log_every_n_steps=1")
+HANGING_TRAINING = [*TINY, *LOGGED, "hydra.run.dir=run"]
 
 
 def offline_runs(folder):
@@ -166,7 +169,7 @@ def test_keys_environment_and_uncommitted_code_stay_here(monkeypatch, tmp_path):
     assert len(of_type(records, "run")[0]["git"]["commit"]) == 40
 
 
-def python(program, folder, **environment):
+def python(program, folder, *, code=0, **environment):
     """Runs ``program`` in a process of its own, so that no service of W&B is shared; (stdout, stderr)."""
     known = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
     done = subprocess.run(
@@ -178,7 +181,7 @@ def python(program, folder, **environment):
         timeout=120,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     return done.stdout, done.stderr
 
 
@@ -230,6 +233,95 @@ def test_a_service_that_dies_ends_nothing(tmp_path):
     assert float(out.split()[-1]) < 30
     (records,) = offline_runs(tmp_path / "second")
     assert history(records)[0]["a"] == 2
+
+
+STOPPED_SERVICE = """
+import logging, os, signal, sys, time
+import wandb
+from medsynth.logger import wandb as module
+from wandb.sdk import wandb_setup
+logging.basicConfig(format="%(message)s")
+initialize = wandb.init
+def stop_service(**options):
+    wandb.setup()
+    os.kill(wandb_setup._singleton._connection._proc._process.pid, signal.SIGSTOP)
+    return initialize(**options)
+if WHEN == "start":
+    wandb.init = stop_service
+    wandb.setup()
+    module.MARGIN = 1.0
+logger = module.build(folder="run", mode="offline", project="p", patience=1)
+logger._patience = 2.0
+if WHEN != "start":
+    time.sleep(1)
+    os.kill(wandb_setup._singleton._connection._proc._process.pid, signal.SIGSTOP)
+began, slowest = time.monotonic(), 0.0
+for step in range(8, 8 + 8 * STEPS, 8):
+    before = time.monotonic()
+    logger.log_metrics({"a": 1.0}, step=step)
+    slowest = max(slowest, time.monotonic() - before)
+    time.sleep(0.05)
+print("active", logger.active, "slowest", slowest)
+logger.close(failed=False)
+print("ended", began, time.monotonic())
+sys.exit(CODE)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("when", "steps", "active", "code"),
+    [
+        ("start", 1, "False", 0),
+        ("end", 0, "True", 0),
+        ("shortly before", 5, "True", 3),
+        ("long before", 60, "False", 0),
+    ],
+)
+def test_a_service_that_hangs_ends_nothing_but_itself(when, steps, active, code, tmp_path):
+    """It is stopped, not dead."""
+    program = STOPPED_SERVICE.replace("WHEN", repr(when)).replace("STEPS", str(steps)).replace("CODE", str(code))
+    out, err = python(program, tmp_path, code=code)
+    gone = time.monotonic()  # of the machine, so that it compares with that of the other process
+    said, ended = (line.split() for line in out.splitlines())
+    assert said[1] == active
+    assert float(said[3]) < 0.5
+    assert float(ended[2]) - float(ended[1]) < 10
+    assert gone - float(ended[2]) < 30, "the exit of the process waited for it"
+    assert len(err.strip().splitlines()) == 1
+    assert err.startswith("W&B failed and is off for the rest of this run; metrics.csv goes on (it ")
+
+
+@pytest.mark.slow
+def test_a_training_whose_service_hangs_completes(tmp_path):
+    python(
+        """
+        import os, signal, sys
+        from wandb.sdk import wandb_setup
+        from medsynth.callbacks.record import Record
+        from medsynth.cli import main
+
+        written = Record.on_train_batch_end
+
+        def stop_service(self, trainer, pl_module, *arguments):
+            written(self, trainer, pl_module, *arguments)
+            if pl_module.images_seen == 16:
+                os.kill(wandb_setup._singleton._connection._proc._process.pid, signal.SIGSTOP)
+
+        Record.on_train_batch_end = stop_service
+        sys.argv[1:] = OPTIONS
+        main("train")
+        """.replace("OPTIONS", repr(HANGING_TRAINING)),
+        tmp_path,
+        XDG_CACHE_HOME=str(tmp_path / "cache"),
+    )
+    steps = [int(row["step"]) for row in rows(tmp_path / "run" / "metrics.csv")]
+    assert steps == list(range(8, 65, 8))
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["status"] == "completed"
+    assert (tmp_path / "run" / "generator.safetensors").is_file()
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert log.count("W&B failed and is off") == 1
 
 
 @pytest.mark.slow

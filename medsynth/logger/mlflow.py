@@ -68,6 +68,7 @@ def build(
     experiment: str,
     name: str | None = None,
     group: str | None = None,
+    patience: float = 120,
     overrides: Sequence[str] = (),
 ) -> Guarded:
     """An MLflow logger that has started its run, or goes on with that of a resumed run.
@@ -79,6 +80,7 @@ def build(
         experiment: MLflow experiment.
         name: of the run; None: MLflow's choice.
         group: the sweep or its folder, a tag of the run.
+        patience: seconds after which a server or database that does not answer is given up.
         overrides: what was typed; with ``resume=`` among it the run of ``folder`` goes on.
 
     Raises:
@@ -112,7 +114,7 @@ def build(
         remember(Path(folder), "mlflow", id=sink.run_id, uri=address)
         return sink
 
-    return Guarded("MLflow", opened)
+    return Guarded("MLflow", opened, patience=patience)
 
 
 @contextlib.contextmanager

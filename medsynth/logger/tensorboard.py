@@ -62,8 +62,12 @@ class TensorBoard:
         return self._logger
 
 
-def build(*, folder: str) -> Guarded:
+def build(*, folder: str, patience: float = 120) -> Guarded:
     """A TensorBoard logger that writes to ``folder``.
+
+    Args:
+        folder: of the event files.
+        patience: seconds after which a disk that does not answer is given up.
 
     Raises:
         InputError: the package is missing.
@@ -74,4 +78,4 @@ def build(*, folder: str) -> Guarded:
         raise InputError(
             "logger=tensorboard needs the package tensorboard: pip install medsynth[tensorboard]."
         ) from error
-    return Guarded("TensorBoard", lambda: TensorBoard(Path(folder)))
+    return Guarded("TensorBoard", lambda: TensorBoard(Path(folder)), patience=patience)

@@ -7,7 +7,6 @@ patch of uncommitted changes, no console output, no environment variables.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import netrc
 import os
@@ -19,11 +18,13 @@ from typing import Any
 from medsynth.errors import InputError
 from medsynth.logger.guarded import Guarded
 from medsynth.logger.identity import group_of, is_resumed, recall, remember
+from medsynth.logger.wandb_service import end_service, kill_service
 from medsynth.run_folder import COMPLETED
 
 MODES = ("auto", "online", "offline", "disabled")
 IMAGES_SEEN = "trainer/images_seen"  # the x-axis of everything
 LONGEST_NAME = 128  # W&B takes no more characters
+MARGIN = 10.0  # seconds beyond the patience, so that W&B itself gives up on a server first: it leaves the files whole
 _log = logging.getLogger(__name__)
 
 
@@ -57,15 +58,13 @@ class Wandb:
         self.run.summary.update(dict(values))
 
     def close(self, status: str) -> None:
-        import wandb
-
         try:
             self.run.summary["status"] = status
             self.run.finish(exit_code=0 if status == COMPLETED else 1)
         except Exception:
-            with contextlib.suppress(Exception):
-                wandb.teardown()  # its service is gone: the next run gets a new one, and nothing is printed at exit
+            end_service(failed=True)  # it is gone: the next run gets a new one, and nothing is printed at exit
             raise
+        end_service()  # here, where it is waited for with patience
 
 
 def build(
@@ -89,7 +88,8 @@ def build(
         project: W&B project.
         name: display name; None: W&B's choice.
         group: W&B group, or the folder of a sweep; its runs have ids of their own, whatever the environment says.
-        patience: seconds that the start (30 at most) and the end of a run wait for a server that does not answer.
+        patience: seconds that the start (30 at most) and the end of a run wait for a server that does not answer. W&B's
+            own process is given up, and killed, where it does not answer for ``MARGIN`` longer.
         overrides: what was typed; with ``resume=`` among it the run of ``folder`` goes on.
 
     Raises:
@@ -105,7 +105,7 @@ def build(
         options |= {"project": known["project"], "id": known["id"]}
     elif group is not None:
         options["id"] = secrets.token_hex(6)
-    return Guarded("W&B", lambda: _open(Path(folder), mode, patience, options))
+    return _guarded(Path(folder), mode, patience, options)
 
 
 def reopen(folder: Path, *, patience: float = 120) -> Guarded | None:
@@ -115,11 +115,23 @@ def reopen(folder: Path, *, patience: float = 120) -> Guarded | None:
         return None
     mode = "offline" if known["mode"] == "offline" else _settled("auto")
     options = {"project": known["project"], "id": known["id"]}
-    return Guarded("W&B", lambda: _open(folder, mode, patience, options))
+    return _guarded(folder, mode, patience, options)
+
+
+def _guarded(folder: Path, mode: str, patience: float, options: dict[str, Any]) -> Guarded:
+    def start() -> Wandb:
+        try:
+            return _open(folder, mode, patience, options)
+        except Exception:
+            end_service(failed=True)  # as when a run does not end: nothing of it is left for the exit
+            raise
+
+    return Guarded("W&B", start, patience=patience + MARGIN, abandon=kill_service)
 
 
 def _open(folder: Path, mode: str, patience: float, options: dict[str, Any]) -> Wandb:
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # of W&B's own faults, to its makers
+    os.environ.setdefault("WANDB_SILENT", "true")  # what goes wrong is said by Guarded
     import wandb  # here, since it takes a second
 
     folder.mkdir(parents=True, exist_ok=True)
