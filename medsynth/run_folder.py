@@ -49,7 +49,8 @@ def state(folder: Path) -> State:
 
 def this_process() -> dict[str, Any]:
     """What ``state`` recognizes a living run by."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()}
+    job = os.environ.get("SLURM_JOB_ID")
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()} | ({"slurm": job} if job else {})
 
 
 def log_tail(folder: Path, lines: int = 20) -> list[str]:

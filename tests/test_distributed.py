@@ -169,6 +169,7 @@ def test_two_processes_train_as_one_does(monkeypatch, capsys, tmp_path):
     """Weights of both players and the average after 10 updates, losses, gradient norms, and all metrics."""
     monkeypatch.chdir(tmp_path)
     options = (*SHAREABLE, "max_images=80", "trainer.log_every_n_steps=1", "metrics.parts.mini.kernel=true")
+    options += ("penalty=[r1,lecam]", "penalty.lecam.start=3")  # whose averages are of the whole batch
     code, _, err = run(monkeypatch, capsys, *TINY, *options, "hydra.run.dir=one")
     assert code == 0, err
     done = train(tmp_path / "two", *options, "trainer.devices=2")

@@ -78,7 +78,13 @@ STOPS = [
 @pytest.mark.parametrize("stops", [STOPS[0], *(pytest.param(s, marks=pytest.mark.slow) for s in STOPS[1:])], ids=len)
 def test_a_run_stopped_again_and_again_is_the_run_that_was_not_stopped(stops, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    options = (*LONGER, "task.accumulate=2", "task.discriminator_steps=2", "penalty=[r1,lecam]", "penalty.lecam.start=3")
+    options = (
+        *LONGER,
+        "task.accumulate=2",
+        "task.discriminator_steps=2",
+        "penalty=[r1,lecam]",
+        "penalty.lecam.start=3",
+    )
     assert run(monkeypatch, capsys, *options, "hydra.run.dir=whole")[0] == 0
     arguments = [*options, "hydra.run.dir=stopped"]
     handlers = [signal.getsignal(number) for number in (TERM, INT, USR1)]
@@ -352,6 +358,28 @@ def test_slurm_is_asked_to_start_the_job_again(signals, monkeypatch, tmp_path, c
     assert "did not take job 8 back" in caplog.messages[0]
     assert requeue({"SLURM_JOB_ID": "10", "SLURM_ARRAY_JOB_ID": "9", "SLURM_ARRAY_TASK_ID": "3"})
     assert (tmp_path / "asked").read_text().splitlines() == ["requeue 7", "requeue 8", "requeue 9_3"]
+
+
+def test_slurm_is_asked_when_all_is_written(signals, monkeypatch, capsys, tmp_path):
+    """It ends the job at once. Started again, perhaps on another node, the run goes on whatever it says of itself."""
+    monkeypatch.chdir(tmp_path)
+    program = tmp_path / "scontrol"
+    program.write_text("#!/bin/sh\ngrep -h status outputs/slurm-7/summary.json > asked\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with monkeypatch.context() as patch:
+        stop_at(patch, 40, USR1)
+        assert run(monkeypatch, capsys, *TINY)[0] == 1
+    assert "stopped" in (tmp_path / "asked").read_text()
+    summary = tmp_path / "outputs" / "slurm-7" / "summary.json"
+    lost = {"host": "another", "pid": 1, "started": time.time(), "slurm": "7"}
+    summary.write_text(json.dumps({"status": "running", "process": lost}))
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    code, _, err = run(monkeypatch, capsys, *TINY)
+    assert code == 0, err
+    assert "40/64" in err, "it began where it was stopped"
+    assert json.loads(summary.read_text())["status"] == "completed"
 
 
 def test_an_image_that_was_exchanged_is_noticed(monkeypatch, capsys, tmp_path):

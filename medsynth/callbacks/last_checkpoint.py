@@ -12,7 +12,7 @@ import torch.distributed as dist
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
 from medsynth.callbacks.facts import fingerprint
-from medsynth.callbacks.stop import RunStopped, StopSignals, requeue
+from medsynth.callbacks.stop import RunStopped, StopSignals
 
 _log = logging.getLogger(__name__)
 RECORD = "resume"  # in each checkpoint: what a resumed run has to know beyond Lightning's counters
@@ -113,9 +113,7 @@ class LastCheckpoint(Checkpoint):
     def _stop(self, trainer: pl.Trainer, *, validation_due: bool) -> None:
         self._validation_due = validation_due
         self._save(trainer)
-        if self._signals.requeue and trainer.is_global_zero:
-            requeue()
-        raise RunStopped
+        raise RunStopped(requeue=self._signals.requeue)
 
     def _save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.path, weights_only=False, storage_options={"keep": self.keep})

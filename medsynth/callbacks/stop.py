@@ -19,7 +19,11 @@ _SAME_REQUEST = 2.0  # seconds: a terminal, SLURM and a parent process may each 
 
 
 class RunStopped(SystemExit):
-    """Ends a training that was asked to stop, its checkpoint written."""
+    """Ends a training that was asked to stop, its checkpoint written. ``requeue``: SLURM is to start the job again."""
+
+    def __init__(self, *, requeue: bool):
+        super().__init__()
+        self.requeue = requeue
 
 
 class StopSignals:
@@ -60,12 +64,17 @@ class StopSignals:
 
 
 def requeue(environment: Mapping[str, str] = os.environ) -> bool:
-    """Ask SLURM to start this job again; whether it was asked. Without SLURM nothing happens."""
+    """Ask SLURM to start this job again; whether it was asked. Without SLURM nothing happens.
+
+    SLURM ends the job at once, so that this must be the last that a process does; half a minute is left to it.
+    """
     job = environment.get("SLURM_JOB_ID")
     if environment.get("SLURM_ARRAY_JOB_ID"):
         job = f"{environment['SLURM_ARRAY_JOB_ID']}_{environment.get('SLURM_ARRAY_TASK_ID', '0')}"
     if not job:
         return False
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     answer: Any = None
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         answer = subprocess.run(["scontrol", "requeue", job], capture_output=True, timeout=30)

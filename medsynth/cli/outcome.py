@@ -77,7 +77,11 @@ def status_of(error: BaseException) -> str:
 
 
 class Stopped(InputError):
-    """The user, or the system, has asked the run to end."""
+    """The user, or the system, has asked the run to end; ``requeue``: SLURM is to start it again."""
+
+    def __init__(self, sentence: str, *, requeue: bool = False):
+        super().__init__(sentence)
+        self.requeue = requeue
 
 
 class Outcome:

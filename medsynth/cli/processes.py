@@ -24,9 +24,9 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from medsynth.callbacks.stop import requeue
 from medsynth.cli.outcome import Stopped, last_checkpoint
 from medsynth.cli.started import world_size
+from medsynth.cli.worker import REQUEUE
 from medsynth.contracts import InputError
 from medsynth.gan import TrainingDiverged
 from medsynth.run_folder import DIVERGED, STOPPED, SUMMARY, read_json
@@ -85,9 +85,8 @@ def train_in_processes(count: int, config: DictConfig, folder: Path, *, resumed:
         except ChildFailedError as error:
             raise _first_failure(error, Path(place), folder, count) from error
         except (SignalException, KeyboardInterrupt) as stop:
-            if getattr(stop, "sigval", None) == signal.SIGUSR1:  # the others were told to end, and not by whom
-                requeue()
-            raise Stopped(f"Stopped. {last_checkpoint(folder)}") from stop
+            asked = getattr(stop, "sigval", None) == signal.SIGUSR1
+            raise Stopped(f"Stopped. {last_checkpoint(folder)}", requeue=asked) from stop
 
 
 def launch_config(count: int) -> LaunchConfig:
@@ -109,8 +108,10 @@ def launch_config(count: int) -> LaunchConfig:
 def _first_failure(error: ChildFailedError, place: Path, folder: Path, count: int) -> InputError:
     said = [path.read_text() for path in sorted(place.glob("failure-*"), key=lambda path: path.stat().st_mtime)]
     status = read_json(folder / SUMMARY).get("status")
-    if said and status in (DIVERGED, STOPPED):
-        return (TrainingDiverged if status == DIVERGED else Stopped)(said[0])
+    if said and status == DIVERGED:
+        return TrainingDiverged(said[0])
+    if said and status == STOPPED:
+        return Stopped(said[0], requeue=(place / REQUEUE).exists())
     number, failure = error.get_first_failure()
     if failure.exitcode < 0:  # those that say something then only say that this one is gone
         name = signal.Signals(-failure.exitcode).name

@@ -19,6 +19,7 @@ from pytorch_lightning.loggers import Logger
 
 from medsynth.callbacks.generator_export import GeneratorExport
 from medsynth.callbacks.provenance import Provenance, describe
+from medsynth.callbacks.stop import requeue
 from medsynth.cli.formats import precision_options
 from medsynth.cli.objectives import check_objectives
 from medsynth.cli.outcome import Outcome, Stopped, last_checkpoint, recorded, report, status_of
@@ -54,20 +55,28 @@ def run(config: DictConfig) -> float:
             raise
         check_secrets(config)
     config.overrides = [*config.overrides, *typed]
-    with recorded(folder) if rank() == 0 else contextlib.nullcontext():
-        check_objectives(config)
-        count = check_processes(config)
-        if count > 1 and not started_by_launcher():
-            train_in_processes(count, config, folder, resumed=resumed)
-            summary = read_json(folder / SUMMARY)
-        else:
-            summary = in_this_process(config, folder, resumed=resumed)
+    try:
+        with recorded(folder) if rank() == 0 else contextlib.nullcontext():
+            summary = _trained(config, folder, resumed=resumed)
+    except Stopped as stopped:
+        if stopped.requeue and rank() == 0:  # now that all is written
+            requeue()
+        raise
     if rank() > 0:
         return math.nan
     if config.report is True or (config.report == "auto" and config.sweep.folder is None):
         report(folder)
     print("\n" + summary_text(summary), flush=True)
     return summary["best"]["value"]
+
+
+def _trained(config: DictConfig, folder: Path, *, resumed: bool) -> dict[str, Any]:
+    check_objectives(config)
+    count = check_processes(config)
+    if count == 1 or started_by_launcher():
+        return in_this_process(config, folder, resumed=resumed)
+    train_in_processes(count, config, folder, resumed=resumed)
+    return read_json(folder / SUMMARY)
 
 
 def _already(folder: Path) -> float:
@@ -108,7 +117,8 @@ def in_this_process(config: DictConfig, folder: Path, *, resumed: bool) -> dict[
         except TrainingDiverged as error:
             raise TrainingDiverged(f"{error} {last_checkpoint(folder)}") from error
         except (KeyboardInterrupt, SystemExit) as stop:  # Lightning makes the one of the other
-            raise Stopped(f"Stopped after {model.images_seen:,} images. {last_checkpoint(folder)}") from stop
+            sentence = f"Stopped after {model.images_seen:,} images. {last_checkpoint(folder)}"
+            raise Stopped(sentence, requeue=getattr(stop, "requeue", False)) from stop
         finally:
             summary = outcome.finish() if rank() == 0 else {}
     if rank() == 0:  # the bank is of no use any more; after a failure resume= reads it

@@ -14,6 +14,8 @@ from medsynth.cli.launch import register_resolvers
 from medsynth.cli.refusal import sentence_of
 from medsynth.cli.started import say_nothing
 
+REQUEUE = "requeue"  # a file that says that SLURM is to start the job again
+
 
 def main(order: Path) -> None:
     """Train as the file says; a failure is left beside it, as one sentence."""
@@ -31,6 +33,8 @@ def main(order: Path) -> None:
         train.in_this_process(told["config"], told["folder"], resumed=told["resumed"])
     except BaseException as error:
         (order.parent / f"failure-{os.environ['RANK']}").write_text(sentence_of(error))
+        if getattr(error, "requeue", False):
+            (order.parent / REQUEUE).touch()
         sys.exit(1)
 
 
