@@ -67,9 +67,9 @@ def rows(folder):
         return [{name: v for name, v in row.items() if name not in timing} for row in csv.DictReader(file)]
 
 
-TERM, INT, USR1 = signal.SIGTERM, signal.SIGINT, signal.SIGUSR1
+TERM, INT, USR1, USR2 = signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2
 STOPS = [
-    [(96, USR1, True), (128, INT, False)],  # in a validation; before the last one
+    [(96, USR2, True), (128, INT, False)],  # in a validation; before the last one
     [(8, TERM, False), (24, USR1, False), (48, TERM, False), (64, INT, False), (72, TERM, False)],  # 64: an epoch
     [(48, TERM, True), (56, TERM, False), (96, INT, False), (128, TERM, True)],
 ]
@@ -87,14 +87,14 @@ def test_a_run_stopped_again_and_again_is_the_run_that_was_not_stopped(stops, mo
     )
     assert run(monkeypatch, capsys, *options, "hydra.run.dir=whole")[0] == 0
     arguments = [*options, "hydra.run.dir=stopped"]
-    handlers = [signal.getsignal(number) for number in (TERM, INT, USR1)]
+    handlers = [signal.getsignal(number) for number in (TERM, INT, USR1, USR2)]
     for images, number, validating in stops:
         with monkeypatch.context() as patch:
             stop_at(patch, images, number, validating=validating)
             code, _, err = run(monkeypatch, capsys, *arguments)
         assert code == 1
         assert f"Stopped after {images} images. The last good checkpoint is stopped/checkpoints/last.ckpt" in err
-        assert [signal.getsignal(number) for number in (TERM, INT, USR1)] == handlers
+        assert [signal.getsignal(number) for number in (TERM, INT, USR1, USR2)] == handlers
         summary = json.loads((tmp_path / "stopped" / "summary.json").read_text())
         assert (summary["status"], summary["images_seen"]) == ("stopped", images)
         arguments = ["resume=stopped"]
@@ -318,7 +318,7 @@ def test_a_run_that_is_still_running_is_refused(composed):
 
 @pytest.fixture
 def signals():
-    handlers = {number: signal.getsignal(number) for number in (TERM, INT, USR1)}
+    handlers = {number: signal.getsignal(number) for number in (TERM, INT, USR1, USR2)}
     heard = StopSignals()
     heard.listen()
     yield heard
@@ -373,7 +373,7 @@ def test_slurm_is_asked_when_all_is_written(signals, monkeypatch, capsys, tmp_pa
         assert run(monkeypatch, capsys, *TINY)[0] == 1
     assert "stopped" in (tmp_path / "asked").read_text()
     summary = tmp_path / "outputs" / "slurm-7" / "summary.json"
-    lost = {"host": "another", "pid": 1, "started": time.time(), "slurm": "7"}
+    lost = {"host": "another", "pid": 1, "started": time.time(), "slurm": [7, 0]}
     summary.write_text(json.dumps({"status": "running", "process": lost}))
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     code, _, err = run(monkeypatch, capsys, *TINY)

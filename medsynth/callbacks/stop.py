@@ -14,7 +14,8 @@ from types import FrameType
 from typing import Any
 
 _log = logging.getLogger(__name__)
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # the last is SLURM's, as `sbatch --signal=USR1@60` asks
+# USR1 is SLURM's, as `sbatch --signal=USR1@60` asks; USR2 submitit has SLURM send, which then queues the job by itself.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 _SAME_REQUEST = 2.0  # seconds: a terminal, SLURM and a parent process may each pass on the same request
 
 

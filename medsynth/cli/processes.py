@@ -101,7 +101,7 @@ def launch_config(count: int) -> LaunchConfig:
         max_restarts=0,
         monitor_interval=0.5,
         shutdown_timeout=60,
-        signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
+        signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2",
     )
 
 

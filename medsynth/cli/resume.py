@@ -18,7 +18,7 @@ from medsynth.callbacks.checkpoint import damage, older_ones
 from medsynth.callbacks.facts import fingerprint
 from medsynth.callbacks.last_checkpoint import RECORD
 from medsynth.cli.launch import conf_folder
-from medsynth.cli.started import rank, started_again
+from medsynth.cli.started import rank
 from medsynth.cli.targets import check_targets
 from medsynth.contracts import InputError
 from medsynth.files import replacing
@@ -156,8 +156,6 @@ def _refuse_running(folder: Path) -> None:
     # By the run's own word: a sweep that has just started this process says that the job is running, too.
     if summary.get("status") != RUNNING or process.get("pid") == os.getpid():
         return
-    if started_again() and process.get("slurm") == os.environ.get("SLURM_JOB_ID"):
-        return  # as the same job, of which SLURM has ended all before: also where a node was lost
     if state(folder).status != RUNNING or _is_another(process):
         return
     raise InputError(

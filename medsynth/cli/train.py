@@ -6,6 +6,7 @@ import contextlib
 import logging
 import math
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,8 +59,10 @@ def run(config: DictConfig) -> float:
     try:
         with recorded(folder) if rank() == 0 else contextlib.nullcontext():
             summary = _trained(config, folder, resumed=resumed)
-    except Stopped as stopped:
-        if stopped.requeue and rank() == 0:  # now that all is written
+    except (Stopped, TrainingDiverged) as end:
+        if rank() > 0:
+            sys.exit(1)  # all end alike, and the first one says why
+        if getattr(end, "requeue", False):  # now that all is written
             requeue()
         raise
     if rank() > 0:

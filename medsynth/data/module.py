@@ -313,7 +313,7 @@ def _loading(num_workers: int) -> dict[str, Any]:
 
 def _leave_signals(worker: int) -> None:
     """A request to stop reaches all processes of a terminal or job; the training answers it, and ends its workers."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
 
 
