@@ -232,7 +232,7 @@ def test_slots_are_never_shared_and_come_back(tmp_path):
 
 
 def test_cores_and_gpus_are_shared_among_parallel_jobs(monkeypatch):
-    monkeypatch.setattr(share, "cores", lambda: 8)
+    monkeypatch.setattr(share, "cpu_count", lambda: 8)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     assert [share.thread_count(parallel) for parallel in (1, 3, 16)] == [None, 2, 1]
     assert [share.gpu_of(index, 3) for index in range(3)] == [0, 1, 0]

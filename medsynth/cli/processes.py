@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from joblib import cpu_count
 from omegaconf import DictConfig
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -75,7 +76,7 @@ def train_in_processes(count: int, config: DictConfig, folder: Path, *, resumed:
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     for name in _OF_LAUNCHERS:
         os.environ.pop(name, None)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpu_count() // count)))
     with tempfile.TemporaryDirectory(prefix="medsynth-processes-") as place:
         order = Path(place) / "order"
         told = {"config": config, "folder": folder, "resumed": resumed, "hydra": HydraConfig.instance().cfg}

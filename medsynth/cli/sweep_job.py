@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from joblib import cpu_count
 from omegaconf import DictConfig, OmegaConf
 
 from medsynth.cli.launch import conf_folder
@@ -21,7 +22,7 @@ from medsynth.sweep.keep import discard_checkpoints
 from medsynth.sweep.plan import read_plan
 from medsynth.sweep.process import quoted
 from medsynth.sweep.progress import BAD, progress_line, read_rows
-from medsynth.sweep.share import cores, gpu_of, slot, thread_count
+from medsynth.sweep.share import gpu_of, slot, thread_count
 
 # What was typed for Hydra and concerns a single run too.
 _PASSED_ON = ("hydra.searchpath=", "hydra.job.", "hydra/job_logging=", "hydra.job_logging.", "hydra.verbose=")
@@ -70,7 +71,7 @@ def _job(config: DictConfig, hydra_config: DictConfig, folder: Path, plan: dict[
 def _parallel(launcher: DictConfig, jobs: int) -> int:
     """How many jobs share this machine."""
     if launcher._target_.endswith("JoblibLauncher"):
-        n_jobs = launcher.n_jobs if launcher.n_jobs > 0 else cores() + 1 + launcher.n_jobs
+        n_jobs = launcher.n_jobs if launcher.n_jobs > 0 else cpu_count() + 1 + launcher.n_jobs
         return max(1, min(n_jobs, jobs))
     return jobs if launcher._target_.endswith(".LocalLauncher") else 1  # submitit's starts all of them at once
 

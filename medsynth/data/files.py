@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
+
+from joblib import cpu_count
 
 from medsynth.contracts import InputError, Intensity
 from medsynth.data.cache import Store, cache_folder, hashed, open_store, salt
@@ -201,7 +202,7 @@ class ImageFiles:
         self.show_paths = show_paths
         self.cache_dir = cache_dir
         self.dtype = dtype
-        self.prepare_workers = min(os.cpu_count() or 1, 8) if prepare_workers is None else prepare_workers
+        self.prepare_workers = min(cpu_count(), 8) if prepare_workers is None else prepare_workers
 
     def datasets(self) -> Datasets:
         """Training, validation and test images, prepared where that has not been done before.
@@ -294,7 +295,8 @@ class ImageFiles:
     def description(self) -> str:
         """One phrase for people."""
         kind = type(self.opened).__name__
-        classes = f"{len(self.class_names)} classes" if self.class_names else "no classes"
+        count = len(self.class_names)
+        classes = "no classes" if count == 0 else f"{count} class{'es' if count > 1 else ''}"
         patients = len(set(self.manifest["images"]["patient"]) - {""})
         left_out = sum(self.manifest["left_out"].values())
         return (

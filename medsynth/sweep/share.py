@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from joblib import cpu_count  # of what this process may use: a cluster gives it less than the machine has
 
 SLOTS = ".slots"
 
@@ -33,12 +34,7 @@ def slot(sweep: Path, parallel: int) -> Iterator[int]:
 
 def thread_count(parallel: int) -> int | None:
     """The share of the cores that this process may use, at least one; None where there is nothing to share."""
-    return max(1, cores() // parallel) if parallel > 1 else None
-
-
-def cores() -> int:
-    """Those that this process may use: a cluster gives it fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cpu_count() // parallel) if parallel > 1 else None
 
 
 def gpu_of(index: int, parallel: int) -> int | None:
