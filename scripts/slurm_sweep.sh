@@ -6,8 +6,8 @@
 #
 # Run it on a login node, in tmux or with nohup: this process waits for the jobs, then prints the table and writes the
 # report. If it ends before, the jobs go on; `medsynth sweep resume=multirun/...` does what is left. A job that reaches
-# its time limit goes on from its last checkpoint in the same way.
-# PARTITION, HOURS, GPUS and PARALLEL are taken from the environment.
+# its time limit is asked to stop two minutes before, queued again, and goes on where it stopped.
+# PARTITION, HOURS, GPUS, PARALLEL and RESTARTS (how often a job is queued again) are taken from the environment.
 set -euo pipefail
 
 exec medsynth train -m \
@@ -18,5 +18,8 @@ exec medsynth train -m \
     hydra.launcher.cpus_per_task=4 \
     hydra.launcher.mem_gb=32 \
     hydra.launcher.array_parallelism="${PARALLEL:-16}" \
+    hydra.launcher.max_num_timeout="${RESTARTS:-10}" \
+    hydra.launcher.signal_delay_s=120 \
+    +hydra.launcher.additional_parameters.requeue=true \
     sweep.keep=last \
     "$@"
