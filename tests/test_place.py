@@ -65,11 +65,13 @@ def test_a_job_started_again_finds_its_runs_by_their_options(monkeypatch, tmp_pa
     assert not goes_on(None, tmp_path / "outputs" / "slurm-12-4", named=True, in_sweep=False)
 
 
-def test_nothing_is_written_over_unless_it_goes_on(tmp_path):
+def test_nothing_is_written_over_unless_it_goes_on(monkeypatch, tmp_path):
     there = a_run(tmp_path / "there")
     with pytest.raises(InputError, match=r"there holds a run already: go on with it by resume=.*there, do so"):
         goes_on(None, there, named=True, in_sweep=False)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert not goes_on(None, there, named=True, in_sweep=True)  # a sweep knows its jobs itself
+    monkeypatch.delenv("SLURM_RESTART_COUNT")
     assert goes_on("auto", there, named=True, in_sweep=False)
     assert goes_on("there", there, named=True, in_sweep=False)
     assert not goes_on("auto", tmp_path / "new", named=True, in_sweep=False)

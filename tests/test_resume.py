@@ -148,6 +148,7 @@ def test_max_time_ends_with_a_checkpoint_and_counts_from_each_start(monkeypatch,
     seen.append(json.loads((tmp_path / "run" / "summary.json").read_text())["images_seen"])
     assert 0 < seen[0] < seen[1] < 100000
     assert [int(row["step"]) for row in rows(tmp_path / "run") if row["val/fd_mini"]] == seen
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["seconds"] > 2, "of both parts"
     code, _, err = run(monkeypatch, capsys, "resume=run", "trainer.max_time=null", f"max_images={seen[1] + 8}")
     assert code == 0, err
     assert run(monkeypatch, capsys, *TINY, f"max_images={seen[1] + 8}", "hydra.run.dir=whole")[0] == 0

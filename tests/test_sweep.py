@@ -19,6 +19,7 @@ from medsynth.sweep.job import Job, composition_hash, run_job
 from medsynth.sweep.keep import check_keep, discard_checkpoints
 from medsynth.sweep.plan import extended, new_plan, same_arguments, sweep_folder
 from medsynth.sweep.process import quoted, run_training
+from medsynth.sweep.progress import read_rows
 from tests.command import TINY, run
 
 # Ends as behavior.json in the current folder says for its seed: completed, diverged, failed, killed, raised.
@@ -179,6 +180,8 @@ def test_failed_and_killed_jobs_go_on_and_diverged_ones_do_not(stub, tmp_path):
     again = [run_job(job(tmp_path, int(seed), seed, seed)) for seed in "123"]
     assert [record["status"] for record in again] == ["completed", "completed", "diverged"]
     assert [record["attempts"] for record in again] == [2, 2, 1]
+    spent = [one["seconds"] + two["seconds"] for one, two in zip(first[:2], again[:2], strict=True)]
+    assert [row.seconds for row in read_rows(tmp_path)][:2] == pytest.approx(spent)
     assert started()[3:] == [("1", True), ("2", True)]
 
 

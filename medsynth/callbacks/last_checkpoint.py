@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,17 @@ class LastCheckpoint(Checkpoint):
         self._validation_due = False  # as of the checkpoint that is written or was read
         self._common_batches = 0
         self._check_interval: int | float | None = None
+        self._seconds_before, self._began = 0.0, time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Of the training so far, with what came before the checkpoint that it goes on from."""
+        return self._seconds_before + time.perf_counter() - self._began
 
     # ---- the run -----------------------------------------------------------------------------------------------------
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._began = time.perf_counter()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._signals = StopSignals()
@@ -88,6 +98,7 @@ class LastCheckpoint(Checkpoint):
             "validation_due": self._validation_due,
             "data_fingerprint": self._data,
             "processes": trainer.world_size,
+            "seconds": self.seconds,
         }
         checkpoint["callbacks"].pop("Timer", None)
         _say_position(checkpoint["loops"]["fit_loop"], trainer.num_training_batches, self._validation_due)
@@ -105,6 +116,7 @@ class LastCheckpoint(Checkpoint):
                 before,
             )
         self._validation_due = record.get("validation_due", False)
+        self._seconds_before = record.get("seconds", 0.0)
         if pl_module.images_seen >= pl_module.max_images:  # it came to no end: the last validation is done once more
             self._validation_due = True
             _interrupt_validation(checkpoint["loops"]["fit_loop"])

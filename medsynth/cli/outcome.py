@@ -19,6 +19,7 @@ import medsynth
 from medsynth.backbone.survey import count_weights
 from medsynth.callbacks.facts import facts
 from medsynth.callbacks.generator_export import GeneratorExport
+from medsynth.callbacks.last_checkpoint import LastCheckpoint
 from medsynth.callbacks.provenance import describe
 from medsynth.cli.place import shown
 from medsynth.cli.refusal import sentence_of
@@ -95,7 +96,6 @@ class Outcome:
 
     def finish(self) -> dict[str, Any]:
         """Write curves and summary.json, as of a completed run; returns the summary."""
-        seconds = time.perf_counter() - self.started
         curves = draw_curves(self.folder / METRICS, self.folder / "curves")
         summary = {
             "medsynth": medsynth.__version__,
@@ -106,8 +106,8 @@ class Outcome:
             "images_seen": self.model.images_seen,
             "generator_updates": self.model.generator_updates,
             "discriminator_updates": self.model.discriminator_updates,
-            "seconds": seconds,
-            "images_per_second": (self.model.images_seen - self.images_before) / seconds,
+            "seconds": next(c for c in self.trainer.callbacks if isinstance(c, LastCheckpoint)).seconds,
+            "images_per_second": (self.model.images_seen - self.images_before) / (time.perf_counter() - self.started),
             "precision": str(self.trainer.precision),
             "device": _device_name(self.model.device),
             "torch": torch.__version__,

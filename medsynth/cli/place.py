@@ -59,9 +59,11 @@ def goes_on(resume: str | None, folder: Path, *, named: bool, in_sweep: bool) ->
         return True
     if resume and not (named or slurm_name()):
         raise InputError(f"resume={AUTO} needs hydra.run.dir=outputs/name, the folder to look into.")
+    if in_sweep:  # which says itself what its jobs are to do
+        return False
     if resume == AUTO or started_again():
         return there
-    if there and not in_sweep:
+    if there:
         raise InputError(
             f"{shown(folder)} holds a run already: go on with it by resume={shown(folder)}, do so whenever there is "
             f"one by resume={AUTO}, or name another folder by hydra.run.dir=."

@@ -145,14 +145,16 @@ def _described(job: Job) -> dict[str, Any]:
         "attempts": 1,
         "started": time.time(),
         "seconds": 0.0,
+        "seconds_before": 0.0,  # in earlier attempts
         "same_as": None,
         "process": this_process(),
     }
 
 
 def _begin(job: Job) -> dict[str, Any]:
-    attempts = read_json(job.folder / JOB).get("attempts", 0) + 1
-    record = _write(job, _described(job) | {"attempts": attempts})
+    before = read_json(job.folder / JOB)
+    spent = before.get("seconds_before", 0.0) + before.get("seconds", 0.0)
+    record = _write(job, _described(job) | {"attempts": before.get("attempts", 0) + 1, "seconds_before": spent})
     (job.folder / SUMMARY).unlink(missing_ok=True)  # of the attempt before: it would be taken for this one's
     return record
 

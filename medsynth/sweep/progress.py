@@ -28,7 +28,7 @@ WIDTH = 100  # of a reason in the table: the rest of it is in job.json
 
 
 class Row(NamedTuple):
-    """A job as the table shows it; ``seconds`` of its last attempt, ``best`` of the objective."""
+    """A job as the table shows it; ``seconds`` of all of its attempts, ``best`` of the objective."""
 
     number: int
     name: str
@@ -44,7 +44,7 @@ def read_rows(sweep: Path) -> list[Row]:
     for folder in job_folders(sweep):
         record, (status, reason) = read_json(folder / JOB), state(folder)
         if status != MISSING:
-            name, seconds = record.get("name", ""), record.get("seconds", 0.0)
+            name, seconds = record.get("name", ""), record.get("seconds", 0.0) + record.get("seconds_before", 0.0)
             rows.append(Row(int(folder.name), name, status, reason, seconds, best(folder)))
     return rows
 
