@@ -404,3 +404,11 @@ def test_precision_memory_format_and_epochs(monkeypatch, capsys, tmp_path, optio
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["images_seen"] == 64
     assert summary["precision"] == (options[0].split("=")[1] if "precision" in options[0] else "32-true")
+
+
+def test_validations_are_whole_batches_apart_and_the_last_is_at_the_end(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(monkeypatch, capsys, *TINY, "max_images=64", "val_every_images=18", "hydra.run.dir=run")
+    assert code == 0, err
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        assert [int(row["step"]) for row in csv.DictReader(file) if row["val/fd_mini"]] == [24, 48, 64]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -102,4 +103,5 @@ def _settle_duration(config: DictConfig, data: pl.LightningDataModule) -> None:
     for name in ("max_images", "val_every_images"):
         if config[name] is None or config[name] < 2:
             raise InputError(f"{name}={config[name]} must be 2 or more (or set max_epochs).")
-    config.trainer.val_check_interval = max(1, round(config.val_every_images / batch_size))
+    # Rounded up, else the last of them would come a few batches before the one at the end.
+    config.trainer.val_check_interval = math.ceil(config.val_every_images / batch_size)
