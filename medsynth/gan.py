@@ -132,6 +132,9 @@ class GAN(pl.LightningModule):
         self.seed = seed
         changing = (discriminator, loss, *self.penalties.values(), *self.augmentations.values())
         self._scheduled = [part for part in changing if isinstance(part, Scheduled)]
+        both = self.penalties.keys() & self.augmentations.keys()
+        if both:
+            raise InputError(f"penalty and augment both have a part named {min(both)}: give one of them another name.")
         named = {**self.penalties, **self.augmentations}
         self._adaptive = {name: part for name, part in named.items() if isinstance(part, Adaptive)}
         self._bank = None  # opened before the first step
@@ -178,8 +181,7 @@ class GAN(pl.LightningModule):
         average_batch_statistics(self.discriminator)
         self.discriminator_updates += 1
         self.images_seen += count * self.trainer.world_size
-        if self._adaptive:
-            self._adapt(values)
+        adapted = self._adapt(values) if self._adaptive else {}
 
         if generator_turn:
             with self._head_held():
@@ -197,7 +199,7 @@ class GAN(pl.LightningModule):
 
         if self.images_seen >= self.max_images:
             self.trainer.should_stop = True
-        return values
+        return values | adapted
 
     def _parts(self, batch: Batch) -> list[_Part]:
         """The ``accumulate`` parts of this process's share; the last batch of a run is cut to ``max_images``."""
@@ -298,12 +300,14 @@ class GAN(pl.LightningModule):
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    def _adapt(self, values: dict[str, Tensor]) -> None:
+    def _adapt(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Tell the adaptive parts what the discriminator said in this update, the same in all processes."""
         names = ("real_logits", "fake_logits", "real_signs")
         means = dict(zip(names, torch.stack([values[name] for name in names]).tolist(), strict=True))
+        said: dict[str, Tensor] = {}
         for name, part in self._adaptive.items():
-            values.update({f"{name}_{key}": torch.tensor(value) for key, value in part.observe(**means).items()})
+            said |= {f"{name}_{key}": torch.tensor(value) for key, value in part.observe(**means).items()}
+        return said
 
     @torch.no_grad()
     def _clip_weights(self) -> None:

@@ -67,6 +67,17 @@ def job_folders(sweep: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name))
 
 
+def older(path: Path, number: int) -> Path:
+    """Where the checkpoint stands that was at ``path`` ``number`` writings ago: last.ckpt, last-1.ckpt, ..."""
+    return path.with_stem(f"{path.stem}-{number}") if number else path
+
+
+def older_ones(path: Path) -> list[Path]:
+    """Files of ``path`` that are there, the newest first."""
+    numbered = [(int(p.stem.rpartition("-")[2]), p) for p in path.parent.glob(f"{path.stem}-[0-9]*{path.suffix}")]
+    return [p for p in (path, *(p for _, p in sorted(numbered))) if p.is_file()]
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Empty where the file is missing or damaged."""
     try:

@@ -244,6 +244,50 @@ def test_torchrun_trains_in_its_own_processes(tmp_path):
     assert "has already seen its max_images=64" in done.stderr
 
 
+@pytest.mark.slow
+def test_processes_that_diverge_say_so_once(tmp_path):
+    done = train(
+        tmp_path / "run", "trainer.devices=2", "generator_optimizer.lr=1e30", "discriminator_optimizer.lr=1e30"
+    )
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if "error" in line]
+    assert "gradient norm" in line
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "diverged"
+
+
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [(), TORCHRUN], ids=["own", "torchrun"])
+def test_processes_that_are_asked_to_stop_end_with_all_written(tmp_path, launcher):
+    """Each of them is asked, and the one that started them is not. SLURM is asked for another start, last of all."""
+    program = tmp_path / "scontrol"
+    program.write_text("#!/bin/sh\ngrep -h status run/summary.json > asked\n")
+    program.chmod(0o755)
+    options = ("hydra.run.dir=run", "trainer.devices=2", "max_images=100000", "val_every_images=320")
+    command = [sys.executable, *launcher, "-m", "medsynth", "train", *TINY, *options]
+    surroundings = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    surroundings |= {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "3"}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=surroundings, cwd=tmp_path
+    )
+    try:
+        wait_for(lambda: (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file(), process)
+        for worker in workers(process.pid):
+            os.kill(worker, signal.SIGUSR1)
+        _, err = process.communicate(timeout=90)
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    assert len([line for line in err.splitlines() if "error: Stopped after" in line]) == 1, err
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["status"] == "stopped"
+    assert "stopped" in (tmp_path / "asked").read_text()
+    seen = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["medsynth"]["images_seen"]
+    assert summary["images_seen"] == seen
+
+
 def workers(parent: int) -> list[int]:
     """Processes of the training below ``parent``, the first one first."""
     found = {}
@@ -254,7 +298,8 @@ def workers(parent: int) -> list[int]:
         except OSError:
             continue
         own = [word for word in words if word.startswith(b"RANK=")]
-        if own and b"medsynth.cli.worker" in command and descends(int(path.parent.name), parent):
+        trains = b"medsynth.cli.worker" in command or b"medsynth\0train" in command
+        if own and trains and descends(int(path.parent.name), parent):
             found[int(own[0].partition(b"=")[2])] = int(path.parent.name)
     return [found[number] for number in sorted(found)]
 

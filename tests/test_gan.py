@@ -283,6 +283,11 @@ def test_adaptive_parts_change_the_step_and_go_on_from_a_checkpoint(tmp_path):
         gan().on_load_checkpoint(torch.load(path, weights_only=True))
 
 
+def test_adaptive_parts_need_names_of_their_own():
+    with pytest.raises(InputError, match="both have a part named same"):
+        gan(penalties={"same": Listener()}, augmentations={"same": Darker()})
+
+
 class Darker:
     """An augmentation with the contract's shape."""
 

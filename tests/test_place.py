@@ -1,11 +1,13 @@
 """Where runs land: by time, by SLURM's job, again in the same folder; and when they go on there."""
 
 import json
+import os
 
 import pytest
 
 from medsynth.cli.place import changed, goes_on, remove_unused, run_folder
 from medsynth.errors import InputError
+from medsynth.run_folder import this_process
 from tests.command import TINY, run
 
 BY_TIME = ("outputs", "2026-01-31/12-00-00")
@@ -58,7 +60,7 @@ def test_a_job_started_again_finds_its_runs_by_their_options(monkeypatch, tmp_pa
     first = a_run(tmp_path / "outputs" / "slurm-12", "loss=hinge", "resume=auto")
     a_run(tmp_path / "outputs" / "slurm-12-2")
     (tmp_path / "outputs" / "slurm-12-3").mkdir()  # ended before it had written anything
-    assert run_folder(None, *BY_TIME, ["loss=hinge"]) == "outputs/slurm-12"
+    assert run_folder(None, *BY_TIME, ["loss=hinge", "sweep.keep=1"]) == "outputs/slurm-12"
     assert run_folder(None, *BY_TIME, []) == "outputs/slurm-12-2"
     assert run_folder(None, *BY_TIME, ["loss=minimax"]) == "outputs/slurm-12-4"
     assert goes_on(None, first, named=True, in_sweep=False)
@@ -73,6 +75,8 @@ def test_nothing_is_written_over_unless_it_goes_on(monkeypatch, tmp_path):
     assert not goes_on(None, there, named=True, in_sweep=True)  # a sweep knows its jobs itself
     monkeypatch.delenv("SLURM_RESTART_COUNT")
     assert goes_on("auto", there, named=True, in_sweep=False)
+    (there / "checkpoints" / "last.ckpt").rename(there / "checkpoints" / "last-1.ckpt")  # the newer one was damaged
+    assert goes_on("auto", there, named=True, in_sweep=False)
     assert goes_on("there", there, named=True, in_sweep=False)
     assert not goes_on("auto", tmp_path / "new", named=True, in_sweep=False)
 
@@ -81,6 +85,8 @@ def test_options_that_differ_are_those_that_count_last(tmp_path):
     there = a_run(tmp_path / "there", "loss=hinge", "seed=1", "resume=auto", "seed=2")
     assert changed(there, ["seed=2", "loss=hinge", "resume=auto"]) == []
     assert changed(there, ["seed=1", "max_images=10"]) == ["seed=1", "max_images=10"]
+    a_run(tmp_path / "again", "resume_data=any")
+    assert changed(tmp_path / "again", ["resume_data=any"]) == ["resume_data=any"], "it holds for one start alone"
 
 
 def test_resume_auto_begins_goes_on_and_ends(monkeypatch, capsys, tmp_path):
@@ -98,6 +104,38 @@ def test_resume_auto_begins_goes_on_and_ends(monkeypatch, capsys, tmp_path):
     code, _, err = run(monkeypatch, capsys, *options, "loss=hinge")
     assert (code, err.count("\n")) == (1, 1)
     assert "loss=hinge cannot be combined with resume=" in err
-    code, _, err = run(monkeypatch, capsys, "resume=auto", *TINY)
-    assert code == 1
-    assert "resume=auto needs hydra.run.dir=outputs/name" in err
+    for options, said in (
+        ((), "resume=auto needs hydra.run.dir=outputs/name"),
+        (["seed=1,2", "-m"], "sweep.resume=true"),
+    ):
+        code, _, err = run(monkeypatch, capsys, "resume=auto", *TINY, *options)
+        assert (code, err.count("\n")) == (1, 1)
+        assert said in err
+
+
+def test_a_run_without_a_checkpoint_yet_is_not_disturbed(monkeypatch, capsys, tmp_path):
+    (tmp_path / "run").mkdir()
+    process = this_process() | {"pid": os.getppid()}
+    (tmp_path / "run" / "summary.json").write_text(json.dumps({"status": "running", "process": process}))
+    for option in ("resume=auto", "resume=null"):
+        code, _, err = run(monkeypatch, capsys, *TINY, "hydra.run.dir=run", option)
+        assert (code, err.count("\n")) == (1, 1)
+        assert f"still running, as process {os.getppid()}" in err
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "running"
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_loggers_know_a_run_that_goes_on_by_itself(monkeypatch, capsys, tmp_path):
+    """And begin a run of their own where the folder's run is begun anew."""
+    slurm(monkeypatch, JOB_ID=5)
+    options = (*TINY, "logger=mlflow", "max_epochs=null", "logger.mlflow.uri=sqlite:///mlflow.db")
+    known = tmp_path / "outputs" / "slurm-5" / "loggers.json"
+    assert run(monkeypatch, capsys, *options, "max_images=32", "resume=auto")[0] == 0
+    first = known.read_text()
+    slurm(monkeypatch, RESTART_COUNT=1)
+    composition = known.parent / "composition.yaml"
+    composition.write_text(composition.read_text().replace("max_images: 32", "max_images: 64"))
+    code, _, err = run(monkeypatch, capsys, *options, "max_images=32", "resume=auto")
+    assert code == 0, err
+    assert known.read_text() == first
+    assert "resume=auto" not in composition.read_text()

@@ -13,6 +13,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from medsynth.files import replacing
+from medsynth.run_folder import older
 
 _MARK = b"medsynth sha256 "
 _SEAL = len(_MARK) + 64  # bytes of the archive's comment: the mark and the digest in hexadecimal
@@ -38,17 +39,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True) -> Any:
         """The checkpoint's plain values; ``weights_only`` is Lightning's to give and always true."""
         return super().load_checkpoint(path, map_location=map_location, weights_only=True)
-
-
-def older(path: Path, number: int) -> Path:
-    """Where the checkpoint stands that was at ``path`` ``number`` writings ago: last.ckpt, last-1.ckpt, ..."""
-    return path.with_stem(f"{path.stem}-{number}") if number else path
-
-
-def older_ones(path: Path) -> list[Path]:
-    """Files of ``path`` that are there, the newest first."""
-    numbered = [(int(p.stem.rpartition("-")[2]), p) for p in path.parent.glob(f"{path.stem}-[0-9]*{path.suffix}")]
-    return [p for p in (path, *(p for _, p in sorted(numbered))) if p.is_file()]
 
 
 def damage(path: Path) -> str | None:

@@ -74,11 +74,13 @@ def requeue(environment: Mapping[str, str] = os.environ) -> bool:
         job = f"{environment['SLURM_ARRAY_JOB_ID']}_{environment.get('SLURM_ARRAY_TASK_ID', '0')}"
     if not job:
         return False
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN) if in_main else None
     answer: Any = None
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         answer = subprocess.run(["scontrol", "requeue", job], capture_output=True, timeout=30)
     if answer is None or answer.returncode:
+        if in_main:
+            signal.signal(signal.SIGTERM, before)
         _log.warning("SLURM did not take job %s back into its queue: submit it again, with resume=.", job)
     return True

@@ -96,6 +96,7 @@ class Outcome:
 
     def finish(self) -> dict[str, Any]:
         """Write curves and summary.json, as of a completed run; returns the summary."""
+        seconds = time.perf_counter() - self.started
         curves = draw_curves(self.folder / METRICS, self.folder / "curves")
         summary = {
             "medsynth": medsynth.__version__,
@@ -106,8 +107,8 @@ class Outcome:
             "images_seen": self.model.images_seen,
             "generator_updates": self.model.generator_updates,
             "discriminator_updates": self.model.discriminator_updates,
-            "seconds": next(c for c in self.trainer.callbacks if isinstance(c, LastCheckpoint)).seconds,
-            "images_per_second": (self.model.images_seen - self.images_before) / (time.perf_counter() - self.started),
+            "seconds": next((c.seconds for c in self.trainer.callbacks if isinstance(c, LastCheckpoint)), seconds),
+            "images_per_second": (self.model.images_seen - self.images_before) / seconds,
             "precision": str(self.trainer.precision),
             "device": _device_name(self.model.device),
             "torch": torch.__version__,

@@ -13,11 +13,11 @@ from yaml import YAMLError
 
 from medsynth.cli.started import rank, slurm_name, started_again, started_by_launcher
 from medsynth.errors import InputError
-from medsynth.run_folder import CHECKPOINT, COMPOSITION, CONFIGURATION
+from medsynth.run_folder import CHECKPOINT, COMPOSITION, CONFIGURATION, older_ones
 
 AUTO = "auto"  # resume=auto: go on with the run in hydra.run.dir, if there is one
 _PATIENCE = 120  # seconds that processes wait for the first one's word
-_OF_THE_START = ("resume", "trust", "resume_data")  # options that say how a run goes on, not what it is
+_OF_THE_START = ("resume", "trust")  # options that say how a run is started, not what it is
 _made: list[Path] = []  # folders of runs; OmegaConf asks for one also where another is given, or nothing is run
 
 
@@ -40,9 +40,10 @@ def run_folder(resume: str | None, root: str, name: str, typed: Sequence[str] = 
         return _common(fresh) if started_by_launcher() else _unique(fresh)
     fresh = f"{root}/{named}"
     if started_again():
-        for folder in (fresh, *sorted(map(str, Path(root).glob(f"{named}-*")))):
-            if _given(Path(folder)) == _by_key(typed):
-                return folder
+        folders = [fresh, *sorted(map(str, Path(root).glob(f"{named}-*")))]
+        found = next((folder for folder in folders if _given(Path(folder)) == _by_key(typed)), None)
+        if found:
+            return found
     return fresh if started_by_launcher() else _unique(fresh)
 
 
@@ -54,13 +55,13 @@ def goes_on(resume: str | None, folder: Path, *, named: bool, in_sweep: bool) ->
     Raises:
         InputError: a new run would write over one that is there, or ``auto`` without a folder to look into.
     """
-    there = (folder / CHECKPOINT).is_file()
     if resume and resume != AUTO:
         return True
-    if resume and not (named or slurm_name()):
-        raise InputError(f"resume={AUTO} needs hydra.run.dir=outputs/name, the folder to look into.")
     if in_sweep:  # which says itself what its jobs are to do
         return False
+    if resume and not (named or slurm_name()):
+        raise InputError(f"resume={AUTO} needs hydra.run.dir=outputs/name, the folder to look into.")
+    there = bool(older_ones(folder / CHECKPOINT))
     if resume == AUTO or started_again():
         return there
     if there:
@@ -74,7 +75,7 @@ def goes_on(resume: str | None, folder: Path, *, named: bool, in_sweep: bool) ->
 def changed(folder: Path, typed: Iterable[str]) -> list[str]:
     """Of the options ``typed``, those that the run in ``folder`` was not given."""
     given = _given(folder) or {}
-    return [item for key, item in _by_key(typed).items() if given.get(key) != item]
+    return [item for key, item in _by_key(typed).items() if given.get(key) != item or key == "resume_data"]
 
 
 def shown(path: Path) -> str:
@@ -100,7 +101,7 @@ def _given(folder: Path) -> dict[str, str] | None:
 def _by_key(options: Iterable[str]) -> dict[str, str]:
     """The last of each key: it is the one that counts."""
     named = {item.partition("=")[0]: item for item in options}
-    return {key: item for key, item in named.items() if key not in _OF_THE_START}
+    return {key: item for key, item in named.items() if not (key in _OF_THE_START or key.startswith("sweep."))}
 
 
 def _unique(fresh: str) -> str:
@@ -119,7 +120,7 @@ def _common(fresh: str) -> str:
     """What the first process takes, told by the store that torchrun keeps for its processes."""
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         raise InputError("These processes have no common store to agree on a folder: give hydra.run.dir=outputs/name.")
-    from torch.distributed import DistStoreError, TCPStore  # here, since it takes a second
+    from torch.distributed import DistError, TCPStore  # here, since it takes a second
 
     place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     key = f"medsynth/run_folder/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
@@ -128,7 +129,7 @@ def _common(fresh: str) -> str:
         if rank() == 0:
             store.set(key, _unique(fresh))
         return store.get(key).decode()
-    except DistStoreError as error:
+    except DistError as error:
         raise InputError(
             "The first process did not say where the run lands: give hydra.run.dir=outputs/name."
         ) from error

@@ -27,10 +27,9 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from medsynth.cli.outcome import Stopped, last_checkpoint
 from medsynth.cli.started import world_size
-from medsynth.cli.worker import REQUEUE
 from medsynth.contracts import InputError
 from medsynth.gan import TrainingDiverged
-from medsynth.run_folder import DIVERGED, STOPPED, SUMMARY, read_json
+from medsynth.run_folder import DIVERGED, STOPPED, read_json
 
 _OF_LAUNCHERS = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "NODE_RANK", "MASTER_ADDR")
 _OF_LAUNCHERS += ("MASTER_PORT", "TORCHELASTIC_RUN_ID")
@@ -107,17 +106,20 @@ def launch_config(count: int) -> LaunchConfig:
 
 
 def _first_failure(error: ChildFailedError, place: Path, folder: Path, count: int) -> InputError:
-    said = [path.read_text() for path in sorted(place.glob("failure-*"), key=lambda path: path.stat().st_mtime)]
-    status = read_json(folder / SUMMARY).get("status")
-    if said and status == DIVERGED:
-        return TrainingDiverged(said[0])
-    if said and status == STOPPED:
-        return Stopped(said[0], requeue=(place / REQUEUE).exists())
+    paths = sorted(place.glob("failure-*"), key=lambda path: path.stat().st_mtime)
+    left = [record for record in map(read_json, paths) if record]
+    for record in left:  # what others say then is that the exchange with this one broke off
+        if record["status"] == DIVERGED:
+            return TrainingDiverged(record["said"])
+        if record["status"] == STOPPED:
+            return Stopped(record["said"], requeue=record["requeue"])
     number, failure = error.get_first_failure()
     if failure.exitcode < 0:  # those that say something then only say that this one is gone
         name = signal.Signals(-failure.exitcode).name
         return InputError(f"Process {number} of {count} was ended by {name}. {last_checkpoint(folder)}")
-    return InputError(said[0] if said else f"Process {number} of {count} ended with exit code {failure.exitcode}.")
+    return InputError(
+        left[0]["said"] if left else f"Process {number} of {count} ended with exit code {failure.exitcode}."
+    )
 
 
 def _count(devices: Any, there: int) -> int:

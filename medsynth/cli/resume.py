@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from medsynth.callbacks.checkpoint import damage, older_ones
+from medsynth.callbacks.checkpoint import damage
 from medsynth.callbacks.facts import fingerprint
 from medsynth.callbacks.last_checkpoint import RECORD
 from medsynth.cli.launch import conf_folder
@@ -23,7 +23,17 @@ from medsynth.cli.targets import check_targets
 from medsynth.contracts import InputError
 from medsynth.files import replacing
 from medsynth.gan import CHECKPOINT_FORMAT, GAN
-from medsynth.run_folder import CHECKPOINT, COMPLETED, COMPOSITION, CONFIGURATION, RUNNING, SUMMARY, read_json, state
+from medsynth.run_folder import (
+    CHECKPOINT,
+    COMPLETED,
+    COMPOSITION,
+    CONFIGURATION,
+    RUNNING,
+    SUMMARY,
+    older_ones,
+    read_json,
+    state,
+)
 
 _log = logging.getLogger(__name__)
 _SAME, _ANY = "same", "any"  # what resume_data may be
@@ -48,7 +58,7 @@ def read_composition(folder: Path, overrides: Sequence[str], *, trusted: bool = 
             nothing left to do.
     """
     if rank() == 0:  # the others come when the first has written that it runs
-        _refuse_running(folder)
+        refuse_running(folder)
     config = OmegaConf.load(folder / COMPOSITION)
     check_targets(config, folder / COMPOSITION, trusted=trusted)
     OmegaConf.update(config, "resume_data", _SAME, force_add=True)  # what was allowed once is not allowed for good
@@ -150,7 +160,8 @@ def _refuse_finished(folder: Path, max_images: int) -> None:
         )
 
 
-def _refuse_running(folder: Path) -> None:
+def refuse_running(folder: Path) -> None:
+    """Raises InputError where the run in ``folder`` is at work in another process."""
     summary = read_json(folder / SUMMARY)
     process = summary.get("process") or {}
     # By the run's own word: a sweep that has just started this process says that the job is running, too.

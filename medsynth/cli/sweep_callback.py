@@ -99,6 +99,8 @@ def _check_options(config: DictConfig) -> None:
     threads = config.sweep.threads
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise InputError(f"sweep.threads={threads} is not a number of threads, 1 or more, or null.")
+    if config.resume is not None:
+        raise InputError(f"resume={config.resume} is for a single run: a sweep goes on by sweep.resume=true.")
     if any(item.startswith("hydra.sweep.subdir=") for item in config.hydra.overrides.hydra):
         raise InputError("hydra.sweep.subdir= cannot be set: the folders of a sweep's jobs are their numbers.")
     if any(item.startswith("sweep=") and "," in item and "[" not in item for item in config.hydra.overrides.task):

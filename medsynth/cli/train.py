@@ -26,7 +26,7 @@ from medsynth.cli.objectives import check_objectives
 from medsynth.cli.outcome import Outcome, Stopped, last_checkpoint, recorded, report, status_of
 from medsynth.cli.place import AUTO, changed, goes_on, shown
 from medsynth.cli.processes import check_processes, train_in_processes
-from medsynth.cli.resume import Finished, check_checkpoint, read_composition, save_configuration
+from medsynth.cli.resume import Finished, check_checkpoint, read_composition, refuse_running, save_configuration
 from medsynth.cli.secrets import check_secrets
 from medsynth.cli.settle import settle
 from medsynth.cli.started import rank, say_nothing, started_by_launcher
@@ -46,8 +46,8 @@ def run(config: DictConfig) -> float:
         say_nothing()
     named = any(override.startswith("hydra.run.dir=") for override in HydraConfig.get().overrides.hydra)
     resumed = goes_on(config.resume, folder, named=named, in_sweep=config.sweep.folder is not None)
+    by_itself = config.resume in (None, AUTO)
     if resumed:
-        by_itself = config.resume in (None, AUTO)
         try:
             config = read_composition(folder, changed(folder, typed) if by_itself else typed, trusted=config.trust)
         except Finished:
@@ -55,13 +55,17 @@ def run(config: DictConfig) -> float:
                 return _already(folder)
             raise
         check_secrets(config)
+    elif config.sweep.folder is None and rank() == 0:
+        refuse_running(folder)
+    if by_itself:  # the loggers look there whether a run goes on
+        typed = [item for item in typed if not item.startswith("resume=")] + ([f"resume={folder}"] if resumed else [])
     config.overrides = [*config.overrides, *typed]
     try:
         with recorded(folder) if rank() == 0 else contextlib.nullcontext():
             summary = _trained(config, folder, resumed=resumed)
     except (Stopped, TrainingDiverged) as end:
         if rank() > 0:
-            sys.exit(1)  # all end alike, and the first one says why
+            sys.exit(0)  # all end alike, and the first one says why: a failure would have the launcher end it before
         if getattr(end, "requeue", False):  # now that all is written
             requeue()
         raise

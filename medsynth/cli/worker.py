@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import sys
@@ -13,12 +14,11 @@ from hydra.core.utils import configure_log, setup_globals
 from medsynth.cli.launch import register_resolvers
 from medsynth.cli.refusal import sentence_of
 from medsynth.cli.started import say_nothing
-
-REQUEUE = "requeue"  # a file that says that SLURM is to start the job again
+from medsynth.run_folder import DIVERGED, STOPPED
 
 
 def main(order: Path) -> None:
-    """Train as the file says; a failure is left beside it, as one sentence."""
+    """Train as the file says; a failure is left beside it: its status, its sentence, whether SLURM is to go on."""
     told = pickle.loads(order.read_bytes())  # written by the process that started this one, for its user alone
     setup_globals()
     register_resolvers()
@@ -32,10 +32,11 @@ def main(order: Path) -> None:
     try:
         train.in_this_process(told["config"], told["folder"], resumed=told["resumed"])
     except BaseException as error:
-        (order.parent / f"failure-{os.environ['RANK']}").write_text(sentence_of(error))
-        if getattr(error, "requeue", False):
-            (order.parent / REQUEUE).touch()
-        sys.exit(1)
+        status = train.status_of(error)
+        record = {"status": status, "said": sentence_of(error), "requeue": getattr(error, "requeue", False)}
+        (order.parent / f"failure-{os.environ['RANK']}").write_text(json.dumps(record))
+        # All stop or diverge alike: the others must not have the first one ended before it has written all.
+        sys.exit(0 if status in (STOPPED, DIVERGED) and os.environ["RANK"] != "0" else 1)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -52,8 +53,9 @@ class Courier:
             if self.retired:
                 return False
             self.retired = True
-            while not self._calls.empty():
-                self._calls.get()
+            with contextlib.suppress(queue.Empty):  # the thread takes some meanwhile
+                while True:
+                    self._calls.get_nowait()
             self._end_with(last)
             return True
 

@@ -27,6 +27,7 @@ from medsynth.run_folder import (
     STOPPED,
     SUMMARY,
     job_folders,
+    older_ones,
     read_json,
     state,
     this_process,
@@ -85,7 +86,7 @@ def run_job(
         if record is not None:
             return record
         record = _begin(job)
-    go_on = before != MISSING and (job.folder / CHECKPOINT).is_file()
+    go_on = before != MISSING and bool(older_ones(job.folder / CHECKPOINT))
     try:
         if train is not None and not go_on:
             ended = _in_this_process(train)

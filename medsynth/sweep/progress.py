@@ -28,7 +28,7 @@ WIDTH = 100  # of a reason in the table: the rest of it is in job.json
 
 
 class Row(NamedTuple):
-    """A job as the table shows it; ``seconds`` of all of its attempts, ``best`` of the objective."""
+    """A job as the table shows it; ``seconds`` of its attempts (none for killed ones), ``best`` of the objective."""
 
     number: int
     name: str
