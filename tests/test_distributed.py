@@ -18,6 +18,7 @@ import torch.distributed as dist
 from omegaconf import OmegaConf
 
 from medsynth import parallel
+from medsynth.callbacks.checkpoint import damage
 from medsynth.cli.processes import check_processes
 from medsynth.cli.started import rank, started_by_launcher
 from medsynth.contracts import InputError
@@ -126,7 +127,7 @@ def config(**trainer):
         ({"devices": 0}, {}, r"trainer\.devices=0 is no number"),
         ({"strategy": "fsdp"}, {}, r"trainer\.strategy=fsdp is not there"),
         ({"num_nodes": 2}, {}, r"trainer\.num_nodes=2 needs a launcher"),
-        ({"devices": 1}, {"WORLD_SIZE": "4", "RANK": "0"}, "asks for 1 processes, but 4 were started"),
+        ({"devices": 1}, {"WORLD_SIZE": "4", "RANK": "0"}, "asks for 1 process, but 4 were started"),
         ({"devices": 2, "num_nodes": 3}, {"SLURM_NTASKS": "4", "SLURM_STEP_ID": "0"}, "asks for 6 processes, but 4"),
     ],
 )
@@ -253,6 +254,24 @@ def test_processes_that_diverge_say_so_once(tmp_path):
     (line,) = [line for line in done.stderr.splitlines() if "error" in line]
     assert "gradient norm" in line
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "diverged"
+
+
+@pytest.mark.slow
+def test_processes_do_not_outlive_the_one_that_started_them(tmp_path):
+    options = ("trainer.devices=2", "max_images=100000", "val_every_images=320")
+    program = [sys.executable, "-m", "medsynth", "train", *TINY, f"hydra.run.dir={tmp_path / 'run'}", *options]
+    surroundings = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=surroundings)
+    wait_for(lambda: (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file(), process)
+    left = workers(process.pid)
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 60
+    while any(Path(f"/proc/{worker}").exists() for worker in left):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] in ("stopped", "running")
+    assert damage(tmp_path / "run" / "checkpoints" / "last.ckpt") is None
 
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")

@@ -275,18 +275,20 @@ GONE = this_process() | {"pid": 2**22 + 1}  # a number that Linux gives to no pr
 @pytest.fixture
 def composed(tmp_path):
     """The folder of a run that has not ended."""
-    (tmp_path / "composition.yaml").write_text("max_images: 64\nmax_epochs: 2\ngenerator_optimizer: {lr: 0.1}\n")
+    text = "max_images: 64\nmax_epochs: 2\ngenerator_optimizer: {lr: 0.1}\ndata: {image_size: 16}\n"
+    (tmp_path / "composition.yaml").write_text(text)
     return tmp_path
 
 
 def test_overrides_of_the_budget_are_allowed_and_others_refused(composed):
     config = read_composition(composed, ["resume=x", "max_images=96"])
     assert (config.max_images, config.max_epochs) == (96, None), "the last word counts"
-    assert read_composition(composed, ["resume_data=any"]).resume_data == "any"
+    assert read_composition(composed, ["resume_data=any", "data.image_size=16"]).resume_data == "any"
     for override, words in {
         "generator_optimizer.lr=1": "optimizers go on as",
         "generator=mlp": "its own parts",
         "resume_data=what": "choose same or any",
+        "data.image_size=32": "the networks are made for data.image_size=16",
     }.items():
         with pytest.raises(InputError, match=words):
             read_composition(composed, [override])
@@ -312,6 +314,26 @@ def test_a_run_that_is_still_running_is_refused(composed):
     for process in (again, this_process(), GONE):
         (composed / "summary.json").write_text(json.dumps({"status": "running", "process": process}))
         read_composition(composed, [])
+
+
+def impossible(*_):
+    raise InputError("no step is possible")
+
+
+def test_a_resume_that_comes_to_nothing_changes_nothing(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, capsys, *TINY, "hydra.run.dir=run")[0] == 0
+    files = {
+        path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.suffix in (".yaml", ".json", ".csv")
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(GAN, "training_step", impossible)
+        code, _, err = run(monkeypatch, capsys, "resume=run", "max_images=96", "seed=3")
+    assert code == 1
+    assert "no step is possible" in err
+    assert {path: path.read_bytes() for path in files} == files
+    assert run(monkeypatch, capsys, "resume=run", "max_images=96")[0] == 0
+    assert "max_images: 96" in (tmp_path / "run" / "config.yaml").read_text()
 
 
 # Signals

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,19 @@ DEBUG = "HYDRA_FULL_ERROR"  # Hydra's own switch: where the user has set it, tra
 
 class Refused(BaseException):
     """What a callback of Hydra's raises, from the error: Hydra would make a warning of any other exception."""
+
+
+@contextlib.contextmanager
+def _patient() -> Iterator[None]:
+    """Ctrl-C waits until this is over: importing PyTorch does not survive it."""
+    asked: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
 
 
 def conf_folder() -> Path:
@@ -74,7 +89,9 @@ def start(command: str) -> None:
             if in_sweep and command == "train":
                 return importlib.import_module("medsynth.cli.sweep_job").run(config)
             check_types(config, command, conf_folder(), HydraConfig.get().overrides.task)
-            return importlib.import_module(f"medsynth.cli.{command}").run(config)
+            with _patient():
+                program = importlib.import_module(f"medsynth.cli.{command}")
+            return program.run(config)
         except Exception as error:
             refuse(error)
             if in_sweep:

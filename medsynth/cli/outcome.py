@@ -28,7 +28,6 @@ from medsynth.gan import GAN, TrainingDiverged
 from medsynth.report.curves import draw_curves
 from medsynth.report.summary import write_summary
 from medsynth.run_folder import (
-    COMPLETED,
     DIVERGED,
     FAILED,
     METRICS,
@@ -94,13 +93,18 @@ class Outcome:
         self.images_before = model.images_seen
         _forget_peak_memory()
 
-    def finish(self) -> dict[str, Any]:
-        """Write curves and summary.json, as of a completed run; returns the summary."""
+    @property
+    def images(self) -> int:
+        """Real images seen since then."""
+        return self.model.images_seen - self.images_before
+
+    def finish(self, status: str) -> dict[str, Any]:
+        """Write curves and summary.json; returns the summary. ``status`` is one of ``run_folder.STATUSES``."""
         seconds = time.perf_counter() - self.started
         curves = draw_curves(self.folder / METRICS, self.folder / "curves")
         summary = {
             "medsynth": medsynth.__version__,
-            "status": COMPLETED,
+            "status": status,
             "process": read_json(self.folder / SUMMARY).get("process"),
             "trained": describe(self.model),
             "data": self.data.description,
@@ -108,7 +112,7 @@ class Outcome:
             "generator_updates": self.model.generator_updates,
             "discriminator_updates": self.model.discriminator_updates,
             "seconds": next((c.seconds for c in self.trainer.callbacks if isinstance(c, LastCheckpoint)), seconds),
-            "images_per_second": (self.model.images_seen - self.images_before) / seconds,
+            "images_per_second": self.images / seconds,
             "precision": str(self.trainer.precision),
             "device": _device_name(self.model.device),
             "torch": torch.__version__,

@@ -13,7 +13,7 @@ from yaml import YAMLError
 
 from medsynth.cli.started import rank, slurm_name, started_again, started_by_launcher
 from medsynth.errors import InputError
-from medsynth.run_folder import CHECKPOINT, COMPOSITION, CONFIGURATION, older_ones
+from medsynth.run_folder import CHECKPOINT, COMPOSITION, CONFIGURATION, SWEEP, older_ones
 
 AUTO = "auto"  # resume=auto: go on with the run in hydra.run.dir, if there is one
 _PATIENCE = 120  # seconds that processes wait for the first one's word
@@ -32,7 +32,7 @@ def run_folder(resume: str | None, root: str, name: str, typed: Sequence[str] = 
     """
     if resume and resume != AUTO:
         if not (Path(resume) / CONFIGURATION).is_file():
-            raise InputError(f"resume={resume} is not the folder of a run: it holds no config.yaml.")
+            raise InputError(f"resume={resume} is not the folder of a run: {_what_it_is(Path(resume))}.")
         return resume
     named = slurm_name()
     if named is None:
@@ -88,6 +88,15 @@ def remove_unused() -> None:
     while _made:
         with contextlib.suppress(OSError):  # it is not empty: a run
             os.removedirs(_made.pop())
+
+
+def _what_it_is(path: Path) -> str:
+    above = next((folder for folder in path.parents if (folder / CONFIGURATION).is_file()), None)
+    if not path.exists():
+        return "it does not exist"
+    if (path / SWEEP).is_file():
+        return f"it is a sweep, which `medsynth sweep resume={path}` goes on with"
+    return f"it is a part of one, resume={above}" if above else "it holds no config.yaml"
 
 
 def _given(folder: Path) -> dict[str, str] | None:

@@ -30,9 +30,12 @@ from medsynth.cli.started import world_size
 from medsynth.contracts import InputError
 from medsynth.gan import TrainingDiverged
 from medsynth.run_folder import DIVERGED, STOPPED, read_json
+from medsynth.sweep.process import PARENT
 
 _OF_LAUNCHERS = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "NODE_RANK", "MASTER_ADDR")
 _OF_LAUNCHERS += ("MASTER_PORT", "TORCHELASTIC_RUN_ID")
+# Ctrl-C reaches all processes of a terminal; the one that has started the others answers it until they train.
+_WORKER = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); from medsynth.cli.worker import main; main()"
 
 
 def check_processes(config: DictConfig, environment: Mapping[str, str] = os.environ) -> int:
@@ -49,13 +52,14 @@ def check_processes(config: DictConfig, environment: Mapping[str, str] = os.envi
     on_gpu = trainer.accelerator in ("gpu", "cuda") or (trainer.accelerator == "auto" and torch.cuda.is_available())
     there = torch.cuda.device_count() if on_gpu else os.cpu_count() or 1
     devices = _count(trainer.devices, torch.cuda.device_count() if on_gpu else 1)
-    if devices > there:
+    asked, started = devices * nodes, world_size(environment)
+    if devices > there and started in (1, asked):
         kind = "GPUs" if on_gpu else "processor cores"
         raise InputError(f"trainer.devices={trainer.devices} is more than the {there} {kind} there are.")
-    asked, started = devices * nodes, world_size(environment)
     if started > 1 and started != asked:
+        processes = "process" if asked == 1 else "processes"
         raise InputError(
-            f"trainer.devices={devices} on trainer.num_nodes={nodes} asks for {asked} processes, but {started} were "
+            f"trainer.devices={devices} on trainer.num_nodes={nodes} asks for {asked} {processes}, but {started} were "
             "started: give the numbers that torchrun or SLURM was given."
         )
     if started == 1 and nodes > 1:
@@ -72,21 +76,24 @@ def train_in_processes(count: int, config: DictConfig, folder: Path, *, resumed:
     Raises:
         InputError: one of them has failed; what is said is what the first one said.
     """
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    for name in ("torch.distributed.elastic", "torch.distributed.elastic.agent.server.api"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     for name in _OF_LAUNCHERS:
         os.environ.pop(name, None)
+    os.environ[PARENT] = str(os.getpid())
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpu_count() // count)))
     with tempfile.TemporaryDirectory(prefix="medsynth-processes-") as place:
         order = Path(place) / "order"
         told = {"config": config, "folder": folder, "resumed": resumed, "hydra": HydraConfig.instance().cfg}
         order.write_bytes(pickle.dumps(told))
         try:
-            elastic_launch(launch_config(count), sys.executable)("-u", "-m", "medsynth.cli.worker", str(order))
+            elastic_launch(launch_config(count), sys.executable)("-u", "-c", _WORKER, str(order))
         except ChildFailedError as error:
             raise _first_failure(error, Path(place), folder, count) from error
         except (SignalException, KeyboardInterrupt) as stop:
             asked = getattr(stop, "sigval", None) == signal.SIGUSR1
-            raise Stopped(f"Stopped. {last_checkpoint(folder)}", requeue=asked) from stop
+            said = next((record["said"] for record in _left(Path(place)) if record["status"] == STOPPED), None)
+            raise Stopped(said or f"Stopped. {last_checkpoint(folder)}", requeue=asked) from stop
 
 
 def launch_config(count: int) -> LaunchConfig:
@@ -106,8 +113,7 @@ def launch_config(count: int) -> LaunchConfig:
 
 
 def _first_failure(error: ChildFailedError, place: Path, folder: Path, count: int) -> InputError:
-    paths = sorted(place.glob("failure-*"), key=lambda path: path.stat().st_mtime)
-    left = [record for record in map(read_json, paths) if record]
+    left = _left(place)
     for record in left:  # what others say then is that the exchange with this one broke off
         if record["status"] == DIVERGED:
             return TrainingDiverged(record["said"])
@@ -120,6 +126,12 @@ def _first_failure(error: ChildFailedError, place: Path, folder: Path, count: in
     return InputError(
         left[0]["said"] if left else f"Process {number} of {count} ended with exit code {failure.exitcode}."
     )
+
+
+def _left(place: Path) -> list[dict[str, Any]]:
+    """What processes have left of their failures, in the order of time."""
+    paths = sorted(place.glob("failure-*"), key=lambda path: path.stat().st_mtime)
+    return [record for record in map(read_json, paths) if record]
 
 
 def _count(devices: Any, there: int) -> int:

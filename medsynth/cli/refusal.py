@@ -27,7 +27,9 @@ def explain(error: BaseException, command: str, conf: Path) -> str | None:
     for cause in _chain(error):
         if isinstance(cause, InputError):
             return str(cause)
-        if isinstance(cause, OSError) and cause.errno in _CANNOT_WRITE:
+        if isinstance(cause, OSError) and (
+            cause.errno in _CANNOT_WRITE or f"hydra.run.dir={cause.filename}" in sys.argv
+        ):
             place = cause.filename or "the run's folder"
             return f"Cannot write {place}: {cause.strerror}; give another folder by hydra.run.dir=/path/to/folder."
         if type(cause).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate" in str(cause):

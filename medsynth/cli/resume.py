@@ -36,6 +36,7 @@ from medsynth.run_folder import (
 )
 
 _log = logging.getLogger(__name__)
+_OF_NETWORKS = ("data.image_size", "data.channels", "conditional", "num_classes")
 _SAME, _ANY = "same", "any"  # what resume_data may be
 
 
@@ -48,6 +49,19 @@ def save_configuration(config: DictConfig, folder: Path) -> None:
     for name, resolve in ((CONFIGURATION, True), (COMPOSITION, False)):
         with replacing(folder / name) as temporary:
             OmegaConf.save(config, temporary, resolve=resolve)
+
+
+class KeepConfiguration(pl.Callback):
+    """Writes a resumed run's configuration when its first step is done: until then the run is as it was before."""
+
+    def __init__(self, config: DictConfig, folder: Path):
+        self.config, self.folder = config, folder
+        self._done = False
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        if not self._done:
+            save_configuration(self.config, self.folder)
+            self._done = True
 
 
 def read_composition(folder: Path, overrides: Sequence[str], *, trusted: bool = False) -> DictConfig:
@@ -68,7 +82,10 @@ def read_composition(folder: Path, overrides: Sequence[str], *, trusted: bool = 
         if key in ("resume", "trust"):
             continue
         _refuse_override(override, key)
+        before = OmegaConf.select(config, key)
         config.merge_with_dotlist([override])
+        if key in _OF_NETWORKS and OmegaConf.select(config, key) != before:
+            raise InputError(f"{override} cannot be combined with resume=: the networks are made for {key}={before}.")
         if key == "max_images":
             config.max_epochs = None  # which would be stronger
     if config.resume_data not in (_SAME, _ANY):
@@ -156,7 +173,7 @@ def _refuse_finished(folder: Path, max_images: int) -> None:
     if summary.get("status") == COMPLETED and summary.get("images_seen", 0) >= max_images:
         raise Finished(
             f"The run {folder} has already seen its max_images={max_images}: give a larger number to extend it, "
-            f"max_images={2 * max_images} for example."
+            f"max_images={2 * max(max_images, summary['images_seen'])} for example."
         )
 
 

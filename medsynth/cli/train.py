@@ -26,11 +26,18 @@ from medsynth.cli.objectives import check_objectives
 from medsynth.cli.outcome import Outcome, Stopped, last_checkpoint, recorded, report, status_of
 from medsynth.cli.place import AUTO, changed, goes_on, shown
 from medsynth.cli.processes import check_processes, train_in_processes
-from medsynth.cli.resume import Finished, check_checkpoint, read_composition, refuse_running, save_configuration
+from medsynth.cli.resume import (
+    Finished,
+    KeepConfiguration,
+    check_checkpoint,
+    read_composition,
+    refuse_running,
+    save_configuration,
+)
 from medsynth.cli.secrets import check_secrets
 from medsynth.cli.settle import settle
 from medsynth.cli.started import rank, say_nothing, started_by_launcher
-from medsynth.gan import TrainingDiverged
+from medsynth.gan import GAN, TrainingDiverged
 from medsynth.parallel import Unwrapped, leave_processes
 from medsynth.report.summary import summary_text
 from medsynth.run_folder import COMPLETED, SUMMARY, read_json
@@ -104,10 +111,11 @@ def in_this_process(config: DictConfig, folder: Path, *, resumed: bool) -> dict[
     pl.seed_everything(config.seed, workers=True, verbose=False)  # whatever the preparation of data has drawn
     model = instantiate(config.task, _convert_="all")
     checkpoint = check_checkpoint(folder, model, data, data_may=config.resume_data) if resumed else None
-    if rank() == 0:
+    if rank() == 0 and not resumed:
         save_configuration(config, folder)
     loggers = list(instantiate(config.logger, _convert_="all").values())
     own = [_export(config, folder), Provenance(OmegaConf.to_container(config, resolve=True))]
+    own += [KeepConfiguration(config, folder)] if resumed and rank() == 0 else []
     callbacks = [*instantiate(config.callbacks, _convert_="all").values(), *own]
     strategy = Unwrapped() if check_processes(config) > 1 else "auto"
     options = {"callbacks": callbacks, "logger": loggers, "strategy": strategy, "default_root_dir": str(folder)}
@@ -120,18 +128,29 @@ def in_this_process(config: DictConfig, folder: Path, *, resumed: bool) -> dict[
         for logger in loggers:
             logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))
         try:
-            trainer.fit(model, data, ckpt_path=checkpoint)
-        except TrainingDiverged as error:
-            raise TrainingDiverged(f"{error} {last_checkpoint(folder)}") from error
-        except (KeyboardInterrupt, SystemExit) as stop:  # Lightning makes the one of the other
-            sentence = f"Stopped after {model.images_seen:,} images. {last_checkpoint(folder)}"
-            raise Stopped(sentence, requeue=getattr(stop, "requeue", False)) from stop
-        finally:
-            summary = outcome.finish() if rank() == 0 else {}
+            with _explained(folder, model):
+                trainer.fit(model, data, ckpt_path=checkpoint)
+        except BaseException as error:
+            if rank() == 0 and not (resumed and outcome.images == 0):  # a resume that came to nothing changes nothing
+                outcome.finish(status_of(error))
+            raise
+        summary = outcome.finish(COMPLETED) if rank() == 0 else {}
     if rank() == 0:  # the bank is of no use any more; after a failure resume= reads it
         shutil.rmtree(folder / "feature_bank", ignore_errors=True)
     leave_processes()
     return summary
+
+
+@contextlib.contextmanager
+def _explained(folder: Path, model: GAN) -> Iterator[None]:
+    """How a fit ended, with what is left of it."""
+    try:
+        yield
+    except TrainingDiverged as error:
+        raise TrainingDiverged(f"{error} {last_checkpoint(folder)}") from error
+    except (KeyboardInterrupt, SystemExit) as stop:  # Lightning makes the one of the other
+        sentence = f"Stopped after {model.images_seen:,} images. {last_checkpoint(folder)}"
+        raise Stopped(sentence, requeue=getattr(stop, "requeue", False)) from stop
 
 
 @contextlib.contextmanager

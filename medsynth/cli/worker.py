@@ -15,10 +15,15 @@ from medsynth.cli.launch import register_resolvers
 from medsynth.cli.refusal import sentence_of
 from medsynth.cli.started import say_nothing
 from medsynth.run_folder import DIVERGED, STOPPED
+from medsynth.sweep.process import end_with_parent
 
 
-def main(order: Path) -> None:
-    """Train as the file says; a failure is left beside it: its status, its sentence, whether SLURM is to go on."""
+def main() -> None:
+    """Train as the file named by the argument says; a failure is left beside it: status, sentence, whether SLURM is to
+    start the job again.
+    """
+    end_with_parent()
+    order = Path(sys.argv[1])
     told = pickle.loads(order.read_bytes())  # written by the process that started this one, for its user alone
     setup_globals()
     register_resolvers()
@@ -37,7 +42,3 @@ def main(order: Path) -> None:
         (order.parent / f"failure-{os.environ['RANK']}").write_text(json.dumps(record))
         # All stop or diverge alike: the others must not have the first one ended before it has written all.
         sys.exit(0 if status in (STOPPED, DIVERGED) and os.environ["RANK"] != "0" else 1)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -109,7 +109,10 @@ class TrainLoader(DataLoader):
         changed = {name: (state[name], now) for name, now in self.state_dict().items() if state[name] != now}
         if changed:
             what = ", ".join(f"{name} {before} -> {now}" for name, (before, now) in changed.items())
-            log.warning("Resumed with other training data (%s): the order of the images is a new one.", what)
+            log.warning(
+                "Resumed with another order of the training images (%s): not bit for bit what the run would have been.",
+                what,
+            )
 
 
 class ImageDataModule(pl.LightningDataModule):

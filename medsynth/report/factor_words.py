@@ -30,7 +30,7 @@ def compared(jobs: Sequence[Run], metric: str, factor: Factor, *, highest: bool)
         return f"{factor.label}={found.a} and {factor.label}={found.b} do not differ {_basis(found)}."
     ahead = found.difference >= 0 if highest else found.difference <= 0
     a, b = (found.a, found.b) if ahead else (found.b, found.a)
-    several = f"; the best two of {len(known)} values, a choice that the interval makes no allowance for"
+    several = f" (the best two of {len(known)} values, a choice that the interval does not allow for)"
     return (
         f"{factor.label}={a} is {abs(found.difference):.3g}{_ends(found)} better than {factor.label}={b} "
         f"{_basis(found)}, {_judged(found, seed_spread(jobs, metric))}{several * (len(known) > 2)}."
@@ -64,7 +64,7 @@ def _basis(found: PairedDifference) -> str:
 
 
 def _judged(found: PairedDifference, spread: float | None) -> str:
-    certain = found.low is not None and not found.low <= 0 <= found.high
+    certain = found.low is not None and found.low < found.high and not found.low <= 0 <= found.high
     if spread is None:
         shown = "the interval leaves out 0 all the same" if certain else "this is not shown"
         return f"but with one run each the seeds' spread is not known: {shown}"

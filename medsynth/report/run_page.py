@@ -29,6 +29,10 @@ TRAINING = {  # title: (columns of metrics.csv and their names, what to look for
         "Jumps by orders of magnitude come before a divergence.",
     ),
 }
+REMARKS = {  # of parts: what to look for
+    "ada": "strength: how often an image is changed. overfitting: the mean sign of the real logits, which it follows.",
+    "lecam": "The averages are those that the logits of the other side are held to.",
+}
 SPEED = {
     "Images per second": ("trainer/images_per_second", "Speed of the training steps, validations left out."),
     "Wait for data": (
@@ -116,11 +120,22 @@ def _evaluations(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _training(run: Run, figures: dict[str, Figure]) -> Iterator[dict[str, str]]:
-    for title, (columns, remark) in TRAINING.items():
+    for title, (columns, remark) in {**TRAINING, **_of_parts(run)}.items():
         lines = [line_of(run, column, label) for column, label in columns.items() if column in run.curves]
         if lines:
             figures[f"training-{len(figures)}"] = curves(lines, title=title.lower())
             yield {"id": f"training-{len(figures) - 1}", "title": title, "remark": remark, "text": in_words(lines)}
+
+
+def _of_parts(run: Run) -> dict[str, tuple[dict[str, str], str]]:
+    """What penalties and augmentations have recorded of themselves, a figure for each part."""
+    known = {column for columns, _ in TRAINING.values() for column in columns} | {"train/real_signs"}
+    found: dict[str, tuple[dict[str, str], str]] = {}
+    for column in run.curves:
+        if column.startswith("train/") and column not in known:
+            part, _, value = column.removeprefix("train/").partition("_")
+            found.setdefault(part, ({}, REMARKS.get(part, "")))[0][column] = value.replace("_", " ") or "its term"
+    return found
 
 
 def _measured(run: Run, floors: Mapping[str, float | None], figures: dict[str, Figure]) -> Iterator[dict[str, str]]:

@@ -31,12 +31,13 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     files = summary["files"]
     metrics = summary["metrics"]
     best = summary["best"]
-    minutes = summary["seconds"] / 60
+    seconds = summary["seconds"]
+    duration = f"{seconds / 60:.1f} min" if seconds > 90 else f"{seconds:.0f} s"
     numbers = ", ".join(_shown(name, metrics) for name in metrics if not _is_apart(name))
     lines = [
         f"Trained    {summary['trained']}",
         f"on         {summary['data']}",
-        f"for        {summary['images_seen']:,} images in {minutes:.1f} min "
+        f"for        {summary['images_seen']:,} images in {duration} "
         f"({summary['images_per_second']:.0f} images/s, {summary['precision']}, "
         f"peak memory {summary['peak_memory_gib']:.1f} GiB)",
     ]

@@ -17,7 +17,7 @@ from pathlib import Path
 OUTPUT = "output.log"  # all that the process prints
 PROGRAM = (sys.executable, "-m", "medsynth", "train")
 GRACE = 20.0  # seconds in which a process that was told to stop may write its last checkpoint and summary
-_PARENT = "MEDSYNTH_PARENT"  # in the environment: the process id of the one that waits
+PARENT = "MEDSYNTH_PARENT"  # in the environment: the process id of the one that waits
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -78,7 +78,7 @@ def quoted(value: object) -> str:
 
 def end_with_parent() -> None:
     """Called by a training's process: it is told to stop when the one that waits for it dies. Linux alone has this."""
-    parent = os.environ.pop(_PARENT, None)
+    parent = os.environ.pop(PARENT, None)
     if parent is None or not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -132,7 +132,7 @@ def _ending(process: subprocess.Popen) -> Iterator[None]:
 
 def _environment(threads: int | None, gpu: int | None) -> dict[str, str]:
     environment = dict(os.environ, HYDRA_FULL_ERROR="0")  # this process may have set it to see errors itself
-    environment[_PARENT] = str(os.getpid())
+    environment[PARENT] = str(os.getpid())
     if threads:
         environment |= {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     if gpu is not None:
