@@ -15,6 +15,8 @@ from medsynth.report import page as page_module
 from medsynth.report.live import live_server, version
 from medsynth.report.page import write_report
 from medsynth.report.pictures import Pictures, evenly
+from medsynth.report.run_page import run_view
+from medsynth.report.runs import read_run
 from tests.command import run as run_command
 from tests.run_folders import write_run, write_sweep
 
@@ -179,6 +181,18 @@ def test_a_run_shows_its_parts(tmp_path):
     assert page.all("input", type="range")[0]["max"] == "3"
     shapes = [shape for figure in data_of(html)["figures"].values() for shape in figure["layout"].get("shapes", [])]
     assert [shape["y0"] for shape in shapes] == [0.25]  # the floor of the evaluation, in the curve of that metric
+
+
+def test_penalties_and_augmentations_have_figures_of_their_own(tmp_path):
+    steps = [10_000, 20_000]
+    values = ("r1", "ada_strength", "ada_overfitting", "lecam", "lecam_real_average", "real_signs", "real_logits")
+    curves = {f"train/{name}": (steps, [0.1, 0.2]) for name in values} | {"val/fd_mini": (steps, [9.0, 8.0])}
+    view = run_view(read_run(write_run(tmp_path / "run", options={}, curves=curves)), 10**6)
+    words = {item["title"]: item["text"] for item in view["training"]}
+    assert list(words) == ["Mean logits", "r1", "ada", "lecam"]
+    assert "strength" in words["ada"]
+    assert "overfitting" in words["ada"]
+    assert "real average" in words["lecam"]
 
 
 def test_runs_of_every_kind_are_shown_alone(tmp_path):

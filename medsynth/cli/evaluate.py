@@ -151,4 +151,4 @@ def _small(compared: Compared, extractors: Iterable[nn.Module]) -> Iterator[str]
     if compared.training is None:
         yield "There are no training images beside the reference: floors are of its halves, at half of the N."
     elif compared.training.count < compared.fake.count:
-        yield f"There are only {compared.training.count:,} training images: floors are at that N, and higher for it."
+        yield f"There are only {compared.training.count:,} training images: floors are at that N, and worse for it."

@@ -34,8 +34,11 @@ from medsynth.sweep.process import PARENT
 
 _OF_LAUNCHERS = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "NODE_RANK", "MASTER_ADDR")
 _OF_LAUNCHERS += ("MASTER_PORT", "TORCHELASTIC_RUN_ID")
-# Ctrl-C reaches all processes of a terminal; the one that has started the others answers it until they train.
-_WORKER = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); from medsynth.cli.worker import main; main()"
+# Ctrl-C reaches all processes of a terminal. These end by it without a word until they train and have what to save.
+_WORKER = (
+    "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL);"  # before all that takes time
+    "from medsynth.cli.worker import main; main()"
+)
 
 
 def check_processes(config: DictConfig, environment: Mapping[str, str] = os.environ) -> int:
