@@ -343,7 +343,7 @@ def start(*arguments, folder):
 
 @pytest.mark.slow
 def test_a_job_killed_from_outside_is_a_row_and_is_resumed(monkeypatch, capfd, tmp_path):
-    sweep = start("max_images=320,64", "hydra.sweep.dir=sweep", folder=tmp_path)
+    sweep = start("max_images=320,640", "hydra.sweep.dir=sweep", folder=tmp_path)
     checkpoint = tmp_path / "sweep" / "0" / "checkpoints" / "last.ckpt"
     wait_until(checkpoint.exists, 90)
     listing = subprocess.run(["pgrep", "-P", str(sweep.pid)], capture_output=True, text=True, check=True)
