@@ -237,7 +237,8 @@ def test_resuming_with_another_batch_size_is_said(tmp_path, caplog):
     caplog.clear()
     fit(0, ckpt_path=tmp_path / "run.ckpt", data=number_module(batch_size=5), max_epochs=1)
     assert [record.message for record in caplog.records if record.name.startswith("medsynth")] == [
-        "Resumed with other training data (batch_size 4 -> 5): the order of the images is a new one."
+        "Resumed with another order of the training images (batch_size 4 -> 5): not bit for bit what the run would "
+        "have been."
     ]
 
 
