@@ -49,7 +49,13 @@ def state(folder: Path) -> State:
 
 def this_process() -> dict[str, Any]:
     """What ``state`` recognizes a living run by."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time(), "slurm": _slurm()}
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time(), "slurm": slurm_job()}
+
+
+def slurm_job() -> list[int] | None:
+    """The job of SLURM that this process belongs to, and how often SLURM has started it again."""
+    job, again = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_RESTART_COUNT") or 0
+    return [int(job), int(again)] if job else None
 
 
 def log_tail(folder: Path, lines: int = 20) -> list[str]:
@@ -94,14 +100,8 @@ def _number(record: Any, *keys: str) -> float:
     return float(record) if isinstance(record, int | float) else 0.0
 
 
-def _slurm() -> list[int] | None:
-    """The job of SLURM that this process belongs to, and how often SLURM has started it again."""
-    job, again = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_RESTART_COUNT") or 0
-    return [int(job), int(again)] if job else None
-
-
 def _alive(process: Any, folder: Path) -> bool:
-    before, now = process.get("slurm") if isinstance(process, dict) else None, _slurm()
+    before, now = process.get("slurm") if isinstance(process, dict) else None, slurm_job()
     if before and now and before[0] == now[0] and before[1] < now[1]:
         return False  # SLURM ends all of a job before it starts it again, also where it has lost the node
     if isinstance(process, dict) and process.get("host") == socket.gethostname():

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from medsynth.augment.geometry import blit_moves, general_moves, move, normal
+from medsynth.augment.options import checked, chosen
 from medsynth.contracts import InputError
 
 _POLICIES = ("blit", "geometry", "color")
@@ -85,12 +86,7 @@ class AdaptiveAugmentation:
         contrast: float = 0.5,
         saturation: float = 1.0,
     ):
-        self.policy = frozenset([policy] if isinstance(policy, str) else policy or ())
-        unknown = sorted(self.policy - set(_POLICIES))
-        if unknown:
-            raise InputError(
-                f"augment.ada.policy does not know {', '.join(unknown)}: choose of [{','.join(_POLICIES)}]."
-            )
+        self.policy = chosen("ada", policy, _POLICIES)
         for name, value in {"batch_size": batch_size, "interval": interval, "ramp_images": ramp_images}.items():
             if not value >= 1:
                 raise InputError(f"augment.ada.{name}={value} must be 1 or more.")
@@ -159,6 +155,4 @@ class AdaptiveAugmentation:
 
 
 def _checked(name: str, value: float) -> float:
-    if not 0 <= value <= _LARGEST[name]:
-        raise InputError(f"augment.ada.{name}={value} must be from 0 to {_LARGEST[name]:g}.")
-    return value
+    return checked("ada", name, value, _LARGEST[name])

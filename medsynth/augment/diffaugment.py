@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from medsynth.augment.options import checked, chosen
 from medsynth.contracts import InputError
 
 _POLICIES = ("color", "translation", "cutout")
@@ -54,12 +55,7 @@ class DiffAugment:
         cutout: float = 0.5,
         fill: float = 0.0,
     ):
-        self.policy = frozenset([policy] if isinstance(policy, str) else policy or ())
-        unknown = sorted(self.policy - set(_POLICIES))
-        if unknown:
-            raise InputError(
-                f"augment.diffaugment.policy does not know {', '.join(unknown)}: choose of [{','.join(_POLICIES)}]."
-            )
+        self.policy = chosen("diffaugment", policy, _POLICIES)
         self.brightness = _checked("brightness", brightness)
         self.saturation = _checked("saturation", saturation)
         self.contrast = _checked("contrast", contrast)
@@ -126,6 +122,4 @@ def _hidden(images: Tensor, size: int, length: int) -> Tensor:
 
 
 def _checked(name: str, value: float) -> float:
-    if not 0 <= value <= _LARGEST[name]:
-        raise InputError(f"augment.diffaugment.{name}={value} must be from 0 to {_LARGEST[name]:g}.")
-    return value
+    return checked("diffaugment", name, value, _LARGEST[name])

@@ -10,6 +10,8 @@ import os
 import warnings
 from collections.abc import Mapping
 
+from medsynth.run_folder import slurm_job
+
 
 def world_size(environment: Mapping[str, str] = os.environ) -> int:
     """The number of processes that torchrun or SLURM has started with this one."""
@@ -38,18 +40,19 @@ def say_nothing() -> None:
     warnings.simplefilter("ignore")
 
 
-def slurm_name(environment: Mapping[str, str] = os.environ) -> str | None:
+def slurm_name() -> str | None:
     """What all processes of a job call it, also when it is started again: ``slurm-<job>``, and the later of its steps
     ``slurm-<job>.<step>``.
 
     None: not in a job of SLURM, or in one that torchrun has divided.
     """
-    job, step = environment.get("SLURM_JOB_ID"), environment.get("SLURM_STEP_ID", "0")
-    if not job or "TORCHELASTIC_RUN_ID" in environment:
+    job, step = slurm_job(), os.environ.get("SLURM_STEP_ID", "0")
+    if job is None or "TORCHELASTIC_RUN_ID" in os.environ:
         return None
-    return f"slurm-{job}" if step == "0" else f"slurm-{job}.{step}"
+    return f"slurm-{job[0]}" if step == "0" else f"slurm-{job[0]}.{step}"
 
 
-def started_again(environment: Mapping[str, str] = os.environ) -> bool:
+def started_again() -> bool:
     """Whether SLURM has put this job back into its queue before."""
-    return int(environment.get("SLURM_RESTART_COUNT") or 0) > 0
+    job = slurm_job()
+    return job is not None and job[1] > 0
