@@ -40,11 +40,17 @@ from medsynth.contracts import (
     counter_seed,
     noise,
 )
-from medsynth.feature_bank import FeatureBank
-from medsynth.half_precision import HalfPrecision
-from medsynth.moving_average import MovingAverage
-from medsynth.parallel import average_batch_statistics, average_gradients, averaged, first_process_first, share
-from medsynth.preparation import compile_players, try_penalties
+from medsynth.discriminator.feature_cache import FeatureBank
+from medsynth.generator.ema import MovingAverage
+from medsynth.lightning.distributed import (
+    average_batch_statistics,
+    average_gradients,
+    averaged,
+    first_process_first,
+    share,
+)
+from medsynth.lightning.half_precision import HalfPrecision
+from medsynth.lightning.preparation import compile_players, try_penalties
 
 CHECKPOINT_FORMAT = 2  # 1 had no state of adaptive parts, and fingerprinted data in another way
 

@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder as TorchvisionFolder
 
-from medsynth.cli.launch import conf_folder
+from medsynth.configuration.compose import conf_folder
 from medsynth.data.dicom import Dicom
 from medsynth.data.files import image_files
 from medsynth.data.image_folder import ImageFolder

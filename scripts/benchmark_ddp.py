@@ -31,13 +31,14 @@ from omegaconf import DictConfig
 from torch.distributed.launcher.api import elastic_launch
 
 import medsynth.gan
-from medsynth.cli.launch import conf_folder, register_resolvers
-from medsynth.cli.plan_estimate import Row, estimate
-from medsynth.cli.plan_exchange import measure_link
-from medsynth.cli.plan_measure import measure
-from medsynth.cli.plan_watch import Steps, Watch
-from medsynth.cli.processes import launch_config
-from medsynth.parallel import Unwrapped, leave_processes
+from medsynth.cli.compose import register_resolvers
+from medsynth.configuration.compose import conf_folder
+from medsynth.lightning.distributed import Unwrapped, leave_processes
+from medsynth.lightning.process_launch import launch_config
+from medsynth.planning.estimate import Row, estimate
+from medsynth.planning.link import measure_link
+from medsynth.planning.measure import measure
+from medsynth.planning.step_timer import Steps, Watch
 
 COMPOSITIONS = {
     "dcgan, 64 px": (32, ["penalty=none"]),

@@ -34,9 +34,10 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from medsynth.cli.formats import best_precision
-from medsynth.cli.launch import conf_folder, register_resolvers
-from medsynth.moving_average import MovingAverage
+from medsynth.cli.compose import register_resolvers
+from medsynth.configuration.compose import conf_folder
+from medsynth.generator.ema import MovingAverage
+from medsynth.lightning.precision import best_precision
 
 REFERENCE = (
     "generator=tomsk",

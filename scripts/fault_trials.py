@@ -32,11 +32,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from medsynth.callbacks.checkpoint import damage, older
 from medsynth.cli import main as medsynth
-from medsynth.cli.resume import check_checkpoint
 from medsynth.errors import InputError
 from medsynth.gan import GAN
+from medsynth.lightning.checkpoint_io import damage, older
+from medsynth.runs.resume import check_checkpoint
 
 TINY = (
     *("data.image_size=16", "data.batch_size=8", "generator.width=8", "max_images=256", "val_every_images=24"),

@@ -15,7 +15,8 @@ import hydra
 import torch
 from hydra.utils import instantiate
 
-from medsynth.cli.launch import conf_folder, register_resolvers
+from medsynth.cli.compose import register_resolvers
+from medsynth.configuration.compose import conf_folder
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from omegaconf import OmegaConf
 from PIL import Image
 
-from medsynth.cli.launch import conf_folder
+from medsynth.configuration.compose import conf_folder
 from medsynth.data.files import image_files
 from medsynth.data.image_folder import ImageFolder
 

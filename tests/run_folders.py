@@ -41,7 +41,7 @@ def write_run(
 ) -> Path:
     """A run that was typed as ``options`` (``{"loss": "hinge", "seed": 1}``) and came to ``value`` of the objective.
 
-    ``status`` is any of medsynth.run_folder.STATUSES; what did not complete stopped half-way. ``job`` becomes job.json;
+    ``status`` is one of runs.status.STATUSES; what did not complete stopped half-way. ``job`` becomes job.json;
     ``summary`` replaces entries of summary.json. Without ``curves`` losses and metrics fall towards ``value``.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from medsynth.augment.diffaugment import DiffAugment
-from medsynth.cli.launch import conf_folder
+from medsynth.configuration.compose import conf_folder
 from medsynth.contracts import Augmentation, InputError
 
 ALL = ["color", "translation", "cutout"]

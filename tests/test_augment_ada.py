@@ -12,7 +12,7 @@ import yaml
 
 from medsynth.augment.ada import AdaptiveAugmentation
 from medsynth.augment.geometry import move, resample, rotation, scaling, shift
-from medsynth.cli.launch import conf_folder
+from medsynth.configuration.compose import conf_folder
 from medsynth.contracts import Adaptive, Augmentation, InputError
 from tests.command import TINY, run
 from tests.test_resume import LONGER, assert_same, stop_at

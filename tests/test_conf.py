@@ -10,7 +10,8 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from medsynth.cli.launch import conf_folder, register_resolvers
+from medsynth.cli.compose import register_resolvers
+from medsynth.configuration.compose import conf_folder
 from tests.command import run
 
 GROUPS = sorted(path.name for path in conf_folder().iterdir() if path.is_dir())

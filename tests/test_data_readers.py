@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from PIL import Image
 
-from medsynth.cli.launch import conf_folder
+from medsynth.configuration.compose import conf_folder
 from medsynth.contracts import InputError
 from medsynth.data import medmnist as medmnist_module
 from medsynth.data.csv import Csv

@@ -17,14 +17,14 @@ import torch
 import torch.distributed as dist
 from omegaconf import OmegaConf
 
-from medsynth import parallel
-from medsynth.callbacks.checkpoint import damage
-from medsynth.cli.processes import check_processes
-from medsynth.cli.started import rank, started_by_launcher
 from medsynth.contracts import InputError
 from medsynth.data.module import ImageDataModule
 from medsynth.data.sampler import BlockSampler, ResumableBatchSampler
+from medsynth.lightning import distributed as parallel
+from medsynth.lightning.checkpoint_io import damage
+from medsynth.lightning.process_launch import check_processes
 from medsynth.report.run_files import Damage, read_metrics
+from medsynth.runs.launcher_environment import rank, started_by_launcher
 from tests.command import TINY, run
 
 

@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from medsynth.backbone.extractor import TimmExtractor
-from medsynth.cli.launch import conf_folder, register_resolvers
+from medsynth.cli.compose import register_resolvers
+from medsynth.configuration.compose import conf_folder
 from medsynth.contracts import InputError
 from medsynth.generator.export import save_generator
 from medsynth.metrics.feature_store import FeatureStore

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from medsynth.callbacks.checkpoint import AtomicCheckpointIO
+from medsynth.lightning.checkpoint_io import AtomicCheckpointIO
 from tests.command import TINY
 
 ROOT = Path(__file__).parents[1]

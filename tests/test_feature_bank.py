@@ -5,7 +5,7 @@ import pytorch_lightning as pl
 import torch
 
 from medsynth.contracts import InputError
-from medsynth.feature_bank import FeatureBank
+from medsynth.discriminator.feature_cache import FeatureBank
 from medsynth.penalty.r1 import R1
 from tests.test_gan import Counting, Images, fit, gan, transfer, weights
 

@@ -8,13 +8,13 @@ from safetensors.torch import save_file
 
 from medsynth.contracts import Generator, InputError
 from medsynth.generator.dcgan import DCGANGenerator
+from medsynth.generator.ema import MovingAverage
 from medsynth.generator.export import load_generator, save_generator
 from medsynth.generator.fastgan import FastGANGenerator, SkipLayerExcitation
 from medsynth.generator.label import ConditionalBatchNorm2d
 from medsynth.generator.mlp import MLPGenerator
 from medsynth.generator.resnet import ResNetGenerator, UpsamplingBlock
 from medsynth.generator.tomsk import ParallelUpsampling, PointwiseTransposed, TomskGenerator
-from medsynth.moving_average import MovingAverage
 
 SMALL = {
     "tomsk": lambda **k: TomskGenerator(width=0.25, base_channels=32, **k),

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from medsynth.half_precision import HalfPrecision
+from medsynth.lightning.half_precision import HalfPrecision
 from medsynth.loss.hinge import Hinge
 from medsynth.penalty.r1 import R1
 from tests.command import TINY, run

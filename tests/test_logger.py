@@ -17,7 +17,7 @@ from medsynth.logger import courier, guarded, mlflow, tensorboard
 from medsynth.logger.csv import CSVLogger
 from medsynth.logger.guarded import Guarded
 from medsynth.logger.identity import is_resumed, recall
-from medsynth.run_folder import STOPPED
+from medsynth.runs.status import STOPPED
 from tests.command import TINY, run
 
 SILENT = types.SimpleNamespace(readouterr=lambda: ("", ""))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from medsynth.moving_average import MovingAverage
+from medsynth.generator.ema import MovingAverage
 
 
 def filled(value):

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from medsynth.cli.place import changed, goes_on, remove_unused, run_folder
 from medsynth.errors import InputError
-from medsynth.run_folder import this_process
+from medsynth.runs.run_folder import changed, goes_on, remove_unused, run_folder
+from medsynth.runs.status import this_process
 from tests.command import TINY, run
 
 BY_TIME = ("outputs", "2026-01-31/12-00-00")

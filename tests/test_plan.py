@@ -5,13 +5,13 @@ import json
 import pytest
 import torch
 
-from medsynth.cli.plan_disk import disk_bytes
-from medsynth.cli.plan_estimate import Line, estimate, exchange_seconds, line_through, parts_that_fit, sent_bytes
-from medsynth.cli.plan_exchange import Link, measure_link
-from medsynth.cli.plan_measure import Measurement, Steps, Watch, cycle
-from medsynth.cli.plan_memory import LiveBytes, lasting_bytes, trained_parameters
-from medsynth.cli.plan_text import plan_text, size
 from medsynth.penalty.r1 import R1
+from medsynth.planning.disk import disk_bytes
+from medsynth.planning.estimate import Line, estimate, exchange_seconds, line_through, parts_that_fit, sent_bytes
+from medsynth.planning.link import Link, measure_link
+from medsynth.planning.measure import Measurement, Steps, Watch, cycle
+from medsynth.planning.memory import LiveBytes, lasting_bytes, trained_parameters
+from medsynth.planning.plan_text import plan_text, size
 from tests.command import TINY, run
 from tests.test_conf import compose
 from tests.test_gan import Images, fit, gan, transfer

@@ -10,11 +10,11 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
 
-from medsynth.cli import formats
-from medsynth.cli.formats import settle_formats
 from medsynth.contracts import InputError
 from medsynth.discriminator.dcgan import DCGANDiscriminator
 from medsynth.generator.dcgan import DCGANGenerator
+from medsynth.lightning import precision as formats
+from medsynth.lightning.precision import settle_formats
 from medsynth.loss.hinge import Hinge
 from medsynth.penalty.r1 import R1
 from tests.command import TINY, run

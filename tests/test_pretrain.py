@@ -15,7 +15,7 @@ from PIL import Image
 from medsynth.backbone.classifier import Score, Training, evaluate, make_classifier, save_weights, train_classifier
 from medsynth.backbone.extractor import TimmExtractor
 from medsynth.backbone.network import TimmBackbone
-from medsynth.cli.launch import conf_folder
+from medsynth.configuration.compose import conf_folder
 from medsynth.contracts import InputError
 from medsynth.data.module import ImageDataModule
 from medsynth.data.phantom import Phantoms

@@ -10,14 +10,16 @@ import time
 import pytest
 import torch
 
-from medsynth.callbacks.checkpoint import AtomicCheckpointIO, damage
-from medsynth.callbacks.facts import fingerprint
-from medsynth.callbacks.stop import StopSignals, requeue
-from medsynth.cli.resume import check_checkpoint, read_composition
 from medsynth.errors import InputError
 from medsynth.gan import GAN
 from medsynth.generator.export import load_generator
-from medsynth.run_folder import older, older_ones, this_process
+from medsynth.lightning.checkpoint_io import AtomicCheckpointIO, damage
+from medsynth.lightning.stop_signals import StopSignals
+from medsynth.runs.launcher_environment import requeue
+from medsynth.runs.layout import older, older_ones
+from medsynth.runs.provenance import fingerprint
+from medsynth.runs.resume import check_checkpoint, read_composition
+from medsynth.runs.status import this_process
 from tests.command import TINY, run
 from tests.files import write_images
 

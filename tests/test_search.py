@@ -17,19 +17,19 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from optuna.trial import TrialState
 
-from medsynth.cli.launch import conf_folder
-from medsynth.cli.objectives import check_objectives, logged
-from medsynth.cli.search_arguments import fold
-from medsynth.cli.search_space import parse_space
+from medsynth.configuration.compose import conf_folder
+from medsynth.configuration.objectives import check_objectives, logged
 from medsynth.errors import InputError
-from medsynth.run_folder import read_json
+from medsynth.runs.layout import read_json
+from medsynth.search.arguments import fold
+from medsynth.search.objective import Objective, make_objectives, read_curve, value_of
+from medsynth.search.search import Search, Settings
+from medsynth.search.search_summary import answer
+from medsynth.search.space import Choices, Interval
+from medsynth.search.space_syntax import parse_space
+from medsynth.search.study import best_trials, importances, open_study, quiet
 from medsynth.sweep import job as jobs
-from medsynth.sweep.answer import answer
-from medsynth.sweep.objective import Objective, make_objectives, read_curve, value_of
 from medsynth.sweep.process import Ended
-from medsynth.sweep.search import Search, Settings
-from medsynth.sweep.space import Choices, Interval
-from medsynth.sweep.study import best_trials, importances, open_study, quiet
 from tests.command import TINY, run
 
 LR = "generator_optimizer.lr=tag(log,interval(1e-5,1e-3))"

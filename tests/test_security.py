@@ -20,8 +20,8 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from medsynth.backbone.network import TimmBackbone
-from medsynth.cli.secrets import check_secrets
-from medsynth.cli.targets import check_targets
+from medsynth.configuration.secrets import check_secrets
+from medsynth.configuration.trusted_targets import check_targets
 from medsynth.contracts import InputError
 from medsynth.data.mednist import MedNist
 from medsynth.generator.export import load_generator, save_generator
@@ -125,7 +125,7 @@ EXECUTING = [
     {"_target_": "builtins.eval", "source": "open('canary', 'w')"},
     {"_target_": "subprocess.Popen", "args": ["touch", "canary"]},
     {"_target_": "pathlib.Path.touch", "self": "canary"},
-    {"_target_": "medsynth.callbacks.facts.subprocess.run", "args": ["touch", "canary"]},
+    {"_target_": "medsynth.runs.provenance.subprocess.run", "args": ["touch", "canary"]},
     {"_target_": "medsynth.generator.export.save_file", "tensors": {}, "filename": "canary"},
     {"_target_": "medsynth.generator.export.save_generator", "path": "canary"},
     {"_target_": "medsynth.generator.mlp.nn.Linear", "in_features": 1, "out_features": 1},
@@ -146,7 +146,7 @@ def test_a_generator_file_builds_generators_alone(canary, tmp_path, config):
 OTHERS = [
     *EXECUTING[:5],
     EXECUTING[8],
-    {"_target_": "medsynth.cli.launch.start", "command": "train"},
+    {"_target_": "medsynth.cli.compose.start", "command": "train"},
     {"_target_": "torch.hub.load", "repo_or_dir": "stranger/repository", "model": "any"},
     {"_target_": "medsynth.gan.GAN.load_from_checkpoint", "checkpoint_path": "last.ckpt"},
     {"_target_": "${name}"},

@@ -13,8 +13,9 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from medsynth.errors import InputError
-from medsynth.run_folder import read_json, state, this_process
-from medsynth.sweep import process, share
+from medsynth.runs.layout import read_json
+from medsynth.runs.status import state, this_process
+from medsynth.sweep import process, thread_budget
 from medsynth.sweep.job import Job, composition_hash, run_job
 from medsynth.sweep.keep import check_keep, discard_checkpoints
 from medsynth.sweep.plan import extended, new_plan, same_arguments, sweep_folder
@@ -134,7 +135,7 @@ def test_a_watch_ends_a_process_and_all_that_it_started(monkeypatch, tmp_path):
 
 def test_a_process_ends_with_the_one_that_waits_for_it(tmp_path):
     child = (
-        "import os, pathlib, time; from medsynth.sweep.process import end_with_parent; end_with_parent();"
+        "import os, pathlib, time; from medsynth.runs.parent_process import end_with_parent; end_with_parent();"
         "print(os.getpid(), flush=True); time.sleep(60)"
     )
     parent = (
@@ -228,20 +229,20 @@ def test_unknown_keep_is_refused(keep):
 
 
 def test_slots_are_never_shared_and_come_back(tmp_path):
-    with share.slot(tmp_path, 2) as first, share.slot(tmp_path, 2) as second:
+    with thread_budget.slot(tmp_path, 2) as first, thread_budget.slot(tmp_path, 2) as second:
         assert {first, second} == {0, 1}
-    with share.slot(tmp_path, 2) as again:
+    with thread_budget.slot(tmp_path, 2) as again:
         assert again == 0
 
 
 def test_cores_and_gpus_are_shared_among_parallel_jobs(monkeypatch):
-    monkeypatch.setattr(share, "cpu_count", lambda: 8)
+    monkeypatch.setattr(thread_budget, "cpu_count", lambda: 8)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    assert [share.thread_count(parallel) for parallel in (1, 3, 16)] == [None, 2, 1]
-    assert [share.gpu_of(index, 3) for index in range(3)] == [0, 1, 0]
-    assert share.gpu_of(0, 1) is None
+    assert [thread_budget.thread_count(parallel) for parallel in (1, 3, 16)] == [None, 2, 1]
+    assert [thread_budget.gpu_of(index, 3) for index in range(3)] == [0, 1, 0]
+    assert thread_budget.gpu_of(0, 1) is None
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert share.gpu_of(1, 3) is None
+    assert thread_budget.gpu_of(1, 3) is None
 
 
 def test_an_extended_plan_keeps_the_numbers_of_what_it_had():

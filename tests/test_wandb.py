@@ -298,7 +298,7 @@ def test_a_training_whose_service_hangs_completes(tmp_path):
         """
         import os, signal, sys
         from wandb.sdk import wandb_setup
-        from medsynth.callbacks.record import Record
+        from medsynth.lightning.record import Record
         from medsynth.cli import main
 
         written = Record.on_train_batch_end

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 
-from medsynth.cli.launch import start
+from medsynth.cli.compose import start
 
 COMMANDS = {
     "train": "train a GAN; `python train.py` is the same program",

@@ -20,9 +20,9 @@ import medsynth
 from medsynth.contracts import InputError, counter_seed
 from medsynth.data.module import ImageDataModule, ImageDataset
 from medsynth.data.preview import datasets, labels, preview
+from medsynth.files import write_json
 from medsynth.report.data_sheet import Row, draw_contact_sheet, draw_intensities
 from medsynth.report.data_text import SPLIT_NAMES, data_text
-from medsynth.report.summary import write_summary
 
 MOST_BITS = 32  # of near_distance; beyond, all that is of one kind is near
 CLASSES_SHOWN = 24  # on the contact sheet
@@ -111,7 +111,7 @@ def _write(out: Path, record: Mapping[str, Any], panels: Mapping[str, Sequence[R
         temporary.mkdir(parents=True)
         draw_contact_sheet(temporary / "contact_sheet.png", panels)
         draw_intensities(temporary / "intensities.png", record["intensity"])
-        write_summary(temporary / "preview.json", record)
+        write_json(temporary / "preview.json", record)
         os.replace(temporary, out)
     except OSError as error:
         reason = error.strerror or type(error).__name__

@@ -17,14 +17,14 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 import medsynth
-from medsynth.cli.compared import Compared, of_folders, of_run
 from medsynth.contracts import InputError
+from medsynth.evaluation.evaluation_sets import Compared, of_folders, of_run
+from medsynth.files import write_json
 from medsynth.logger.wandb import reopen
 from medsynth.metrics.evaluation import Evaluation
 from medsynth.metrics.feature_store import FeatureStore, features_folder
 from medsynth.metrics.pairs import lpips_network
 from medsynth.report.evaluation import evaluation_text
-from medsynth.report.summary import write_summary
 
 
 def run(config: DictConfig) -> None:
@@ -56,7 +56,7 @@ def run(config: DictConfig) -> None:
     print(evaluation_text(record))
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_summary(out, record)
+        write_json(out, record)
         print(f"\nThe record is in {out}.")
     service = reopen(Path(config.run)) if config.run else None
     if service:

@@ -12,15 +12,15 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from medsynth.cli.plan_disk import disk_bytes
-from medsynth.cli.plan_estimate import estimate
-from medsynth.cli.plan_exchange import Link, measure_link
-from medsynth.cli.plan_measure import Measurement, measure
-from medsynth.cli.plan_text import plan_text, plan_values
-from medsynth.cli.settle import settle
 from medsynth.cli.train import quiet_libraries
+from medsynth.configuration.finalize import settle
 from medsynth.contracts import InputError
 from medsynth.files import replacing
+from medsynth.planning.disk import disk_bytes
+from medsynth.planning.estimate import estimate
+from medsynth.planning.link import Link, measure_link
+from medsynth.planning.measure import Measurement, measure
+from medsynth.planning.plan_text import plan_text, plan_values
 
 _OF_TRAININGS = ("trainer.devices=", "trainer.num_nodes=", "trainer.sync_batchnorm=")
 

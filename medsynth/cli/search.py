@@ -12,18 +12,17 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from medsynth.cli.objectives import check_objectives
-from medsynth.cli.refusal import sentence_of
-from medsynth.cli.search_options import Options, read_options
-from medsynth.cli.search_record import Record
-from medsynth.cli.search_space import check_space, composition, parse_space
-from medsynth.errors import InputError
+from medsynth.configuration.objectives import check_objectives
+from medsynth.errors import InputError, sentence_of
 from medsynth.files import make_writable
-from medsynth.sweep.answer import answer
-from medsynth.sweep.objective import Objective, make_objectives
-from medsynth.sweep.search import Search, Settings
-from medsynth.sweep.space import described
-from medsynth.sweep.study import OVERRIDES, open_study, quiet
+from medsynth.search.objective import Objective, make_objectives
+from medsynth.search.options import Options, read_options
+from medsynth.search.record import Record
+from medsynth.search.search import Search, Settings
+from medsynth.search.search_summary import answer
+from medsynth.search.space import described
+from medsynth.search.space_syntax import check_space, composition, parse_space
+from medsynth.search.study import OVERRIDES, open_study, quiet
 
 _SPACE = "space"  # attribute of the study
 

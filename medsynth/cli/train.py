@@ -18,15 +18,21 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
 
-from medsynth.callbacks.generator_export import GeneratorExport
-from medsynth.callbacks.provenance import Provenance, describe
-from medsynth.callbacks.stop import requeue
-from medsynth.cli.formats import precision_options
-from medsynth.cli.objectives import check_objectives
-from medsynth.cli.outcome import Outcome, Stopped, last_checkpoint, recorded, report, status_of
-from medsynth.cli.place import AUTO, changed, goes_on, shown
-from medsynth.cli.processes import check_processes, train_in_processes
-from medsynth.cli.resume import (
+from medsynth.configuration.finalize import settle
+from medsynth.configuration.objectives import check_objectives
+from medsynth.configuration.secrets import check_secrets
+from medsynth.gan import GAN, TrainingDiverged
+from medsynth.lightning.distributed import Unwrapped, leave_processes
+from medsynth.lightning.generator_export import GeneratorExport
+from medsynth.lightning.precision import precision_options
+from medsynth.lightning.process_launch import check_processes, train_in_processes
+from medsynth.lightning.provenance import Provenance
+from medsynth.report.summary import summary_text
+from medsynth.runs.launcher_environment import rank, requeue, say_nothing, started_by_launcher
+from medsynth.runs.layout import SUMMARY, read_json
+from medsynth.runs.outcome import Outcome, Stopped, last_checkpoint, recorded, report, status_of
+from medsynth.runs.provenance import describe
+from medsynth.runs.resume import (
     Finished,
     KeepConfiguration,
     check_checkpoint,
@@ -34,13 +40,8 @@ from medsynth.cli.resume import (
     refuse_running,
     save_configuration,
 )
-from medsynth.cli.secrets import check_secrets
-from medsynth.cli.settle import settle
-from medsynth.cli.started import rank, say_nothing, started_by_launcher
-from medsynth.gan import GAN, TrainingDiverged
-from medsynth.parallel import Unwrapped, leave_processes
-from medsynth.report.summary import summary_text
-from medsynth.run_folder import COMPLETED, SUMMARY, read_json
+from medsynth.runs.run_folder import AUTO, changed, goes_on, shown
+from medsynth.runs.status import COMPLETED
 
 _log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log, setup_globals
 
-from medsynth.cli.launch import register_resolvers
-from medsynth.cli.refusal import sentence_of
-from medsynth.cli.started import say_nothing
-from medsynth.run_folder import DIVERGED, STOPPED
-from medsynth.sweep.process import end_with_parent
+from medsynth.cli.compose import register_resolvers
+from medsynth.errors import sentence_of
+from medsynth.runs.launcher_environment import say_nothing
+from medsynth.runs.parent_process import end_with_parent
+from medsynth.runs.status import DIVERGED, STOPPED
 
 
 def main() -> None:

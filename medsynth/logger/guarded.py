@@ -16,7 +16,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from medsynth.errors import InputError
 from medsynth.logger.courier import CAPACITY, Courier
-from medsynth.run_folder import COMPLETED, FAILED
+from medsynth.runs.status import COMPLETED, FAILED
 
 AFTERMATH = 3.0  # seconds that the end of a run leaves to a service that was given up
 _log = logging.getLogger(__name__)

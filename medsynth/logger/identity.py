@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medsynth.files import replacing
-from medsynth.run_folder import read_json
+from medsynth.runs.layout import read_json
 
 FILE = "loggers.json"
 

@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import MLFlowLogger
 from medsynth.errors import InputError
 from medsynth.logger.guarded import Guarded
 from medsynth.logger.identity import group_of, is_resumed, recall, remember
-from medsynth.run_folder import COMPLETED, STOPPED
+from medsynth.runs.status import COMPLETED, STOPPED
 
 ENDS = {COMPLETED: "FINISHED", STOPPED: "KILLED"}  # MLflow's words; all others are FAILED
 LONGEST = 250  # characters of a parameter, as Lightning cuts it

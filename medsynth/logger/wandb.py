@@ -19,7 +19,7 @@ from medsynth.errors import InputError
 from medsynth.logger.guarded import Guarded
 from medsynth.logger.identity import group_of, is_resumed, recall, remember
 from medsynth.logger.wandb_service import end_service, kill_service
-from medsynth.run_folder import COMPLETED
+from medsynth.runs.status import COMPLETED
 
 MODES = ("auto", "online", "offline", "disabled")
 IMAGES_SEEN = "trainer/images_seen"  # the x-axis of everything

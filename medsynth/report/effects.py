@@ -16,7 +16,7 @@ from medsynth.report.estimates import Estimate, mean_interval, pooled_deviation,
 from medsynth.report.factors import SEED, Factor, factors, value_of
 from medsynth.report.option_values import typed_value
 from medsynth.report.run import Run
-from medsynth.run_folder import COMPLETED, DUPLICATE
+from medsynth.runs.status import COMPLETED, DUPLICATE
 
 Cells = dict[tuple[str, ...], dict[str, float]]  # values of factors -> seed -> value of the metric
 _HIGHER = ("precision", "recall", "density", "coverage", "inception_score", "is", "images_per_second")

@@ -10,7 +10,7 @@ from typing import Any
 
 from medsynth.report.option_values import DEFAULT, UNKNOWN, typed_value
 from medsynth.report.run import Run
-from medsynth.run_folder import DUPLICATE
+from medsynth.runs.status import DUPLICATE
 
 SEED = "seed"
 _NO_CAUSE = ("logger.", "callbacks.", "objective")  # differ without a difference in the training, unless typed

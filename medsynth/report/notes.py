@@ -10,7 +10,7 @@ from medsynth.report.factors import SEED, split_of
 from medsynth.report.option_values import UNKNOWN, typed_value
 from medsynth.report.run import Run
 from medsynth.report.run_files import entry
-from medsynth.run_folder import COMPLETED, DUPLICATE, RUNNING
+from medsynth.runs.status import COMPLETED, DUPLICATE, RUNNING
 
 _APART = ("_low", "_high", "_std", "/num_real", "/num_fake")
 _MOST = 4  # names in a sentence

@@ -19,7 +19,7 @@ class Run:
     Attributes:
         number: of the job in its sweep; None outside of one.
         name: what was swept ("loss=hinge,seed=1"), else the folder's name; different in all runs read together.
-        status, reason: as ``medsynth.run_folder.state`` says.
+        status, reason: as ``medsynth.runs.status.state`` says.
         options: config.yaml with dotted keys, without places.
         choices: what was typed, by key without +; a job's own options where its configuration was never written.
         swept: the keys that the sweep says it varied; empty outside of one.

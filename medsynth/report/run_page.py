@@ -13,7 +13,7 @@ from medsynth.report.line_figures import curves, in_words, line_of
 from medsynth.report.pictures import Pictures, evenly
 from medsynth.report.run_files import entry, finite
 from medsynth.report.runs import Run
-from medsynth.run_folder import read_json
+from medsynth.runs.layout import read_json
 
 TRAINING = {  # title: (columns of metrics.csv and their names, what to look for)
     "Losses": (

@@ -22,22 +22,8 @@ from medsynth.report.run_files import (
     text,
     texts,
 )
-from medsynth.run_folder import (
-    CONFIGURATION,
-    FAILED,
-    JOB,
-    LOG,
-    METRICS,
-    MISSING,
-    RUNNING,
-    SUMMARY,
-    SWEEP,
-    State,
-    job_folders,
-    log_tail,
-    read_json,
-    state,
-)
+from medsynth.runs.layout import CONFIGURATION, JOB, LOG, METRICS, SUMMARY, SWEEP, job_folders, log_tail, read_json
+from medsynth.runs.status import FAILED, MISSING, RUNNING, State, state
 
 _PLACES = ("overrides", "sweep", "hydra", "run_dir", "resume", "report")
 _OUTPUT = "output.log"  # of a job's process: what it said where its log could not

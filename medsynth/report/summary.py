@@ -2,28 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-
-from medsynth.files import replacing
-
-
-def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
-    """Write ``summary`` as JSON, complete or not at all. NaN becomes null, since JSON knows none."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(_finite(summary), indent=2, allow_nan=False) + "\n")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return None
-    return value
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:

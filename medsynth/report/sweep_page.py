@@ -14,7 +14,7 @@ from medsynth.report.factors import SEED, UNKNOWN, Factor, factors, typed_value,
 from medsynth.report.pictures import Pictures
 from medsynth.report.runs import Run
 from medsynth.report.sweep_effects import crossings, fronts, of_factors, parallel_coordinates
-from medsynth.run_folder import COMPLETED, RUNNING, STATUSES
+from medsynth.runs.status import COMPLETED, RUNNING, STATUSES
 
 LOSSES = {"train/generator_loss": "Generator loss", "train/discriminator_loss": "Discriminator loss"}
 _COLUMNS = 3  # metrics beside the objective that are shown at first; the others can be chosen

@@ -11,7 +11,7 @@ from medsynth.report.factor_words import compared
 from medsynth.report.factors import Factor
 from medsynth.report.interaction import interaction
 from medsynth.report.run import Run
-from medsynth.run_folder import COMPLETED, DUPLICATE, RUNNING
+from medsynth.runs.status import COMPLETED, DUPLICATE, RUNNING
 
 
 def verdict(runs: Sequence[Run], metric: str, direction: str | None = None) -> str:

@@ -14,21 +14,16 @@ from filelock import FileLock
 
 from medsynth.errors import InputError
 from medsynth.files import replacing
-from medsynth.run_folder import (
-    CHECKPOINT,
+from medsynth.runs.layout import CHECKPOINT, JOB, SUMMARY, job_folders, older_ones, read_json
+from medsynth.runs.status import (
     COMPLETED,
     DIVERGED,
     DUPLICATE,
     FAILED,
-    JOB,
     KILLED,
     MISSING,
     RUNNING,
     STOPPED,
-    SUMMARY,
-    job_folders,
-    older_ones,
-    read_json,
     state,
     this_process,
 )

@@ -9,7 +9,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from medsynth.errors import InputError
-from medsynth.run_folder import CHECKPOINT, COMPLETED, job_folders, state
+from medsynth.runs.layout import CHECKPOINT, job_folders
+from medsynth.runs.status import COMPLETED, state
 from medsynth.sweep.job import LOCK, best
 
 

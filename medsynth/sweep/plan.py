@@ -12,7 +12,8 @@ from typing import Any
 import medsynth
 from medsynth.errors import InputError
 from medsynth.files import replacing
-from medsynth.run_folder import RUNNING, SWEEP, State, read_json, state, this_process
+from medsynth.runs.layout import SWEEP, read_json
+from medsynth.runs.status import RUNNING, State, state, this_process
 
 ROOT = Path("multirun")
 # What may differ where the same sweep is started once more: how it is done and watched, not what.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
 import signal
@@ -14,11 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from medsynth.runs.parent_process import PARENT
+
 OUTPUT = "output.log"  # all that the process prints
 PROGRAM = (sys.executable, "-m", "medsynth", "train")
 GRACE = 20.0  # seconds in which a process that was told to stop may write its last checkpoint and summary
-PARENT = "MEDSYNTH_PARENT"  # in the environment: the process id of the one that waits
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 @dataclass(frozen=True)
@@ -74,16 +73,6 @@ def quoted(value: object) -> str:
     """As Hydra reads one text back, whatever commas, spaces, equal signs and brackets are in it."""
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", str(value))
     return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
-
-
-def end_with_parent() -> None:
-    """Called by a training's process: it is told to stop when the one that waits for it dies. Linux alone has this."""
-    parent = os.environ.pop(PARENT, None)
-    if parent is None or not sys.platform.startswith("linux"):
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != int(parent):  # it died before we asked
-        sys.exit("The process that started this training is gone.")
 
 
 def reason_of(exit_code: int, output: Path, before: int = 0) -> str:

@@ -7,20 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from medsynth.run_folder import (
-    COMPLETED,
-    DIVERGED,
-    DUPLICATE,
-    FAILED,
-    JOB,
-    KILLED,
-    MISSING,
-    RUNNING,
-    STOPPED,
-    job_folders,
-    read_json,
-    state,
-)
+from medsynth.runs.layout import JOB, job_folders, read_json
+from medsynth.runs.status import COMPLETED, DIVERGED, DUPLICATE, FAILED, KILLED, MISSING, RUNNING, STOPPED, state
 from medsynth.sweep.job import best
 
 BAD = (FAILED, KILLED, DIVERGED)

@@ -1,0 +1,118 @@
+"""From the arguments of the process to a composed configuration, and from any error to one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from medsynth.cli.user_errors import explain
+from medsynth.configuration.compose import conf_folder
+from medsynth.configuration.option_types import check_types
+from medsynth.configuration.secrets import check_secrets
+from medsynth.runs.parent_process import end_with_parent
+from medsynth.runs.run_folder import remove_unused, run_folder
+from medsynth.search.arguments import fold
+from medsynth.sweep.plan import job_number, sweep_folder
+
+DEBUG = "HYDRA_FULL_ERROR"  # Hydra's own switch: where the user has set it, tracebacks are shown
+
+
+class Refused(BaseException):
+    """What a callback of Hydra's raises, from the error: Hydra would make a warning of any other exception."""
+
+
+@contextlib.contextmanager
+def _patient() -> Iterator[None]:
+    """Ctrl-C waits until this is over: importing PyTorch does not survive it."""
+    asked: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
+
+
+def register_resolvers() -> None:
+    """What conf/ may write as ``${name:...}`` beyond OmegaConf's own."""
+    OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("sweep_folder", sweep_folder, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("job_number", job_number, replace=True)
+
+
+register_resolvers()  # on import: a launcher's processes import this with the task
+
+
+def start(command: str) -> None:
+    """Compose conf/<command>.yaml with the process's arguments and hand it to medsynth.cli.<command>.run(config).
+
+    Exit code 0 on success, 1 after an error; errors that are the user's appear as one line on stderr.
+    """
+    end_with_parent()
+    if command == "search":
+        sys.argv[1:] = fold(sys.argv[1:])
+    show_traceback = os.environ.get(DEBUG, "0") != "0"
+    os.environ[DEBUG] = "1"  # so that Hydra hands errors to us instead of printing them
+    failures: list[str] = []
+
+    def refuse(error: Exception) -> None:
+        """Say in one sentence what the user can mend; raise what is a fault of the program."""
+        sentence = None if show_traceback else _missing_launcher(sys.argv) or explain(error, command, conf_folder())
+        if sentence is None:
+            raise error
+        print(f"medsynth {command}: error: {sentence}", file=sys.stderr, flush=True)
+        failures.append(sentence)
+
+    @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=command)
+    def job(config: DictConfig) -> Any:
+        in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        try:
+            check_secrets(config)
+            if in_sweep and command == "train":
+                return importlib.import_module("medsynth.sweep.hydra_job").run(config)
+            check_types(config, command, conf_folder(), HydraConfig.get().overrides.task)
+            with _patient():
+                program = importlib.import_module(f"medsynth.cli.{command}")
+            return program.run(config)
+        except Exception as error:
+            refuse(error)
+            if in_sweep:
+                raise  # a launcher has to know that this job failed
+
+    try:
+        job()
+    except BrokenPipeError:  # `--help | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print(f"medsynth {command}: interrupted", file=sys.stderr, flush=True)
+        sys.exit(130)
+    except Refused as refused:
+        refuse(refused.__cause__)
+    except Exception as error:
+        if not failures:
+            refuse(error)
+    finally:
+        remove_unused()
+    if failures:
+        sys.exit(1)
+
+
+def _missing_launcher(arguments: Sequence[str]) -> str | None:
+    """A sentence where a launcher is asked for whose package is not installed."""
+    asked = any(argument.startswith("hydra/launcher=submitit_") for argument in arguments)
+    if not asked or importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher") is not None:
+        return None
+    return "hydra/launcher=submitit_... needs a package that is not installed: pip install 'medsynth[slurm]'."

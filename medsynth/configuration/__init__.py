@@ -1,0 +1,1 @@
+"""Checks and completion of a composed configuration, before anything is built from it."""

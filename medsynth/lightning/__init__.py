@@ -1,0 +1,1 @@
+"""All that touches pytorch-lightning's inside: precision, processes, checkpoints, callbacks."""

@@ -1,0 +1,59 @@
+"""Signals that ask a run to end: what they mean, and SLURM's wish to start the job again."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from types import FrameType
+
+_log = logging.getLogger(__name__)
+# USR1 is SLURM's, as `sbatch --signal=USR1@60` asks; USR2 submitit has SLURM send, which then queues the job by itself.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+_SAME_REQUEST = 2.0  # seconds: a terminal, SLURM and a parent process may each pass on the same request
+
+
+class RunStopped(SystemExit):
+    """Ends a training that was asked to stop, its checkpoint written. ``requeue``: SLURM is to start the job again."""
+
+    def __init__(self, *, requeue: bool):
+        super().__init__()
+        self.requeue = requeue
+
+
+class StopSignals:
+    """Remembers that the run was asked to stop.
+
+    ``patient``: the first signal is only remembered, for somebody looks at ``requested`` soon; otherwise it ends the
+    run at once, as does a second one after ``_SAME_REQUEST`` seconds.
+    """
+
+    def __init__(self) -> None:
+        self.patient = False
+        self.requeue = False
+        self._since: float | None = None
+
+    @property
+    def requested(self) -> bool:
+        return self._since is not None
+
+    def listen(self) -> None:
+        """Take the place of all handlers, Lightning's too, which would end the run on their own.
+
+        Lightning puts back those of before when the fit is over. Outside the main thread there are no signals.
+        """
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                signal.signal(number, self._receive)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+            self.requeue = number == signal.SIGUSR1
+            if self.patient:
+                return
+        elif now - self._since < _SAME_REQUEST:
+            return
+        raise KeyboardInterrupt

@@ -1,0 +1,1 @@
+"""Estimates of memory, time and disk for a training on several devices."""

@@ -1,0 +1,1 @@
+"""A run's folder and life: create, resume, status, end, summary, provenance."""

@@ -1,0 +1,52 @@
+"""What stands in the folder of a run, and in which state the run is: for those who resume it or report on it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+SUMMARY = "summary.json"  # of the run by itself: at its start with the process, at its end with what it came to
+JOB = "job.json"  # of a sweep's job, by the process that started it: also of one that was killed
+CONFIGURATION = "config.yaml"  # everything resolved, for people and programs to read
+COMPOSITION = "composition.yaml"  # with its interpolations: what a resumed run starts from
+METRICS = "metrics.csv"
+LOG = "train.log"
+CHECKPOINT = "checkpoints/last.ckpt"
+SWEEP = "sweep.json"  # in the folder of a sweep, above those of its jobs
+
+
+def log_tail(folder: Path, lines: int = 20) -> list[str]:
+    """The last lines of the run's log; empty where there is none."""
+    try:
+        text = (folder / LOG).read_text(errors="replace")
+    except OSError:
+        return []
+    return text.splitlines()[-lines:]
+
+
+def job_folders(sweep: Path) -> list[Path]:
+    """Folders of the runs of a sweep: those below it whose names are numbers, in their order."""
+    found = [path for path in sweep.iterdir() if path.is_dir() and re.fullmatch(r"\d+", path.name)]
+    return sorted(found, key=lambda path: int(path.name))
+
+
+def older(path: Path, number: int) -> Path:
+    """Where the checkpoint stands that was at ``path`` ``number`` writings ago: last.ckpt, last-1.ckpt, ..."""
+    return path.with_stem(f"{path.stem}-{number}") if number else path
+
+
+def older_ones(path: Path) -> list[Path]:
+    """Files of ``path`` that are there, the newest first."""
+    numbered = [(int(p.stem.rpartition("-")[2]), p) for p in path.parent.glob(f"{path.stem}-[0-9]*{path.suffix}")]
+    return [p for p in (path, *(p for _, p in sorted(numbered))) if p.is_file()]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Empty where the file is missing or damaged."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

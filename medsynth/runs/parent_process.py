@@ -1,0 +1,21 @@
+"""A process that ends when the one that started it is gone."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+PARENT = "MEDSYNTH_PARENT"  # in the environment: the process id of the one that waits
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def end_with_parent() -> None:
+    """Called by a training's process: it is told to stop when the one that waits for it dies. Linux alone has this."""
+    parent = os.environ.pop(PARENT, None)
+    if parent is None or not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(parent):  # it died before we asked
+        sys.exit("The process that started this training is gone.")

@@ -1,0 +1,130 @@
+"""From overrides in Hydra's grammar to the space of a search, each choice of it tried before the first training."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from omegaconf import DictConfig
+
+from medsynth.cli.user_errors import explain
+from medsynth.configuration.compose import compose, conf_folder
+from medsynth.configuration.option_types import check_types
+from medsynth.errors import InputError
+from medsynth.search.space import Choices, Dimension, Interval
+from medsynth.sweep.hydra_callback import composition_of
+
+_FILLED_IN = ("resume", "run_dir", "overrides", "sweep.folder", "sweep.job", "sweep.name")
+
+
+def parse_space(overrides: Sequence[str]) -> tuple[tuple[str, ...], tuple[Dimension, ...]]:
+    """(overrides with one value, the space of those with several).
+
+    Raises:
+        InputError: an override that cannot be read, is given twice, or is the search's to fill in; nothing to search.
+    """
+    fixed, space, keys = [], [], set()
+    for text in overrides:
+        override = _parsed(text)
+        key = override.get_key_element().lstrip("+")
+        if key in keys:
+            raise InputError(f"{key} is given twice: give it once, with all of its choices.")
+        if key in _FILLED_IN:
+            raise InputError(f"{key}= is filled in for each trial: leave it out; search.resume= goes on with a search.")
+        if key == "sweep":
+            raise InputError(
+                "sweep= is a preset of what `train -m` varies: name what to search, as loss=hinge,minimax."
+            )
+        keys.add(key)
+        if override.is_sweep_override():
+            space.append(_dimension(override))
+        else:
+            fixed.append(text)
+    if not space:
+        raise InputError(
+            "There is nothing to search: give an option several values, such as loss=hinge,non_saturating."
+        )
+    return tuple(fixed), tuple(space)
+
+
+def compose_training(overrides: Sequence[str]) -> DictConfig:
+    """The configuration of a training with these overrides.
+
+    Raises:
+        InputError: they do not compose, or a value has another type than its option.
+    """
+    with _explained():
+        config = compose("train", conf_folder(), overrides)
+        check_types(config, "train", conf_folder(), overrides)
+    return config
+
+
+def check_space(fixed: Sequence[str], space: Sequence[Dimension]) -> DictConfig:
+    """Compose each choice and the ends of each interval, beside the first of all others; returns the first of all.
+
+    Raises:
+        InputError: one of them does not compose.
+    """
+    first = {dimension.key: dimension.examples()[0] for dimension in space}
+    config = compose_training([*fixed, *_overrides(first)])
+    for dimension in space:
+        for value in dimension.examples()[1:]:
+            compose_training([*fixed, *_overrides(first | {dimension.key: value})])
+    return config
+
+
+def composition(overrides: Sequence[str]) -> str:
+    """The same for overrides that come to the same training.
+
+    Raises:
+        InputError: they do not compose.
+    """
+    with _explained():
+        return composition_of(compose("train", conf_folder(), overrides))
+
+
+def _overrides(values: dict[str, str]) -> list[str]:
+    return [f"{key}={value}" for key, value in values.items()]
+
+
+def _parsed(text: str) -> Override:
+    with _explained():
+        return OverridesParser.create().parse_overrides([text])[0]  # whose errors name the override
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Hydra's errors as one sentence about the training's options."""
+    try:
+        yield
+    except Exception as error:
+        sentence = explain(error, "train", conf_folder())
+        if sentence is None:
+            raise
+        raise InputError(sentence) from error
+
+
+def _dimension(override: Override) -> Dimension:
+    key, value = override.get_key_element(), override._value
+    tags = getattr(value, "tags", set())
+    if tags - {"log"}:
+        raise InputError(f"{key} has the tag {', '.join(sorted(tags - {'log'}))}: a search knows tag(log, ...) alone.")
+    if isinstance(value, IntervalSweep):
+        whole = isinstance(value.start, int) and isinstance(value.end, int)
+        return Interval(key, value.start, value.end, log="log" in tags, whole=whole)
+    if isinstance(value, RangeSweep):
+        return _range(key, value)
+    if not override.is_choice_sweep() or not hasattr(value, "list"):
+        raise InputError(f"{override.input_line} has a pattern: name the choices, as {key}=a,b.")
+    return Choices(key, tuple(dict.fromkeys(override.sweep_string_iterator())))
+
+
+def _range(key: str, value: RangeSweep) -> Interval:
+    """As Hydra counts: without the end."""
+    numbers = list(value.range()) if value.step else []
+    if not numbers:
+        raise InputError(f"{key}=range({value.start},{value.stop},{value.step}) is empty: give a larger end.")
+    whole = all(isinstance(number, int) for number in numbers)
+    return Interval(key, min(numbers), max(numbers), step=abs(value.step), log="log" in value.tags, whole=whole)

@@ -1,0 +1,104 @@
+"""One job of ``python train.py -m ...``: what Hydra calls in the place of a training."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from joblib import cpu_count
+from omegaconf import DictConfig, OmegaConf
+
+from medsynth.configuration.compose import conf_folder
+from medsynth.configuration.option_types import check_types
+from medsynth.runs.status import COMPLETED, RUNNING, state
+from medsynth.sweep.hydra_callback import composition_of
+from medsynth.sweep.job import SETTLED, Job, best, run_job
+from medsynth.sweep.keep import discard_checkpoints
+from medsynth.sweep.plan import read_plan
+from medsynth.sweep.process import quoted
+from medsynth.sweep.progress import BAD, progress_line, read_rows
+from medsynth.sweep.thread_budget import gpu_of, slot, thread_count
+
+# What was typed for Hydra and concerns a single run too.
+_PASSED_ON = ("hydra.searchpath=", "hydra.job.", "hydra/job_logging=", "hydra.job_logging.", "hydra.verbose=")
+
+
+def run(config: DictConfig) -> float:
+    """Do this job; returns the best value of the objective, NaN where there is none, and never raises what the job did.
+
+    An exception would end Hydra's sweep before its other batches and its end; the sweep's callback says what failed.
+    """
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    plan = read_plan(folder.parent, str(folder.parent))
+    job = _job(config, hydra_config, folder, plan)
+    was_done = state(folder).status in SETTLED
+    parallel = _parallel(hydra_config.launcher, len(plan["order"]))
+    with slot(folder.parent, parallel) as index:
+        record = run_job(
+            job,
+            threads=config.sweep.threads or thread_count(parallel),
+            gpu=gpu_of(index, parallel),
+            watch=_orphaned(hydra_config.launcher),
+            train=None if config.sweep.processes else _training(config, job),
+        )
+    discard_checkpoints(folder.parent, config.sweep.keep)
+    if not was_done:  # those are counted when the sweep goes on
+        _say(folder.parent, record, plan, parallel)
+    done_by = record["number"] if record["status"] == COMPLETED else record.get("same_as")
+    value = None if done_by is None else best(folder.parent / str(done_by))
+    return math.nan if value is None else value
+
+
+def _job(config: DictConfig, hydra_config: DictConfig, folder: Path, plan: dict[str, Any]) -> Job:
+    typed = [item for item in hydra_config.overrides.task if not item.startswith(("sweep=", "sweep."))]
+    swept = [item for item in typed if item.partition("=")[0] in plan["swept"]]
+    number = int(folder.name)
+    name = ",".join(swept) or f"job {number}"
+    place = [f"sweep.folder={quoted(folder.parent)}", f"sweep.name={quoted(name)}", f"sweep.job={number}"]
+    sources = [source.path for source in hydra_config.runtime.config_sources if source.provider == "command-line"]
+    passed_on = [item for item in hydra_config.overrides.hydra if item.startswith(_PASSED_ON)]
+    searched = [part for source in sources for part in ("--config-dir", source)]
+    everything = [*searched, *typed, *passed_on, *place, "hydra.mode=RUN"]  # a preset may have asked for a sweep
+    return Job(number, folder, name, tuple(swept), tuple(everything), composition_of(config))
+
+
+def _parallel(launcher: DictConfig, jobs: int) -> int:
+    """How many jobs share this machine."""
+    if launcher._target_.endswith("JoblibLauncher"):
+        n_jobs = launcher.n_jobs if launcher.n_jobs > 0 else cpu_count() + 1 + launcher.n_jobs
+        return max(1, min(n_jobs, jobs))
+    return jobs if launcher._target_.endswith(".LocalLauncher") else 1  # submitit's starts all of them at once
+
+
+def _orphaned(launcher: DictConfig) -> Callable[[], str | None] | None:
+    """For joblib's processes, which outlive the one that started them."""
+    if not launcher._target_.endswith("JoblibLauncher"):
+        return None
+    parent = os.getppid()
+    return lambda: None if os.getppid() == parent else "the sweep was interrupted"
+
+
+def _training(config: DictConfig, job: Job) -> Callable[[], Any]:
+    def train() -> None:
+        from medsynth.cli import train as command  # torch comes with it
+
+        check_types(config, "train", conf_folder(), HydraConfig.get().overrides.task)
+        OmegaConf.update(config, "sweep", {"folder": str(job.folder.parent), "name": job.name, "job": job.number})
+        command.run(config)
+
+    return train
+
+
+def _say(sweep: Path, record: dict[str, Any], plan: dict[str, Any], parallel: int) -> None:
+    rows = read_rows(sweep)
+    if record["status"] == RUNNING:
+        print(f"job {record['number']} runs in another process: {record['name']}", flush=True)
+        return
+    line = progress_line(rows, record["number"], len(plan["jobs"]), plan["objective"], parallel)
+    print(line, file=sys.stderr if record["status"] in BAD else sys.stdout, flush=True)
