@@ -1,8 +1,30 @@
-"""The one error that is the user's. It stands apart so that the command line knows it before torch is imported."""
+"""The one error that is the user's, and the codes of how a run can end.
+
+Both stand apart so that the command line knows them before torch is imported.
+"""
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator
+
+
+class EndCode(enum.StrEnum):
+    """How a run, one of its processes or a sweep's job ended. Programs branch on this and never on a message."""
+
+    COMPLETED = "completed"
+    ALREADY_COMPLETE = "already_complete"  # resumed with nothing left to do
+    INTERRUPTED = "interrupted"  # by a signal or Ctrl-C; it can be resumed
+    DIVERGED = "diverged"  # a loss or a gradient is not finite
+    OUT_OF_MEMORY = "out_of_memory"
+    CHECKPOINT_DAMAGED = "checkpoint_damaged"  # no whole checkpoint to resume from
+    BAD_OPTION = "bad_option"
+    DATA_ERROR = "data_error"  # a file of the user's data
+    CANNOT_WRITE = "cannot_write"  # a folder or a disk
+    KILLED = "killed"  # by a signal from outside, without a record of its own
+    PRUNED = "pruned"  # ended by a search, since other trials did better
+    DUPLICATE = "duplicate"  # a job that composes to the same training as another
+    PROGRAM_ERROR = "program_error"  # a fault of medsynth or of a library
 
 
 class InputError(ValueError):
@@ -10,11 +32,22 @@ class InputError(ValueError):
 
     The message is one sentence for a person: it names the option or the file and says what would be right.
     The command line prints it alone, without a traceback, and exits with a code other than 0.
+
+    Args:
+        message: the sentence.
+        code: how a run ends that is ended by this error; None: the class's own ``code``.
     """
+
+    code: EndCode = EndCode.BAD_OPTION
+
+    def __init__(self, message: str, *, code: EndCode | None = None):
+        super().__init__(message)
+        if code is not None:
+            self.code = code
 
 
 def sentence_of(error: BaseException) -> str:
-    """One line for any error, also for a fault of the program."""
+    """Put any error into one line, a fault of the program too."""
     if isinstance(error, InputError):
         return str(error)
     lines = str(error).strip().splitlines()
@@ -22,6 +55,7 @@ def sentence_of(error: BaseException) -> str:
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield ``error`` and the errors that it was raised from, the last first."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

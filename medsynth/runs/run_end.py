@@ -1,0 +1,124 @@
+"""How a run ended, as data: one record with one writer and one reader.
+
+A run writes its end into summary.json. A process that somebody waits for, a sweep's job or one of several processes of
+a training, also writes it to the file that the waiting process has named in the environment: so that its end is known
+where no run's folder came to be, and nobody has to read what it printed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from medsynth.errors import EndCode, InputError, causes, sentence_of
+from medsynth.files import replacing
+from medsynth.runs.layout import read_json
+from medsynth.runs.status import COMPLETED, DIVERGED, DUPLICATE, FAILED, KILLED, STOPPED
+
+RUN_END = "MEDSYNTH_RUN_END"  # in the environment of a process: the file to write its end to
+_STATUS = {
+    EndCode.COMPLETED: COMPLETED,
+    EndCode.ALREADY_COMPLETE: COMPLETED,
+    EndCode.INTERRUPTED: STOPPED,
+    EndCode.PRUNED: STOPPED,
+    EndCode.DIVERGED: DIVERGED,
+    EndCode.KILLED: KILLED,
+    EndCode.DUPLICATE: DUPLICATE,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class RunEnd:
+    """The end of a run, of one of its processes, or of a sweep's job.
+
+    Attributes:
+        code: what programs branch on.
+        message: one sentence for people; None where the run completed.
+        requeue: SLURM is to start the job again.
+    """
+
+    code: EndCode
+    message: str | None = None
+    requeue: bool = False
+
+    @property
+    def status(self) -> str:
+        """One of ``runs.status.STATUSES``: what tables and reports show."""
+        return _STATUS.get(self.code, FAILED)
+
+    def record(self) -> dict[str, Any]:
+        """Return the entries of summary.json, job.json and the file of a process."""
+        return {"status": self.status, "code": self.code.value, "reason": self.message, "requeue": self.requeue}
+
+
+def end_of(error: BaseException) -> RunEnd:
+    """Describe the end of a run that ``error`` ended."""
+    requeue = bool(getattr(error, "requeue", False))
+    for cause in causes(error):
+        if isinstance(cause, InputError):
+            return RunEnd(cause.code, str(cause), requeue)
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return RunEnd(EndCode.INTERRUPTED, sentence_of(error), requeue)
+    if any(is_out_of_memory(cause) for cause in causes(error)):
+        return RunEnd(EndCode.OUT_OF_MEMORY, sentence_of(error))
+    if any(isinstance(cause, OSError) for cause in causes(error)):
+        return RunEnd(EndCode.CANNOT_WRITE, sentence_of(error))
+    return RunEnd(EndCode.PROGRAM_ERROR, sentence_of(error))
+
+
+def end_of_silent_process(exit_code: int) -> RunEnd:
+    """Describe the end of a process that wrote none; ``exit_code`` as ``subprocess`` has it, negative for a signal."""
+    if exit_code == 0:
+        return RunEnd(EndCode.PROGRAM_ERROR, "its process ended without an error and without a summary")
+    if exit_code > 0:
+        return RunEnd(EndCode.PROGRAM_ERROR, f"its process ended with exit code {exit_code} and no record of why")
+    try:
+        name = signal.Signals(-exit_code).name
+    except ValueError:
+        name = f"signal {-exit_code}"
+    return RunEnd(EndCode.KILLED, f"killed by {name}" + (", perhaps for lack of memory" if name == "SIGKILL" else ""))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether a device or the machine had no memory left. PyTorch's CPU allocator has no class for it."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate" in str(error))
+    )
+
+
+def write_run_end(end: RunEnd, path: Path) -> None:
+    """Write ``end`` as JSON, complete or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(end.record(), indent=2) + "\n")
+
+
+def report_run_end(end: RunEnd) -> None:
+    """Write ``end`` where the process that waits for this one reads it; nobody waits: do nothing."""
+    place = os.environ.get(RUN_END)
+    if place:
+        write_run_end(end, Path(place))
+
+
+def read_run_end(record: Path | Mapping[str, Any]) -> RunEnd | None:
+    """Read the end from a file or from the content of summary.json or job.json.
+
+    None: there is no such file, it is damaged, or the run has not ended. Records of earlier versions have a status and
+    no code: the code is then that of the status.
+    """
+    content = read_json(record) if isinstance(record, Path) else record
+    known = {code.value: code for code in EndCode}
+    code = known.get(str(content.get("code")))
+    if code is None:
+        of_status = {status: code for code, status in reversed(_STATUS.items())} | {FAILED: EndCode.PROGRAM_ERROR}
+        code = of_status.get(str(content.get("status")))
+    if code is None:
+        return None
+    message = content.get("reason")
+    return RunEnd(code, message if isinstance(message, str) else None, bool(content.get("requeue")))
