@@ -1,0 +1,29 @@
+"""Classes and options that earlier versions named otherwise, for the configurations that their runs have left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+TARGETS = {  # old ``_target_`` -> new one
+    "medsynth.callbacks.checkpoint.AtomicCheckpointIO": "medsynth.lightning.checkpoint_io.AtomicCheckpointIO",
+    "medsynth.callbacks.last_checkpoint.LastCheckpoint": "medsynth.lightning.last_checkpoint.LastCheckpoint",
+    "medsynth.callbacks.progress.Progress": "medsynth.lightning.progress.Progress",
+    "medsynth.callbacks.record.Record": "medsynth.lightning.record.Record",
+    "medsynth.callbacks.sample_grid.SampleGrid": "medsynth.lightning.sample_grid.SampleGrid",
+    "medsynth.feature_bank.FeatureBank": "medsynth.discriminator.feature_cache.FeatureBank",
+}
+KEYS: dict[str, str] = {}  # old name of an option, anywhere in a configuration -> new one
+
+
+def renamed(node: Any) -> Any:
+    """Return a copy of a plain configuration in today's names; one that has them is returned as it is."""
+    if isinstance(node, Mapping):
+        return {KEYS.get(key, key): renamed(_target(key, value)) for key, value in node.items()}
+    if isinstance(node, list):
+        return [renamed(value) for value in node]
+    return node
+
+
+def _target(key: Any, value: Any) -> Any:
+    return TARGETS.get(value, value) if key == "_target_" and isinstance(value, str) else value
