@@ -21,7 +21,7 @@ from medsynth.backbone import mini, weights
 from medsynth.backbone.extractor import TimmExtractor
 from medsynth.backbone.nasnet_mobile import AveragePool
 from medsynth.backbone.network import TimmBackbone
-from medsynth.backbone.survey import count_weights, describe, second_derivative
+from medsynth.backbone.survey import count_parameters, describe, second_derivative
 from medsynth.contracts import Backbone, FeatureExtractor, InputError
 from medsynth.data.phantom import Phantoms
 
@@ -121,8 +121,8 @@ def test_mistakes_name_the_option(options, message):
         build(**options)
 
 
-# The paper's backbones in timm, running statistics counted: with 1,000 classes, and headless. For those of Keras's that
-# have as many weights, the first is the paper's own figure.
+# Parameters of the paper's backbones in timm, with running statistics: for 1,000 classes, and headless. Where Keras's
+# network has as many, the first is the paper's own figure.
 COUNTS = {
     "resnet50": (25_610_152, 23_561_152),
     "resnet101": (44_654_504, 42_605_504),
@@ -134,7 +134,7 @@ COUNTS = {
     "xception": (22_910_480, 20_861_480),
     "nasnet_large": (88_949_818, 84_916_818),
 }
-PAPERS = {  # weights, top-1
+PAPERS = {  # parameters, top-1
     "resnet50": (25_636_712, 0.749),
     "resnet101": (44_707_176, 0.764),
     "resnet50v2": (25_613_800, 0.760),
@@ -158,12 +158,12 @@ SLOW_TO_BUILD = {"nasnet_large": pytest.mark.slow}
 @pytest.mark.parametrize("config", [pytest.param(name, marks=SLOW_TO_BUILD.get(name, ())) for name in COUNTS])
 def test_counts(config):
     described = describe(options_of(config)["model_name"])
-    assert (described.weights, described.headless_weights) == COUNTS[config]
+    assert (described.parameters, described.headless_parameters) == COUNTS[config]
     paper = described.published
-    assert (paper and (paper.num_weights, paper.top1)) == PAPERS.get(config)
+    assert (paper and (paper.num_parameters, paper.top1)) == PAPERS.get(config)
 
 
-@pytest.mark.parametrize("config", sorted({path.stem for path in CONF.glob("backbone/*.yaml")} - {"default", "timm"}))
+@pytest.mark.parametrize("config", sorted({path.stem for path in CONF.glob("backbone/*.yaml")} - {"timm"}))
 def test_configurations(config):
     options = options_of(config)
     assert options.pop("_target_") == "medsynth.backbone.network.TimmBackbone"
@@ -173,7 +173,7 @@ def test_configurations(config):
     assert backbone.input_size == {"inception_v3": 75, "deit_small": 224}.get(config, 32)
     assert backbone.freeze()(images).shape == (2, backbone.num_features)
     header = (CONF / "backbone" / f"{config}.yaml").read_text()
-    assert f"{count_weights(backbone.network):,} weights" in header
+    assert f"{count_parameters(backbone.network):,} parameters" in header
     assert f"{backbone.num_features:,} features" in header
     maps = backbone.levels(images, 4)
     assert tuple(level.shape[1] for level in maps) == backbone.level_channels(4)
@@ -556,16 +556,16 @@ def test_auxiliary_classifier_is_left_aside(tmp_path):
     assert torch.equal(backbone.network.conv1[0].weight, state["conv1.0.weight"])
 
 
-def test_whereabouts_of_pretrained_weights(tmp_path, monkeypatch):
+def test_location_of_pretrained_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "_answers", lambda url: pytest.fail("asked the network"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     names = (MINI, "nasnet_mobile", "resnet50", "legacy_xception")
-    assert [weights.whereabouts(name) for name in names] == ["embedded", "none", "download", "download"]
+    assert [weights.weights_location(name) for name in names] == ["embedded", "none", "download", "download"]
     file = tmp_path / "hub" / "checkpoints" / "xception-43020ad28.pth"
     file.parent.mkdir(parents=True)
     file.touch()
-    assert weights.whereabouts("legacy_xception") == "at hand"
+    assert weights.weights_location("legacy_xception") == "cached"
 
 
 def test_auto_takes_what_can_be_had_and_says_what_it_was(caplog):

@@ -24,7 +24,9 @@ def test_table(monkeypatch, capsys, tmp_path):
     lines = out.splitlines()
     assert max(map(len, lines)) <= 120
     titles, *rows = lines[:7]
-    assert " ".join(titles.split()) == "backbone weights headless paper's top-1 top-5 pixels 2nd derivative pretrained"
+    assert (
+        " ".join(titles.split()) == "backbone parameters headless paper's top-1 top-5 pixels 2nd derivative pretrained"
+    )
     assert [" ".join(row.split()) for row in rows] == [
         "mini 311,569 310,408 64, 32 yes embedded",
         "medsynth_mini: 128 features, levels 16 16 32 64 128",
@@ -34,7 +36,7 @@ def test_table(monkeypatch, capsys, tmp_path):
         "nasnet_mobile: 1,056 features, levels 32 44 264 528 1056",
     ]
     for row in rows[::2]:  # right-aligned under their titles
-        assert row[: titles.index("weights") + len("weights")].endswith(("311,569", "3,538,984", "5,326,716"))
+        assert row[: titles.index("parameters") + len("parameters")].endswith(("311,569", "3,538,984", "5,326,716"))
     with (tmp_path / "table.csv").open(newline="") as file:
         written = list(csv.DictReader(file))
     assert [row["timm model"] for row in written] == ["medsynth_mini", "mobilenetv2_100", "nasnet_mobile"]
@@ -45,7 +47,7 @@ def test_table(monkeypatch, capsys, tmp_path):
 def test_markdown_and_names_of_the_users_own(monkeypatch, capsys, tmp_path):
     mine = tmp_path / "conf" / "backbone"
     mine.mkdir(parents=True)
-    (mine / "vit.yaml").write_text("defaults: [default]\nmodel_name: test_vit\nweights: random\n")
+    (mine / "vit.yaml").write_text("defaults: [base/timm@_here_, _self_]\nmodel_name: test_vit\nweights: random\n")
     arguments = ("--config-dir", "conf", "names=vit", "out=table.md")
     code, out, _ = run(monkeypatch, capsys, *arguments, command="backbones")
     assert code == 0
@@ -60,6 +62,7 @@ def test_markdown_and_names_of_the_users_own(monkeypatch, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("argument", "words"),
     [
+        ("names=timm", ["names=timm", "resnet50"]),
         ("names=[resnet5]", ["names=resnet5", "resnet50", "mini"]),
         ("out=table.txt", ["out=table.txt", ".csv or .md"]),
         ("out=nowhere/table.csv", ["out=nowhere/table.csv", "folder that exists"]),

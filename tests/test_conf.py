@@ -11,6 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from medsynth.cli.compose import register_resolvers
+from medsynth.configuration.choices import choices_with
 from medsynth.configuration.compose import conf_folder
 from tests.command import run
 
@@ -64,6 +65,17 @@ def test_choosing_a_backbone_chooses_to_use_it():
         assert discriminator.backbone.model_name == model
     assert compose("discriminator=transfer").task.discriminator.backbone.model_name == "medsynth_mini"
     assert "backbone" not in compose("backbone=xception", "discriminator=dcgan").discriminator
+
+
+def test_default_composition_has_the_embedded_backbone_and_no_discriminator_on_it():
+    config = compose()
+    assert config.backbone == compose("backbone=mini").backbone
+    assert "backbone" not in config.discriminator
+
+
+def test_discriminators_on_a_backbone_are_found_by_their_options():
+    assert choices_with("discriminator", "backbone") == ["projected", "transfer", "vision_aided"]
+    assert choices_with("discriminator", "second_backbone") == ["projected"]
 
 
 @pytest.mark.parametrize("experiment", [choice for group, choice in CHOICES if group == "experiment"])

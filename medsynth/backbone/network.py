@@ -18,7 +18,7 @@ from medsynth.backbone import mini, nasnet_mobile  # noqa: F401  registers them 
 from medsynth.backbone.input_size import choose_size
 from medsynth.backbone.split import NotTraceable, Split, split
 from medsynth.backbone.stages import chosen_levels, count_stages, stages
-from medsynth.backbone.weights import embedded_file, load_file, load_pretrained, whereabouts
+from medsynth.backbone.weights import embedded_file, load_file, load_pretrained, weights_location
 from medsynth.contracts import Features, InputError
 
 _log = logging.getLogger(__name__)
@@ -233,7 +233,7 @@ def pretrained_config(model_name: str | None) -> Any:
 def _network(model_name: str, weights: str, classifier: bool) -> tuple[nn.Module, str]:
     options = {} if classifier else {"num_classes": 0}
     if weights == "auto":
-        weights = "embedded" if whereabouts(model_name) == "embedded" else "pretrained"
+        weights = "embedded" if weights_location(model_name) == "embedded" else "pretrained"
         try:
             return _network(model_name, weights, classifier)
         except InputError:

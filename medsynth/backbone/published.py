@@ -1,4 +1,4 @@
-"""What the reference system's paper (Tomsk, 2020) says about its backbones, which are Keras's."""
+"""Sizes and accuracies of the reference system's backbones, as its paper (Tomsk, 2020) gives them for Keras."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """Weights with 1,000 classes, running statistics counted, and the accuracy on ImageNet's validation images."""
+    """Number of parameters for 1,000 classes, with running statistics, and accuracy on ImageNet's validation set."""
 
-    num_weights: int
+    num_parameters: int
     top1: float
     top5: float
 
 
 # By timm's name. Keras's ResNets have biases before their normalization, its Inception v3 has no scales in it; the
-# others have as many weights as timm's.
+# others have as many parameters as timm's.
 PUBLISHED = {
     "resnet50": Published(25_636_712, 0.749, 0.921),
     "resnet101": Published(44_707_176, 0.764, 0.928),

@@ -1,4 +1,4 @@
-"""What there is to know about a backbone before it is chosen, counted and measured on the network itself."""
+"""Properties of a backbone, counted and measured on the network itself: for choosing one."""
 
 from __future__ import annotations
 
@@ -12,26 +12,38 @@ from medsynth.backbone.input_size import native_size, smallest_size
 from medsynth.backbone.network import TimmBackbone, pretrained_config
 from medsynth.backbone.published import PUBLISHED, Published
 from medsynth.backbone.stages import stages
-from medsynth.backbone.weights import whereabouts
+from medsynth.backbone.weights import weights_location
 
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """One network. Weights are counted with the running statistics, as Keras does; sizes are in pixels."""
+    """Properties of a network.
+
+    Attributes:
+        model_name: timm's name.
+        parameters: number of parameters with the classifier; running statistics are counted, as Keras does.
+        headless_parameters: the same without the classifier.
+        published: numbers of the reference system's paper, if it has this network.
+        native_size: height and width in pixels that the weights were trained with.
+        smallest_size: smallest height and width in pixels.
+        num_features: length of the pooled features.
+        level_channels: channels of each level's maps.
+        weights_location: ``embedded``, ``cached``, ``download`` or ``none``: see ``weights.weights_location``.
+    """
 
     model_name: str
-    weights: int  # with the classifier
-    headless_weights: int
+    parameters: int
+    headless_parameters: int
     published: Published | None
     native_size: int
     smallest_size: int
     num_features: int
     level_channels: tuple[int, ...]
-    whereabouts: str  # of the pretrained weights: embedded, at hand, download, none
+    weights_location: str
 
 
 def describe(model_name: str) -> Description:
-    """Count a network of timm's, without making its weights.
+    """Describe a network of timm without allocating its weights.
 
     Raises:
         InputError: there is no such model.
@@ -41,27 +53,27 @@ def describe(model_name: str) -> Description:
         network, headless = timm.create_model(model_name), timm.create_model(model_name, num_classes=0)
     return Description(
         model_name=model_name,
-        weights=count_weights(network),
-        headless_weights=count_weights(headless),
+        parameters=count_parameters(network),
+        headless_parameters=count_parameters(headless),
         published=PUBLISHED.get(model_name),
         native_size=native_size(config),
         smallest_size=smallest_size(config),
         num_features=headless.head_hidden_size,
         level_channels=tuple(info["num_chs"] for info in stages(headless)),
-        whereabouts=whereabouts(model_name),
+        weights_location=weights_location(model_name),
     )
 
 
-def count_weights(network: nn.Module) -> int:
-    """Parameters and running statistics, as papers count, but no counters of batches or images."""
+def count_parameters(network: nn.Module) -> int:
+    """Count parameters and running statistics, as Keras does, but no counters of batches or images."""
     return sum(value.numel() for value in network.state_dict().values() if value.is_floating_point())
 
 
 def second_derivative(model_name: str) -> str:
-    """Whether the features can be differentiated twice with respect to the images: ``yes``, ``not fused``, ``no``.
+    """Test whether the features are twice differentiable with respect to the images: ``yes``, ``not fused`` or ``no``.
 
-    A penalty of gradients on a trained backbone needs that. ``not fused``: with ``fused_attention=false`` alone. Tried
-    on random weights and two images of the smallest size.
+    Gradient penalties on a trained backbone need the second derivative. ``not fused``: it exists with
+    ``fused_attention=false`` only. Computed for random weights and two images of the smallest size.
     """
     if _differentiates_twice(model_name, fused_attention=True):
         return "yes"

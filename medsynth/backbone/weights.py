@@ -73,8 +73,11 @@ def embedded_file(name: str) -> Path:
     return Path(path)
 
 
-def whereabouts(name: str) -> str:
-    """Where timm's pretrained weights are now, in a word or two; asks no network."""
+def weights_location(name: str) -> str:
+    """Tell where timm's pretrained weights are: ``embedded``, ``cached``, ``download`` or ``none``.
+
+    It looks on this machine alone.
+    """
     config = timm.get_pretrained_cfg(name)
     if config.file:
         return "embedded"
@@ -84,7 +87,7 @@ def whereabouts(name: str) -> str:
         there = _url_file(config.url)[1].is_file()
     else:
         return "none"
-    return "at hand" if there else "download"
+    return "cached" if there else "download"
 
 
 def sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""``medsynth backbones``: a table of what can be chosen as ``backbone=``."""
+"""``medsynth backbones``: a table of the networks that ``backbone=`` takes."""
 
 from __future__ import annotations
 
@@ -7,32 +7,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import hydra
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 from tqdm import tqdm
 
 from medsynth.backbone.survey import Description, describe, second_derivative
+from medsynth.configuration.choices import choices
+from medsynth.configuration.compose import compose, conf_folder
 from medsynth.contracts import InputError
 from medsynth.files import replacing
 
-NOT_SHOWN = ("default", "timm")  # the base of all, and the one without a network of its own
-SHORT = ("backbone", "weights", "headless", "paper's", "top-1", "top-5", "pixels", "2nd derivative", "pretrained")
+SHORT = ("backbone", "parameters", "headless", "paper's", "top-1", "top-5", "pixels", "2nd derivative", "pretrained")
 LEGEND = (
-    "weights: running statistics counted; paper's, top-1, top-5: of Keras's network, where the Tomsk paper has it.",
-    "pixels: as the weights were trained, and the fewest. levels: channels of the maps, for discriminator.levels=.",
-    "2nd derivative: for a penalty of gradients on a trained backbone; not fused: with backbone.fused_attention=false.",
-    "pretrained: embedded, at hand (in a cache on this machine), download (on first use), none (random, or a file).",
+    "parameters: with running statistics. paper's, top-1, top-5: of Keras's network, from the Tomsk paper.",
+    "pixels: input size of the training, and the smallest. levels: channels of the maps, for discriminator.levels=.",
+    "2nd derivative: for a gradient penalty on a trained backbone; not fused: with backbone.fused_attention=false.",
+    "pretrained: embedded, cached (on this machine), download (on first use), none (random weights, or a file).",
 )
 
 
 def run(config: DictConfig) -> None:
-    """Print the table; with ``out``, write it to a file too."""
+    """Print the table, and write it to the file ``out`` if there is one."""
     out = _target(config.out)
-    rows = []
-    for name in tqdm(_names(config.names), desc="measuring", unit="backbone", leave=False):
-        model_name = hydra.compose("train", overrides=[f"backbone={name}"]).backbone.model_name
-        rows.append(_row(name, describe(model_name), second_derivative(model_name)))
+    rows = [
+        _row(name, describe(model_name), second_derivative(model_name))
+        for name, model_name in tqdm(_networks(config.names), desc="measuring", unit="backbone", leave=False)
+    ]
     print("\n".join([*_lines(rows), "", *LEGEND]))
     if out:
         with replacing(out) as temporary, temporary.open("w", newline="") as file:
@@ -40,15 +39,21 @@ def run(config: DictConfig) -> None:
         print(f"\nThe table is in {out}.")
 
 
-def _names(chosen: Any) -> list[str]:
-    """The backbones to show: those chosen, or all of conf/backbone and of folders given by --config-dir."""
-    known = [name for name in GlobalHydra.instance().config_loader().get_group_options("backbone")]
-    known = sorted(name for name in known if name not in NOT_SHOWN)
+def _networks(chosen: str | Sequence[str] | None) -> list[tuple[str, str]]:
+    """Return the backbones to show and timm's names of them: those chosen, or all, with those of the user's folders.
+
+    A choice that leaves timm's name to the user, as ``timm`` does, has no network to show.
+    """
+    known = choices("backbone")
     names = [chosen] if isinstance(chosen, str) else list(chosen or known)
     for name in names:
         if name not in known:
             raise InputError(f"names={name} is not a backbone: choose among {', '.join(known)}.")
-    return names
+    networks = [(name, compose("train", conf_folder(), [f"backbone={name}"]).backbone.model_name) for name in names]
+    named = [(name, model_name) for name, model_name in networks if model_name is not None]
+    if not named:
+        raise InputError(f"names={','.join(names)} leaves the network open: choose among {', '.join(known)}.")
+    return named
 
 
 def _target(out: str | None) -> Path | None:
@@ -61,22 +66,22 @@ def _target(out: str | None) -> Path | None:
 
 
 def _row(name: str, network: Description, second: str) -> dict[str, str]:
-    """One line of the table: what stands in each column."""
+    """Return one line of the table, as text by column."""
     paper = network.published
     fixed = network.smallest_size == network.native_size
     return {
         "backbone": name,
         "timm model": network.model_name,
-        "weights": f"{network.weights:,}",
-        "headless": f"{network.headless_weights:,}",
-        "paper's": f"{paper.num_weights:,}" if paper else "",
+        "parameters": f"{network.parameters:,}",
+        "headless": f"{network.headless_parameters:,}",
+        "paper's": f"{paper.num_parameters:,}" if paper else "",
         "top-1": f"{paper.top1:.3f}" if paper else "",
         "top-5": f"{paper.top5:.3f}" if paper else "",
         "pixels": f"{network.native_size} only" if fixed else f"{network.native_size}, {network.smallest_size}",
         "features": f"{network.num_features:,}",
         "levels": _channels(network.level_channels),
         "2nd derivative": second,
-        "pretrained": network.whereabouts,
+        "pretrained": network.weights_location,
     }
 
 
@@ -86,7 +91,7 @@ def _channels(levels: Sequence[int]) -> str:
 
 
 def _lines(rows: Sequence[dict[str, str]]) -> list[str]:
-    """Two lines for each backbone, so that a terminal is wide enough: the columns of ``SHORT``, then the rest."""
+    """Format the table with two lines a backbone, to fit a terminal: the columns of ``SHORT``, then the others."""
     widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in SHORT}
     left = ("backbone", "2nd derivative", "pretrained")
 

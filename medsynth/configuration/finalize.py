@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from medsynth.configuration.choices import choices_with
 from medsynth.contracts import InputError
 from medsynth.lightning.precision import on_gpu, settle_formats
 from medsynth.lightning.process_launch import check_processes
@@ -65,8 +66,8 @@ def _refuse_ignored(config: DictConfig) -> None:
     for group, slot in (("backbone", "backbone"), ("backbone@second_backbone", "second_backbone")):
         name = next((value for key, _, value in chosen if key == group), "null")
         if name != "null" and slot not in config.discriminator:
-            takers = "transfer, projected or vision_aided" if slot == "backbone" else "projected"
-            raise InputError(f"{group}={name} has no effect on this discriminator: choose discriminator={takers}.")
+            suitable = " or ".join(choices_with("discriminator", slot))
+            raise InputError(f"{group}={name} has no effect on this discriminator: choose discriminator={suitable}.")
 
 
 def _warn_of_flattery(config: DictConfig) -> None:

@@ -16,7 +16,7 @@ import pytorch_lightning as pl
 import torch
 
 import medsynth
-from medsynth.backbone.survey import count_weights
+from medsynth.backbone.survey import count_parameters
 from medsynth.errors import InputError, sentence_of
 from medsynth.files import write_json
 from medsynth.gan import GAN, TrainingDiverged
@@ -120,8 +120,8 @@ class Outcome:
     def _weights(self) -> dict[str, int]:
         groups = self.model.discriminator.parameter_groups()
         return {
-            "generator": count_weights(self.model.generator),
-            "discriminator": count_weights(self.model.discriminator),
+            "generator": count_parameters(self.model.generator),
+            "discriminator": count_parameters(self.model.discriminator),
             "discriminator_trained": sum(weight.numel() for group in groups for weight in group["params"]),
         }
 

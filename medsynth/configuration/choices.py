@@ -1,0 +1,33 @@
+"""The choices of a configuration group, in conf/ and in the folders that the user added by --config-dir."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from medsynth.configuration.compose import compose, conf_folder, own_folders
+
+
+def choices(group: str) -> list[str]:
+    """Return the names that ``group=`` takes, sorted; files in folders below the group's are no choices."""
+    folders = [conf_folder(), *map(Path, own_folders())]
+    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
+
+
+def choices_with(group: str, option: str) -> list[str]:
+    """Return the choices of ``group`` that have ``option``, such as the discriminators with a ``backbone``.
+
+    Each of them is composed, so that options which a file takes over from another one count. A file of the user's that
+    cannot be composed is left out.
+    """
+    return [name for name in choices(group) if option in _composed(group, name)]
+
+
+def _composed(group: str, name: str) -> DictConfig:
+    try:
+        return compose("train", conf_folder(), [f"{group}={name}"])[group]
+    except (HydraException, OmegaConfBaseException):
+        return DictConfig({})
