@@ -231,6 +231,14 @@ class Metrics(Protocol):
 
     has_real: bool
 
+    @staticmethod
+    def logged_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the names of the values that an object of this configuration computes and that can be an objective.
+
+        ``config`` is its plain configuration, ``_target_`` included; nothing is built or loaded. Empty: not known yet.
+        """
+        ...
+
     def to(self, device: torch.device | str) -> Metrics: ...
 
     def update(self, images: Tensor, *, real: bool) -> None: ...

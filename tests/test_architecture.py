@@ -65,7 +65,6 @@ BOUNDARIES = {
 }
 BEING_MOVED = {  # to be emptied while the second layout is being built
     "configuration/finalize.py",
-    "configuration/objectives.py",
     "lightning/precision.py",
     "lightning/process_launch.py",
     "runs/outcome.py",

@@ -44,6 +44,10 @@ class PixelMean:
     def __init__(self):
         self.real, self.fake, self.has_real = [], [], False
 
+    @staticmethod
+    def logged_names(config):
+        return ("distance",)
+
     def to(self, device):
         return self
 

@@ -13,13 +13,14 @@ import torch
 import torch.distributed as dist
 from torch_fidelity import feature_extractor_inceptionv3
 
+from medsynth.configuration.objectives import logged_names
 from medsynth.contracts import FeatureExtractor, InputError, Metrics
 from medsynth.metrics import distances, inception
+from medsynth.metrics.collection import MetricCollection
 from medsynth.metrics.distances import GenerativeMetrics
 from medsynth.metrics.inception import InceptionExtractor
 from medsynth.metrics.pixels import PixelExtractor
 from medsynth.metrics.quantization import quantize, to_uint8
-from medsynth.metrics.several import Several
 
 
 class Pixels(torch.nn.Module):
@@ -403,7 +404,7 @@ def both_metrics(objective="fd_pixels"):
     fine = PixelExtractor(channels=1, size=4)
     fine.name = "fine"
     parts = {"coarse": coarse, "fine": GenerativeMetrics(extractor=fine, inception_score=False, objective="fd_fine")}
-    return Several(parts=parts, objective=objective)
+    return MetricCollection(parts=parts, objective=objective)
 
 
 def test_pixels_see_brightness_and_place_but_no_texture():
@@ -417,7 +418,7 @@ def test_pixels_see_brightness_and_place_but_no_texture():
     assert PixelExtractor(channels=3)(torch.zeros(2, 3, 16, 16)).shape == (2, 3 * 64)
 
 
-def test_several_gives_what_its_parts_give():
+def test_collection_computes_the_values_of_its_parts():
     metrics = both_metrics()
     real, fake = torch.rand(60, 1, 8, 8), torch.rand(60, 1, 8, 8) * 0.5
     assert not metrics.has_real
@@ -432,13 +433,49 @@ def test_several_gives_what_its_parts_give():
     metrics.reset()
     metrics.update(fake, real=False)
     assert metrics.compute() == values
-    metrics.reset_real()
-    assert not metrics.has_real
 
 
-def test_several_refuses_an_objective_of_none():
-    with pytest.raises(InputError, match=r"metrics\.objective=fid is none of these: fd_pixels, fd_fine"):
+def test_collection_refuses_an_objective_that_no_part_has():
+    with pytest.raises(InputError, match=r"metrics\.objective=fid is not computed: choose fd_pixels or fd_fine"):
         both_metrics("fid")
+
+
+def declaration(**options):
+    return {"_target_": "medsynth.metrics.distances.GenerativeMetrics", **options}
+
+
+PIXELS = {"_target_": "medsynth.metrics.pixels.PixelExtractor", "channels": 1}
+
+
+@pytest.mark.parametrize("kernel", [None, False, True])
+@pytest.mark.parametrize("name", [None, "coarse"])
+def test_declared_names_are_those_of_the_computed_values(kernel, name):
+    options = {"inception_score": False} | ({} if kernel is None else {"kernel": kernel})
+    extractor = PixelExtractor(channels=1, size=2)
+    extractor.name = name or extractor.name
+    metrics = GenerativeMetrics(extractor=extractor, **options)
+    computed = values(metrics, torch.rand(20, 1, 8, 8), torch.rand(20, 1, 8, 8)).keys()
+    main = [key for key in computed if not key.startswith("num_") and not key.endswith(("_low", "_high", "_std"))]
+    extractor_options = PIXELS | ({"name": name} if name else {})
+    assert logged_names(declaration(extractor=extractor_options, **options)) == tuple(main)
+
+
+def test_collection_declares_the_names_of_all_parts_or_none():
+    own = {"_target_": "tests.test_metrics.Pixels", "num_features": 4}
+    parts = {"a": declaration(extractor=PIXELS), "b": declaration(extractor=own, kernel=True)}
+    collection = {"_target_": "medsynth.metrics.collection.MetricCollection", "parts": parts}
+    assert logged_names(collection) == ("fd_pixels", "is_pixels", "fd_pixels", "kd_pixels", "is_pixels")
+    parts["c"] = {"_target_": "tests.test_metrics.Nameless"}
+    assert logged_names(collection) == ()
+
+
+class Nameless:
+    """Metrics that declare no names."""
+
+
+def test_target_that_cannot_be_imported_is_refused():
+    with pytest.raises(InputError, match=r"_target_: elsewhere\.Mine cannot be imported"):
+        logged_names({"_target_": "elsewhere.Mine"})
 
 
 def everything():

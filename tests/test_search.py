@@ -18,11 +18,11 @@ from hydra.core.global_hydra import GlobalHydra
 from optuna.trial import TrialState
 
 from medsynth.configuration.compose import conf_folder
-from medsynth.configuration.objectives import check_objectives, logged
+from medsynth.configuration.objectives import check_objectives, logged_names
 from medsynth.errors import InputError
 from medsynth.runs.layout import read_json
 from medsynth.search.arguments import fold
-from medsynth.search.objective import Objective, make_objectives, read_curve, value_of
+from medsynth.search.objective import COSTS, Objective, make_objectives, read_curve, value_of
 from medsynth.search.search import Search, Settings
 from medsynth.search.search_summary import answer
 from medsynth.search.space import Choices, Interval
@@ -296,12 +296,12 @@ def test_a_line_that_is_being_written_is_not_read(tmp_path):
 def names_of(metrics):
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        return logged(compose("train", overrides=[f"metrics={metrics}"]).metrics)
+        return logged_names(compose("train", overrides=[f"metrics={metrics}"]).metrics)
 
 
 def test_what_a_training_logs_is_known_from_its_configuration():
-    from medsynth.metrics.distances import Names
     from medsynth.metrics.inception import InceptionExtractor
+    from medsynth.metrics.names import Names
     from medsynth.metrics.pixels import PixelExtractor
 
     class Published:
@@ -312,9 +312,9 @@ def test_what_a_training_logs_is_known_from_its_configuration():
 
     def named(extractor):
         names = Names.of(extractor)
-        return [f"val/{name}" for name in (names.frechet, names.kernel, names.inception_score)]
+        return (names.frechet, names.kernel, names.inception_score)
 
-    assert names_of("mini") == [*named(Mini), named(PixelExtractor)[0]]
+    assert names_of("mini") == (*named(Mini), named(PixelExtractor)[0])
     assert names_of("inception") == named(Published)
 
 
@@ -323,18 +323,18 @@ def test_what_a_training_logs_is_known_from_its_configuration():
     [
         (
             ["val/nonsense"],
-            "objective=val/nonsense is logged by no such training: choose of val/fd_mini, .*; or of ",
+            "objective=val/nonsense is not logged by this training: choose val/fd_mini or .*, or one of the costs ",
         ),
-        (["fd_mini"], "objective=fd_mini is logged by no such training: "),
+        (["fd_mini"], "objective=fd_mini is not logged by this training: "),
     ],
 )
 def test_an_objective_that_no_training_logs_is_refused(objectives, says):
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         config = compose("train")
-    check_objectives(config, make_objectives(["val/kd_mini", "seconds"], None))
+    check_objectives(config, ["val/kd_mini", "seconds"], costs=COSTS)
     with pytest.raises(InputError, match=says):
-        check_objectives(config, make_objectives(objectives, None))
+        check_objectives(config, objectives, costs=COSTS)
 
 
 def test_a_space_is_written_as_in_a_sweep():
@@ -441,7 +441,7 @@ def test_the_command_says_how_to_repeat_the_best_and_goes_on(search):
         (["seed=1,2", "search.pruner=median", "search.objectives=[seconds]"], "needs one objective that is measured"),
         (
             ["seed=1,2", "search.objectives=[val/fid]"],
-            "objective=val/fid is logged by no such training: choose of val/",
+            "objective=val/fid is not logged by this training: choose val/",
         ),
         (["seed=1,2", "search.directions=[down]"], "search.directions has minimize or maximize for each"),
         (["search.resume=nowhere"], "search.resume=nowhere is not the folder of a search"),

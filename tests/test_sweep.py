@@ -304,7 +304,7 @@ def test_a_sweep_fails_goes_on_and_is_resumed(stub, monkeypatch, capsys):
         (["seed=1,2", "sweep.resume=true"], "no sweep with these arguments"),
         (["sweep=seeds,losses"], "sweep=[seeds,losses]"),
         (["seed=1,2", "hydra.sweep.subdir=x"], "hydra.sweep.subdir"),
-        (["seed=1,2", "objective=val/nonsense"], "objective=val/nonsense is logged by no such training"),
+        (["seed=1,2", "objective=val/nonsense"], "objective=val/nonsense is not logged by this training"),
     ],
 )
 def test_what_cannot_be_swept_is_refused_before_the_first_job(stub, monkeypatch, capsys, arguments, sentence):

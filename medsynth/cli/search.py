@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from medsynth.configuration.objectives import check_objectives
 from medsynth.errors import InputError, sentence_of
 from medsynth.files import make_writable
-from medsynth.search.objective import Objective, make_objectives
+from medsynth.search.objective import COSTS, Objective, make_objectives
 from medsynth.search.options import Options, read_options
 from medsynth.search.record import Record
 from medsynth.search.search import Search, Settings
@@ -58,7 +58,7 @@ def _settings(options: Options) -> tuple[Settings, DictConfig, str]:
     fixed, space = parse_space(options.train)
     first = check_space(fixed, space)
     objectives = make_objectives(options.objectives or [first.objective], options.directions)
-    check_objectives(first, objectives)
+    check_objectives(first, options.objectives or (), costs=COSTS, overrides=options.train)
     pruner = _pruner(options.pruner, objectives)
     settings = Settings(
         folder=options.folder,

@@ -12,6 +12,7 @@ TARGETS = {  # old ``_target_`` -> new one
     "medsynth.callbacks.record.Record": "medsynth.lightning.record.Record",
     "medsynth.callbacks.sample_grid.SampleGrid": "medsynth.lightning.sample_grid.SampleGrid",
     "medsynth.feature_bank.FeatureBank": "medsynth.discriminator.feature_cache.FeatureBank",
+    "medsynth.metrics.several.Several": "medsynth.metrics.collection.MetricCollection",
 }
 KEYS: dict[str, str] = {}  # old name of an option, anywhere in a configuration -> new one
 

@@ -1,50 +1,61 @@
-"""What a training logs, known from its configuration: nothing is loaded to find it out."""
+"""The measures that a training logs, known from its configuration before any network is loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, cast
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from medsynth.configuration.targets import target_class
 from medsynth.errors import InputError
-from medsynth.search.objective import COSTS, Objective
-
-_DISTANCES = "medsynth.metrics.distances.GenerativeMetrics"
-_SEVERAL = "medsynth.metrics.several.Several"
-_NAMES = {  # of extractors that have no name= in their configuration: Fréchet and kernel distance, inception score
-    "medsynth.metrics.pixels.PixelExtractor": ("fd_pixels", "kd_pixels", "is_pixels"),
-    "medsynth.metrics.inception.InceptionExtractor": ("fid", "kid", "is"),
-}
-_DEFAULTS = (("frechet", True), ("kernel", False), ("inception_score", True))  # those of GenerativeMetrics
 
 
-def logged(metrics: DictConfig) -> list[str] | None:
-    """``val/fd_mini``, ...: the measures of a training; None where they are not medsynth's, so that nobody knows."""
-    if metrics.get("_target_") == _SEVERAL:
-        parts = [logged(part) for part in metrics.parts.values()]
-        return None if None in parts else [name for part in parts for name in part]
-    extractor = metrics.get("extractor") or {}
-    name = extractor.get("name")
-    names = (f"fd_{name}", f"kd_{name}", f"is_{name}") if name else _NAMES.get(extractor.get("_target_"))
-    if metrics.get("_target_") != _DISTANCES or names is None:
-        return None
-    chosen = [metrics.get(option, default) for option, default in _DEFAULTS]
-    return [f"val/{name}" for name, is_chosen in zip(names, chosen, strict=True) if is_chosen]
+def logged_names(metrics: Mapping[str, Any]) -> tuple[str, ...]:
+    """Ask the class of a metrics configuration for the names that it logs, without prefix.
+
+    Importing the class is all that is done: see ``contracts.Metrics.logged_names``. Empty: the names are not known
+    before the metrics are built.
+    """
+    declare = getattr(target_class(metrics), "logged_names", None)
+    return () if declare is None else tuple(declare(metrics))
 
 
-def check_objectives(config: DictConfig, objectives: Sequence[Objective] = ()) -> None:
-    """Refuse what no training with ``config`` would come to: its own objective, or one of a search.
+def check_objectives(
+    config: DictConfig,
+    searched: Sequence[str] = (),
+    *,
+    costs: Collection[str] = (),
+    overrides: Sequence[str] | None = None,
+) -> None:
+    """Refuse an objective that a training with ``config`` does not log.
+
+    Args:
+        config: the composed configuration of a training.
+        searched: objectives of a search, measures or costs.
+        costs: names that a search may optimize although no validation logs them, such as ``seconds``.
+        overrides: what was typed, if that is known. Where neither ``objective`` nor anything of ``metrics`` was, the
+            configuration's own objective is that of the chosen metrics and is not checked: this would import PyTorch.
 
     Raises:
         InputError: names the choices.
     """
-    names = logged(config.metrics)
-    if names is None:
+    wanted = [name for name in searched if name not in costs]
+    if overrides is None or any(_concerns_objective(override) for override in overrides):
+        wanted.append(config.objective)
+    if not wanted:
         return
-    wanted = [config.objective, *(objective.name for objective in objectives)]
-    unknown = next((name for name in wanted if name not in names and name not in COSTS), None)
-    if config.objective not in names:
-        unknown = config.objective  # a training selects its best checkpoint by it
-    if unknown is not None:
-        costs = f"; or of its costs {', '.join(COSTS)}" if objectives else ""
-        raise InputError(f"objective={unknown} is logged by no such training: choose of {', '.join(names)}{costs}.")
+    names = [f"val/{name}" for name in logged_names(_plain(config.metrics))]
+    unknown = next((name for name in wanted if name not in names), None)
+    if names and unknown is not None:
+        or_costs = f", or one of the costs {', '.join(costs)}" if searched else ""
+        raise InputError(f"objective={unknown} is not logged by this training: choose {' or '.join(names)}{or_costs}.")
+
+
+def _concerns_objective(override: str) -> bool:
+    key = override.lstrip("+~").partition("=")[0]
+    return key.split(".")[0] in ("objective", "metrics")
+
+
+def _plain(node: DictConfig) -> dict[str, Any]:
+    return cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))

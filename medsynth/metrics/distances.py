@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-from typing import NamedTuple, Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -14,26 +16,11 @@ from medsynth.contracts import FeatureExtractor, InputError
 from medsynth.metrics.frechet import frechet
 from medsynth.metrics.inception_score import inception_score_of_splits
 from medsynth.metrics.kernel import kernel_subsets
+from medsynth.metrics.names import Names
 from medsynth.metrics.quantization import quantize
 
 logger = logging.getLogger(__name__)
 _LOGITS_AT_ONCE = 1024
-
-
-class Names(NamedTuple):
-    """What the values are called."""
-
-    frechet: str
-    inception_score: str
-    kernel: str
-    informed: str  # by memorization
-
-    @classmethod
-    def of(cls, extractor: FeatureExtractor) -> Names:
-        """fid, is, kid, mifid where the extractor calls itself canonical; else fd_, is_, kd_, mifd_ and its name."""
-        if getattr(extractor, "canonical", False):
-            return cls("fid", "is", "kid", "mifid")
-        return cls(f"fd_{extractor.name}", f"is_{extractor.name}", f"kd_{extractor.name}", f"mifd_{extractor.name}")
 
 
 class GenerativeMetrics:
@@ -110,6 +97,16 @@ class GenerativeMetrics:
         self._features = Features()
         self._names = Names.of(extractor)
         self.objective = self._checked(objective)
+
+    @staticmethod
+    def logged_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the names of the chosen distances and scores; see ``contracts.Metrics``."""
+        names = Names.declared(config["extractor"])
+        if names is None:
+            return ()
+        options = inspect.signature(GenerativeMetrics).parameters
+        chosen = {"frechet": names.frechet, "kernel": names.kernel, "inception_score": names.inception_score}
+        return tuple(name for option, name in chosen.items() if config.get(option, options[option].default))
 
     def _checked(self, objective: str | None) -> str | None:
         if not (self._frechet or self._kernel or self._score):

@@ -50,6 +50,7 @@ class InceptionExtractor(torch.nn.Module):
 
     name = "inception"
     num_features = 2048
+    canonical = True  # until the weights turn out to be others
 
     def __init__(self, *, weights: str | None = None) -> None:
         super().__init__()

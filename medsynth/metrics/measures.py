@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from medsynth.contracts import FeatureExtractor
-from medsynth.metrics.distances import Names
 from medsynth.metrics.frechet import frechet
 from medsynth.metrics.inception_score import inception_score
 from medsynth.metrics.interval import Estimate
 from medsynth.metrics.kernel import gaussian, polynomial
+from medsynth.metrics.names import Names
 from medsynth.metrics.neighbors import NEAREST_OF_HELD_OUT, Neighbors, memorization
 from medsynth.metrics.pairwise import observe_pairs
 
@@ -95,7 +95,7 @@ def of_features(extractor: FeatureExtractor, sides: Sides, *, seed: int) -> list
     of_kernels = [of_pairs.pop(key) for key in kernels]
     distances = [*of_kernels, of_gaussians] if min(counted) <= extractor.num_features else [of_gaussians, *of_kernels]
     memorized = list(_memorization(name, sides))
-    informed = [_informed(names.informed, of_gaussians, memorized[0])] if memorized else []
+    informed = [_informed(names.memorization_informed, of_gaussians, memorized[0])] if memorized else []
     return [*distances, *informed, *of_pairs.values(), *memorized, *_score(extractor, names, sides, seed)]
 
 

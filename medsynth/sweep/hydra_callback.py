@@ -79,8 +79,8 @@ def _plan(config: DictConfig) -> dict[str, Any]:
     columns = zip(*jobs, strict=True)  # an option each, as all jobs have it
     swept = [column[0].partition("=")[0] for column in columns if len(set(column)) > 1]
     composed = [loader.load_sweep_config(config, list(job)) for job in jobs]
-    for job in composed:
-        check_objectives(job)
+    for job, composition in zip(jobs, composed, strict=True):
+        check_objectives(composition, overrides=job)
     compositions = [composition_of(job) for job in composed]
     jobs = [[item for item in job if not item.startswith(("sweep=", "sweep."))] for job in jobs]
     return new_plan(_arguments(config), jobs, compositions, swept) | {"objective": config.objective}
