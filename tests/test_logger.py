@@ -1,4 +1,4 @@
-"""Loggers, read back after one training that was resumed: metrics.csv, TensorBoard, MLflow, W&B, and their guard."""
+"""Loggers: metrics.csv, TensorBoard, MLflow and W&B, read back after a resumed training; and services that fail."""
 
 import csv
 import json
@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from medsynth.errors import InputError
-from medsynth.logger import courier, guarded, mlflow, tensorboard
+from medsynth.logger import guarded_logger, logging_thread, mlflow, tensorboard
 from medsynth.logger.csv import CSVLogger
-from medsynth.logger.guarded import Guarded
-from medsynth.logger.identity import is_resumed, recall
+from medsynth.logger.guarded_logger import GuardedLogger
+from medsynth.logger.run_ids import is_resumed, load_id
 from medsynth.runs.status import STOPPED
 from tests.command import TINY, run
 
@@ -31,7 +31,7 @@ def rows(path):
 
 
 def offline_records(run_folder):
-    """What W&B wrote, by its own reader."""
+    """Read what W&B wrote, by its own reader."""
     command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(run_folder)]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     return [json.loads(line) for line in lines if line.startswith("{")]
@@ -43,7 +43,7 @@ def of_type(records, kind):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """The folder of a run of 64 images with all loggers, resumed to 96."""
+    """Folder of a run of 64 images with all loggers, resumed to 96."""
     folder = tmp_path_factory.mktemp("loggers")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -57,7 +57,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def written(trained):
-    """What the csv file says: column -> {images seen: value}."""
+    """Content of the csv file: column -> {images seen: value}."""
     table = rows(trained / "run" / "metrics.csv")
     return {name: {int(row["step"]): float(row[name]) for row in table if row[name]} for name in table[0]}
 
@@ -72,7 +72,7 @@ def history(records):
     return [record["item"] for record in of_type(records, "history")]
 
 
-def test_wandb_values_stand_at_images_seen(offline, written):
+def test_wandb_steps_are_images_seen(offline, written):
     items = history(offline[0]) + history(offline[1])
     assert [item["trainer/images_seen"] for item in items] == [item["_step"] for item in items] == STEPS
     for name in ("train/generator_loss", "train/discriminator_gradient_norm", "train/real_logits"):
@@ -84,24 +84,24 @@ def test_wandb_values_stand_at_images_seen(offline, written):
     assert (axis["glob_name"], axis["step_metric"]) == ("*", "trainer/images_seen")
 
 
-def test_wandb_keeps_a_resumed_run_one_run(offline, trained):
+def test_a_resumed_run_is_one_run_in_wandb(offline, trained):
     first, second = (of_type(records, "run")[0] for records in offline)
-    assert first["run_id"] == second["run_id"] == recall(trained / "run", "wandb")["id"]
+    assert first["run_id"] == second["run_id"] == load_id(trained / "run", "wandb")["id"]
     assert second["resume"] is True
 
 
-def test_wandb_configuration_says_what_ran_on_what(offline):
+def test_wandb_configuration_has_options_data_and_device(offline):
     config = {key: value for record in of_type(offline[0], "config") for key, value in record["update"].items()}
     assert config["max_images"] == 64
     assert config["data"]["image_size"] == 16
-    run_facts = config["run"]
-    assert run_facts["data"] == "64 procedural head phantoms"
-    assert len(run_facts["data_fingerprint"]) == 16
-    assert (run_facts["device"], run_facts["num_train"], run_facts["num_val"]) == ("cpu", 64, 16)
+    run_config = config["run"]
+    assert run_config["data"] == "64 procedural head phantoms"
+    assert len(run_config["data_fingerprint"]) == 16
+    assert (run_config["device"], run_config["num_train"], run_config["num_val"]) == ("cpu", 64, 16)
     assert of_type(offline[0], "stats"), "the machine's load"
 
 
-def test_wandb_pictures_generator_summary_and_exit(offline, trained):
+def test_wandb_has_pictures_generator_summary_and_exit_code(offline, trained):
     folder = trained / "run" / "wandb"
     for title, count in (("generated", 3), ("real", 3)):
         assert len(list(folder.glob(f"offline-run-*/files/media/images/samples/{title}_*.png"))) == count
@@ -119,7 +119,7 @@ def test_wandb_pictures_generator_summary_and_exit(offline, trained):
     assert [of_type(records, "exit")[0].get("exit_code", 0) for records in offline] == [0, 0]
 
 
-def test_tensorboard_holds_values_pictures_and_configuration(trained, written):
+def test_tensorboard_has_values_pictures_and_configuration(trained, written):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(trained / "run" / "tensorboard")).Reload()
@@ -135,12 +135,12 @@ def test_tensorboard_holds_values_pictures_and_configuration(trained, written):
     assert b"run/data_fingerprint" in table
 
 
-def test_mlflow_holds_values_pictures_generator_and_status(trained, written):
+def test_mlflow_has_values_pictures_generator_and_status(trained, written):
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(f"sqlite:///{trained}/outputs/mlflow.db")
     (found,) = client.search_runs([client.get_experiment_by_name("medsynth").experiment_id])
-    assert found.info.run_id == recall(trained / "run", "mlflow")["id"], "a resumed run is the same run"
+    assert found.info.run_id == load_id(trained / "run", "mlflow")["id"], "a resumed run is the same run"
     assert found.info.status == "FINISHED"
     for name in (OBJECTIVE, f"{OBJECTIVE}_high", "train/generator_loss"):
         values = {metric.step: metric.value for metric in client.get_metric_history(found.info.run_id, name)}
@@ -154,7 +154,7 @@ def test_mlflow_holds_values_pictures_generator_and_status(trained, written):
     assert files == {"generator/card.json", "generator/generator.safetensors"}
 
 
-def test_tensorboard_forgets_what_a_resumed_run_does_again(tmp_path):
+def test_tensorboard_drops_values_that_a_resumed_run_repeats(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     for values in ({8: 1.0, 16: 2.0, 24: 3.0}, {16: 20.0, 24: 30.0}):
@@ -167,7 +167,7 @@ def test_tensorboard_forgets_what_a_resumed_run_does_again(tmp_path):
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [(8, 1), (16, 20), (24, 30)]
 
 
-def test_mlflow_says_how_a_run_ended(tmp_path):
+def test_mlflow_has_the_status_of_the_run(tmp_path):
     from mlflow.tracking import MlflowClient
 
     for ended in ({"failed": True}, {"failed": True, "status": STOPPED}, {"failed": False}):
@@ -181,10 +181,10 @@ def test_mlflow_says_how_a_run_ended(tmp_path):
 
 
 @pytest.mark.parametrize(("module", "package"), [(tensorboard, "tensorboard"), (mlflow, "mlflow")])
-def test_a_missing_package_is_named_with_its_extra(module, package, monkeypatch, tmp_path):
+def test_the_error_for_a_missing_package_names_the_extra(module, package, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, package, None)
     options = {"uri": None, "store": str(tmp_path), "experiment": "e"} if package == "mlflow" else {}
-    with pytest.raises(InputError, match=rf"pip install medsynth\[{package}\]"):
+    with pytest.raises(InputError, match=rf"uv sync --extra {package} or pip install '\.\[{package}\]'"):
         module.build(folder=str(tmp_path), **options)
 
 
@@ -204,9 +204,9 @@ class Breaking:
         raise ConnectionResetError("still gone")
 
 
-def test_a_failure_is_said_once_and_silences_the_logger(caplog):
+def test_a_failure_is_reported_once_and_turns_the_logger_off(caplog):
     sink = Breaking()
-    logger = Guarded("Service", lambda: sink)
+    logger = GuardedLogger("Service", lambda: sink)
     for step in (1, 2, 3):
         logger.log_metrics({"a": 0.5}, step=step)
     logger.close(failed=False)
@@ -214,12 +214,12 @@ def test_a_failure_is_said_once_and_silences_the_logger(caplog):
     assert sink.closed == ["failed"]
     assert not logger.active
     assert [record.getMessage() for record in caplog.records] == [
-        "Service failed and is off for the rest of this run; metrics.csv goes on (the service is gone)."
+        "Service failed and is off for the rest of this run; metrics.csv is still written (the service is gone)."
     ]
 
 
-def test_a_service_that_does_not_start_is_no_obstacle_but_a_mistake_is(caplog):
-    logger = Guarded("Service", lambda: Path("/nowhere/at/all").read_text())
+def test_a_service_that_does_not_start_is_turned_off_but_a_wrong_option_is_an_error(caplog):
+    logger = GuardedLogger("Service", lambda: Path("/nowhere/at/all").read_text())
     logger.log_metrics({"a": 1.0}, step=1)
     logger.close(failed=False)
     assert len(caplog.records) == 1
@@ -228,11 +228,11 @@ def test_a_service_that_does_not_start_is_no_obstacle_but_a_mistake_is(caplog):
         raise InputError("choose another")
 
     with pytest.raises(InputError, match="choose another"):
-        Guarded("Service", refuse)
+        GuardedLogger("Service", refuse)
 
 
 class Hanging:
-    """A sink that takes calls in order, but hangs in that of the method named until it is released."""
+    """A sink that records calls in order, but hangs in the method ``hangs_in`` until it is released."""
 
     def __init__(self, hangs_in=None):
         self.hangs_in, self.released, self.entered = hangs_in, threading.Event(), threading.Event()
@@ -255,8 +255,8 @@ class Hanging:
         self.taken.append(call)
 
 
-def said(caplog):
-    return [record.getMessage().partition("goes on ")[2] for record in caplog.records]
+def reasons(caplog):
+    return [record.getMessage().partition("still written ")[2] for record in caplog.records]
 
 
 def seconds(call, *arguments, **options):
@@ -265,9 +265,9 @@ def seconds(call, *arguments, **options):
     return time.monotonic() - start
 
 
-def test_calls_arrive_in_order_on_one_thread_as_they_were_when_handed_over(caplog):
+def test_calls_arrive_in_order_on_one_thread_with_the_values_at_the_time_of_the_call(caplog):
     sink = Hanging()
-    logger = Guarded("Service", lambda: sink)
+    logger = GuardedLogger("Service", lambda: sink)
     nested = {"run": {"device": "cpu"}}
     logger.log_hyperparams(nested)
     nested["run"]["device"] = "another"
@@ -282,43 +282,43 @@ def test_calls_arrive_in_order_on_one_thread_as_they_were_when_handed_over(caplo
     assert sink.taken == [("log_hyperparams", {"run": {"device": "cpu"}}), *metrics, ("close", "completed")]
     assert len(sink.threads) == 1
     assert threading.current_thread() not in sink.threads
-    assert all(thread.daemon for thread in sink.threads), "one that hangs would keep the process from ending"
+    assert all(thread.daemon for thread in sink.threads), "one that hangs would keep the process from exiting"
     assert not logger.active
-    assert not said(caplog)
+    assert not reasons(caplog)
 
 
-def test_a_call_that_hangs_holds_up_neither_the_training_nor_its_end(caplog):
+def test_a_call_that_hangs_delays_neither_the_training_nor_its_end(caplog):
     sink, abandoned = Hanging("log_metrics"), []
-    logger = Guarded("Service", lambda: sink, patience=0.3, abandon=lambda: abandoned.append(True))
+    logger = GuardedLogger("Service", lambda: sink, patience=0.3, abandon=lambda: abandoned.append(True))
     logger.log_hyperparams({"a": 1})
     assert max(seconds(logger.log_metrics, {"a": 1.0}, step=step) for step in range(100)) < 0.2
     assert logger.active
     assert seconds(logger.close, failed=False) < 1.5
     assert abandoned == [True]
-    assert said(caplog) == ["(it was not done after 0.3 seconds)."]
+    assert reasons(caplog) == ["(it did not finish within 0.3 seconds)."]
     assert sink.taken == [("log_hyperparams", {"a": 1})]
 
 
-def test_a_service_that_hangs_in_the_course_of_a_run_is_given_up_and_ended_if_it_comes_back(caplog):
+def test_a_service_that_hangs_during_a_run_is_abandoned_and_closed_if_it_recovers(caplog):
     sink = Hanging("log_metrics")
-    logger = Guarded("Service", lambda: sink, patience=0.1)
+    logger = GuardedLogger("Service", lambda: sink, patience=0.1)
     logger.log_metrics({"a": 1.0}, step=1)
     assert sink.entered.wait(10)
     time.sleep(0.15)
     assert seconds(logger.log_metrics, {"a": 2.0}, step=2) < 0.1
     assert not logger.active
-    assert said(caplog) == ["(it has not answered for 0.1 seconds)."]
+    assert reasons(caplog) == ["(it has not answered for 0.1 seconds)."]
     sink.released.set()
     logger.close(failed=False)
     assert sink.taken == [("log_metrics", {"a": 1.0}, 1), ("close", "failed")]
     assert len(caplog.records) == 1
 
 
-def test_a_service_that_falls_behind_is_given_up(monkeypatch, caplog):
-    for module in (courier, guarded):
+def test_a_service_that_falls_behind_is_abandoned(monkeypatch, caplog):
+    for module in (logging_thread, guarded_logger):
         monkeypatch.setattr(module, "CAPACITY", 5)
     sink = Hanging("log_metrics")
-    logger = Guarded("Service", lambda: sink, patience=30)
+    logger = GuardedLogger("Service", lambda: sink, patience=30)
     logger.log_metrics({"a": 0.0}, step=0)
     assert sink.entered.wait(10)
     for step in range(1, 6):
@@ -326,42 +326,42 @@ def test_a_service_that_falls_behind_is_given_up(monkeypatch, caplog):
     assert logger.active
     assert seconds(logger.log_metrics, {"a": 0.0}, step=6) < 0.2
     assert not logger.active
-    assert said(caplog) == ["(it is 5 calls behind)."]
+    assert reasons(caplog) == ["(it is 5 calls behind)."]
     sink.released.set()
     logger.close(failed=False)
-    assert sink.taken == [("log_metrics", {"a": 0.0}, 0), ("close", "failed")], "what waited is forgotten"
+    assert sink.taken == [("log_metrics", {"a": 0.0}, 0), ("close", "failed")], "waiting calls are dropped"
 
 
 @pytest.mark.parametrize("released", [True, False])
-def test_a_start_that_hangs_is_given_up(released, caplog):
-    sink, let = Hanging(), threading.Event()
+def test_a_start_that_hangs_is_abandoned(released, caplog):
+    sink, allowed = Hanging(), threading.Event()
 
     def opening():
-        assert let.wait(30)
+        assert allowed.wait(30)
         return sink
 
     start = time.monotonic()
-    logger = Guarded("Service", opening, patience=0.2)
+    logger = GuardedLogger("Service", opening, patience=0.2)
     assert time.monotonic() - start < 1
     assert not logger.active
     logger.log_metrics({"a": 1.0}, step=1)
     if released:
-        let.set()
+        allowed.set()
     assert seconds(logger.close, failed=False) < 1
-    assert said(caplog) == ["(it did not start within 0.2 seconds)."]
-    assert sink.taken == ([("close", "failed")] if released else []), "a run that starts too late is ended"
+    assert reasons(caplog) == ["(it did not start within 0.2 seconds)."]
+    assert sink.taken == ([("close", "failed")] if released else []), "a run that starts too late is closed"
 
 
-def test_an_end_that_hangs_is_given_up(caplog):
+def test_an_end_that_hangs_is_abandoned(caplog):
     sink = Hanging("close")
-    logger = Guarded("Service", lambda: sink, patience=0.2)
+    logger = GuardedLogger("Service", lambda: sink, patience=0.2)
     logger.log_metrics({"a": 1.0}, step=1)
     assert seconds(logger.close, failed=False) < 1
-    assert said(caplog) == ["(it was not done after 0.2 seconds)."]
+    assert reasons(caplog) == ["(it did not finish within 0.2 seconds)."]
     assert sink.taken == [("log_metrics", {"a": 1.0}, 1)]
 
 
-def test_what_fails_after_it_was_given_up_is_not_said(monkeypatch, caplog):
+def test_a_failure_after_the_service_was_abandoned_is_not_reported(monkeypatch, caplog):
     sink, uncaught = Hanging(), []
     monkeypatch.setattr(threading, "excepthook", uncaught.append)
     released, failed = threading.Event(), threading.Event()
@@ -371,42 +371,42 @@ def test_what_fails_after_it_was_given_up_is_not_said(monkeypatch, caplog):
         raise ConnectionResetError("too late")
 
     sink.log_metrics, sink.close = lambda values, step: released.wait(30) and sys.exit(3), fail
-    logger = Guarded("Service", lambda: sink, patience=0.1)
+    logger = GuardedLogger("Service", lambda: sink, patience=0.1)
     logger.log_metrics({"a": 1.0}, step=1)
     logger.close(failed=False)
     released.set()
     assert failed.wait(10)
-    logger._courier._thread.join(10)
+    logger._thread._thread.join(10)
     assert not uncaught
-    assert said(caplog) == ["(it was not done after 0.1 seconds)."]
+    assert reasons(caplog) == ["(it did not finish within 0.1 seconds)."]
 
 
-def test_even_an_exit_on_the_service_thread_is_a_failure_like_any_other(caplog):
+def test_system_exit_on_the_service_thread_turns_the_logger_off(caplog):
     sink = Hanging()
     sink.log_metrics = lambda values, step: sys.exit(3)
-    logger = Guarded("Service", lambda: sink)
+    logger = GuardedLogger("Service", lambda: sink)
     logger.log_metrics({"a": 1.0}, step=1)
     logger.close(failed=False)
-    assert said(caplog) == ["(3)."]
+    assert reasons(caplog) == ["(3)."]
     assert sink.taken == [("close", "failed")]
 
 
-def test_other_processes_of_a_parallel_training_start_nothing(monkeypatch):
-    monkeypatch.setattr(guarded.rank_zero_only, "rank", 1)
+def test_only_the_first_process_of_a_parallel_training_starts_a_service(monkeypatch):
+    monkeypatch.setattr(guarded_logger.rank_zero_only, "rank", 1)
     before = threading.active_count()
-    logger = pickle.loads(pickle.dumps(Guarded("Service", Hanging)))
+    logger = pickle.loads(pickle.dumps(GuardedLogger("Service", Hanging)))
     logger.log_metrics({"a": 1.0}, step=1)
     logger.close(failed=False)
     assert not logger.active
     assert threading.active_count() == before
 
 
-def test_resumed_is_what_was_typed():
+def test_is_resumed_reads_the_command_line_options():
     assert is_resumed(["seed=1", "resume=outputs/a"])
     assert not is_resumed(["seed=1", "resume=null"])
 
 
-def test_csv_rows_by_step_with_columns_as_they_come(tmp_path):
+def test_csv_has_a_row_for_each_step_and_adds_columns(tmp_path):
     logger = CSVLogger(path=str(tmp_path / "metrics.csv"))
     logger.log_metrics({"a": 1.0}, step=8)
     logger.log_metrics({"a": 2.0}, step=16)
@@ -419,7 +419,7 @@ def test_csv_rows_by_step_with_columns_as_they_come(tmp_path):
     ]
 
 
-def test_csv_resumes_and_forgets_what_is_done_again(tmp_path):
+def test_csv_drops_rows_that_a_resumed_run_repeats(tmp_path):
     path = tmp_path / "metrics.csv"
     first = CSVLogger(path=str(path))
     for step in (8, 16, 24):
@@ -430,7 +430,7 @@ def test_csv_resumes_and_forgets_what_is_done_again(tmp_path):
     assert [row["a"] for row in rows(path)] == ["8.0", "160.0", "240.0"]
 
 
-def test_csv_outlives_a_cut_last_line(tmp_path):
+def test_csv_resumes_after_a_truncated_last_line(tmp_path):
     path = tmp_path / "metrics.csv"
     path.write_text("step,a,b\n8,1.0,2.0\n16,3")
     logger = CSVLogger(path=str(path))

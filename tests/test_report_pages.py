@@ -270,7 +270,7 @@ def test_command(tmp_path, monkeypatch, capsys, sweep):
     assert "here.html" in out
     assert (tmp_path / "here.html").stat().st_size > 4_000_000
     for arguments, words in (
-        ((), "A folder is needed"),
+        ((), "No folder of a run or sweep is given"),
         (("folders=nowhere",), "nowhere"),
         (("out=a.pdf",), "out=a.pdf"),
     ):

@@ -1,4 +1,4 @@
-"""W&B: modes, agents, jobs of a sweep, and all that can go wrong with it; read back from what it wrote offline."""
+"""W&B: modes, agents, jobs of a sweep, and failures of its service; read back from what it wrote offline."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 
 from medsynth.contracts import InputError
 from medsynth.logger import wandb as logger_wandb
-from medsynth.logger.identity import recall
+from medsynth.logger.run_ids import load_id
 from medsynth.logger.wandb import build, reopen
 from tests.command import TINY, run
 from tests.test_logger import history, of_type, offline_records, rows
@@ -34,12 +34,12 @@ def offline_runs(folder):
 
 
 def ended(records):
-    """(exit code, status) of a run."""
+    """Return (exit code, status) of a run."""
     summary = {name: value for update in of_type(records, "summary") for name, value in update["update"].items()}
     return of_type(records, "exit")[0].get("exit_code", 0), summary.get("status")
 
 
-def test_each_job_of_a_sweep_is_a_run_of_its_own_grouped_and_named(tmp_path):
+def test_each_job_of_a_sweep_is_a_run_with_group_and_name(tmp_path):
     for name, failed in (("loss=hinge", True), ("loss=minimax", False)):
         logger = build(folder=str(tmp_path / name), mode="offline", project="p", name=name, group="sweep 7")
         logger.log_metrics({"a": 1.0}, step=8)
@@ -49,15 +49,15 @@ def test_each_job_of_a_sweep_is_a_run_of_its_own_grouped_and_named(tmp_path):
     assert [(r["display_name"], r["run_group"]) for r in started] == [(name, "sweep 7") for name in runs]
     assert len({r["run_id"] for r in started}) == 2
     assert [ended(records) for records in runs.values()] == [(1, "failed"), (0, "completed")]
-    assert wandb.run is None, "a run left open would take in the next job's values"
+    assert wandb.run is None, "the next job would log into a run left open"
 
 
-def test_a_resumed_run_goes_on_and_one_begun_anew_does_not(tmp_path):
+def test_a_resumed_run_keeps_its_id_and_a_new_one_does_not(tmp_path):
     identities = []
     for typed in ([], ["resume=run"], ["seed=2"]):
         logger = build(folder=str(tmp_path), mode="offline", project="p", group="g", overrides=typed)
         logger.close(failed=False)
-        identities.append(recall(tmp_path, "wandb")["id"])
+        identities.append(load_id(tmp_path, "wandb")["id"])
     assert identities[0] == identities[1] != identities[2]
 
 
@@ -89,7 +89,7 @@ def test_disabled_writes_nothing(tmp_path):
     assert logger.active
     logger.close(failed=False)
     assert not list(tmp_path.rglob("*.wandb"))
-    assert recall(tmp_path, "wandb") == {}
+    assert load_id(tmp_path, "wandb") == {}
 
 
 def test_the_sweep_file_gives_a_command_that_composes(monkeypatch):
@@ -112,14 +112,14 @@ def test_the_sweep_file_gives_a_command_that_composes(monkeypatch):
 
 
 @pytest.mark.parametrize("chosen", ["[wandb,tensorboard]", "[csv,mlflow]", "[mlflow,wandb,tensorboard]", "wandb"])
-def test_loggers_compose_and_csv_is_always_there(chosen):
+def test_loggers_compose_and_always_include_csv(chosen):
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("train", [f"logger={chosen}"])
     assert set(config.logger) == {"csv", *chosen.strip("[]").split(",")}
 
 
-def test_mode_is_online_only_where_a_key_is(monkeypatch, tmp_path):
+def test_mode_auto_is_online_only_with_a_key(monkeypatch, tmp_path):
     chosen = []
 
     def start(mode, **_):
@@ -137,7 +137,7 @@ def test_mode_is_online_only_where_a_key_is(monkeypatch, tmp_path):
     assert chosen == ["offline", "online"]
 
 
-def test_refuses_what_the_user_can_mend(monkeypatch, tmp_path):
+def test_wrong_options_are_errors(monkeypatch, tmp_path):
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     with pytest.raises(InputError, match="choose auto, online, offline, disabled"):
         build(folder=str(tmp_path), mode="on", project="p")
@@ -145,7 +145,7 @@ def test_refuses_what_the_user_can_mend(monkeypatch, tmp_path):
         build(folder=str(tmp_path), mode="online", project="p")
 
 
-def test_keys_environment_and_uncommitted_code_stay_here(monkeypatch, tmp_path):
+def test_keys_environment_and_uncommitted_code_are_not_sent(monkeypatch, tmp_path):
     def git(*arguments):
         identity = ("-c", "user.name=a", "-c", "user.email=a@b")
         subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
@@ -170,7 +170,7 @@ def test_keys_environment_and_uncommitted_code_stay_here(monkeypatch, tmp_path):
 
 
 def python(program, folder, *, code=0, **environment):
-    """Runs ``program`` in a process of its own, so that no service of W&B is shared; (stdout, stderr)."""
+    """Run ``program`` in a process of its own, so that no service of W&B is shared; return (stdout, stderr)."""
     known = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
@@ -186,7 +186,7 @@ def python(program, folder, *, code=0, **environment):
 
 
 @pytest.mark.slow
-def test_an_agent_of_wandb_has_the_say(tmp_path):
+def test_the_environment_of_a_wandb_agent_overrides_the_options(tmp_path):
     environment = {"SWEEP_ID": "sweep123", "RUN_ID": "run456", "PROJECT": "theirs", "RUN_GROUP": "their group"}
     python(
         """
@@ -203,7 +203,7 @@ def test_an_agent_of_wandb_has_the_say(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_service_that_dies_ends_nothing(tmp_path):
+def test_a_service_that_dies_does_not_stop_the_run(tmp_path):
     out, err = python(
         """
         import logging, os, signal, subprocess, time
@@ -228,7 +228,7 @@ def test_a_service_that_dies_ends_nothing(tmp_path):
         """,
         tmp_path,
     )
-    assert err.count("metrics.csv goes on") == 1
+    assert err.count("metrics.csv is still written") == 1
     assert "Traceback" not in err
     assert float(out.split()[-1]) < 30
     (records,) = offline_runs(tmp_path / "second")
@@ -278,8 +278,8 @@ sys.exit(CODE)
         ("long before", 60, "False", 0),
     ],
 )
-def test_a_service_that_hangs_ends_nothing_but_itself(when, steps, active, code, tmp_path):
-    """It is stopped, not dead."""
+def test_a_service_that_hangs_does_not_stop_or_delay_the_run(when, steps, active, code, tmp_path):
+    """The service is suspended by SIGSTOP."""
     program = STOPPED_SERVICE.replace("WHEN", repr(when)).replace("STEPS", str(steps)).replace("CODE", str(code))
     out, err = python(program, tmp_path, code=code)
     gone = time.monotonic()  # of the machine, so that it compares with that of the other process
@@ -289,7 +289,7 @@ def test_a_service_that_hangs_ends_nothing_but_itself(when, steps, active, code,
     assert float(ended[2]) - float(ended[1]) < 10
     assert gone - float(ended[2]) < 30, "the exit of the process waited for it"
     assert len(err.strip().splitlines()) == 1
-    assert err.startswith("W&B failed and is off for the rest of this run; metrics.csv goes on (it ")
+    assert err.startswith("W&B failed and is off for the rest of this run; metrics.csv is still written (it ")
 
 
 @pytest.mark.slow
@@ -325,7 +325,7 @@ def test_a_training_whose_service_hangs_completes(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_said_once(monkeypatch, tmp_path, caplog):
+def test_a_full_disk_is_reported_once(monkeypatch, tmp_path, caplog):
     from PIL import Image
 
     Image.new("L", (4, 4)).save(tmp_path / "picture.png")
@@ -340,13 +340,13 @@ def test_a_full_disk_is_said_once(monkeypatch, tmp_path, caplog):
     logger.close(failed=False)
     said = [record.getMessage() for record in caplog.records if "No space left" in record.getMessage()]
     assert len(said) == 1
-    assert "metrics.csv goes on" in said[0]
+    assert "metrics.csv is still written" in said[0]
 
 
 SERVER = """
 import http.server, json, threading
 class Server(http.server.BaseHTTPRequestHandler):
-    # Takes a run as W&B would.
+    # Answers as W&B's server does for a new run.
     def log_message(self, *arguments):
         pass
     def do_POST(self):
@@ -382,7 +382,7 @@ print("seconds", time.monotonic() - start)
 
 
 @pytest.mark.slow
-def test_a_connection_lost_midway_costs_no_more_than_patience(tmp_path):
+def test_a_lost_connection_costs_no_more_than_patience(tmp_path):
     lost = LOST.replace("ADDRESS", 'f"http://127.0.0.1:{server.server_port}"')
     out, err = python(
         SERVER + lost.replace("LOSE", "server.shutdown(); server.server_close()"), tmp_path, WANDB_API_KEY=DUMMY_KEY
@@ -391,7 +391,7 @@ def test_a_connection_lost_midway_costs_no_more_than_patience(tmp_path):
     assert float(out.split()[-1]) < 15
     (folder,) = (tmp_path / "run" / "wandb").glob("run-*")
     assert [(item["_step"], item["a"]) for item in history(offline_records(folder))] == [(8, 1), (16, 2)]
-    assert recall(tmp_path / "run", "wandb")["mode"] == "online"
+    assert load_id(tmp_path / "run", "wandb")["mode"] == "online"
 
 
 @pytest.mark.slow
@@ -406,7 +406,7 @@ def test_without_a_server_the_run_is_kept_offline(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_multirun_in_one_process_gives_each_job_its_run(monkeypatch, capsys, tmp_path):
+def test_each_job_of_a_multirun_in_one_process_has_its_run(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     inside = ["sweep.processes=false"] if "processes:" in (ROOT / "conf" / "train.yaml").read_text() else []
     swept = ("generator_optimizer.lr=1e30,1e-4", "task.ema_half_life=1000", "logger=wandb", "hydra.sweep.dir=sweep")

@@ -1,4 +1,4 @@
-"""``medsynth report``: one HTML page of a run, of a sweep, or of several of them."""
+"""The command ``medsynth report``: write one HTML page of runs and sweeps."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from medsynth.report.page import write_report
 
 
 def run(config: DictConfig) -> None:
-    """Write the page; with ``watch``, serve it until it is interrupted."""
+    """Write the page, or with ``watch=true`` serve it until it is interrupted."""
     folders = _folders(config)
     if config.watch:
         if config.out is not None:
-            raise InputError("out= goes without watch=true, which writes no file: leave one of them out.")
+            raise InputError("watch=true writes no file, so that out= cannot be given with it: leave one of them out.")
         serve(folders, metric=config.metric, port=config.port, open_browser=config.open)
         return
     out = write_report(folders, _target(config, folders), metric=config.metric)
@@ -29,15 +29,15 @@ def run(config: DictConfig) -> None:
 def _folders(config: DictConfig) -> list[Path]:
     named = [config.folders] if isinstance(config.folders, str) else list(config.folders or [])
     if not named:
-        raise InputError("A folder is needed, of a run or of a sweep: medsynth report outputs/2026-01-31/12-00-00")
+        raise InputError("No folder of a run or sweep is given: type medsynth report outputs/2026-01-31/12-00-00.")
     return [Path(folder) for folder in named]
 
 
 def _target(config: DictConfig, folders: list[Path]) -> Path:
-    """report.html in the one folder; of several folders, where the user stands."""
+    """Return the file to write: by default report.html in the one folder, or in the current folder for several."""
     if config.out is None:
         return folders[0] / "report.html" if len(folders) == 1 else Path("report.html")
     out = Path(config.out)
     if out.suffix not in (".html", ".htm"):
-        raise InputError(f"out={out} must be the name of an .html file.")
+        raise InputError(f"out={out} does not end in .html: name a file such as out=report.html.")
     return out

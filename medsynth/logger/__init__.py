@@ -1,1 +1,1 @@
-"""Where a run's numbers go, beside the run's own folder: the only code that knows W&B, TensorBoard and MLflow."""
+"""Loggers of a run's values: metrics.csv, and W&B, TensorBoard and MLflow beside it."""

@@ -1,4 +1,4 @@
-"""metrics.csv: one row per logged step, kept whole over a resume."""
+"""metrics.csv: one row for each step that was logged, continued when the run is resumed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.utilities import rank_zero_only
 
 from medsynth.files import replacing
 
@@ -19,32 +19,39 @@ from medsynth.files import replacing
 class CSVLogger(Logger):
     """Rows of ``step, name, name, ...``; values logged at the same step share a row.
 
-    Lightning's own CSVLogger deletes an older file of the same run, so a resumed run would lose its past. This one
-    reads it, drops what lies after the step it resumes from, and goes on. The file is complete at any time.
+    Lightning's own CSVLogger deletes an older file of the same run, so that a resumed run would lose its past. This one
+    reads the file, drops the rows from the step on at which the run resumes, and appends. The file is complete at any
+    time.
+
+    Args:
+        path: path of the file.
     """
 
     def __init__(self, *, path: str):
         super().__init__()
         self.path = Path(path)
-        self._row: dict[str, str] = {}  # the last one, which the next call may add to; the others are in the file alone
-        self._start = 0  # where it begins in the file, in bytes
+        self._row: dict[str, str] = {}  # the last one, which the next call may add to; the others are in the file only
+        self._start = 0  # byte at which it begins in the file
         self._columns: list[str] = ["step"]
         self._started = False
 
     @property
     def name(self) -> str:
+        """Name of the logger, for Lightning."""
         return "csv"
 
     @property
     def version(self) -> str:
+        """Empty: Lightning's versions are not used."""
         return ""
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the run's config.yaml holds them."""
+        """Do nothing: config.yaml of the run has them."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write ``metrics`` into the row of ``step``, with new columns where names are new."""
         assert step is not None
         if not self._started:
             self._read_until(step)
@@ -69,7 +76,7 @@ class CSVLogger(Logger):
             self._rewrite(before=step)
 
     def _rewrite(self, before: int) -> None:
-        """With all columns, and of the rows those before the step ``before``, one by one: there may be millions."""
+        """Rewrite the file with all columns and the rows before the step ``before``, row by row to save memory."""
         with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, self._columns, restval="", extrasaction="ignore")
             writer.writeheader()
@@ -83,7 +90,7 @@ class CSVLogger(Logger):
             yield from csv.DictReader(file, restval="")
 
     def _write_row(self) -> None:
-        """In the place of what was written of it before."""
+        """Write the last row in place of its earlier version."""
         text = io.StringIO(newline="")
         csv.DictWriter(text, self._columns, restval="").writerow(self._row)
         with self.path.open("r+b") as file:

@@ -1,4 +1,4 @@
-"""MLflow, by Lightning's logger: a run of its own per job, in a SQLite file or on a tracking server."""
+"""MLflow logger, built on Lightning's: one MLflow run for each run, in a SQLite file or on a tracking server."""
 
 from __future__ import annotations
 
@@ -14,26 +14,31 @@ from PIL import Image
 from pytorch_lightning.loggers import MLFlowLogger
 
 from medsynth.errors import InputError
-from medsynth.logger.guarded import Guarded
-from medsynth.logger.identity import group_of, is_resumed, recall, remember
+from medsynth.logger.guarded_logger import GuardedLogger
+from medsynth.logger.run_ids import group_of, is_resumed, load_id, save_id
 from medsynth.runs.status import COMPLETED, STOPPED
 
-ENDS = {COMPLETED: "FINISHED", STOPPED: "KILLED"}  # MLflow's words; all others are FAILED
-LONGEST = 250  # characters of a parameter, as Lightning cuts it
+END_STATUS = {COMPLETED: "FINISHED", STOPPED: "KILLED"}  # names of MLflow; all others are FAILED
+MAX_LENGTH = 250  # characters of a parameter, as Lightning cuts it
 ATTEMPTS = 5
 
 
 class Mlflow:
-    """One MLflow run."""
+    """One MLflow run.
+
+    Args:
+        logger: Lightning's logger, whose MLflow run has been created or found.
+    """
 
     def __init__(self, logger: MLFlowLogger):
         self.logger = logger
         self.client, self.run_id = logger.experiment, logger.run_id
-        self.client.update_run(self.run_id, status="RUNNING")  # one that is resumed had ended
+        self.client.update_run(self.run_id, status="RUNNING")  # a resumed one had ended
 
     def log_hyperparams(self, parameters: Mapping[str, Any]) -> None:
+        """Add ``parameters`` to the description of the run."""
         # MLflow's parameters are final, and a resumed run may have changed some: the new value is a tag.
-        given = {key: str(value)[:LONGEST] for key, value in _flat(parameters).items()}
+        given = {key: str(value)[:MAX_LENGTH] for key, value in _flat(parameters).items()}
         known = self.client.get_run(self.run_id).data.params
         self.logger.log_hyperparams({key: value for key, value in given.items() if key not in known})
         for key in known.keys() & given.keys():
@@ -41,23 +46,28 @@ class Mlflow:
                 self.client.set_tag(self.run_id, f"resumed.{key}", given[key])
 
     def log_metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Log ``values`` at ``step`` real images seen."""
         self.logger.log_metrics(values, step=step)
 
     def log_pictures(self, key: str, pictures: Mapping[str, Path], step: int) -> None:
+        """Log image files by title, as ``key/title``."""
         for title, path in pictures.items():
             with Image.open(path) as picture:
                 self.client.log_image(self.run_id, picture.convert("RGB"), key=f"{key}/{title}", step=step)
 
     def log_generator(self, path: Path, card: Mapping[str, Any]) -> None:
+        """Log the exported generator with its model card."""
         self.client.log_artifact(self.run_id, str(path), "generator")
         self.client.log_dict(self.run_id, dict(card), "generator/card.json")
 
     def log_summary(self, values: Mapping[str, float]) -> None:
+        """Log values of the run as a whole."""
         self.logger.log_metrics({f"summary/{name}": value for name, value in values.items()})
 
     def close(self, status: str) -> None:
+        """End the run with ``status``."""
         self.client.set_tag(self.run_id, "status", status)
-        self.client.set_terminated(self.run_id, ENDS.get(status, "FAILED"))
+        self.client.set_terminated(self.run_id, END_STATUS.get(status, "FAILED"))
 
 
 def build(
@@ -70,34 +80,37 @@ def build(
     group: str | None = None,
     patience: float = 120,
     overrides: Sequence[str] = (),
-) -> Guarded:
-    """An MLflow logger that has started its run, or goes on with that of a resumed run.
+) -> GuardedLogger:
+    """Start an MLflow run, or continue that of a resumed run, and return its logger.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         uri: tracking server or database; None: MLFLOW_TRACKING_URI, else ``mlflow.db`` in ``store``.
-        store: folder of that file and of the artifacts that belong to it; runs share it.
+        store: folder of mlflow.db and of the artifacts that belong to it; runs share it.
         experiment: MLflow experiment.
-        name: of the run; None: MLflow's choice.
-        group: the sweep or its folder, a tag of the run.
-        patience: seconds after which a server or database that does not answer is given up.
-        overrides: what was typed; with ``resume=`` among it the run of ``folder`` goes on.
+        name: name of the run; None: MLflow's choice.
+        group: the sweep or its folder, which becomes a tag of the run.
+        patience: seconds after which a server or database that does not answer is abandoned.
+        overrides: options on the command line; with ``resume=`` among them the MLflow run of ``folder`` is continued.
 
     Raises:
-        InputError: the package is missing.
+        InputError: the package mlflow is not installed.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         import mlflow  # noqa: F401
     except ImportError as error:
-        raise InputError("logger=mlflow needs the package mlflow-skinny: pip install medsynth[mlflow].") from error
-    for library in ("mlflow", "alembic", "pytorch_lightning.loggers.mlflow"):  # they tell of each table they make
+        raise InputError(
+            "logger=mlflow needs the package mlflow-skinny: type uv sync --extra mlflow or pip install '.[mlflow]' in "
+            "medsynth's folder."
+        ) from error
+    for library in ("mlflow", "alembic", "pytorch_lightning.loggers.mlflow"):  # they log each table that they create
         logging.getLogger(library).setLevel(logging.ERROR)
     address, artifacts = uri or os.environ.get("MLFLOW_TRACKING_URI"), None
     if not address:
         place = Path(store).resolve()
         address, artifacts = f"sqlite:///{place}/mlflow.db", (place / "mlflow").as_uri()
-    known = recall(Path(folder), "mlflow") if is_resumed(overrides) else {}
+    known = load_id(Path(folder), "mlflow") if is_resumed(overrides) else {}
     options = {
         "tracking_uri": address,
         "artifact_location": artifacts,
@@ -107,19 +120,19 @@ def build(
         "tags": {"group": group_of(group)} if group else None,
     }
 
-    def opened() -> Mlflow:
+    def open_sink() -> Mlflow:
         Path(store).mkdir(parents=True, exist_ok=True)
-        with _same_environment("MLFLOW_TRACKING_URI"):
-            sink = _patiently(options)
-        remember(Path(folder), "mlflow", id=sink.run_id, uri=address)
+        with _restored("MLFLOW_TRACKING_URI"):
+            sink = _open(options)
+        save_id(Path(folder), "mlflow", id=sink.run_id, uri=address)
         return sink
 
-    return Guarded("MLflow", opened, patience=patience)
+    return GuardedLogger("MLflow", open_sink, patience=patience)
 
 
 @contextlib.contextmanager
-def _same_environment(name: str) -> Iterator[None]:
-    """Lightning sets MLflow's address for the whole process, and with it for the next job in this one."""
+def _restored(name: str) -> Iterator[None]:
+    """Restore an environment variable: Lightning sets MLflow's address for later jobs of the same process, too."""
     before = os.environ.get(name)
     try:
         yield
@@ -129,8 +142,8 @@ def _same_environment(name: str) -> Iterator[None]:
             os.environ[name] = before
 
 
-def _patiently(options: Mapping[str, Any]) -> Mlflow:
-    """Jobs that start at the same moment get in each other's way where they make the database or the experiment."""
+def _open(options: Mapping[str, Any]) -> Mlflow:
+    """Open the run, repeatedly: jobs that start at the same time collide as they create database and experiment."""
     for attempt in range(1, ATTEMPTS):
         try:
             return Mlflow(MLFlowLogger(**options))
@@ -140,7 +153,7 @@ def _patiently(options: Mapping[str, Any]) -> Mlflow:
 
 
 def _flat(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys joined as Lightning joins them, so that known ones are recognized."""
+    """Join nested keys by ``/`` as Lightning does, so that parameters that MLflow has are recognized."""
     flat: dict[str, Any] = {}
     for key, value in parameters.items():
         flat |= _flat(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
