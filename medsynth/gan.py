@@ -41,6 +41,7 @@ from medsynth.contracts import (
     noise,
 )
 from medsynth.discriminator.feature_cache import FeatureBank
+from medsynth.errors import EndCode
 from medsynth.generator.ema import MovingAverage
 from medsynth.lightning.distributed import (
     average_batch_statistics,
@@ -57,6 +58,8 @@ CHECKPOINT_FORMAT = 2  # 1 had no state of adaptive parts, and fingerprinted dat
 
 class TrainingDiverged(InputError):
     """A loss or a gradient is no longer finite; the weights were not updated with it."""
+
+    code = EndCode.DIVERGED
 
 
 class GAN(pl.LightningModule):

@@ -19,8 +19,9 @@ from optuna.trial import TrialState
 
 from medsynth.configuration.compose import conf_folder
 from medsynth.configuration.objectives import check_objectives, logged_names
-from medsynth.errors import InputError
+from medsynth.errors import EndCode, InputError
 from medsynth.runs.layout import read_json
+from medsynth.runs.run_end import RunEnd
 from medsynth.search.arguments import fold
 from medsynth.search.objective import COSTS, Objective, make_objectives, read_curve, value_of
 from medsynth.search.search import Search, Settings
@@ -53,26 +54,26 @@ class Stub:
         options = dict(text.split("=", 1) for text in overrides)
         self.calls.append(options)
         folder.mkdir(parents=True, exist_ok=True)
-        status, reason, seen = "completed", None, []
+        end, seen = RunEnd(EndCode.COMPLETED), []
         try:
             for value in self.curve(options):
                 seen.append(value)
                 self._write(folder, seen)
-                reason = watch()
-                if reason:
-                    status = "stopped"
+                stopped = watch()
+                if stopped is not None:
+                    end = stopped
                     break
         except RuntimeError as error:
-            status, reason = "diverged", str(error)
+            end = RunEnd(EndCode.DIVERGED, str(error))
         best = min(seen, default=None)
-        summary = {"status": status, "reason": reason, "seconds": 100.0 / (1 + len(self.calls))}
+        summary = end.record() | {"seconds": 100.0 / (1 + len(self.calls))}
         summary["best"] = {
             "objective": "val/fd_mini",
             "value": best,
             "images_seen": 10000 * (1 + seen.index(best)) if seen else None,
         }
         (folder / "summary.json").write_text(json.dumps(summary))
-        return Ended(0 if reason is None else 1, 1.0, reason)
+        return Ended(0 if end.code is EndCode.COMPLETED else 1, 1.0, end)
 
     @staticmethod
     def _write(folder, values):
@@ -166,7 +167,7 @@ def test_a_bad_run_is_ended_early(hunt, tmp_path):
     assert study.trials[2].intermediate_values == {10_000: 93}  # at multiples of val_every_images, not at 9,984
     assert study.trials[3].intermediate_values == {10_000: 13, 20_000: 12, 30_000: 11, 40_000: 10}
     record = read_json(tmp_path / "2/job.json")
-    assert record["status"] == "stopped"
+    assert (record["status"], record["code"]) == ("stopped", "pruned")
     assert record["reason"] == "pruned: val/fd_mini 93 after 9,984 images, where other trials did better"
 
 
@@ -259,6 +260,14 @@ def test_an_interrupted_search_ends_its_trainings_and_goes_on(hunt, tmp_path):
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 4
     assert study.trials[2].params == params
     assert read_json(tmp_path / "2/job.json")["attempts"] == 2
+
+
+def test_a_training_that_somebody_else_stopped_is_a_failed_trial(hunt, monkeypatch, tmp_path):
+    def stopped(overrides, *, folder, **options):
+        return Ended(1, 1.0, RunEnd(EndCode.INTERRUPTED, "Stopped after 100 images."))
+
+    study = hunt(stopped, trials=1)
+    assert study.trials[0].state == TrialState.FAIL
 
 
 def test_the_first_draws_are_not_repeated_after_a_resume(hunt):

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from medsynth.errors import InputError
+from medsynth.errors import EndCode, InputError
 from medsynth.runs.layout import read_json
+from medsynth.runs.run_end import RunEnd
 from medsynth.runs.status import state, this_process
 from medsynth.sweep import process, thread_budget
 from medsynth.sweep.job import Job, composition_hash, run_job
@@ -23,7 +24,7 @@ from medsynth.sweep.process import quoted, run_training
 from medsynth.sweep.progress import read_rows
 from tests.command import TINY, run
 
-# Ends as behavior.json in the current folder says for its seed: completed, diverged, failed, killed, raised.
+# Ends as behavior.json in the current folder says for its seed: completed, diverged, killed, raised, damaged, complete.
 STUB = """
 import json, os, pathlib, signal, sys
 arguments = sys.argv[1:]
@@ -41,12 +42,24 @@ for name in ("last.ckpt", "best.ckpt"):
     (folder / "checkpoints" / name).write_text("weights")
 if how == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
-if how == "raised":
-    raise RuntimeError("the disk is on fire")
-summary = {"status": how, "reason": None, "best": {"objective": "val/fd_mini", "value": float(seed)}}
-(folder / "summary.json").write_text(json.dumps(summary))
+ends = {
+    "completed": ("completed", None),
+    "diverged": ("diverged", "The loss is nan."),
+    "raised": ("program_error", "RuntimeError: the disk is on fire"),
+    "damaged": ("checkpoint_damaged", "last.ckpt is damaged"),
+    "complete": ("already_complete", "The run has already seen its max_images"),
+}
+if how in ("damaged", "complete") and "resume" not in values:
+    how = "completed"  # what a training does that starts anew
+code, message = ends[how]
+status = how if how in ("completed", "diverged") else "failed"
+end = {"status": status, "code": code, "reason": message}
+pathlib.Path(os.environ["MEDSYNTH_RUN_END"]).write_text(json.dumps(end))
+if how in ("completed", "diverged"):
+    summary = {**end, "best": {"objective": "val/fd_mini", "value": float(seed)}}
+    (folder / "summary.json").write_text(json.dumps(summary))
 if how != "completed":
-    sys.exit("medsynth train: error: The loss is nan.")
+    sys.exit(1)
 """
 
 
@@ -89,29 +102,44 @@ def wait_until(condition, seconds=20.0):
 
 
 @pytest.mark.parametrize(
-    ("text", "code", "reason"),
+    ("text", "exit_code", "end"),
     [
-        ("print('fine')", 0, None),
+        ("report_run_end(RunEnd(EndCode.COMPLETED))", 0, RunEnd(EndCode.COMPLETED)),
         (
-            "import sys; sys.exit('medsynth train: error: data.root=x is not a folder.')",
+            "report_run_end(RunEnd(EndCode.DATA_ERROR, 'a.png is no image.')); sys.exit(1)",
             1,
-            "data.root=x is not a folder.",
+            RunEnd(EndCode.DATA_ERROR, "a.png is no image."),
         ),
-        ("raise MemoryError('of 4 GiB')", 1, "MemoryError: of 4 GiB"),
+        ("", 0, RunEnd(EndCode.PROGRAM_ERROR, "its process ended without an error and without a summary")),
         (
-            "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
-            -9,
-            "killed by SIGKILL, perhaps for lack of memory",
+            "raise MemoryError",
+            1,
+            RunEnd(EndCode.PROGRAM_ERROR, "its process ended with exit code 1 and no record of why"),
         ),
-        ("import sys; sys.exit(3)", 3, "it ended with exit code 3 and printed nothing"),
+        (
+            "os.kill(os.getpid(), signal.SIGKILL)",
+            -9,
+            RunEnd(EndCode.KILLED, "killed by SIGKILL, perhaps for lack of memory"),
+        ),
     ],
 )
-def test_a_process_ends_with_a_reason(monkeypatch, tmp_path, text, code, reason):
-    program(monkeypatch, text)
-    (tmp_path / "output.log").write_text("medsynth train: error: of an attempt before\n")
+def test_a_process_ends_with_the_record_that_it_wrote_or_with_its_signal(monkeypatch, tmp_path, text, exit_code, end):
+    names = "import os, signal, sys; from medsynth.runs.run_end import EndCode, RunEnd, report_run_end;"
+    program(monkeypatch, names + text)
+    (tmp_path / "run_end.json").write_text(json.dumps({"code": "diverged"}))  # of an earlier attempt
     ended = run_training([], folder=tmp_path)
-    assert (ended.exit_code, ended.reason) == (code, reason)
+    assert (ended.exit_code, ended.end) == (exit_code, end)
     assert ended.seconds > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["output.log"]
+
+
+def test_the_summary_says_how_a_process_ended_that_reported_nothing(monkeypatch, tmp_path):
+    summary = {"status": "diverged", "code": "diverged", "reason": "The loss is nan."}
+    program(
+        monkeypatch,
+        f"import pathlib; pathlib.Path({str(tmp_path / 'summary.json')!r}).write_text({json.dumps(summary)!r})",
+    )
+    assert run_training([], folder=tmp_path).end == RunEnd(EndCode.DIVERGED, "The loss is nan.")
 
 
 def test_a_process_gets_its_share_of_the_machine(monkeypatch, tmp_path):
@@ -127,8 +155,9 @@ def test_a_watch_ends_a_process_and_all_that_it_started(monkeypatch, tmp_path):
     text = "import subprocess, sys, time; print(subprocess.Popen(['sleep', '60']).pid, flush=True); time.sleep(60)"
     program(monkeypatch, text)
     log = tmp_path / "output.log"
-    ended = run_training([], folder=tmp_path, watch=lambda: "worse than others" if log.read_text() else None, every=0.1)
-    assert ended.reason == "worse than others"
+    worse = RunEnd(EndCode.PRUNED, "worse than others")
+    ended = run_training([], folder=tmp_path, watch=lambda: worse if log.read_text() else None, every=0.1)
+    assert ended.end == worse
     assert ended.exit_code == -signal.SIGTERM
     wait_until(lambda: gone(int(log.read_text())))
 
@@ -161,7 +190,15 @@ def test_hydra_reads_a_quoted_text_back(text):
 def test_a_job_is_done_once_and_its_record_says_how(stub, tmp_path):
     record = run_job(job(tmp_path, 0, "3", "a"))
     assert record == read_json(tmp_path / "0" / "job.json")
-    wanted = {"status": "completed", "reason": None, "exit_code": 0, "attempts": 1, "number": 0, "name": "seed=3"}
+    wanted = {
+        "status": "completed",
+        "code": "completed",
+        "reason": None,
+        "exit_code": 0,
+        "attempts": 1,
+        "number": 0,
+        "name": "seed=3",
+    }
     assert wanted.items() <= record.items()
     assert run_job(job(tmp_path, 0, "3", "a"))["status"] == "completed"
     assert run_job(job(tmp_path, 1, "3", "a"))["same_as"] == 0
@@ -175,6 +212,7 @@ def test_failed_and_killed_jobs_go_on_and_diverged_ones_do_not(stub, tmp_path):
     stub(s1="killed", s2="raised", s3="diverged")
     first = [run_job(job(tmp_path, int(seed), seed, seed)) for seed in "123"]
     assert [record["status"] for record in first] == ["killed", "failed", "diverged"]
+    assert [record["code"] for record in first] == ["killed", "program_error", "diverged"]
     assert first[1]["reason"] == "RuntimeError: the disk is on fire"
     assert first[2]["reason"] == "The loss is nan."
     stub()
@@ -184,6 +222,22 @@ def test_failed_and_killed_jobs_go_on_and_diverged_ones_do_not(stub, tmp_path):
     spent = [one["seconds"] + two["seconds"] for one, two in zip(first[:2], again[:2], strict=True)]
     assert [row.seconds for row in read_rows(tmp_path)][:2] == pytest.approx(spent)
     assert started()[3:] == [("1", True), ("2", True)]
+
+
+@pytest.mark.parametrize("how", ["damaged", "complete"])
+def test_a_killed_job_without_a_checkpoint_to_resume_from_starts_anew(stub, tmp_path, how):
+    stub(s1="killed")
+    assert run_job(job(tmp_path, 1, "1"))["code"] == "killed"
+    stub(s1=how)
+    assert run_job(job(tmp_path, 1, "1"))["code"] == "completed"
+    assert started() == [("1", False), ("1", True), ("1", False)]
+
+
+def test_records_of_earlier_versions_without_a_code_are_read(stub, tmp_path):
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "job.json").write_text(json.dumps({"status": "diverged", "reason": "The loss is nan."}))
+    assert run_job(job(tmp_path, 0))["code"] == "diverged"
+    assert started() == []
 
 
 def test_a_job_that_runs_in_another_process_is_left_alone(stub, tmp_path):

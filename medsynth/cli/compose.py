@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import importlib.util
 import os
@@ -13,14 +14,18 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from medsynth.cli.user_errors import explain
 from medsynth.configuration.compose import conf_folder
 from medsynth.configuration.option_types import check_types
 from medsynth.configuration.secrets import check_secrets
+from medsynth.errors import EndCode
 from medsynth.runs.parent_process import end_with_parent
+from medsynth.runs.run_end import RunEnd, end_of, report_run_end
 from medsynth.runs.run_folder import remove_unused, run_folder
 from medsynth.search.arguments import fold
 from medsynth.sweep.plan import job_number, sweep_folder
@@ -69,8 +74,9 @@ def start(command: str) -> None:
 
     def refuse(error: Exception) -> None:
         """Say in one sentence what the user can mend; raise what is a fault of the program."""
-        sentence = None if show_traceback else _missing_launcher(sys.argv) or explain(error, command, conf_folder())
-        if sentence is None:
+        sentence = _missing_launcher(sys.argv) or explain(error, command, conf_folder())
+        report_run_end(_end(error, sentence))
+        if sentence is None or show_traceback:
             raise error
         print(f"medsynth {command}: error: {sentence}", file=sys.stderr, flush=True)
         failures.append(sentence)
@@ -98,6 +104,7 @@ def start(command: str) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         print(f"medsynth {command}: interrupted", file=sys.stderr, flush=True)
+        report_run_end(RunEnd(EndCode.INTERRUPTED, "interrupted"))
         sys.exit(130)
     except Refused as refused:
         refuse(refused.__cause__)
@@ -108,6 +115,15 @@ def start(command: str) -> None:
         remove_unused()
     if failures:
         sys.exit(1)
+    report_run_end(RunEnd(EndCode.COMPLETED))
+
+
+def _end(error: Exception, sentence: str | None) -> RunEnd:
+    """Describe the end of a command by ``error``; ``sentence`` is what its user reads, None: its own message."""
+    end = end_of(error)
+    if isinstance(error, HydraException | OmegaConfBaseException) and end.code is EndCode.PROGRAM_ERROR:
+        end = dataclasses.replace(end, code=EndCode.BAD_OPTION)
+    return end if sentence is None else dataclasses.replace(end, message=sentence)
 
 
 def _missing_launcher(arguments: Sequence[str]) -> str | None:

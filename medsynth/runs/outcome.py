@@ -17,7 +17,7 @@ import torch
 
 import medsynth
 from medsynth.backbone.survey import count_parameters
-from medsynth.errors import InputError, sentence_of
+from medsynth.errors import EndCode, InputError, sentence_of
 from medsynth.files import write_json
 from medsynth.gan import GAN, TrainingDiverged
 from medsynth.lightning.generator_export import GeneratorExport
@@ -68,6 +68,8 @@ def status_of(error: BaseException) -> str:
 
 class Stopped(InputError):
     """The user, or the system, has asked the run to end; ``requeue``: SLURM is to start it again."""
+
+    code = EndCode.INTERRUPTED
 
     def __init__(self, sentence: str, *, requeue: bool = False):
         super().__init__(sentence)

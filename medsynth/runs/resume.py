@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from medsynth.configuration.compose import conf_folder
 from medsynth.configuration.trusted_targets import check_targets
-from medsynth.contracts import InputError
+from medsynth.errors import EndCode, InputError
 from medsynth.files import replacing
 from medsynth.gan import CHECKPOINT_FORMAT, GAN
 from medsynth.lightning.checkpoint_io import damage
@@ -33,6 +33,8 @@ _SAME, _ANY = "same", "any"  # what resume_data may be
 
 class Finished(InputError):
     """A run that has nothing left to do."""
+
+    code = EndCode.ALREADY_COMPLETE
 
 
 def save_configuration(config: DictConfig, folder: Path) -> None:
@@ -126,7 +128,10 @@ def _newest_whole(folder: Path) -> Path:
                 _log.warning("%s: the run goes on from the one before, %s.", "; ".join(damaged), path)
             return path
         damaged.append(f"{path} is damaged ({found})")
-    raise InputError(f"resume={folder} cannot go on: {' and '.join(damaged)}, and there is no older checkpoint.")
+    raise InputError(
+        f"resume={folder} cannot go on: {' and '.join(damaged)}, and there is no older checkpoint.",
+        code=EndCode.CHECKPOINT_DAMAGED,
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from medsynth.errors import InputError
 from medsynth.search.objective import Objective
-from medsynth.search.optuna_reporting import Telling
+from medsynth.search.optuna_reporting import OptunaReporter
 from medsynth.search.search_summary import came_to
 from medsynth.search.space import Dimension, suggest
 from medsynth.search.study import OVERRIDES, alive
@@ -33,7 +33,7 @@ class Settings:
         fixed: overrides that all trials share; ``space``: what differs.
         trials: in all, those before a resume included.
         composition: from overrides to what is the same for the same training. Raises InputError: they do not compose.
-        val_every_images, max_images, prunes: see ``Telling``.
+        val_every_images, max_images, prunes: see ``OptunaReporter``.
         jobs: trainings at a time; each gets ``threads`` of the CPU (None: the cores are shared out) and one GPU.
         timeout: seconds after which no further training is started.
         every: seconds between two looks at a running training.
@@ -71,15 +71,16 @@ class Search:
         started: Callable[[list[list[str]]], None] = lambda jobs: None,
     ):
         self.study, self.settings, self.say, self.started = study, settings, say, started
-        self.telling = Telling(
+        self._stop = threading.Event()
+        self.reporter = OptunaReporter(
             study,
             settings.folder,
             settings.objectives,
             prunes=settings.prunes,
             val_every_images=settings.val_every_images,
             max_images=settings.max_images,
+            stopping=self._stop.is_set,
         )
-        self._stop = threading.Event()
         self._running: dict[Future, tuple[optuna.Trial, int]] = {}
         self._left = [trial.number for trial in self._trials() if trial.state == TrialState.RUNNING]
         self._begun, self._over = time.monotonic(), 0
@@ -94,7 +95,7 @@ class Search:
                         return
                     for future in wait(self._running, return_when=FIRST_COMPLETED).done:
                         trial, _ = self._running.pop(future)
-                        for over in self.telling.tell(trial, future.result()):
+                        for over in self.reporter.tell(trial, future.result()):
                             self._say(over)
             finally:
                 self._stop.set()  # seen by the watch of each training that still runs
@@ -131,7 +132,7 @@ class Search:
             job,
             threads=self.settings.threads or thread_count(jobs),
             gpu=gpu_of(place, jobs),
-            watch=self.telling.watch(trial, self._stop.is_set),
+            watch=self.reporter.watch(trial),
             every=self.settings.every,
         )
 

@@ -15,9 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from medsynth.configuration.compose import conf_folder
 from medsynth.configuration.option_types import check_types
+from medsynth.runs.run_end import RunEnd
 from medsynth.runs.status import COMPLETED, RUNNING, state
 from medsynth.sweep.hydra_callback import composition_of
-from medsynth.sweep.job import SETTLED, Job, best, run_job
+from medsynth.sweep.job import INTERRUPTED, SETTLED, Job, best, run_job
 from medsynth.sweep.keep import discard_checkpoints
 from medsynth.sweep.plan import read_plan
 from medsynth.sweep.process import quoted
@@ -76,12 +77,12 @@ def _parallel(launcher: DictConfig, jobs: int) -> int:
     return jobs if launcher._target_.endswith(".LocalLauncher") else 1  # submitit's starts all of them at once
 
 
-def _orphaned(launcher: DictConfig) -> Callable[[], str | None] | None:
+def _orphaned(launcher: DictConfig) -> Callable[[], RunEnd | None] | None:
     """For joblib's processes, which outlive the one that started them."""
     if not launcher._target_.endswith("JoblibLauncher"):
         return None
     parent = os.getppid()
-    return lambda: None if os.getppid() == parent else "the sweep was interrupted"
+    return lambda: None if os.getppid() == parent else INTERRUPTED
 
 
 def _training(config: DictConfig, job: Job) -> Callable[[], Any]:

@@ -12,24 +12,15 @@ from typing import Any
 
 from filelock import FileLock
 
-from medsynth.errors import InputError
+from medsynth.errors import EndCode, InputError
 from medsynth.files import replacing
 from medsynth.runs.layout import CHECKPOINT, JOB, SUMMARY, job_folders, older_ones, read_json
-from medsynth.runs.status import (
-    COMPLETED,
-    DIVERGED,
-    DUPLICATE,
-    FAILED,
-    KILLED,
-    MISSING,
-    RUNNING,
-    STOPPED,
-    state,
-    this_process,
-)
+from medsynth.runs.run_end import RunEnd, end_of, end_of_silent_process, read_run_end
+from medsynth.runs.status import COMPLETED, DIVERGED, DUPLICATE, MISSING, RUNNING, State, state, this_process
 from medsynth.sweep.process import Ended, quoted, run_training
 
 SETTLED = (COMPLETED, DIVERGED, DUPLICATE)  # not tried again: it is done, or would come to the same
+INTERRUPTED = RunEnd(EndCode.INTERRUPTED, "the sweep was interrupted")
 LOCK = ".lock"  # in the sweep's folder, held while somebody decides who does a job
 
 
@@ -60,7 +51,7 @@ def run_job(
     *,
     threads: int | None = None,
     gpu: int | None = None,
-    watch: Callable[[], str | None] | None = None,
+    watch: Callable[[], RunEnd | None] | None = None,
     every: float = 2.0,
     train: Callable[[], Any] | None = None,
 ) -> dict[str, Any]:
@@ -76,25 +67,22 @@ def run_job(
     """
     job.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(job.folder.parent / LOCK):
-        before = state(job.folder).status
+        before = state(job.folder)
         record = _nothing_to_do(job, before)
         if record is not None:
             return record
         record = _begin(job)
-    go_on = before != MISSING and bool(older_ones(job.folder / CHECKPOINT))
+    go_on = before.status != MISSING and bool(older_ones(job.folder / CHECKPOINT))
     try:
         if train is not None and not go_on:
-            ended = _in_this_process(train)
+            ended = _in_this_process(job.folder, train)
         else:
             options = {"folder": job.folder, "threads": threads, "gpu": gpu, "watch": watch, "every": every}
             ended = _process(job, go_on, options)
     except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-        reason = "the sweep was interrupted" if interrupted else f"{type(error).__name__}: {error}"
-        _end(job, record, STOPPED if interrupted else FAILED, reason, None)
+        _end(job, record, INTERRUPTED if isinstance(error, KeyboardInterrupt | SystemExit) else end_of(error), None)
         raise
-    status, reason = _outcome(job.folder, ended)
-    return _end(job, record, status, reason, ended.exit_code)
+    return _end(job, record, ended.end, ended.exit_code)
 
 
 def best(folder: Path) -> float | None:
@@ -103,19 +91,21 @@ def best(folder: Path) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _nothing_to_do(job: Job, status: str) -> dict[str, Any] | None:
+def _nothing_to_do(job: Job, now: State) -> dict[str, Any] | None:
     """The record of a job that is not to be started now; None for one that is."""
     record = read_json(job.folder / JOB)
     known = record.get("composition")
     if known and job.composition and known != job.composition:
         raise InputError(f"{job.folder} holds a job of another composition: give the sweep a folder of its own.")
-    if status in (*SETTLED, RUNNING):
-        return record | {"status": status}
+    if now.status == RUNNING:
+        return record | {"status": RUNNING, "code": None}
+    if now.status in SETTLED:
+        return record | _end_record(read_run_end(now._asdict()))
     original = _same_composition(job)
     if original is None:
         return None
-    reason = f"the same composition as job {original}"
-    return _write(job, _described(job) | {"status": DUPLICATE, "reason": reason, "same_as": original, "attempts": 0})
+    end = RunEnd(EndCode.DUPLICATE, f"the same composition as job {original}")
+    return _write(job, _described(job) | _end_record(end) | {"same_as": original, "attempts": 0})
 
 
 def _same_composition(job: Job) -> int | None:
@@ -136,6 +126,7 @@ def _described(job: Job) -> dict[str, Any]:
         "overrides": list(job.overrides),
         "composition": job.composition,
         "status": RUNNING,
+        "code": None,
         "reason": None,
         "exit_code": None,
         "attempts": 1,
@@ -155,45 +146,33 @@ def _begin(job: Job) -> dict[str, Any]:
     return record
 
 
-def _end(job: Job, record: dict[str, Any], status: str, reason: str | None, exit_code: int | None) -> dict[str, Any]:
+def _end(job: Job, record: dict[str, Any], end: RunEnd, exit_code: int | None) -> dict[str, Any]:
     seconds = time.time() - record["started"]
-    return _write(job, record | {"status": status, "reason": reason, "exit_code": exit_code, "seconds": seconds})
+    return _write(job, record | _end_record(end) | {"exit_code": exit_code, "seconds": seconds})
+
+
+def _end_record(end: RunEnd) -> dict[str, Any]:
+    return {name: value for name, value in end.record().items() if name in ("status", "code", "reason")}
 
 
 def _process(job: Job, go_on: bool, options: dict[str, Any]) -> Ended:
     if not go_on:
         return run_training(job.all_overrides, **options)
     ended = run_training([f"resume={quoted(job.folder)}"], **options)
-    if ended.reason and ("has already seen its max_images" in ended.reason or ".ckpt is damaged" in ended.reason):
-        # Killed between its last checkpoint and its summary, or while it wrote: there is nothing to go on with.
+    if ended.end.code in (EndCode.ALREADY_COMPLETE, EndCode.CHECKPOINT_DAMAGED):
+        # Killed between its last checkpoint and its summary, or while it wrote: there is nothing to resume from.
+        (job.folder / SUMMARY).unlink(missing_ok=True)
         return run_training(job.all_overrides, **options)
     return ended
 
 
-def _in_this_process(train: Callable[[], Any]) -> Ended:
+def _in_this_process(folder: Path, train: Callable[[], Any]) -> Ended:
     started = time.perf_counter()
     try:
         train()
-        reason = None
     except Exception as error:
-        lines = str(error).splitlines() or [""]
-        reason = lines[0] if isinstance(error, InputError) else f"{type(error).__name__}: {lines[0]}"
-    return Ended(0 if reason is None else 1, time.perf_counter() - started, reason)
-
-
-def _outcome(folder: Path, ended: Ended) -> tuple[str, str | None]:
-    """What the run wrote of its end, or what its process's end says of it."""
-    summary = read_json(folder / SUMMARY)
-    status = summary.get("status")
-    if status == COMPLETED:
-        return COMPLETED, None
-    if status in (FAILED, DIVERGED, STOPPED):
-        return status, ended.reason or summary.get("reason")
-    if ended.reason is None:
-        return FAILED, "its process ended without an error and without a summary"
-    if ended.exit_code >= 0:
-        return FAILED, ended.reason
-    return KILLED if ended.reason.startswith("killed by") else STOPPED, ended.reason  # by somebody, or by our own watch
+        return Ended(1, time.perf_counter() - started, end_of(error))
+    return Ended(0, time.perf_counter() - started, read_run_end(folder / SUMMARY) or end_of_silent_process(0))
 
 
 def _write(job: Job, record: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One training in a process of its own: its memory comes back, its crash is a reason, and nothing is left over."""
+"""One training in a process of its own: its memory is freed, its end is a record, and no process is left behind."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from medsynth.runs.layout import SUMMARY
 from medsynth.runs.parent_process import PARENT
+from medsynth.runs.run_end import RUN_END, RunEnd, end_of_silent_process, read_run_end
+from medsynth.runs.status import COMPLETED
 
-OUTPUT = "output.log"  # all that the process prints
+OUTPUT = "output.log"  # all that the process prints, for people: programs read its RunEnd
+_END = "run_end.json"  # the process's RunEnd; removed when it has been read
 PROGRAM = (sys.executable, "-m", "medsynth", "train")
 GRACE = 20.0  # seconds in which a process that was told to stop may write its last checkpoint and summary
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a training's process ended. ``reason`` is one sentence; None: it succeeded."""
+    """The end of a training's process; ``exit_code`` is as ``subprocess`` has it, negative for a signal."""
 
     exit_code: int
     seconds: float
-    reason: str | None
+    end: RunEnd
 
 
 def run_training(
@@ -35,7 +39,7 @@ def run_training(
     folder: Path,
     threads: int | None = None,
     gpu: int | None = None,
-    watch: Callable[[], str | None] | None = None,
+    watch: Callable[[], RunEnd | None] | None = None,
     every: float = 2.0,
 ) -> Ended:
     """Run ``medsynth train`` with ``overrides`` in ``folder`` as a process, and wait for it.
@@ -47,26 +51,24 @@ def run_training(
         folder: where the run lands; what the process prints is appended to ``output.log`` there.
         threads: of the CPU; None: as many as the libraries choose.
         gpu: index among those visible to this process; None: all of them.
-        watch: asked every ``every`` seconds; a text ends the process and is the reason.
+        watch: called every ``every`` seconds; when it returns a ``RunEnd``, the process is stopped and ends by that.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / _END).unlink(missing_ok=True)  # of an attempt that was killed with its sweep
     started = time.perf_counter()
     with (folder / OUTPUT).open("ab") as output:
-        before = output.seek(0, os.SEEK_END)
         process = subprocess.Popen(
             [*PROGRAM, *overrides, f"hydra.run.dir={quoted(folder)}"],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=_environment(threads, gpu),
+            env=_environment(threads, gpu) | {RUN_END: str((folder / _END).absolute())},
             start_new_session=True,  # a group of its own: Ctrl-C reaches us alone, and we end the group as a whole
         )
         with _ending(process):
             stopped = _wait(process, watch, every)
     seconds = time.perf_counter() - started
-    code = process.returncode
-    reason = stopped or (None if code == 0 else reason_of(code, (folder / OUTPUT), before))
-    return Ended(code, seconds, reason)
+    return Ended(process.returncode, seconds, _end(folder, process.returncode, stopped))
 
 
 def quoted(value: object) -> str:
@@ -75,33 +77,24 @@ def quoted(value: object) -> str:
     return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
 
 
-def reason_of(exit_code: int, output: Path, before: int = 0) -> str:
-    """Why a process failed: the signal, or what it printed last after byte ``before`` of ``output``."""
-    if exit_code < 0:
-        with contextlib.suppress(ValueError):
-            name = signal.Signals(-exit_code).name
-            return f"killed by {name}" + (", perhaps for lack of memory" if name == "SIGKILL" else "")
-        return f"killed by signal {-exit_code}"
-    with output.open("rb") as file:
-        file.seek(before)
-        lines = [line.rstrip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    sentences = [line.partition(": error: ")[2] for line in lines if re.match(r"medsynth \w+: error: ", line)]
-    if sentences:
-        return sentences[-1]
-    # A traceback's last line stands at the margin; what follows it there are libraries' notes about their own end.
-    raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Interrupt|Exit)\b", line)]
-    return (raised or lines or [f"it ended with exit code {exit_code} and printed nothing"])[-1]
+def _end(folder: Path, exit_code: int, stopped: RunEnd | None) -> RunEnd:
+    """Return the end of a process in ``folder`` that ``stopped`` stopped, or that ended by itself (None)."""
+    own = read_run_end(folder / _END) or read_run_end(folder / SUMMARY)
+    (folder / _END).unlink(missing_ok=True)
+    if own is not None and own.status == COMPLETED:  # it was done before it could be stopped
+        return own
+    return stopped or own or end_of_silent_process(exit_code)
 
 
-def _wait(process: subprocess.Popen, watch: Callable[[], str | None] | None, every: float) -> str | None:
+def _wait(process: subprocess.Popen, watch: Callable[[], RunEnd | None] | None, every: float) -> RunEnd | None:
     while True:
         try:
             process.wait(every if watch else None)
             return None
         except subprocess.TimeoutExpired:
-            reason = watch() if watch else None
-            if reason:
-                return reason
+            stopped = watch() if watch else None
+            if stopped is not None:
+                return stopped
 
 
 @contextlib.contextmanager
