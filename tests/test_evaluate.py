@@ -215,6 +215,37 @@ def test_the_same_network_flatters(evaluate, tmp_path):
     assert "the extractor mini look with the same network, medsynth_mini, which flatters" in out, err
 
 
+OWN_EXTRACTOR = """
+from torch import nn
+
+class Rows(nn.Module):
+    name, num_features = "rows", 16
+    def forward(self, images):
+        return images.mean((1, 3))
+"""
+
+
+def test_an_extractor_of_ones_own_is_one_class_and_one_yaml(evaluate, monkeypatch, capsys, tmp_path):
+    (tmp_path / "own_extractor.py").write_text(OWN_EXTRACTOR)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "conf" / "extractor").mkdir(parents=True)
+    yaml = "# @package extractor.rows\n_target_: own_extractor.Rows\n"
+    (tmp_path / "conf" / "extractor" / "rows.yaml").write_text(yaml)
+    chosen = ["metrics=inception", "extractor@metrics.extractor=rows", "metrics.inception_score=false"]
+    objective = ["metrics.objective=fd_rows", "hydra.run.dir=run"]
+    code, _, err = run(monkeypatch, capsys, "--config-dir", "conf", *TINY, *chosen, *objective)
+    assert code == 0, err
+    best = json.loads((tmp_path / "run" / "summary.json").read_text())["best"]
+    assert best["objective"] == "val/fd_rows"
+    assert best["value"] > 0
+    code, _, err = evaluate("--config-dir", "conf", "run=run", "trust=true", "extractor=[rows]")
+    assert code == 0, err
+    assert "fd_rows" in read(tmp_path / "run" / "evaluation" / "generator.json")[1]
+    code, _, err = run(monkeypatch, capsys, "--config-dir", "conf", "-m", "seed=1,2", *chosen, "objective=val/fd_row")
+    assert code == 1
+    assert "objective=val/fd_row is not logged by this training: choose val/fd_rows or val/kd_rows." in err
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """What the refused commands name: a run without its generator's file, and pictures."""
