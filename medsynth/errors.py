@@ -46,6 +46,11 @@ class InputError(ValueError):
             self.code = code
 
 
+def extra_command(extra: str) -> str:
+    """Return what installs one of the optional dependencies of pyproject.toml, from a clone of the repository."""
+    return f"uv sync --extra {extra} or pip install '.[{extra}]' in medsynth's folder"
+
+
 def sentence_of(error: BaseException) -> str:
     """Put any error into one line, a fault of the program too."""
     if isinstance(error, InputError):

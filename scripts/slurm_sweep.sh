@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A sweep on a SLURM cluster: each job is a task of one job array, with a GPU and four cores of its own.
 #
-#   pip install 'medsynth[slurm]'
+#   uv sync --extra slurm
 #   bash scripts/slurm_sweep.sh sweep=[seeds,losses] data=image_folder data.root=/data/images
 #
 # Run it on a login node, in tmux or with nohup: this process waits for the jobs, then prints the table and writes the

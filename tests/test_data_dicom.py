@@ -439,7 +439,7 @@ def test_a_missing_plugin_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(Decoder, "missing_dependencies", ["gdcm - requires gdcm>=3.0.10"])
     reader = Dicom(str(tmp_path))
     for attempt in (reader.find, lambda: reader.read(Item("1"))):
-        with pytest.raises(InputError, match=r"compressed as JPEG Lossless.*: pip install medsynth\[dicom\]"):
+        with pytest.raises(InputError, match=r"compressed as JPEG Lossless.*: uv sync --extra dicom"):
             attempt()
     monkeypatch.undo()
     (tmp_path / "1").write_bytes(bundled("JPGExtended.dcm"))

@@ -23,7 +23,7 @@ from medsynth.cli.user_errors import explain
 from medsynth.configuration.compose import conf_folder
 from medsynth.configuration.option_types import check_types
 from medsynth.configuration.secrets import check_secrets
-from medsynth.errors import EndCode
+from medsynth.errors import EndCode, extra_command
 from medsynth.runs.parent_process import end_with_parent
 from medsynth.runs.run_end import RunEnd, end_of, report_run_end
 from medsynth.runs.run_folder import remove_unused, run_folder
@@ -131,4 +131,4 @@ def _missing_launcher(arguments: Sequence[str]) -> str | None:
     asked = any(argument.startswith("hydra/launcher=submitit_") for argument in arguments)
     if not asked or importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher") is not None:
         return None
-    return "hydra/launcher=submitit_... needs a package that is not installed: pip install 'medsynth[slurm]'."
+    return f"hydra/launcher=submitit_... needs a package that is not installed: type {extra_command('slurm')}."

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from medsynth.contracts import InputError
 from medsynth.data.npz import NpzArray
 from medsynth.data.reading import SPLITS, Found, Item, Picture, Unreadable
 from medsynth.data.tree import open_tree
+from medsynth.errors import InputError, extra_command
 
 SIZES = (28, 64, 128, 224)
 CHUNK = 256  # images of an item, as far as they have no more than _CHUNK_VALUES
@@ -174,7 +174,9 @@ def _download(path: Path, flag: str, size: int) -> None:
     try:
         import medmnist  # noqa: F401 for the message alone: _information goes on without it
     except ImportError:
-        raise InputError("data.reader.download=true needs a package: pip install medsynth[medmnist]") from None
+        raise InputError(
+            f"data.reader.download=true needs the package medmnist: {extra_command('medmnist')}."
+        ) from None
     from torchvision.datasets.utils import download_url
 
     information, ending = _information(flag, path), "" if size == 28 else f"_{size}"

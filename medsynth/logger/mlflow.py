@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 from pytorch_lightning.loggers import MLFlowLogger
 
-from medsynth.errors import InputError
+from medsynth.errors import InputError, extra_command
 from medsynth.logger.guarded_logger import GuardedLogger
 from medsynth.logger.run_ids import group_of, is_resumed, load_id, save_id
 from medsynth.runs.status import COMPLETED, STOPPED
@@ -100,10 +100,7 @@ def build(
     try:
         import mlflow  # noqa: F401
     except ImportError as error:
-        raise InputError(
-            "logger=mlflow needs the package mlflow-skinny: type uv sync --extra mlflow or pip install '.[mlflow]' in "
-            "medsynth's folder."
-        ) from error
+        raise InputError(f"logger=mlflow needs the package mlflow-skinny: type {extra_command('mlflow')}.") from error
     for library in ("mlflow", "alembic", "pytorch_lightning.loggers.mlflow"):  # they log each table that they create
         logging.getLogger(library).setLevel(logging.ERROR)
     address, artifacts = uri or os.environ.get("MLFLOW_TRACKING_URI"), None

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from medsynth.errors import InputError
+from medsynth.errors import InputError, extra_command
 from medsynth.logger.guarded_logger import GuardedLogger
 
 
@@ -85,7 +85,6 @@ def build(*, folder: str, patience: float = 120) -> GuardedLogger:
         import tensorboard  # noqa: F401
     except ImportError as error:
         raise InputError(
-            "logger=tensorboard needs the package tensorboard: type uv sync --extra tensorboard or pip install "
-            "'.[tensorboard]' in medsynth's folder."
+            f"logger=tensorboard needs the package tensorboard: type {extra_command('tensorboard')}."
         ) from error
     return GuardedLogger("TensorBoard", lambda: TensorBoard(Path(folder)), patience=patience)

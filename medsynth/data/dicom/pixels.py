@@ -10,10 +10,10 @@ from pydicom.pixels import as_pixel_options, get_decoder
 from pydicom.pixels.decoders.base import Decoder
 from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGExtended12Bit, RLELossless
 
-from medsynth.contracts import InputError
 from medsynth.data.dicom.decoder import decode_safely
 from medsynth.data.dicom.elements import PIXELS, damage, integer, syntax, text
 from medsynth.data.reading import Unreadable
+from medsynth.errors import InputError, extra_command
 
 # Pillow comes first: it refuses damaged streams of which GDCM makes some image.
 _PLUGINS = ("pillow", "pydicom", "gdcm", "pylibjpeg", "pyjpegls")
@@ -44,7 +44,7 @@ def plugin(uid: UID, *, samples: int, bits: int) -> str:
             return name
     raise InputError(
         f"data.root holds DICOM images compressed as {uid.name}, which needs a decoder: "
-        f"pip install {_package(decoder, suited)}"
+        f"{_installation(decoder, suited)}"
     )
 
 
@@ -136,7 +136,7 @@ def _suits(name: str, uid: UID, samples: int, bits: int) -> bool:
     return not (name == "pillow" and uid in JPEG2000TransferSyntaxes and (bits > 16 or (samples > 1 and bits > 8)))
 
 
-def _package(decoder: Decoder, suited: list[str]) -> str:
+def _installation(decoder: Decoder, suited: list[str]) -> str:
     if "gdcm" in suited and any(missing.startswith("gdcm") for missing in decoder.missing_dependencies):
-        return "medsynth[dicom]"
-    return "pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
+        return extra_command("dicom")
+    return "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"

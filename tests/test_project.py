@@ -1,0 +1,62 @@
+"""What pyproject.toml declares: every package that medsynth imports, under a name that the registry does not have."""
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from medsynth.errors import extra_command
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def normalized(requirement):
+    return re.split(r"[\[<>=!~; ]", requirement, maxsplit=1)[0].lower().replace("_", "-")
+
+
+def imported(folder):
+    """(file, top-level package) of all imports, those inside of functions too."""
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
+            yield from ((path.relative_to(ROOT), name.partition(".")[0]) for name in names)
+
+
+def test_every_imported_package_is_declared():
+    groups = [PROJECT["dependencies"], *EXTRAS.values()]
+    declared = {normalized(requirement) for group in groups for requirement in group}
+    distributions = packages_distributions()
+    for path, package in imported("medsynth"):
+        if package in sys.stdlib_module_names or package == "medsynth":
+            continue
+        providers = {name.lower().replace("_", "-") for name in distributions.get(package, [package])}
+        assert providers & declared, f"{path} imports {package}: declare one of {sorted(providers)} in pyproject.toml"
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_hints_name_extras_that_exist(extra):
+    assert f"uv sync --extra {extra} " in extra_command(extra)
+
+
+def test_no_hint_installs_a_package_of_the_registry_that_is_not_ours():
+    files = [path for folder in ("medsynth", "conf", "scripts") for path in (ROOT / folder).rglob("*")]
+    texts = [path for path in files if path.suffix in (".py", ".yaml", ".sh")]
+    for path in [*texts, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
+        assert not re.search(r"install ['\"]?medsynth", path.read_text()), path
+        for extra in re.findall(r"--extra ([a-z]+)", path.read_text()):
+            assert extra in EXTRAS, f"{path}: extra {extra}"
+
+
+def test_constraints_name_versions_and_no_host():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {normalized(line) for line in lines}
+    assert all(re.match(r"[A-Za-z0-9._-]+==\S+( ;.*)?$", line) for line in lines)
+    assert "://" not in "".join(lines)
+    assert {normalized(requirement) for requirement in PROJECT["dependencies"]} <= pinned
