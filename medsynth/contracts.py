@@ -1,28 +1,30 @@
-"""What each room of medsynth must deliver, and the tensor conventions. Read this first.
+# pyright: strict
+"""The interfaces of medsynth's packages and the conventions for tensors. Read this first.
 
 Conventions, everywhere:
 
 * images are float tensors ``(N, C, H, W)`` in [-1, 1], H = W = ``image_size``, C = ``channels``;
 * labels are int64 tensors ``(N,)`` in ``[0, num_classes)``; ``num_classes == 0`` means unconditional;
 * noise ``z`` is ``(N, latent_dim)``, standard normal;
-* discriminators return logits ``(N, K)``, never probabilities: K judgments of each image (1, or one for each patch,
-  level or network), of which losses take the mean;
-* features are a tuple of tensors ``(N, ...)``, whatever a discriminator's frozen part hands to its head;
+* discriminators return logits ``(N, K)``, never probabilities: K logits for each image (1, or one for each patch, level
+  or network), of which losses take the mean;
+* features are a tuple of tensors ``(N, ...)``: the output of a discriminator's frozen part and the input of its head;
 * a batch is a dict ``{"image": (N, C, H, W), "label": (N,), "target": (N, C, H, W), "index": (N,)}``; "label" only
   where the data has labels, "target" only where it has pairs, aligned with the images.
 
-Rooms import this module and their own library, never each other.
+Packages import this module and their own library, never each other. A class need not inherit from its contract: having
+its members is enough, and ``check_contract`` names a missing one when a training starts.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypedDict, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medsynth.errors import InputError as InputError
 
@@ -35,7 +37,7 @@ class _Batch(TypedDict):
 
 
 class Batch(_Batch, total=False):
-    """One batch of real images, as a data module's loaders yield it."""
+    """One batch of real images, as the loaders of the data yield it."""
 
     label: Tensor
     target: Tensor
@@ -43,106 +45,148 @@ class Batch(_Batch, total=False):
 
 @dataclasses.dataclass(frozen=True)
 class Intensity:
-    """The linear way back from [-1, 1] to physical units: -1 is ``low``, 1 is ``high``."""
+    """The linear map from [-1, 1] back to physical units: -1 is ``low``, 1 is ``high``."""
 
     low: float
     high: float
     unit: str
 
     def to_physical(self, images: Tensor) -> Tensor:
-        """Images in [-1, 1] -> the same images in ``unit``."""
+        """Map images in [-1, 1] to ``unit``."""
         return self.low + (images + 1) / 2 * (self.high - self.low)
 
 
 @runtime_checkable
-class Generator(Protocol):
+class Network(Protocol):
+    """The members of ``torch.nn.Module`` that the training uses; generators and discriminators are such modules."""
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        """Yield the parameters."""
+        ...
+
+    def modules(self) -> Iterator[nn.Module]:
+        """Yield the module and all modules inside it."""
+        ...
+
+    def train(self, mode: bool = True) -> Any:
+        """Switch to training mode, or with ``mode=False`` to evaluation mode."""
+        ...
+
+    def eval(self) -> Any:
+        """Switch to evaluation mode."""
+        ...
+
+
+@runtime_checkable
+class Generator(Network, Protocol):
     """``(z (N, latent_dim), labels (N,) or None) -> images (N, C, H, W)`` in [-1, 1]."""
 
     latent_dim: int
 
-    def __call__(self, z: Tensor, labels: Tensor | None = None) -> Tensor: ...
+    def __call__(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return images (N, C, H, W) in [-1, 1]."""
+        ...
 
 
 @runtime_checkable
-class Backbone(Protocol):
+class Backbone(Network, Protocol):
     """``images (N, C, H, W) in [-1, 1] -> pooled features (N, num_features)``.
 
-    Owns the mapping from [-1, 1] and C channels to what its weights expect (mean, std, channels, input size).
-    ``backbone(images) == backbone.trained_part(backbone.frozen_part(images))``.
+    A backbone owns the mapping from [-1, 1] and C channels to what its weights expect (mean, std, channels, input
+    size). ``backbone(images) == backbone.trained_part(backbone.frozen_part(images))``.
     """
 
     num_features: int
     model_name: str
     weights_description: str  # which weights are in use, for people; recorded with every run
 
-    def __call__(self, images: Tensor) -> Tensor: ...
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return pooled features (N, num_features)."""
+        ...
 
     def freeze(self, *, except_stages: int | None = 0) -> Backbone:
-        """Weights stay as they are from here on, but for those of the last ``except_stages`` stages; None: of none.
+        """Freeze all weights but those of the last ``except_stages`` stages; None freezes none.
 
-        Running statistics stay as they are in all of it, whatever mode is set from outside.
+        Running statistics stay fixed in all stages, in training mode too.
         """
+        ...
 
     def frozen_part(self, images: Tensor) -> Features:
-        """As far as the frozen stages go; all of it where everything is frozen, the images where nothing is."""
+        """Return the output of the frozen stages: the pooled features if all are frozen, the images if none is."""
+        ...
 
     def trained_part(self, features: Features) -> Tensor:
-        """From there to the pooled features (N, num_features)."""
+        """Return the pooled features (N, num_features) from the output of the frozen stages."""
+        ...
 
     def level_channels(self, count: int) -> tuple[int, ...]:
-        """Channels of the maps that ``levels`` yields.
+        """Return the channels of the maps that ``levels`` returns.
 
         Raises:
             InputError: there are fewer levels.
         """
+        ...
 
     def levels(self, images: Tensor, count: int) -> Features:
-        """Maps (N, C_l, H_l, W_l) after each of the last ``count`` levels, the finest first."""
+        """Return the maps (N, C_l, H_l, W_l) after each of the last ``count`` levels, the finest first."""
+        ...
 
     def calibrate(self, batches: Sequence[Tensor]) -> None:
-        """Estimate what random weights need from data: image batches in [-1, 1]. Pretrained weights: no effect."""
+        """Estimate the statistics of random weights from image batches in [-1, 1]; pretrained weights ignore it."""
+        ...
 
 
 @runtime_checkable
-class Discriminator(Protocol):
+class Discriminator(Network, Protocol):
     """A frozen part and a trained part: ``forward(images, labels) == head(features(images), labels)``.
 
     Only ``head`` is trained. A discriminator with nothing frozen has the identity for ``features``, as a tuple of one.
-    ``has_frozen_features``: they are more than the images, and a fixed function of them once training has begun.
+    ``has_frozen_features``: the features differ from the images and are a fixed function of them once training has
+    begun, so that they can be cached.
     """
 
     has_frozen_features: bool
 
-    def features(self, images: Tensor) -> Features: ...
+    def features(self, images: Tensor) -> Features:
+        """Return the output of the frozen part."""
+        ...
 
-    def head(self, features: Features, labels: Tensor | None = None) -> Tensor: ...
+    def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
+        """Return logits (N, K)."""
+        ...
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """What is trained, as groups for an optimizer; ``lr_factor`` in a group multiplies the learning rate."""
+        """Return the trained parameters as an optimizer's groups; ``lr_factor`` multiplies a group's learning rate."""
+        ...
 
     def calibrate(self, batches: Sequence[Tensor]) -> None:
-        """Called once before a fresh training with real image batches in [-1, 1]; most have nothing to do."""
+        """Prepare a fresh training with real image batches in [-1, 1]; most discriminators do nothing."""
+        ...
 
 
 @runtime_checkable
 class Loss(Protocol):
-    """Logits (N, K) -> scalar, for each player. Keyword-only: swapping real and fake is too easy otherwise.
+    """Logits (N, K) -> scalar, for each network. Keyword-only: swapping real and fake is too easy otherwise.
 
-    ``relativistic``: the generator's loss depends on the real logits too; others are given None for them.
-    ``boundary``: the logit of an image that may as well be real as generated; None where only differences count.
+    ``relativistic``: the generator's loss depends on the real logits too; other losses get None for them.
+    ``boundary``: the logit at which real and generated images are equally likely; None where only differences count.
     """
 
     relativistic: bool
     boundary: float | None
 
-    def discriminator(self, *, real: Tensor, fake: Tensor) -> Tensor: ...
+    def discriminator(self, *, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the discriminator's loss."""
+        ...
 
-    def generator(self, *, real: Tensor | None, fake: Tensor) -> Tensor: ...
+    def generator(self, *, real: Tensor | None, fake: Tensor) -> Tensor:
+        """Return the generator's loss."""
+        ...
 
 
 @runtime_checkable
 class Penalty(Protocol):
-    """A term of the discriminator's loss, with respect to what the head sees (images or features). Owns its weight.
+    """A term of the discriminator's loss, with respect to the head's inputs (images or features). Owns its weight.
 
     Or, with ``at="logits"``, a ``LogitPenalty``.
 
@@ -156,76 +200,101 @@ class Penalty(Protocol):
     at: Literal["real", "fake", "between"]
     interval: int
 
-    def __call__(self, *, inputs: Features, logits: Tensor) -> Tensor: ...
+    def __call__(self, *, inputs: Features, logits: Tensor) -> Tensor:
+        """Return the term, a scalar with its graph."""
+        ...
 
 
 @runtime_checkable
 class LogitPenalty(Protocol):
-    """A term of the discriminator's loss that asks for its logits (N, K) alone; for the rest see ``Penalty``."""
+    """A term of the discriminator's loss that needs its logits (N, K) alone; for the rest see ``Penalty``."""
 
     at: Literal["logits"]
     interval: int
 
-    def __call__(self, *, real: Tensor, fake: Tensor) -> Tensor: ...
+    def __call__(self, *, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the term, a scalar with its graph."""
+        ...
 
 
 @runtime_checkable
 class Augmentation(Protocol):
     """``images (N, C, H, W) -> images of the same shape``, differentiable; each image draws its own parameters.
 
-    It is applied inside the step, to real and generated images alike, and what it makes serves both players. Random
+    It is applied inside the step, to real and generated images alike, and both networks train on its output. Random
     numbers come from PyTorch's global generator, which the step seeds by its counters.
     """
 
-    def __call__(self, images: Tensor) -> Tensor: ...
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the augmented images."""
+        ...
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """The value of a learning rate, a penalty's weight or the like as a function of the images seen, without state."""
+
+    def __call__(self, images_seen: int) -> float:
+        """Return the value after ``images_seen`` real images."""
+        ...
 
 
 @runtime_checkable
 class Scheduled(Protocol):
-    """A discriminator, loss, penalty or augmentation that changes in the course of the training.
+    """A discriminator, loss, penalty or augmentation that changes by itself in the course of the training.
 
-    ``advance`` comes before each step. What follows must depend on the count alone, so that a resumed run is exact.
+    ``advance`` comes before each step. Its effect must depend on the count alone, so that a resumed run is exact.
     """
 
-    def advance(self, images_seen: int) -> None: ...
+    def advance(self, images_seen: int) -> None:
+        """Take the state that belongs to ``images_seen`` real images."""
+        ...
 
 
 @runtime_checkable
 class Adaptive(Protocol):
-    """A penalty or augmentation that follows what the discriminator says of the images.
+    """A penalty or augmentation that follows the discriminator's logits.
 
     ``observe`` comes after each discriminator update, with means over its batch, all processes together:
     ``real_logits`` and ``fake_logits``, and ``real_signs``, of the signs of the real logits minus ``Loss.boundary``
-    (where that is None, minus a generated image's). It returns values to record. What follows must depend on these and
-    on the state alone, which is numbers by name and kept in each checkpoint, so that a resumed run is exact.
+    (where that is None, minus a generated image's). Its effect must depend on these and on the state alone, which is
+    numbers by name and kept in each checkpoint, so that a resumed run is exact.
     """
 
-    def observe(self, *, real_logits: float, fake_logits: float, real_signs: float) -> Mapping[str, float]: ...
+    def observe(self, *, real_logits: float, fake_logits: float, real_signs: float) -> Mapping[str, float]:
+        """Take the means of one discriminator update; return values to log, by name."""
+        ...
 
-    def state_dict(self) -> dict[str, float]: ...
+    def state_dict(self) -> dict[str, float]:
+        """Return the state."""
+        ...
 
-    def load_state_dict(self, state: Mapping[str, float]) -> None: ...
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Take the state of a checkpoint."""
+        ...
 
 
 @runtime_checkable
 class FeatureExtractor(Protocol):
-    """What metrics look at images with: ``images (N, C, H, W) in [-1, 1] -> features (N, num_features)``.
+    """The network of a metric: ``images (N, C, H, W) in [-1, 1] -> features (N, num_features)``.
 
-    ``name`` goes into the metrics' keys (``fd_<name>``). ``logits(features) -> (N, classes)`` is there where the
-    network has a classifier (needed by the inception score).
+    ``name`` goes into the metrics' keys (``fd_<name>``). An extractor with a classifier also has
+    ``logits(features) -> (N, classes)``, which the inception score needs.
     """
 
     name: str
     num_features: int
 
-    def __call__(self, images: Tensor) -> Tensor: ...
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return features (N, num_features)."""
+        ...
 
 
 @runtime_checkable
 class Metrics(Protocol):
     """``update`` with batches of images in [-1, 1], then ``compute`` once; names come without prefix.
 
-    ``reset`` forgets the generated images; the real ones stay, and ``has_real`` says whether they are there. Not a
+    ``reset`` forgets the generated images; the real ones stay, and ``has_real`` says whether there are any. Not a
     module: ``to`` moves it.
     """
 
@@ -239,29 +308,142 @@ class Metrics(Protocol):
         """
         ...
 
-    def to(self, device: torch.device | str) -> Metrics: ...
+    def to(self, device: torch.device | str) -> Metrics:
+        """Move to ``device``."""
+        ...
 
-    def update(self, images: Tensor, *, real: bool) -> None: ...
+    def update(self, images: Tensor, *, real: bool) -> None:
+        """Add a batch of real or generated images."""
+        ...
 
-    def compute(self) -> dict[str, float]: ...
+    def compute(self) -> dict[str, float]:
+        """Return the values by name."""
+        ...
 
-    def reset(self) -> None: ...
+    def reset(self) -> None:
+        """Forget the generated images."""
+        ...
 
 
-def doublings(image_size: int, part: str, *, smallest: int = 8) -> int:
-    """How often 4 pixels are doubled to ``image_size``, for the networks of ``part`` that work so.
+class TrainingData(Protocol):
+    """The data of a training, prepared. ``data.module.ImageDataModule`` implements it.
+
+    ``class_names`` are in the order of the labels, empty without labels. ``spacing`` is in millimeters from row to row
+    and from column to column, None where unknown; ``modality`` is DICOM's code, "" where unknown. ``content`` is equal
+    where training and validation images are the same, in the same order and classes. ``images_are_fixed``: the training
+    image of an index is the same in each epoch.
+    """
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names in the order of the labels; empty without labels."""
+        ...
+
+    @property
+    def intensity(self) -> Intensity:
+        """The map from [-1, 1] back to stored or physical values."""
+        ...
+
+    @property
+    def spacing(self) -> tuple[float, float] | None:
+        """Millimeters from row to row and from column to column; None where unknown."""
+        ...
+
+    @property
+    def modality(self) -> str:
+        """DICOM's code (CT, MR, ...); "" where unknown."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """One line about the data, for people."""
+        ...
+
+    @property
+    def content(self) -> str:
+        """A digest that is equal where training and validation images are the same."""
+        ...
+
+    @property
+    def num_train(self) -> int:
+        """Training images in an epoch."""
+        ...
+
+    @property
+    def num_val(self) -> int:
+        """Validation images."""
+        ...
+
+    @property
+    def images_are_fixed(self) -> bool:
+        """True where the training image of an index is the same in each epoch."""
+        ...
+
+    def train_dataloader(self) -> Iterable[Batch]:
+        """Return the training batches of an epoch, this process's share of them."""
+        ...
+
+    def val_dataloader(self) -> Iterable[Batch]:
+        """Return all validation images in order, this process's share of them."""
+        ...
+
+    def calibration_batches(self, count: int) -> list[Tensor]:
+        """Return up to ``count`` batches (N, C, H, W) of training images, chosen by the seed."""
+        ...
+
+    def ordered_batches(self) -> Iterable[Batch]:
+        """Return all training images once, in the order of their index."""
+        ...
+
+    def val_images(self, count: int) -> Tensor:
+        """Return the first ``count`` validation images (count, C, H, W), or all where there are fewer."""
+        ...
+
+
+def contract_members(contract: type) -> list[str]:
+    """Return the names of the members that a contract requires, those of the contracts that it extends included."""
+    names: dict[str, None] = {}
+    for base in reversed(contract.__mro__):
+        if getattr(base, "_is_protocol", False) and base is not Protocol:
+            declared = [*getattr(base, "__annotations__", ()), *vars(base)]
+            names |= dict.fromkeys(name for name in declared if name == "__call__" or not name.startswith("_"))
+    return list(names)
+
+
+def check_contract(component: object, contract: type, option: str) -> None:
+    """Check that ``component``, which the configuration's ``option`` has built, has all members of ``contract``.
 
     Raises:
-        InputError: it is less than ``smallest``, or not 4 times a power of two.
+        InputError: names the class, the missing members and the contract.
+    """
+    missing = [name for name in contract_members(contract) if not hasattr(component, name)]
+    if missing:
+        raise InputError(
+            f"{option}: {type(component).__name__} has no {' and no '.join(missing)}, which the contract "
+            f"{contract.__name__} requires (see medsynth/contracts.py): add {'it' if len(missing) == 1 else 'them'} "
+            "to the class."
+        )
+
+
+def doublings(image_size: int, component: str, *, smallest: int = 8) -> int:
+    """Return how many times 4 pixels are doubled to reach ``image_size``.
+
+    Args:
+        image_size: height and width in pixels.
+        component: the choice that the size has to suit, for the error: "generator=dcgan".
+        smallest: the smallest size that the component can have.
+
+    Raises:
+        InputError: the size is less than ``smallest``, or not 4 times a power of two.
     """
     if image_size < smallest or image_size & (image_size - 1):
         right = ", ".join(str(size) for size in (8, 16, 32, 64, 128) if size >= smallest)
-        raise InputError(f"data.image_size={image_size} does not suit {part}: choose {right} or 256.")
+        raise InputError(f"data.image_size={image_size} does not suit {component}: choose {right} or 256.")
     return image_size.bit_length() - 3
 
 
 def counter_seed(*parts: int | str) -> int:
-    """A 63-bit seed that depends on all ``parts`` and nothing else.
+    """Return a 63-bit seed that depends on all ``parts`` and nothing else.
 
     All randomness of a run is derived from counters (seed, epoch, index or step) instead of a generator's running
     state, so that a resumed run continues bit for bit and results do not depend on the number of workers.
@@ -271,9 +453,9 @@ def counter_seed(*parts: int | str) -> int:
 
 
 def noise(num_samples: int, latent_dim: int, *, seed: int, start: int = 0) -> Tensor:
-    """Standard normal noise ``(num_samples, latent_dim)`` on the CPU; row i depends on (seed, start + i) alone.
+    """Return standard normal noise ``(num_samples, latent_dim)`` on the CPU; row i depends on (seed, start + i) alone.
 
-    The same rows come out whatever the batch size, device or number of processes.
+    The rows are the same for any batch size, device and number of processes.
     """
     rows = torch.empty(num_samples, latent_dim)
     generator = torch.Generator()

@@ -88,7 +88,7 @@ def process(arguments: argparse.Namespace) -> None:
     world_size = int(os.environ["WORLD_SIZE"])
     config = compose([*arguments.overrides, f"data.batch_size={arguments.batch}"])
     data = instantiate(config.data, _convert_="all")
-    model = instantiate(config.task, _convert_="all", feature_bank=None)
+    model = instantiate(config.task, _convert_="all", feature_cache=None)
     watch = Watch(1, arguments.steps)
     exchange = Exchange(watch.count)
     model.max_images = arguments.batch * (watch.count + arguments.steps)

@@ -36,7 +36,7 @@ from torch.nn.functional import softplus
 
 from medsynth.cli.compose import register_resolvers
 from medsynth.configuration.compose import conf_folder
-from medsynth.generator.ema import MovingAverage
+from medsynth.generator.ema import EMA
 from medsynth.lightning.precision import best_precision
 
 REFERENCE = (
@@ -149,7 +149,7 @@ def reference(arguments: argparse.Namespace) -> None:
 
 def against_reference(width: float, bank: bool, frugal: bool, steps: int, precision: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        choices = (f"generator.width={width}", f"max_images={16 * steps}", f"task.feature_bank.enabled={bank}")
+        choices = (f"generator.width={width}", f"max_images={16 * steps}", f"task.feature_cache.enabled={bank}")
         config = compose(*REFERENCE, *choices, f"run_dir={folder}")
         turns = Turns()
 
@@ -201,7 +201,7 @@ class BareLoop:
 
     def __init__(self, generator, discriminator):
         self.generator, self.discriminator = generator, discriminator
-        self.average = MovingAverage(generator, half_life=10_000, rampup=0.05)
+        self.average = EMA(generator, half_life=10_000, rampup=0.05)
         self.generator_optimizer = torch.optim.Adam(generator.parameters(), 2e-4, (0.5, 0.999))
         self.discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), 2e-4, (0.5, 0.999))
         self.seen = 0

@@ -12,8 +12,9 @@ from torch.nn.functional import softplus
 from medsynth.contracts import InputError, counter_seed
 from medsynth.discriminator.dcgan import DCGANDiscriminator
 from medsynth.discriminator.transfer import TransferDiscriminator
-from medsynth.gan import GAN, TrainingDiverged
+from medsynth.gan import GAN
 from medsynth.generator.mlp import MLPGenerator
+from medsynth.lightning.module import TrainingDiverged
 from medsynth.loss.hinge import Hinge
 from medsynth.loss.non_saturating import NonSaturating
 from medsynth.loss.wasserstein import Wasserstein
@@ -47,6 +48,10 @@ class PixelMean:
     @staticmethod
     def logged_names(config):
         return ("distance",)
+
+    @staticmethod
+    def logged_names(config):
+        return ()
 
     def to(self, device):
         return self
@@ -214,7 +219,7 @@ def test_discriminator_steps(steps):
 class Pairing:
     """A relativistic loss with the contract's shape, which notes what it was given."""
 
-    relativistic = True
+    relativistic, boundary = True, None
 
     def __init__(self):
         self.real = []
@@ -288,7 +293,7 @@ def test_adaptive_parts_change_the_step_and_go_on_from_a_checkpoint(tmp_path):
 
 
 def test_adaptive_parts_need_names_of_their_own():
-    with pytest.raises(InputError, match="both have a part named same"):
+    with pytest.raises(InputError, match="both have a component named same"):
         gan(penalties={"same": Listener()}, augmentations={"same": Darker()})
 
 
@@ -350,8 +355,8 @@ def test_learning_rate_factors_of_the_discriminators_groups():
 
 def test_options_that_an_optimizer_refuses_are_named():
     model = gan()
-    model.generator_optimizer = lambda p: torch.optim.Adam(p, lr=-1.0)
-    with pytest.raises(InputError, match=r"generator_optimizer cannot be made .*learning rate"):
+    model.optimizer_factories["generator"] = lambda p: torch.optim.Adam(p, lr=-1.0)
+    with pytest.raises(InputError, match=r"generator_optimizer cannot be built .*learning rate"):
         fit(model)
 
 

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from medsynth.contracts import Generator, InputError
 from medsynth.generator.dcgan import DCGANGenerator
-from medsynth.generator.ema import MovingAverage
+from medsynth.generator.ema import EMA
 from medsynth.generator.export import load_generator, save_generator
 from medsynth.generator.fastgan import FastGANGenerator, SkipLayerExcitation
 from medsynth.generator.label import ConditionalBatchNorm2d
@@ -248,7 +248,7 @@ def test_export_and_load(tmp_path):
 def test_export_and_load_a_conditional_average(tmp_path, generator_class):
     options = {"image_size": 16, "channels": 1, "width": 4, "num_classes": 3}
     generator = generator_class(**options)
-    average = MovingAverage(generator, half_life=10, rampup=1)
+    average = EMA(generator, half_life=10, rampup=1)
     z, labels = torch.randn(6, generator.latent_dim), torch.tensor([0, 1, 2, 0, 1, 2])
     generator(z, labels)
     average.update(generator, images_seen=20)

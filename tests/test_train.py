@@ -170,7 +170,7 @@ INTERRUPTED = {
         "discriminator.width=8",
         "augment=diffaugment",
     ],
-    "with a feature bank": [
+    "with a feature cache": [
         "val_every_images=48",
         "discriminator=projected",
         "discriminator.width=8",
@@ -393,7 +393,7 @@ def test_every_discriminator_trains_with_labels(monkeypatch, capsys, tmp_path, o
     assert summary["images_seen"] == 64
     assert np.isfinite(summary["metrics"]["val/fd_mini"])
     assert 0 < summary["weights"]["discriminator_trained"] <= summary["weights"]["discriminator"]
-    assert not (tmp_path / "run" / "feature_bank").exists()
+    assert not (tmp_path / "run" / "feature_cache").exists()
 
 
 @pytest.mark.parametrize("options", [["trainer.precision=bf16-mixed"], ["task.channels_last=false"], ["max_epochs=1"]])

@@ -136,8 +136,8 @@ def in_this_process(config: DictConfig, folder: Path, *, resumed: bool) -> dict[
                 outcome.finish(status_of(error))
             raise
         summary = outcome.finish(COMPLETED) if rank() == 0 else {}
-    if rank() == 0:  # the bank is of no use any more; after a failure resume= reads it
-        shutil.rmtree(folder / "feature_bank", ignore_errors=True)
+    if rank() == 0:  # no longer needed; after a failure resume= reads it
+        shutil.rmtree(folder / "feature_cache", ignore_errors=True)
     leave_processes()
     return summary
 

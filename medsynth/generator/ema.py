@@ -1,4 +1,4 @@
-"""The moving average of the generator's weights: what is validated, shown and exported."""
+"""The exponential moving average (EMA) of the generator: what is validated, shown and exported."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 
-class MovingAverage(AveragedModel):
+class EMA(AveragedModel):
     """Exponential moving average with a half-life in images, so that it means the same at any batch size.
 
-    Batch statistics are averaged along with the weights, and the average is in evaluation mode at all times. How many
-    images it has seen is in its state dict, so that a resumed run goes on exactly.
+    Batch statistics are averaged along with the weights, and the average is always in evaluation mode. The number of
+    images that it has seen is in its state dict, so that a resumed run is exact.
 
     Args:
         module: the network; the average starts as a copy of it.
@@ -26,12 +26,13 @@ class MovingAverage(AveragedModel):
         super().__init__(module, multi_avg_fn=self._average, use_buffers=True)
         self.half_life = half_life
         self.rampup = rampup
+        self.images_averaged: Tensor
         self.register_buffer("images_averaged", torch.zeros((), dtype=torch.int64))
         self._weight = 1.0
         self.requires_grad_(False).eval()
 
     def update(self, module: nn.Module, images_seen: int) -> None:
-        """Move towards ``module`` as far as the images since the last update demand."""
+        """Move towards ``module``; the weight follows from the images seen since the last update."""
         half_life = min(self.half_life, self.rampup * images_seen)
         images = images_seen - int(self.images_averaged)
         self._weight = 1 - 0.5 ** (images / max(half_life, 1e-8))
@@ -39,11 +40,12 @@ class MovingAverage(AveragedModel):
         self.images_averaged.fill_(images_seen)
 
     @torch.no_grad()
-    def _average(self, averaged: list[Tensor], current: list[Tensor], _: Any) -> None:
+    def _average(self, averaged: Any, current: Any, _: Any) -> None:
         if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, self._weight)
+            torch._foreach_lerp_(averaged, current, self._weight)  # pyright: ignore[reportPrivateImportUsage]
         else:  # counters of batch normalization
-            torch._foreach_copy_(averaged, current)
+            torch._foreach_copy_(averaged, current)  # pyright: ignore[reportPrivateImportUsage]
 
-    def train(self, mode: bool = True) -> MovingAverage:
+    def train(self, mode: bool = True) -> EMA:
+        """Stay in evaluation mode."""
         return super().train(False)

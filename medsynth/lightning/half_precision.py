@@ -1,9 +1,9 @@
-"""Float16 with a gradient scaler for each player."""
+"""Float16 with a gradient scaler for each network."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning.plugins.precision import MixedPrecision
@@ -11,52 +11,57 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-PLAYERS = ("generator", "discriminator")  # in the order of the optimizers
+NetworkName = Literal["generator", "discriminator"]
+NETWORKS: tuple[NetworkName, ...] = ("generator", "discriminator")  # in the order of the optimizers
 
 
 class HalfPrecision(MixedPrecision):
-    """Autocast to float16; each player's loss is scaled for itself, as the two shrink and overflow at different times.
+    """Autocast to float16 with one gradient scaler per network: gradients shrink and overflow at different times.
 
-    Lightning's own "16-mixed" has one scaler for both optimizers, so that an overflow of one player holds the other
+    Lightning's own "16-mixed" has one scaler for both optimizers, so that an overflow of one network holds the other
     back. The scalers are part of a checkpoint. An update whose gradients overflow is left out and the scale halved
     (Micikevicius et al. 2018, Mixed Precision Training).
 
     Args:
         device: "cuda" or "cpu".
-        initial_scale: of both players; doubled after every 2,000 updates without an overflow.
+        initial_scale: the first scale of both networks; doubled after every 2,000 updates without an overflow.
     """
 
     def __init__(self, device: str, initial_scale: float = 2.0**12):
-        scalers = {player: torch.amp.GradScaler(device, init_scale=initial_scale) for player in PLAYERS}
+        scalers: dict[str, torch.amp.GradScaler] = {
+            name: torch.amp.GradScaler(device, init_scale=initial_scale) for name in NETWORKS
+        }
         super().__init__("16-mixed", device, scaler=scalers["generator"])
         self.scaler = None  # Lightning's hooks are to scale nothing
         self.scalers = scalers
 
-    def scaled(self, loss: Tensor, player: str) -> Tensor:
-        """What ``player`` descends on, large enough for its gradients to survive float16."""
-        return self.scalers[player].scale(loss)
+    def scaled(self, loss: Tensor, network: NetworkName) -> Tensor:
+        """Scale the loss of ``network`` so that its gradients survive float16."""
+        return self.scalers[network].scale(loss)
 
-    def overflows(self, optimizer: Optimizer, player: str) -> bool:
-        """Bring the gradients back to their size; True: some are not finite for their scale, the step is left out.
+    def overflows(self, optimizer: Optimizer, network: NetworkName) -> bool:
+        """Unscale the gradients; return True if the scale made some of them infinite, so that the step is left out.
 
-        Where the scale is 1 or less it is not to blame.
+        A scale of 1 or less is not the cause of infinite gradients: the result is then False.
         """
-        scaler = self.scalers[player]
+        scaler = self.scalers[network]
         scaler.unscale_(optimizer)
         gradients = (p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None)
         return scaler.get_scale() > 1 and not torch.isfinite(get_total_norm(gradients)).item()
 
-    def optimizer_step(self, optimizer: Optimizer, model: Any, closure: Callable[[], Any], **kwargs: Any) -> Any:
-        """Lightning's hook of ``optimizer.step()``: the step, unless gradients overflow."""
+    def optimizer_step(self, optimizer: Any, model: Any, closure: Callable[[], Any], **kwargs: Any) -> Any:
+        """Take the step, unless gradients overflow: Lightning's hook behind ``optimizer.step()``."""
         closure()
-        scaler = self.scalers[PLAYERS[model.optimizers(use_pl_optimizer=False).index(optimizer)]]
+        scaler = self.scalers[NETWORKS[model.optimizers(use_pl_optimizer=False).index(optimizer)]]
         result = scaler.step(optimizer)
         scaler.update()
         return result
 
     def state_dict(self) -> dict[str, Any]:
-        return {player: scaler.state_dict() for player, scaler in self.scalers.items()}
+        """Return the states of both scalers."""
+        return {name: scaler.state_dict() for name, scaler in self.scalers.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for player, state in state_dict.items():
-            self.scalers[player].load_state_dict(state)
+        """Take the states of both scalers."""
+        for name, state in state_dict.items():
+            self.scalers[name].load_state_dict(state)

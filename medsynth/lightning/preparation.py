@@ -1,59 +1,67 @@
-"""What is done with the two players before their first step, beside calibration and the feature bank."""
+"""Checks and compilation of the networks before their first step."""
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from medsynth.contracts import InputError
+from medsynth.contracts import Discriminator, Generator, InputError, Network
+from medsynth.runs.run_end import is_out_of_memory
 
 
-def compile_players(model: Any) -> None:
-    """torch.compile for generator, frozen part and head of a GAN, in place.
+@contextlib.contextmanager
+def evaluating(network: Network) -> Iterator[None]:
+    """Keep ``network`` in evaluation mode, and put it back to training mode afterwards."""
+    network.eval()
+    yield
+    network.train()
 
-    A head that a penalty differentiates twice stays as it is: a second derivative through compiled code has been seen
-    to be silently wrong.
+
+def compile_networks(generator: Generator, discriminator: Discriminator, *, head: bool) -> None:
+    """Compile the generator, the frozen part and the ``head`` by torch.compile, in place.
+
+    A head that a penalty differentiates twice must not be compiled: a second derivative through compiled code has been
+    seen to be silently wrong.
     """
-    model.generator.compile()
-    if model.discriminator.has_frozen_features:
-        model.discriminator.features = torch.compile(model.discriminator.features)
-    if not _of_gradients(model):
-        model.discriminator.head = torch.compile(model.discriminator.head)
+    assert isinstance(generator, nn.Module)
+    generator.compile()
+    if discriminator.has_frozen_features:
+        discriminator.features = torch.compile(discriminator.features)
+    if head:
+        discriminator.head = torch.compile(discriminator.head)
 
 
-def try_penalties(model: Any, images: Tensor) -> None:
-    """Take each penalty's gradient once at ``images`` (N, C, H, W), so that what cannot be is said before training.
+def check_second_derivatives(
+    discriminator: Discriminator, images: Tensor, labels: Tensor | None, *, penalties: Sequence[str]
+) -> None:
+    """Check that the head has the second derivatives that gradient penalties need. Changes no statistics or gradients.
 
-    Nothing changes: no statistics, no gradients.
+    Args:
+        discriminator: the network.
+        images: a few images (N, C, H, W) to try it on.
+        labels: of the images (N,); None: unconditional.
+        penalties: names of the gradient penalties, for the error.
 
     Raises:
         InputError: the head has no second derivative.
     """
-    penalties = _of_gradients(model)
-    if not penalties:
-        return
-    discriminator = model.discriminator
-    labels = torch.zeros(len(images), dtype=torch.int64, device=images.device) if model.num_classes else None
     trained = [parameter for group in discriminator.parameter_groups() for parameter in group["params"]]
-    discriminator.eval()
-    features = tuple(tensor.detach() for tensor in discriminator.features(images))
-    for name, penalty in penalties.items():
+    with evaluating(discriminator):
+        inputs = tuple(tensor.detach().requires_grad_(True) for tensor in discriminator.features(images))
+        logits = discriminator.head(inputs, labels)
         try:
-            torch.autograd.grad(model.penalty_term(penalty, features, features, labels), trained, allow_unused=True)
+            gradients = torch.autograd.grad(logits.sum(), inputs, create_graph=True, materialize_grads=True)
+            norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum()
+            torch.autograd.grad(norm, trained, allow_unused=True)
         except RuntimeError as error:
-            if "derivative" not in str(error):
+            if is_out_of_memory(error):
                 raise
             raise InputError(
-                f"penalty={name} needs second derivatives of the trained part of {type(discriminator).__name__}, which "
-                f"are not there ({str(error).splitlines()[0].rstrip('.')}): choose penalty=none, "
-                "discriminator.unfreeze=none, backbone.fused_attention=false where attention lacks them, or another "
-                "backbone (`medsynth backbones` says which have them)."
+                f"penalty={','.join(penalties)} needs second derivatives of the trained part of "
+                f"{type(discriminator).__name__}, which it does not have ({str(error).splitlines()[0].rstrip('.')}): "
+                "choose penalty=none, discriminator.unfreeze=none, backbone.fused_attention=false where attention "
+                "lacks them, or another backbone (`medsynth backbones` says which have them)."
             ) from error
-    discriminator.train()
-
-
-def _of_gradients(model: Any) -> dict[str, Any]:
-    """The penalties that differentiate the head."""
-    return {name: penalty for name, penalty in model.penalties.items() if penalty.at != "logits"}

@@ -69,8 +69,8 @@ def measure(config: DictConfig, data: pl.LightningDataModule, sizes: tuple[int, 
 def _fit(config: DictConfig, data: pl.LightningDataModule, size: int, timed: int) -> tuple[GAN, Watch]:
     pl.seed_everything(config.seed, verbose=False)
     data.batch_size = size
-    # A bank's features of all images would take longer than the steps: without it a step does a little more.
-    model = instantiate(config.task, _convert_="all", feature_bank=None)
+    # To cache the features of all images would take longer than the steps: without a cache a step does a little more.
+    model = instantiate(config.task, _convert_="all", feature_cache=None)
     watch = Watch(cycle(model), timed)
     model.max_images = size * watch.count
     with tempfile.TemporaryDirectory() as folder:

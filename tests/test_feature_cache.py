@@ -1,11 +1,11 @@
-"""The feature bank: the same training with fewer passes, only where that is right, and complete or absent."""
+"""The feature cache: the same training with fewer passes, only where that is right, and complete or absent."""
 
 import pytest
 import pytorch_lightning as pl
 import torch
 
 from medsynth.contracts import InputError
-from medsynth.discriminator.feature_cache import FeatureBank
+from medsynth.discriminator.feature_cache import FeatureCache
 from medsynth.penalty.r1 import R1
 from tests.test_gan import Counting, Images, fit, gan, transfer, weights
 
@@ -21,50 +21,50 @@ class Losses(pl.Callback):
         self.values.append(outputs["discriminator_loss"])
 
 
-def train(bank, *, max_images=192, data=None, **options):
+def train(cache, *, max_images=192, data=None, **options):
     """Three epochs of 64 images; returns the model, its losses, and how many images its frozen part has seen."""
     torch.manual_seed(3)
     discriminator = transfer()
     discriminator.backbone.layers = counting = Counting(discriminator.backbone.layers)
-    model = gan(discriminator=discriminator, max_images=max_images, feature_bank=bank, **options)
+    model = gan(discriminator=discriminator, max_images=max_images, feature_cache=cache, **options)
     losses = Losses()
     fit(model, data or Images(), callbacks=[losses], val_check_interval=1000, limit_val_batches=0)
     return model, torch.stack(losses.values), counting.images
 
 
-def bank(tmp_path, **options):
-    return FeatureBank(folder=str(tmp_path / "bank"), **options)
+def cache(tmp_path, **options):
+    return FeatureCache(folder=str(tmp_path / "cache"), **options)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_the_same_training_with_each_real_image_seen_once(tmp_path, dtype):
     plain, expected, passes = train(None, penalties={"r1": R1(gamma=0.1)})
     assert passes == CALIBRATION + 2 + 2 * 192  # two for the trial of the penalty
-    banked, losses, passes = train(bank(tmp_path, dtype=dtype), penalties={"r1": R1(gamma=0.1)})
+    cached, losses, passes = train(cache(tmp_path, dtype=dtype), penalties={"r1": R1(gamma=0.1)})
     assert passes == CALIBRATION + 2 + PROBE + 64 + 192
     tolerance = {"float32": 1e-6, "float16": 1e-3}[dtype]
     torch.testing.assert_close(losses, expected, rtol=tolerance, atol=tolerance)
-    torch.testing.assert_close(weights(banked.generator), weights(plain.generator), rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(weights(cached.generator), weights(plain.generator), rtol=tolerance, atol=tolerance)
 
 
 def test_says_so_once(tmp_path, caplog):
     caplog.set_level("INFO")
-    train(bank(tmp_path))
-    (message,) = [record.message for record in caplog.records if "bank" in record.message]
+    train(cache(tmp_path))
+    (message,) = [record.message for record in caplog.records if "cache" in record.message]
     assert "each of the 64 real images once" in message
 
 
 def test_is_found_again_and_told_from_those_of_other_weights(tmp_path):
-    train(bank(tmp_path))
-    _, _, passes = train(bank(tmp_path))
+    train(cache(tmp_path))
+    _, _, passes = train(cache(tmp_path))
     assert passes == CALIBRATION + PROBE + 192
     other = transfer()
     torch.nn.init.normal_(next(other.backbone.parameters()))
-    fit(gan(discriminator=other, max_images=192, feature_bank=bank(tmp_path)), limit_val_batches=0)
+    fit(gan(discriminator=other, max_images=192, feature_cache=cache(tmp_path)), limit_val_batches=0)
     different = Images()
     different.images[40] *= -1
-    train(bank(tmp_path), data=different)
-    assert len(list((tmp_path / "bank").iterdir())) == 3
+    train(cache(tmp_path), data=different)
+    assert len(list((tmp_path / "cache").iterdir())) == 3
 
 
 class Fresh(Images):
@@ -77,7 +77,7 @@ class Fresh(Images):
         ({"augmentations": {"noise": lambda images: images + 0.1 * torch.randn_like(images)}}, "augment=noise"),
         ({"data": Fresh()}, "never the same"),
         ({"max_images": 64}, "no real image twice"),
-        ({"max_gib": 1e-9}, "task.feature_bank.max_gib=1e-09"),
+        ({"max_gib": 1e-9}, "task.feature_cache.max_gib=1e-09"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -85,50 +85,57 @@ def test_is_off_where_it_would_be_wrong_or_useless(tmp_path, caplog, options, re
     caplog.set_level("INFO")
     options = dict(options)
     limit = {"max_gib": options.pop("max_gib")} if "max_gib" in options else {}
-    model, _, _ = train(bank(tmp_path, **limit), **options)
+    model, _, _ = train(cache(tmp_path, **limit), **options)
     assert model.images_seen == options.get("max_images", 192)
     assert [
-        record.message for record in caplog.records if "No feature bank" in record.message and reason in record.message
+        record.message for record in caplog.records if "No feature cache" in record.message and reason in record.message
     ]
     assert not list(tmp_path.rglob("*.npy"))
 
 
 def test_a_plain_discriminator_has_none_and_no_word_is_lost(tmp_path, caplog):
     caplog.set_level("INFO")
-    fit(gan(max_images=192, feature_bank=bank(tmp_path)), limit_val_batches=0)
-    assert not [record for record in caplog.records if "bank" in record.message]
+    fit(gan(max_images=192, feature_cache=cache(tmp_path)), limit_val_batches=0)
+    assert not [record for record in caplog.records if "cache" in record.message]
 
 
 def test_what_was_asked_for_and_cannot_be_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"task\.feature_bank\.enabled=true is not possible: .*no frozen features"):
-        fit(gan(feature_bank=bank(tmp_path, enabled=True)))
+    with pytest.raises(InputError, match=r"task\.feature_cache\.enabled=true is not possible: .*no frozen features"):
+        fit(gan(feature_cache=cache(tmp_path, enabled=True)))
     with pytest.raises(InputError, match=r"enabled=maybe"):
-        bank(tmp_path, enabled="maybe")
+        cache(tmp_path, enabled="maybe")
     with pytest.raises(InputError, match=r"dtype=int8"):
-        bank(tmp_path, dtype="int8")
+        cache(tmp_path, dtype="int8")
 
 
 def test_complete_or_absent(tmp_path):
-    class Breaking(Images):
-        opened = 0
+    passes = []
 
+    class BreakingLoader:
+        def __init__(self, loader):
+            self.loader = loader
+
+        def __iter__(self):
+            passes.append(1)
+            for number, batch in enumerate(self.loader):
+                if len(passes) == 3 and number == 2:  # after the probe and the key
+                    raise ZeroDivisionError
+                yield batch
+
+    class Breaking(Images):
         def ordered_batches(self):
-            Breaking.opened += 1
-            loader = super().ordered_batches()
-            if Breaking.opened < 3:  # the probe, the key
-                return loader
-            return (batch for number, batch in enumerate(loader) if number < 2 or 1 / 0)
+            return BreakingLoader(super().ordered_batches())
 
     with pytest.raises(ZeroDivisionError):
-        train(bank(tmp_path), data=Breaking())
-    assert Breaking.opened == 3
-    assert not list((tmp_path / "bank").iterdir())
+        train(cache(tmp_path), data=Breaking())
+    assert len(passes) == 3
+    assert not list((tmp_path / "cache").iterdir())
 
 
 def test_float16_refuses_what_it_cannot_hold(tmp_path):
     discriminator = transfer()
     discriminator.backbone.layers.append(torch.nn.Linear(6, 6))
     torch.nn.init.constant_(discriminator.backbone.layers[-1].bias, 1e6)
-    model = gan(discriminator=discriminator, max_images=192, feature_bank=bank(tmp_path, dtype="float16"))
+    model = gan(discriminator=discriminator, max_images=192, feature_cache=cache(tmp_path, dtype="float16"))
     with pytest.raises(InputError, match="choose float32"):
         fit(model, limit_val_batches=0)

@@ -1,10 +1,10 @@
-"""The generator's moving average: half-life, ramp-up, batch statistics."""
+"""The EMA of the generator: half-life, ramp-up, batch statistics."""
 
 import pytest
 import torch
 from torch import nn
 
-from medsynth.generator.ema import MovingAverage
+from medsynth.generator.ema import EMA
 
 
 def filled(value):
@@ -17,7 +17,7 @@ def filled(value):
 @pytest.mark.parametrize("batch_size", [10, 100, 500])
 def test_half_life_in_images_at_any_batch_size(batch_size):
     """Weights that jump from 0 to 1 and stay: after half_life images the average is at 1/2."""
-    average = MovingAverage(filled(0.0), half_life=1000, rampup=1e9)
+    average = EMA(filled(0.0), half_life=1000, rampup=1e9)
     average.update(filled(0.0), images_seen=1)
     average.images_averaged.zero_()
     for images in range(batch_size, 1001, batch_size):
@@ -27,7 +27,7 @@ def test_half_life_in_images_at_any_batch_size(batch_size):
 
 def test_ramp_up_forgets_the_first_noise():
     """At 20 images the half-life is 1 instead of 10,000: ten images later the past weighs 2**-10 at most."""
-    average = MovingAverage(filled(0.0), half_life=10_000, rampup=0.05)
+    average = EMA(filled(0.0), half_life=10_000, rampup=0.05)
     average.update(filled(0.0), images_seen=1)
     average.images_averaged.fill_(10)
     average.update(filled(1.0), images_seen=20)
@@ -36,7 +36,7 @@ def test_ramp_up_forgets_the_first_noise():
 
 def test_batch_statistics_are_averaged_and_counted():
     network = nn.Sequential(nn.BatchNorm1d(2))
-    average = MovingAverage(network, half_life=10, rampup=1e9)
+    average = EMA(network, half_life=10, rampup=1e9)
     average.update(network, images_seen=10)
     network(torch.full((4, 2), 10.0))  # running mean 0 -> 1
     average.update(network, images_seen=20)
@@ -45,15 +45,15 @@ def test_batch_statistics_are_averaged_and_counted():
 
 
 def test_always_in_evaluation_mode_and_never_trained():
-    average = MovingAverage(nn.Sequential(nn.BatchNorm1d(2)), half_life=10, rampup=1.0).train()
+    average = EMA(nn.Sequential(nn.BatchNorm1d(2)), half_life=10, rampup=1.0).train()
     assert not any(module.training for module in average.modules())
     assert not any(parameter.requires_grad for parameter in average.parameters())
 
 
 def test_state_dict_holds_all_that_a_resumed_run_needs():
-    first = MovingAverage(filled(0.0), half_life=100, rampup=1.0)
+    first = EMA(filled(0.0), half_life=100, rampup=1.0)
     first.update(filled(0.0), images_seen=50)
-    second = MovingAverage(filled(7.0), half_life=100, rampup=1.0)
+    second = EMA(filled(7.0), half_life=100, rampup=1.0)
     second.load_state_dict(first.state_dict())
     for average in (first, second):
         average.update(filled(1.0), images_seen=80)

@@ -1,0 +1,76 @@
+"""Checks of the components that a GAN is built of: networks, loss, penalties, augmentations, metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from medsynth.contracts import (
+    Adaptive,
+    Augmentation,
+    Discriminator,
+    Generator,
+    InputError,
+    LogitPenalty,
+    Loss,
+    Metrics,
+    Penalty,
+    check_contract,
+)
+
+_PLACES = ("real", "fake", "between", "logits")
+
+
+def check_components(
+    *,
+    generator: Generator,
+    discriminator: Discriminator,
+    loss: Loss,
+    penalties: Mapping[str, Penalty | LogitPenalty],
+    augmentations: Mapping[str, Augmentation],
+    metrics: Metrics,
+) -> None:
+    """Check each component against its contract.
+
+    Raises:
+        InputError: names the option, the class and the missing member.
+    """
+    for option, network, contract in (
+        ("generator", generator, Generator),
+        ("discriminator", discriminator, Discriminator),
+    ):
+        if not isinstance(network, nn.Module):
+            raise InputError(f"{option}: {type(network).__name__} is not a torch.nn.Module: let it inherit from it.")
+        check_contract(network, contract, option)
+    check_contract(loss, Loss, "loss")
+    check_contract(metrics, Metrics, "metrics")
+    for name, penalty in penalties.items():
+        check_contract(penalty, Penalty, f"penalty={name}")
+        if penalty.at not in _PLACES:
+            raise InputError(
+                f"penalty={name}: {type(penalty).__name__}.at is {penalty.at!r}: choose of {', '.join(_PLACES)}."
+            )
+    for name, augmentation in augmentations.items():
+        check_contract(augmentation, Augmentation, f"augment={name}")
+
+
+def adaptive_components(
+    penalties: Mapping[str, Penalty | LogitPenalty], augmentations: Mapping[str, Augmentation]
+) -> dict[str, Adaptive]:
+    """Return the penalties and augmentations that have ``observe``, by name.
+
+    Raises:
+        InputError: two components have the same name, or one lacks another member of ``contracts.Adaptive``.
+    """
+    both = penalties.keys() & augmentations.keys()
+    if both:
+        raise InputError(f"penalty and augment both have a component named {min(both)}: rename one of them.")
+    adaptive: dict[str, Adaptive] = {}
+    for group, components in (("penalty", penalties), ("augment", augmentations)):
+        for name, component in components.items():
+            if hasattr(component, "observe"):
+                check_contract(component, Adaptive, f"{group}={name}")
+                assert isinstance(component, Adaptive)
+                adaptive[name] = component
+    return adaptive
