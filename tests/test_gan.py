@@ -49,10 +49,6 @@ class PixelMean:
     def logged_names(config):
         return ("distance",)
 
-    @staticmethod
-    def logged_names(config):
-        return ()
-
     def to(self, device):
         return self
 
