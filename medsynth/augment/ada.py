@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from medsynth.augment.geometry import blit_moves, general_moves, move, normal
+from medsynth.augment.geometry import Blit, Geometry, Move, move, normal
 from medsynth.augment.options import checked, chosen
 from medsynth.contracts import InputError
 
@@ -98,13 +98,13 @@ class AdaptiveAugmentation:
         self.target = target
         self.interval = interval
         self._adjustment = interval * batch_size / ramp_images
-        self._blit = {"flip": flip, "rotate90": rotate90, "translation": _checked("translation", translation)}
-        self._geometry = {
-            "scale": _checked("scale", scale),
-            "angle": math.radians(_checked("rotation", rotation)),
-            "stretch": _checked("stretch", stretch),
-            "deviation": _checked("shift", shift),
-        }
+        self._blit = Blit(flip=flip, rotate90=rotate90, translation=_checked("translation", translation))
+        self._geometry = Geometry(
+            scale=_checked("scale", scale),
+            rotation=math.radians(_checked("rotation", rotation)),
+            stretch=_checked("stretch", stretch),
+            shift=_checked("shift", shift),
+        )
         self._brightness = _checked("brightness", brightness)
         self._contrast = _checked("contrast", contrast)
         self._saturation = _checked("saturation", saturation)
@@ -138,10 +138,10 @@ class AdaptiveAugmentation:
                 wide = self._color(wide)
         return wide.to(images.dtype)
 
-    def _moves(self, images: Tensor) -> list[tuple[float, Tensor]]:
-        blit = blit_moves(images, self.strength, **self._blit) if "blit" in self.policy else ()
-        general = general_moves(images, self.strength, **self._geometry) if "geometry" in self.policy else ()
-        return [*blit, *general]
+    def _moves(self, images: Tensor) -> list[Move]:
+        blit = self._blit.moves(images, self.strength) if "blit" in self.policy else ()
+        geometry = self._geometry.moves(images, self.strength) if "geometry" in self.policy else ()
+        return [*blit, *geometry]
 
     def _color(self, images: Tensor) -> Tensor:
         """The three at once; saturation leaves the mean of the channels as it is, and all of a single one."""

@@ -53,6 +53,7 @@ class ProjectedMap(nn.Module):
         self, channels: int, num_classes: int, *, kernel_size: int = 1, padding: int = 0, spectral: bool = False
     ):
         super().__init__()
+        self.kernel_size, self.padding = kernel_size, padding
         self.convolution = nn.Conv2d(channels, 1, kernel_size, padding=padding)
         if spectral:
             spectral_norm(self.convolution)
@@ -63,7 +64,7 @@ class ProjectedMap(nn.Module):
         if self.embedding is None:
             return logits
         assert labels is not None, "a conditional discriminator needs labels"
-        means = avg_pool2d(maps, self.convolution.kernel_size, stride=1, padding=self.convolution.padding)
+        means = avg_pool2d(maps, self.kernel_size, stride=1, padding=self.padding)
         return logits + (self.embedding(labels)[:, :, None, None] * means).sum(dim=1).flatten(1)
 
 
@@ -72,6 +73,7 @@ def _embedding(num_classes: int, num_features: int, *, spectral: bool) -> nn.Emb
         return None
     embedding = nn.Embedding(num_classes, num_features)
     if spectral:  # starts from N(0, 1): the zero matrix has no largest singular value to divide by
-        return spectral_norm(embedding)
-    nn.init.zeros_(embedding.weight)  # starts as the unconditional discriminator
+        spectral_norm(embedding)
+    else:
+        nn.init.zeros_(embedding.weight)  # starts as the unconditional discriminator
     return embedding

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -50,14 +51,17 @@ class FrozenLevels(nn.Module):
         """Estimate random weights' statistics, then means and deviations of the maps, on real images in [-1, 1]."""
         self.backbone.calibrate(batches)
         total = sum(map(len, batches))
-        moments = [[0.0, 0.0] for _ in self.channels]  # of each level: E[x] and E[x^2] of each channel
+        device = batches[0].device
+        means = [torch.zeros(channels, device=device) for channels in self.channels]  # E[x] of each level's channels
+        squares = [torch.zeros_like(mean) for mean in means]  # E[x^2]
         for images in batches:
-            for moment, maps in zip(moments, self.backbone.levels(images, len(self.channels)), strict=True):
+            for level, maps in enumerate(self.backbone.levels(images, len(self.channels))):
                 variance, mean = torch.var_mean(maps.float(), dim=(0, 2, 3), correction=0)
-                moment[0] += mean * (len(images) / total)
-                moment[1] += (variance + mean.square()) * (len(images) / total)
-        for standardize, (mean, mean_square) in zip(self.standardizations, moments, strict=True):
-            standardize.set(mean, (mean_square - mean.square()).mean())
+                means[level] += mean * (len(images) / total)
+                squares[level] += (variance + mean.square()) * (len(images) / total)
+        standardizations = cast("Iterable[_Standardization]", self.standardizations)
+        for standardize, mean, square in zip(standardizations, means, squares, strict=True):
+            standardize.set(mean, (square - mean.square()).mean())
 
     def train(self, mode: bool = True) -> FrozenLevels:
         super().train(mode)
@@ -66,7 +70,10 @@ class FrozenLevels(nn.Module):
 
 
 class _Standardization(nn.Module):
-    """Takes away each channel's mean, divides all of them by one standard deviation; the identity until ``set``."""
+    """Subtract each channel's mean and divide all channels by one standard deviation; the identity until ``set``."""
+
+    mean: Tensor
+    deviation: Tensor
 
     def __init__(self, channels: int):
         super().__init__()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -69,12 +69,13 @@ class ProjectedDiscriminator(nn.Module):
             if value < 1:
                 raise InputError(f"discriminator.{name}={value} must be 1 or more.")
         backbones = [backbone] if second_backbone is None else [backbone, second_backbone]
-        self.backbones = nn.ModuleList(
+        frozen = [
             FrozenLevels(backbone=each, count=levels, channels=channels, image_size=image_size) for each in backbones
-        )
-        self.projections = nn.ModuleList(Projection(maps.channels, width) for maps in self.backbones)
-        widths = self.projections[0].widths
-        sizes = [size for maps in self.backbones for size in maps.sizes]
+        ]
+        self.backbones = nn.ModuleList(frozen)
+        self.projections = nn.ModuleList(Projection(maps.channels, width) for maps in frozen)
+        widths = level_widths(width, levels)
+        sizes = [size for maps in frozen for size in maps.sizes]
         goal = min(_GOAL, *sizes)
         self.discriminators = nn.ModuleList(
             LevelDiscriminator(
@@ -100,8 +101,13 @@ class ProjectedDiscriminator(nn.Module):
 
     def calibrate(self, batches: Sequence[Tensor]) -> None:
         """Estimate random weights' statistics, then the scale of the maps, on real images in [-1, 1]."""
-        for maps in self.backbones:
+        for maps in cast("Iterable[FrozenLevels]", self.backbones):
             maps.calibrate(batches)
+
+
+def level_widths(width: int, levels: int) -> list[int]:
+    """Return the channels of each level after mixing, the finest first: ``width``, doubled with every level."""
+    return [width * 2**level for level in range(levels)]
 
 
 class Projection(nn.Module):
@@ -115,12 +121,12 @@ class Projection(nn.Module):
 
     def __init__(self, channels: Sequence[int], width: int):
         super().__init__()
-        self.widths = [width * 2**level for level in range(len(channels))]
+        widths = level_widths(width, len(channels))
         self.across_channels = nn.ModuleList(
-            nn.Conv2d(inputs, outputs, 1, bias=False) for inputs, outputs in zip(channels, self.widths, strict=True)
+            nn.Conv2d(inputs, outputs, 1, bias=False) for inputs, outputs in zip(channels, widths, strict=True)
         )
         self.across_scales = nn.ModuleList(
-            nn.Conv2d(coarse, fine, 3, padding=1, bias=False) for fine, coarse in itertools.pairwise(self.widths)
+            nn.Conv2d(coarse, fine, 3, padding=1, bias=False) for fine, coarse in itertools.pairwise(widths)
         )
         for weight in self.parameters():
             nn.init.kaiming_normal_(weight, nonlinearity="linear")

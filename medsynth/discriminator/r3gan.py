@@ -97,7 +97,14 @@ class GroupedBottleneck(nn.Module):
 
 
 def _convolution(
-    inputs: int, outputs: int, kernel_size: int, *, padding: int = 0, groups: int = 1, gain: float = 1.0, bias=False
+    inputs: int,
+    outputs: int,
+    kernel_size: int,
+    *,
+    padding: int = 0,
+    groups: int = 1,
+    gain: float = 1.0,
+    bias: bool = False,
 ) -> nn.Conv2d:
     """Weights from N(0, gain^2 / what enters one output); biases from zero."""
     layer = nn.Conv2d(inputs, outputs, kernel_size, padding=padding, groups=groups, bias=bias)

@@ -83,5 +83,6 @@ class ResidualBlock(nn.Module):
 def _normalize(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
         nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
         spectral_norm(module)

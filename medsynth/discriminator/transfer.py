@@ -55,6 +55,7 @@ class TransferDiscriminator(nn.Module):
         self.backbone_lr_factor = backbone_lr_factor
         self.backbone = backbone.freeze(except_stages=stages).eval()
         self.has_frozen_features = not all(parameter.requires_grad for parameter in backbone.parameters())
+        self.momentum = momentum
         self.norm = nn.BatchNorm1d(backbone.num_features, affine=False, momentum=momentum)
         self.logit = ProjectedLogit(backbone.num_features, num_classes, bias=False)
 
@@ -82,20 +83,29 @@ class TransferDiscriminator(nn.Module):
         """Estimate random weights' statistics, then mean and variance of the features, on real images in [-1, 1]."""
         self.backbone.calibrate(batches)
         pooled = torch.cat([self.backbone(images).float() for images in batches])
-        self.norm.running_mean.copy_(pooled.mean(dim=0))
-        self.norm.running_var.copy_(pooled.var(dim=0))
+        mean, variance = self._statistics()
+        mean.copy_(pooled.mean(dim=0))
+        variance.copy_(pooled.var(dim=0))
 
     @torch.no_grad()
     def _follow(self, pooled: Tensor) -> None:
-        self.norm.running_mean.lerp_(pooled.mean(dim=0), self.norm.momentum)
-        self.norm.running_var.lerp_(pooled.var(dim=0), self.norm.momentum)
+        mean, variance = self._statistics()
+        mean.lerp_(pooled.mean(dim=0), self.momentum)
+        variance.lerp_(pooled.var(dim=0), self.momentum)
 
     def _normalized(self, pooled: Tensor) -> Tensor:
-        # Copies: the statistics move on before the backward pass.
-        mean, variance = self.norm.running_mean.clone(), self.norm.running_var.clone()
-        # A unit that is dead on all images keeps a finite weight: without a floor it would outweigh all the others.
-        floor = 1e-2 * variance.mean() + self.norm.eps * 1e-3
-        return (pooled - mean) * variance.clamp_min(floor).rsqrt()  # (N, num_features)
+        # Copies, since the statistics are updated before the backward pass.
+        mean, variance = (statistic.clone() for statistic in self._statistics())
+        # Without a lower bound, features that are constant on all real images would outweigh all the others.
+        smallest = 1e-2 * variance.mean() + self.norm.eps * 1e-3
+        return (pooled - mean) * variance.clamp_min(smallest).rsqrt()  # (N, num_features)
+
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        """Return the running mean and variance (num_features,), to be read or changed in place."""
+        mean, variance = self.norm.running_mean, self.norm.running_var
+        assert mean is not None
+        assert variance is not None
+        return mean, variance
 
     def train(self, mode: bool = True) -> TransferDiscriminator:
         super().train(mode)

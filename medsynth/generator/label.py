@@ -37,13 +37,13 @@ class ConditionalBatchNorm2d(nn.Module):
         self.norm = nn.BatchNorm2d(num_features, affine=not num_classes)
         self.scale = nn.Embedding(num_classes, num_features) if num_classes else None
         self.offset = nn.Embedding(num_classes, num_features) if num_classes else None
-        if num_classes:
+        if self.scale is not None and self.offset is not None:
             nn.init.normal_(self.scale.weight, 1.0, 0.02)
             nn.init.zeros_(self.offset.weight)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         x = self.norm(x)
-        if self.scale is None:
+        if self.scale is None or self.offset is None:
             return x
         assert labels is not None, "a conditional generator needs labels"
         return x * self.scale(labels)[:, :, None, None] + self.offset(labels)[:, :, None, None]

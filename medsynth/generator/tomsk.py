@@ -47,8 +47,8 @@ class PointwiseTransposed(nn.ConvTranspose2d):
     with 8 to 16 channels at 64 x 64 pixels), and this is faster.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        dense = conv2d(x, self.weight.transpose(0, 1))  # (N, out, H, W)
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        dense = conv2d(input, self.weight.transpose(0, 1))  # (N, out, H, W)
         size = (*dense.shape[:2], 2 * dense.shape[2], 2 * dense.shape[3])
         spread = dense.new_zeros(size)
         spread[..., ::2, ::2] = dense
