@@ -7,8 +7,8 @@
 
 Both use the same network (the embedded one, or one of timm's with random weights, whose values mean nothing and whose
 cost is real) on the same images in memory, with the same batches and threads. No training images are
-given, so that both look at as many images; floors are then of the halves of the reference. The second evaluation finds
-the real images' features kept. The Fréchet distance is timed on random features, against the ways by
+given, so that both look at as many images; baselines are then of the halves of the reference. The second evaluation
+finds the real images' features kept. The Fréchet distance is timed on random features, against the ways by
 scipy.linalg.sqrtm and of torchmetrics; memory is the highest that a process of its own has resident, at N and 4 N.
 """
 

@@ -89,11 +89,11 @@ def test_a_run_is_measured(evaluate, tmp_path):
     for name in ("fd_mini", "kd_mini", "fd_pixels", "intensity_distance", "spectrum_distance"):
         measure = measures[name]
         assert measure["low"] <= measure["value"] <= measure["high"], name
-        assert measure["value"] > measure["floor"], "an untrained generator is further away than real images are"
+        assert measure["value"] > measure["baseline"], "an untrained generator is further away than real images are"
         assert measure["num_real"] == measure["num_fake"] == COUNT
-        assert measure["num_floor"] == [COUNT, COUNT]
-    assert measures["fd_mini"]["ratio"] == pytest.approx(measures["fd_mini"]["value"] / measures["fd_mini"]["floor"])
-    assert measures["memorization_distance_mini"]["value"] > measures["memorization_distance_mini"]["floor"] > 0
+        assert measure["num_baseline"] == [COUNT, COUNT]
+    assert measures["fd_mini"]["ratio"] == pytest.approx(measures["fd_mini"]["value"] / measures["fd_mini"]["baseline"])
+    assert measures["memorization_distance_mini"]["value"] > measures["memorization_distance_mini"]["baseline"] > 0
     assert measures["copies_mini"]["value"] == 0, "noise is no copy"
     names = list(measures)
     assert names.index("kd_mini") < names.index("fd_mini"), "24 images, 128 features: the kernel distance leads"
@@ -110,7 +110,7 @@ def test_lpips_of_pairs_is_measured_on_demand(evaluate, tmp_path, monkeypatch):
     assert code == 0, err
     _, measures = read(tmp_path / "run" / "evaluation" / "generator.json")
     assert measures["lpips"]["low"] <= measures["lpips"]["value"] <= measures["lpips"]["high"]
-    assert measures["lpips"]["floor"] > 0
+    assert measures["lpips"]["baseline"] > 0
 
 
 def test_an_unknown_lpips_network_is_said(evaluate, tmp_path):
@@ -179,7 +179,7 @@ def test_two_folders(evaluate, tmp_path):
         assert code == 0, err
         assert "halves" in out
         _, measures = read(tmp_path / f"{name}.json")
-        assert measures["fd_pixels"]["num_floor"] == [5, 5]
+        assert measures["fd_pixels"]["num_baseline"] == [5, 5]
         values[name] = measures
     # Noise of all levels from 0 to 155, and the same 99 levels brighter.
     far = values["far"]["intensity_distance"]
@@ -209,10 +209,10 @@ def test_what_generate_wrote_is_the_run_itself(evaluate, monkeypatch, capsys, tm
     assert read(tmp_path / "made.json")[0]["fake"]["count"] == 12, "without the contact sheet"
 
 
-def test_the_same_network_flatters(evaluate, tmp_path):
+def test_the_same_network_is_noted_as_a_bias(evaluate, tmp_path):
     a_run(tmp_path / "run", "backbone=mini")
     _, out, err = evaluate("run=run")
-    assert "the extractor mini look with the same network, medsynth_mini, which flatters" in out, err
+    assert "extractor mini use the same network, medsynth_mini, which biases" in out, err
 
 
 OWN_EXTRACTOR = """
@@ -322,11 +322,11 @@ def test_store_is_complete_or_absent(tmp_path):
     assert sorted(tmp_path.iterdir()) == files
 
 
-def test_floor_is_of_training_images_or_of_halves():
+def test_baseline_is_of_training_images_or_of_halves():
     real, fake, training = (np.arange(count)[:, None] for count in (6, 4, 9))
-    first, second = Sides(real, fake, training).floor()
+    first, second = Sides(real, fake, training).baseline()
     assert (len(first), second.ravel().tolist()) == (6, [0, 1, 2, 3])
-    first, second = Sides(real, fake, None).floor()
+    first, second = Sides(real, fake, None).baseline()
     assert first.ravel().tolist() + second.ravel().tolist() == list(range(6))
     labels = Sides(np.arange(6) % 2, np.arange(4) % 2, np.arange(9) % 2)
     of_class = Sides(real, fake, training).of_class(labels, 1)

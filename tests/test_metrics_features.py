@@ -298,7 +298,7 @@ def test_the_memorization_informed_distance_agrees_with_torchmetrics(memorized):
     informed, plain = measures["mifd_plain"], measures["fd_plain"]
     assert informed.estimate.value == pytest.approx(plain.estimate.value / float(distance), rel=1e-6)
     assert informed.estimate.low <= informed.estimate.value <= informed.estimate.high
-    assert informed.floor / plain.floor == pytest.approx(
+    assert informed.baseline / plain.baseline == pytest.approx(
         1 / float(_compute_cosine_distance(torch.from_numpy(held_out).double(), torch.from_numpy(training).double()))
     )
 

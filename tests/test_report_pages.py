@@ -160,7 +160,7 @@ def test_a_run_shows_its_parts(tmp_path):
         "value": 9.5,
         "low": 9.0,
         "high": 10.0,
-        "floor": 0.25,
+        "baseline": 0.25,
         "ratio": 38.0,
         "num_real": 500,
         "num_fake": 500,
@@ -170,6 +170,9 @@ def test_a_run_shows_its_parts(tmp_path):
     (folder / "evaluation" / "generator.json").write_text(json.dumps(record))
     (folder / "evaluation" / "broken.json").write_text('{"measures": 7')
     html = write_report([folder], tmp_path / "report.html").read_text()
+    of_earlier_version = {"floor" if key == "baseline" else key: value for key, value in measure.items()}
+    (folder / "evaluation" / "generator.json").write_text(json.dumps({**record, "measures": [of_earlier_version]}))
+    assert write_report([folder], tmp_path / "report.html").read_text() == html
     page = Page(html)
     names = ["Summary", "Configuration", "Curves", "Samples", "Metrics", "Diagnostics", "Environment", "Log"]
     assert page.headings == names
@@ -180,7 +183,7 @@ def test_a_run_shows_its_parts(tmp_path):
     ]
     assert page.all("input", type="range")[0]["max"] == "3"
     shapes = [shape for figure in data_of(html)["figures"].values() for shape in figure["layout"].get("shapes", [])]
-    assert [shape["y0"] for shape in shapes] == [0.25]  # the floor of the evaluation, in the curve of that metric
+    assert [shape["y0"] for shape in shapes] == [0.25]  # the baseline of the evaluation, in the curve of that metric
 
 
 def test_penalties_and_augmentations_have_figures_of_their_own(tmp_path):

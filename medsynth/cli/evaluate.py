@@ -18,7 +18,7 @@ from torch import nn
 
 import medsynth
 from medsynth.contracts import InputError
-from medsynth.evaluation.evaluation_sets import Compared, of_folders, of_run
+from medsynth.evaluation.evaluation_sets import EvaluationSets, of_folders, of_run
 from medsynth.files import write_json
 from medsynth.logger.wandb import reopen
 from medsynth.metrics.evaluation import Evaluation
@@ -109,7 +109,7 @@ def _extractors(config: DictConfig, device: torch.device) -> dict[str, nn.Module
     return made
 
 
-def _record(config: DictConfig, compared: Compared, evaluation: Evaluation) -> dict[str, Any]:
+def _record(config: DictConfig, compared: EvaluationSets, evaluation: Evaluation) -> dict[str, Any]:
     record = {
         "medsynth": medsynth.__version__,
         "real": {"source": compared.sources[0], "count": compared.real.count},
@@ -127,19 +127,19 @@ def _record(config: DictConfig, compared: Compared, evaluation: Evaluation) -> d
 
 
 def _values(record: dict[str, Any]) -> dict[str, float]:
-    """All measures by name, with the ends of their intervals and their floors; those of a class below its name."""
+    """All measures by name, with the ends of their intervals and their baselines; those of a class below its name."""
     groups = {"": record["measures"], **{f"{name}/": measures for name, measures in record.get("classes", {}).items()}}
     values = {}
     for group, measures in groups.items():
         for measure in measures:
-            for end in ("value", "low", "high", "floor"):
+            for end in ("value", "low", "high", "baseline"):
                 suffix = "" if end == "value" else f"_{end}"
                 if math.isfinite(measure[end]):
                     values[f"evaluation/{group}{measure['name']}{suffix}"] = measure[end]
     return values
 
 
-def _small(compared: Compared, extractors: Iterable[nn.Module]) -> Iterator[str]:
+def _small(compared: EvaluationSets, extractors: Iterable[nn.Module]) -> Iterator[str]:
     """What the numbers of images do to the values."""
     fewest = min(compared.real.count, compared.fake.count)
     for extractor in extractors:
@@ -149,6 +149,6 @@ def _small(compared: Compared, extractors: Iterable[nn.Module]) -> Iterator[str]
                 "Fréchet distance is biased upwards, and the kernel distance is the one to go by."
             )
     if compared.training is None:
-        yield "There are no training images beside the reference: floors are of its halves, at half of the N."
+        yield "There are no training images beside the reference: baselines are of its halves, at half of the N."
     elif compared.training.count < compared.fake.count:
-        yield f"There are only {compared.training.count:,} training images: floors are at that N, and worse for it."
+        yield f"There are only {compared.training.count:,} training images: baselines are at that N, and worse for it."

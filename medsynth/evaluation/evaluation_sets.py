@@ -22,7 +22,7 @@ from medsynth.runs.layout import CONFIGURATION
 AVERAGED = "ema_generator.module."  # the averaged generator in a checkpoint
 
 
-class Compared(NamedTuple):
+class EvaluationSets(NamedTuple):
     """Both sides, and what is known of them."""
 
     real: ImageSet
@@ -33,7 +33,7 @@ class Compared(NamedTuple):
     notes: list[str]
 
 
-def of_run(config: DictConfig, device: torch.device) -> Compared:
+def of_run(config: DictConfig, device: torch.device) -> EvaluationSets:
     """What a run's generator makes, against a split of its data, which becomes ``config.data``.
 
     Raises:
@@ -60,7 +60,7 @@ def of_run(config: DictConfig, device: torch.device) -> Compared:
     count = config.num_samples or real.count
     fake = generated(generator, count, reference=real, conditional=trained.num_classes > 0, seed=config.seed)
     sources = (f"{data.description}, split {split}", str(path))
-    return Compared(real, fake, training, data.class_names, sources, list(_flattery(config, trained)))
+    return EvaluationSets(real, fake, training, data.class_names, sources, list(_bias_notes(config, trained)))
 
 
 def _checkpoint(folder: Path, name: str) -> Path:
@@ -85,18 +85,18 @@ def _from_checkpoint(path: Path, trained: DictConfig) -> nn.Module:
     return generator
 
 
-def _flattery(config: DictConfig, trained: DictConfig) -> Iterator[str]:
-    """A generator that has learned to please a network pleases the measures on that network too."""
-    judges = dict(_backbones(trained.discriminator))
+def _bias_notes(config: DictConfig, trained: DictConfig) -> Iterator[str]:
+    """Name the extractors whose values are biased: a generator that was trained to please a network pleases it here."""
+    seen = dict(_backbones(trained.discriminator))
     for name, extractor in config.extractor.items():
         own = dict(_backbones(extractor))
-        if judges.keys() & own.keys():
+        if seen.keys() & own.keys():
             yield (
-                f"The discriminator and the extractor {name} look with the same network, "
-                f"{min(judges.keys() & own.keys())}, which flatters the values: judge by others and by the pictures."
+                f"The discriminator and extractor {name} use the same network, "
+                f"{min(seen.keys() & own.keys())}, which biases the values: compare by others and by the images."
             )
-        elif "pretrained" in judges.values() and (name == "inception" or "pretrained" in own.values()):
-            yield f"The discriminator and the extractor {name} have both learned from ImageNet, which may flatter it."
+        elif "pretrained" in seen.values() and (name == "inception" or "pretrained" in own.values()):
+            yield f"The discriminator and extractor {name} were both trained on ImageNet: this may bias its values."
 
 
 def _backbones(node: Any) -> Iterator[tuple[str, str]]:
@@ -108,7 +108,7 @@ def _backbones(node: Any) -> Iterator[tuple[str, str]]:
             yield from _backbones(node[name])
 
 
-def of_folders(config: DictConfig) -> Compared:
+def of_folders(config: DictConfig) -> EvaluationSets:
     """``config.fake`` against ``config.real``; ``config.data`` takes the size and channels that both get.
 
     Raises:
@@ -132,4 +132,4 @@ def of_folders(config: DictConfig) -> Compared:
     if config.per_class and not class_names:
         raise InputError("per_class=true needs the same class folders in real= and fake=: per_class=false.")
     sources = (str(config.real), str(config.fake))
-    return Compared(shuffled(of_real), of_fake, None, class_names, sources, notes)
+    return EvaluationSets(shuffled(of_real), of_fake, None, class_names, sources, notes)

@@ -109,7 +109,7 @@ class Evaluation:
             of_pairs["lpips"] = partial(lpips_of_pairs, network=self.lpips)
         for name, measure in of_pairs.items():
             of_real, of_fake = (measure(images, pairs=self.pairs, seed=self.seed) for images in samples)
-            yield Measure(name, "floor", of_fake, count, count, of_real.value, (count, count))
+            yield Measure(name, "baseline", of_fake, count, count, of_real.value, (count, count))
 
 
 class _Rows:

@@ -1,4 +1,4 @@
-"""The measures on the features of one extractor, each with its interval, the numbers of images, and its floor."""
+"""The measures on the features of one extractor, each with its interval, the numbers of images, and its baseline."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Measure:
 
     Attributes:
         name: as in validation, without prefix.
-        better: ``lower``, ``higher``, or ``floor`` where the value of real images is right.
+        better: ``lower``, ``higher``, or ``baseline`` where the value of real images is right.
         estimate: the value with its 95 % interval.
         num_real, num_fake: images on each side.
-        floor: the same of real images against other real images; NaN: there is none.
-        num_floor: images on both sides of that.
+        baseline: the same of real images against other real images; NaN: there is none.
+        num_baseline: images on both sides of that.
     """
 
     name: str
@@ -43,13 +43,13 @@ class Measure:
     estimate: Estimate
     num_real: int
     num_fake: int
-    floor: float = math.nan
-    num_floor: tuple[int, int] | None = None
+    baseline: float = math.nan
+    num_baseline: tuple[int, int] | None = None
 
     @property
     def ratio(self) -> float:
-        """Value to floor; NaN where the floor is 0, as unbiased distances of real images may be, or negative."""
-        return self.estimate.value / self.floor if self.floor > 0 else math.nan
+        """Value to baseline; NaN where the baseline is 0, as unbiased distances of real images may be, or negative."""
+        return self.estimate.value / self.baseline if self.baseline > 0 else math.nan
 
     def record(self) -> dict[str, object]:
         """Plain values, for a file."""
@@ -68,7 +68,7 @@ class Sides(NamedTuple):
     fake: np.ndarray
     training: np.ndarray | None
 
-    def floor(self) -> tuple[np.ndarray, np.ndarray]:
+    def baseline(self) -> tuple[np.ndarray, np.ndarray]:
         """Real images on both sides: as many as there are generated ones, or the halves of the reference."""
         if self.training is None:
             middle = len(self.real) // 2
@@ -85,11 +85,11 @@ def of_features(extractor: FeatureExtractor, sides: Sides, *, seed: int) -> list
     """All measures on the features of one extractor; the distance that can be trusted most comes first."""
     names, name = Names.of(extractor), extractor.name
     kernels = (names.kernel, f"gaussian_{names.kernel}")
-    counted, floor = (len(sides.real), len(sides.fake)), sides.floor()
-    floors = _of_pairs(kernels, name, *floor, seed) if min(map(len, floor)) >= 2 else {}
+    counted, baseline = (len(sides.real), len(sides.fake)), sides.baseline()
+    baselines = _of_pairs(kernels, name, *baseline, seed) if min(map(len, baseline)) >= 2 else {}
     of_pairs = {}
     for key, estimate in _of_pairs(kernels, name, sides.real, sides.fake, seed).items():
-        known = (floors[key].value, tuple(map(len, floor))) if key in floors else ()
+        known = (baselines[key].value, tuple(map(len, baseline))) if key in baselines else ()
         of_pairs[key] = Measure(key, "lower" if key in kernels else "higher", estimate, *counted, *known)
     of_gaussians = distance_measure(names.frechet, "lower", sides, frechet)
     of_kernels = [of_pairs.pop(key) for key in kernels]
@@ -102,12 +102,12 @@ def of_features(extractor: FeatureExtractor, sides: Sides, *, seed: int) -> list
 def _informed(name: str, frechet: Measure, distance: Measure) -> Measure:
     """The Fréchet distance over the mean distance to the training images, where that is small (Bai et al. 2021).
 
-    The interval is that of the Fréchet distance; the floor is what the reference gets with its own two distances.
+    The interval is that of the Fréchet distance; the baseline is what the reference gets with its own two distances.
     """
-    means = distance.estimate.value, distance.floor
+    means = distance.estimate.value, distance.baseline
     of_fake, of_reference = (1 / (value + 1e-14) if value < MEMORIZED else 1.0 for value in means)
     estimate = Estimate(*(of_fake * value for value in vars(frechet.estimate).values()))
-    return dataclasses.replace(frechet, name=name, estimate=estimate, floor=of_reference * frechet.floor)
+    return dataclasses.replace(frechet, name=name, estimate=estimate, baseline=of_reference * frechet.baseline)
 
 
 def _of_pairs(
@@ -125,13 +125,13 @@ def _of_pairs(
 
 
 def distance_measure(name: str, better: str, sides: Sides, distance: Distance) -> Measure:
-    """A distance with its floor; without one where real images are too few."""
-    floor = sides.floor()
+    """A distance with its baseline; without one where real images are too few."""
+    baseline = sides.baseline()
     counted = len(sides.real), len(sides.fake)
-    if min(map(len, floor)) < 2:
+    if min(map(len, baseline)) < 2:
         return Measure(name, better, distance(sides.real, sides.fake), *counted)
-    value = distance(*floor).value
-    return Measure(name, better, distance(sides.real, sides.fake), *counted, value, tuple(map(len, floor)))
+    value = distance(*baseline).value
+    return Measure(name, better, distance(sides.real, sides.fake), *counted, value, tuple(map(len, baseline)))
 
 
 def _score(extractor: FeatureExtractor, names: Names, sides: Sides, seed: int) -> Iterator[Measure]:
@@ -146,16 +146,18 @@ def _score(extractor: FeatureExtractor, names: Names, sides: Sides, seed: int) -
         return inception_score(logits, splits=SPLITS, seed=seed)
 
     counted = len(sides.real), len(sides.fake)
-    yield Measure(names.inception_score, "floor", score(sides.fake), *counted, score(sides.real).value, counted)
+    yield Measure(names.inception_score, "baseline", score(sides.fake), *counted, score(sides.real).value, counted)
 
 
 def _memorization(name: str, sides: Sides) -> Iterator[Measure]:
-    """How near generated images lie to training images; as the floor, how near the unseen reference does."""
+    """How near generated images lie to training images; as the baseline, how near the unseen reference does."""
     if sides.training is None:
         return
     values = memorization(sides.training, sides.fake, sides.real)
     counted = len(sides.real), len(sides.fake)
     by_chance = max(NEAREST_OF_HELD_OUT, 1 / (len(sides.real) + 1))
-    floors = {"memorization_distance": values["held_out_distance"].value, "copies": by_chance}
-    for key, floor in floors.items():
-        yield Measure(f"{key}_{name}", "floor", values[key], *counted, floor, (len(sides.training), len(sides.real)))
+    baselines = {"memorization_distance": values["held_out_distance"].value, "copies": by_chance}
+    for key, baseline in baselines.items():
+        yield Measure(
+            f"{key}_{name}", "baseline", values[key], *counted, baseline, (len(sides.training), len(sides.real))
+        )

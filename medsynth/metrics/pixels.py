@@ -10,8 +10,7 @@ class PixelExtractor(nn.Module):
     """Mean intensities of ``size x size`` fields: ``(N, C, H, W) -> (N, C * size**2)``; see contracts.FeatureExtractor.
 
     The Fréchet distance on them knows position and brightness of what is in the images and none of their texture. It is
-    cheap, and independent of any backbone: a discriminator that stands on the network of another metric's features
-    cannot flatter it.
+    cheap, and independent of any backbone: a discriminator on the network of another metric does not bias it.
     """
 
     name = "pixels"

@@ -6,22 +6,32 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-HEADER = ("", "value", "95 % interval", "floor", "ratio", "N real", "N fake", "better")
-BETTER = {"lower": "lower", "higher": "higher", "floor": "like the floor"}
+HEADER = ("", "value", "95 % interval", "baseline", "ratio", "N real", "N fake", "better")
+BETTER = {"lower": "lower", "higher": "higher", "baseline": "like the baseline"}
 
 
 def evaluation_text(record: Mapping[str, Any]) -> str:
     """The record of ``medsynth evaluate``: what was compared, the measures, those of each class, what to keep in mind.
 
-    Floor is the same measure of real images against other real images, and ratio the value in terms of it.
+    Baseline is the same measure of real images against other real images, and ratio the value in terms of it.
     """
     real, fake = record["real"], record["fake"]
     lines = [f"{fake['count']:,} images of {fake['source']}", f"against {real['count']:,} of {real['source']}", ""]
     lines += table(record["measures"])
     for name, measures in record.get("classes", {}).items():
         lines += ["", f"class {name}", *table(measures)]
-    lines += ["", "floor: the same of real images against other real images; ratio: value / floor."]
+    lines += ["", "baseline: the same of real images against other real images; ratio: value / baseline."]
     return "\n".join([*lines, *(f"note: {note}" for note in record["notes"])])
+
+
+def in_current_names(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record with today's names: earlier versions called the baseline a floor."""
+    old = {"floor": "baseline", "num_floor": "num_baseline"}
+    measures = [
+        {old.get(key, key): old.get(value, value) if key == "better" else value for key, value in measure.items()}
+        for measure in record["measures"]
+    ]
+    return {**record, "measures": measures}
 
 
 def table(measures: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -43,7 +53,7 @@ def _row(measure: Mapping[str, Any]) -> tuple[str, ...]:
         measure["name"],
         _number(measure["value"]),
         f"{_number(measure['low'])} to {_number(measure['high'])}" if known else "-",
-        _number(measure["floor"]),
+        _number(measure["baseline"]),
         _number(measure["ratio"]),
         f"{measure['num_real']:,}",
         f"{measure['num_fake']:,}",

@@ -26,8 +26,8 @@ class Line:
     job: int | None = None
 
 
-def curves(lines: Sequence[Line], *, title: str, floor: float | None = None) -> Figure:
-    """Curves over images seen, with bands of intervals, and a floor as a dotted line."""
+def curves(lines: Sequence[Line], *, title: str, baseline: float | None = None) -> Figure:
+    """Curves over images seen, with bands of intervals, and a baseline as a dotted line."""
     figure = go.Figure()
     for index, line in enumerate(lines):
         color, meta = COLORS[index % len(COLORS)], {"job": line.job}
@@ -44,8 +44,8 @@ def curves(lines: Sequence[Line], *, title: str, floor: float | None = None) -> 
             line={"color": color, "dash": DASHES[index % len(DASHES)], "width": 1.6},
             marker={"size": 5, "symbol": SYMBOLS[index % len(SYMBOLS)]},
         )
-    if floor is not None:
-        figure.add_hline(y=floor, line={"dash": "dot", "width": 1, "color": "#8C8C8C"}, annotation_text="floor")
+    if baseline is not None:
+        figure.add_hline(y=baseline, line={"dash": "dot", "width": 1, "color": "#8C8C8C"}, annotation_text="baseline")
     figure.update_layout(xaxis_title=IMAGES_SEEN, yaxis_title=title, showlegend=len(lines) > 1 and lines[0].job is None)
     return plain(figure)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medsynth.report.columns import columns_of, interval_at
+from medsynth.report.evaluation import in_current_names
 from medsynth.report.figures import Figure
 from medsynth.report.line_figures import curves, in_words, line_of
 from medsynth.report.pictures import Pictures, evenly
@@ -46,15 +47,15 @@ _STRIP = 8  # pictures that are always seen; the others by the slider
 def run_view(run: Run, budget: int) -> dict[str, Any]:
     """Everything that templates/run.html asks for; ``budget``: bytes for pictures."""
     evaluations = list(_evaluations(run.folder))
-    floors = {f"val/{row['name']}": row.get("floor") for record in evaluations for row in record["measures"]}
+    baselines = {f"val/{row['name']}": row.get("baseline") for record in evaluations for row in record["measures"]}
     figures: dict[str, Figure] = {}
     return {
         "run": run,
         "facts": list(_facts(run)),
-        "metrics": _metrics(run, floors),
+        "metrics": _metrics(run, baselines),
         "evaluations": evaluations,
         "training": list(_training(run, figures)),
-        "measured": list(_measured(run, floors, figures)),
+        "measured": list(_measured(run, baselines, figures)),
         "speed": list(_speed(run, figures)),
         "environment": list(_environment(run)),
         "figures": figures,
@@ -85,7 +86,7 @@ def _facts(run: Run) -> Iterator[tuple[str, Any]]:
     yield "Folder", str(run.folder)
 
 
-def _metrics(run: Run, floors: Mapping[str, float | None]) -> list[dict[str, Any]]:
+def _metrics(run: Run, baselines: Mapping[str, float | None]) -> list[dict[str, Any]]:
     rows = []
     for name in columns_of(run):
         steps, values = run.curves[name]
@@ -98,7 +99,7 @@ def _metrics(run: Run, floors: Mapping[str, float | None]) -> list[dict[str, Any
                 "interval": interval_at(run, name, steps[-1]),
                 "lowest": min(known, default=None),
                 "highest": max(known, default=None),
-                "floor": floors.get(name),
+                "baseline": baselines.get(name),
                 "counts": counts,
             }
         )
@@ -116,7 +117,7 @@ def _evaluations(folder: Path) -> Iterator[dict[str, Any]]:
             and None not in sides
             and all(entry({"row": row}, "row", "name") for row in measured)
         ):
-            yield {"notes": [], **record, "file": path.name}
+            yield {"notes": [], **in_current_names(record), "file": path.name}
 
 
 def _training(run: Run, figures: dict[str, Figure]) -> Iterator[dict[str, str]]:
@@ -138,10 +139,10 @@ def _of_parts(run: Run) -> dict[str, tuple[dict[str, str], str]]:
     return found
 
 
-def _measured(run: Run, floors: Mapping[str, float | None], figures: dict[str, Figure]) -> Iterator[dict[str, str]]:
+def _measured(run: Run, baselines: Mapping[str, float | None], figures: dict[str, Figure]) -> Iterator[dict[str, str]]:
     for name in columns_of(run):
         lines = [line_of(run, name, name)]
-        figures[f"metric-{len(figures)}"] = curves(lines, title=name, floor=floors.get(name))
+        figures[f"metric-{len(figures)}"] = curves(lines, title=name, baseline=baselines.get(name))
         remark = "The band is the 95 % interval at this number of images." if lines[0].band else ""
         yield {"id": f"metric-{len(figures) - 1}", "title": name, "remark": remark, "text": in_words(lines)}
 

@@ -1,9 +1,11 @@
-"""What the metrics give for real images against other real images: no generator can be expected to do better.
+"""Print the real-vs-real baseline of the metrics: real images against other real images.
 
-    uv run scripts/measure_floor.py [override ...]
+No generator can be expected to do better.
 
-Overrides are those of train.py, e.g. ``data=image_folder data.root=my/images``. The validation images stand against as
-many training images.
+    uv run scripts/measure_baseline.py [override ...]
+
+Overrides are those of train.py, e.g. ``data=image_folder data.root=my/images``. The validation images are
+compared with as many training images.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from medsynth.configuration.compose import conf_folder
 
 
 def main() -> None:
+    """Compute the metrics of the composed data and print them."""
     register_resolvers()
     with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
         config = hydra.compose("train", overrides=[*sys.argv[1:], "run_dir=unused"])
