@@ -36,7 +36,7 @@ from medsynth.cli import main as medsynth
 from medsynth.errors import InputError
 from medsynth.gan import GAN
 from medsynth.lightning.checkpoint_io import damage, older
-from medsynth.runs.resume import check_checkpoint
+from medsynth.lightning.resume_checkpoint import check_checkpoint
 
 TINY = (
     *("data.image_size=16", "data.batch_size=8", "generator.width=8", "max_images=256", "val_every_images=24"),

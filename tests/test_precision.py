@@ -8,13 +8,12 @@ import logging
 import pytest
 import pytorch_lightning as pl
 import torch
-from omegaconf import OmegaConf
 
 from medsynth.contracts import InputError
 from medsynth.discriminator.dcgan import DCGANDiscriminator
 from medsynth.generator.dcgan import DCGANGenerator
 from medsynth.lightning import precision as formats
-from medsynth.lightning.precision import settle_formats
+from medsynth.lightning.precision import check_compiler, final_precision, set_tf32
 from medsynth.loss.hinge import Hinge
 from medsynth.penalty.r1 import R1
 from tests.command import TINY, run
@@ -123,11 +122,6 @@ def test_refused_in_one_sentence(monkeypatch, capsys, tmp_path, options, words):
     assert all(word in err for word in words), err
 
 
-def config(**options):
-    chosen = {"trainer": {"accelerator": "auto", "precision": "auto"}, "task": {"compile": False}, "penalty": {}}
-    return OmegaConf.merge(chosen, options)
-
-
 @pytest.fixture
 def gpu(monkeypatch):
     """As on a machine with one; returns how to say whether it computes in bfloat16, of which capability it is."""
@@ -148,39 +142,33 @@ def test_bfloat16_on_a_gpu_without_it_is_refused(gpu):
     with pytest.raises(
         InputError, match=r"trainer.precision=bf16-mixed needs .* Tesla V100 is not: choose 16-mixed or"
     ):
-        settle_formats(config(trainer={"precision": "bf16-mixed"}))
-    chosen = config()
-    settle_formats(chosen)
-    assert chosen.trainer.precision == "32-true"
+        final_precision("bf16-mixed", "auto")
+    assert final_precision("auto", "auto") == "32-true"
     with pytest.raises(InputError, match=r"tf32=true needs a GPU of compute capability 8\.0"):
-        settle_formats(config(tf32=True))
+        set_tf32(True, "auto")
 
 
 def test_tensorfloat_is_on_where_asked_for_and_off_again_for_the_next_job(gpu):
     gpu(True, (8, 0))
-    chosen = config(tf32=True)
-    settle_formats(chosen)
-    assert chosen.trainer.precision == "bf16-mixed"
+    assert final_precision("auto", "auto") == "bf16-mixed"
+    set_tf32(True, "auto")
     assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == (True, True)
-    settle_formats(config())
+    set_tf32(False, "auto")
     assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == (False, False)
 
 
 def test_bfloat16_on_a_cpu_without_it_is_said_to_be_slow(monkeypatch, caplog):
     monkeypatch.setattr(formats, "_computes_in_bfloat16", lambda is_gpu: False)
-    chosen = config(trainer={"accelerator": "cpu", "precision": "bf16"})
     with caplog.at_level(logging.WARNING):
-        settle_formats(chosen)
-    assert chosen.trainer.precision == "bf16-mixed"
+        assert final_precision("bf16", "cpu") == "bf16-mixed"
     assert "emulates bfloat16" in caplog.text
 
 
-def test_compiling_needs_a_compiler_and_says_what_it_leaves_alone(monkeypatch, caplog):
-    asked = config(task={"compile": True}, penalty={"r1": {}}, trainer={"accelerator": "cpu"})
-    with caplog.at_level(logging.INFO):
-        monkeypatch.setenv("CXX", "sh")  # a program that is there
-        settle_formats(asked)
-    assert "head is not compiled: penalty=r1 differentiates it twice" in caplog.text
+def test_compiling_needs_a_compiler_and_names_what_stays_as_it_is(monkeypatch, caplog):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(InputError, match=r"task.compile=true needs a C\+\+ compiler, and no-such-compiler"):
-        settle_formats(asked)
+    with pytest.raises(InputError, match=r"task.compile=true needs .* no-such-compiler .* set CXX"):
+        check_compiler("cpu", [])
+    monkeypatch.setenv("CXX", "true")
+    with caplog.at_level(logging.INFO):
+        check_compiler("cpu", ["r1"])
+    assert "penalty=r1" in caplog.text

@@ -14,11 +14,12 @@ from medsynth.errors import InputError
 from medsynth.gan import GAN
 from medsynth.generator.export import load_generator
 from medsynth.lightning.checkpoint_io import AtomicCheckpointIO, damage
+from medsynth.lightning.resume_checkpoint import check_checkpoint
 from medsynth.lightning.stop_signals import StopSignals
 from medsynth.runs.launcher_environment import requeue
 from medsynth.runs.layout import older, older_ones
 from medsynth.runs.provenance import fingerprint
-from medsynth.runs.resume import check_checkpoint, read_composition
+from medsynth.runs.resume import read_composition
 from medsynth.runs.status import this_process
 from tests.command import TINY, run
 from tests.files import write_images
@@ -249,7 +250,7 @@ def test_other_data_is_refused_unless_allowed(tmp_path, caplog):
     for other in (Data(-0.5), Data(0.5, content="green")):
         with pytest.raises(InputError, match=r"than four gray images: .*resume_data=any"):
             check_checkpoint(tmp_path, Model(), other)
-    check_checkpoint(tmp_path, Model(), Data(-0.5), data_may="any")
+    check_checkpoint(tmp_path, Model(), Data(-0.5), any_data=True)
     assert "other data than before" in caplog.messages[-1]
     AtomicCheckpointIO().save_checkpoint(content | {"medsynth": {"format": 1}}, tmp_path / "checkpoints" / "last.ckpt")
     check_checkpoint(tmp_path, Model(), Data(-0.5))  # its fingerprint was computed in another way
@@ -287,8 +288,8 @@ def test_overrides_of_the_budget_are_allowed_and_others_refused(composed):
     assert (config.max_images, config.max_epochs) == (96, None), "the last word counts"
     assert read_composition(composed, ["resume_data=any", "data.image_size=16"]).resume_data == "any"
     for override, words in {
-        "generator_optimizer.lr=1": "optimizers go on as",
-        "generator=mlp": "its own parts",
+        "generator_optimizer.lr=1": "optimizers continue as",
+        "generator=mlp": "its own components",
         "resume_data=what": "choose same or any",
         "data.image_size=32": "the networks are made for data.image_size=16",
     }.items():

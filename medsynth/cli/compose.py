@@ -21,12 +21,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from medsynth.cli.user_errors import explain
 from medsynth.configuration.compose import conf_folder
-from medsynth.configuration.option_types import check_types
+from medsynth.configuration.option_types import with_option_types
 from medsynth.configuration.secrets import check_secrets
 from medsynth.errors import EndCode, extra_command
 from medsynth.runs.parent_process import end_with_parent
+from medsynth.runs.placement import choose_folder, remove_unused
 from medsynth.runs.run_end import RunEnd, end_of, report_run_end
-from medsynth.runs.run_folder import remove_unused, run_folder
 from medsynth.search.arguments import fold
 from medsynth.sweep.plan import job_number, sweep_folder
 
@@ -34,12 +34,12 @@ DEBUG = "HYDRA_FULL_ERROR"  # Hydra's own switch: where the user has set it, tra
 
 
 class Refused(BaseException):
-    """What a callback of Hydra's raises, from the error: Hydra would make a warning of any other exception."""
+    """Raised by a callback of Hydra from the error itself: Hydra turns any other exception into a warning."""
 
 
 @contextlib.contextmanager
-def _patient() -> Iterator[None]:
-    """Ctrl-C waits until this is over: importing PyTorch does not survive it."""
+def _deferred_interrupt() -> Iterator[None]:
+    """Delay Ctrl-C until the end of the block: importing PyTorch does not survive it."""
     asked: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
     try:
@@ -51,8 +51,8 @@ def _patient() -> Iterator[None]:
 
 
 def register_resolvers() -> None:
-    """What conf/ may write as ``${name:...}`` beyond OmegaConf's own."""
-    OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)
+    """Register what conf/ may write as ``${name:...}`` beyond OmegaConf's own."""
+    OmegaConf.register_new_resolver("run_folder", choose_folder, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("sweep_folder", sweep_folder, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("job_number", job_number, replace=True)
 
@@ -63,23 +63,26 @@ register_resolvers()  # on import: a launcher's processes import this with the t
 def start(command: str) -> None:
     """Compose conf/<command>.yaml with the process's arguments and hand it to medsynth.cli.<command>.run(config).
 
-    Exit code 0 on success, 1 after an error; errors that are the user's appear as one line on stderr.
+    Exit code 0 on success, 1 after an error, 130 after Ctrl-C. Errors that are the user's appear as one line on stderr.
+    A process that waits for this one is told the end as a record (``runs.run_end``).
     """
     end_with_parent()
     if command == "search":
         sys.argv[1:] = fold(sys.argv[1:])
     show_traceback = os.environ.get(DEBUG, "0") != "0"
     os.environ[DEBUG] = "1"  # so that Hydra hands errors to us instead of printing them
-    failures: list[str] = []
+    failures: list[RunEnd] = []
 
-    def refuse(error: Exception) -> None:
-        """Say in one sentence what the user can mend; raise what is a fault of the program."""
-        sentence = _missing_launcher(sys.argv) or explain(error, command, conf_folder())
-        report_run_end(_end(error, sentence))
-        if sentence is None or show_traceback:
+    def refuse(error: BaseException) -> None:
+        """Say in one sentence what the user can correct; raise what is a fault of the program."""
+        end = end_of(error)
+        sentence = None if show_traceback else _missing_launcher(sys.argv) or explain(error, command)
+        if sentence is None:
+            report_run_end(end)
             raise error
         print(f"medsynth {command}: error: {sentence}", file=sys.stderr, flush=True)
-        failures.append(sentence)
+        code = EndCode.BAD_OPTION if end.code == EndCode.PROGRAM_ERROR else end.code
+        failures.append(RunEnd(code, sentence, end.requeue))
 
     @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=command)
     def job(config: DictConfig) -> Any:
@@ -88,8 +91,8 @@ def start(command: str) -> None:
             check_secrets(config)
             if in_sweep and command == "train":
                 return importlib.import_module("medsynth.sweep.hydra_job").run(config)
-            check_types(config, command, conf_folder(), HydraConfig.get().overrides.task)
-            with _patient():
+            config = with_option_types(config, command, HydraConfig.get().overrides.task)
+            with _deferred_interrupt():
                 program = importlib.import_module(f"medsynth.cli.{command}")
             return program.run(config)
         except Exception as error:
@@ -113,21 +116,13 @@ def start(command: str) -> None:
             refuse(error)
     finally:
         remove_unused()
+    report_run_end(failures[0] if failures else RunEnd(EndCode.COMPLETED))
     if failures:
         sys.exit(1)
-    report_run_end(RunEnd(EndCode.COMPLETED))
-
-
-def _end(error: Exception, sentence: str | None) -> RunEnd:
-    """Describe the end of a command by ``error``; ``sentence`` is what its user reads, None: its own message."""
-    end = end_of(error)
-    if isinstance(error, HydraException | OmegaConfBaseException) and end.code is EndCode.PROGRAM_ERROR:
-        end = dataclasses.replace(end, code=EndCode.BAD_OPTION)
-    return end if sentence is None else dataclasses.replace(end, message=sentence)
 
 
 def _missing_launcher(arguments: Sequence[str]) -> str | None:
-    """A sentence where a launcher is asked for whose package is not installed."""
+    """Return a sentence if a launcher is asked for whose package is not installed."""
     asked = any(argument.startswith("hydra/launcher=submitit_") for argument in arguments)
     if not asked or importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher") is not None:
         return None

@@ -12,10 +12,10 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from medsynth.cli.train import quiet_libraries
-from medsynth.configuration.finalize import settle
 from medsynth.contracts import InputError
 from medsynth.files import replacing
+from medsynth.finalize import finalize
+from medsynth.lightning.libraries import quiet_libraries
 from medsynth.planning.disk import disk_bytes
 from medsynth.planning.estimate import estimate
 from medsynth.planning.link import Link, measure_link
@@ -29,10 +29,11 @@ def run(config: DictConfig) -> None:
     """Measure, estimate, print; with ``plan.out`` also write a JSON file."""
     devices = _check(config)
     quiet_libraries()
+    config.overrides = list(HydraConfig.get().overrides.task)
     config.trainer.devices, config.trainer.num_nodes, config.trainer.sync_batchnorm = 1, 1, False
     data = instantiate(config.data, _convert_="all")
     data.prepare()
-    settle(config, data)
+    config = finalize(config, data)
     batch, accumulate = data.batch_size, config.task.accumulate
     sizes = _sizes(config, devices, data)
     print(f"Planning {data.description}: a few steps of {sizes[0]} and of {sizes[1]} images ...", flush=True)

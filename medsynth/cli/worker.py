@@ -1,8 +1,7 @@
-"""One of the processes of a training on several devices: told what to do by the process that Hydra runs in."""
+"""One of the processes of a training on several devices, started by the process that Hydra runs in."""
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import sys
@@ -12,33 +11,32 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log, setup_globals
 
 from medsynth.cli.compose import register_resolvers
-from medsynth.errors import sentence_of
-from medsynth.runs.launcher_environment import say_nothing
+from medsynth.errors import EndCode
+from medsynth.runs.launcher_environment import silence
 from medsynth.runs.parent_process import end_with_parent
-from medsynth.runs.status import DIVERGED, STOPPED
+from medsynth.runs.run_end import end_of, write_run_end
 
 
 def main() -> None:
-    """Train as the file named by the argument says; a failure is left beside it: status, sentence, whether SLURM is to
-    start the job again.
-    """
+    """Train the run that the file named by the argument holds; write the end beside that file where it fails."""
     end_with_parent()
     order = Path(sys.argv[1])
     told = pickle.loads(order.read_bytes())  # written by the process that started this one, for its user alone
     setup_globals()
     register_resolvers()
-    HydraConfig.instance().cfg = told["hydra"]
-    if os.environ["RANK"] == "0":
+    HydraConfig.instance().cfg = told["setup"]
+    if os.environ["RANK"] != "0":
+        silence()
+    elif HydraConfig.initialized():
         configure_log(HydraConfig.get().job_logging, HydraConfig.get().verbose)
-    else:
-        say_nothing()
-    from medsynth.cli import train  # torch comes with it
+    from medsynth.lightning.process_launch import end_file  # torch comes with it
+    from medsynth.training import fit
 
+    rank = int(os.environ["RANK"])
     try:
-        train.in_this_process(told["config"], told["folder"], resumed=told["resumed"])
+        fit(told["run"])
     except BaseException as error:
-        status = train.status_of(error)
-        record = {"status": status, "said": sentence_of(error), "requeue": getattr(error, "requeue", False)}
-        (order.parent / f"failure-{os.environ['RANK']}").write_text(json.dumps(record))
-        # All stop or diverge alike: the others must not have the first one ended before it has written all.
-        sys.exit(0 if status in (STOPPED, DIVERGED) and os.environ["RANK"] != "0" else 1)
+        end = end_of(error)
+        write_run_end(end, end_file(order, rank))
+        # All are interrupted or diverge alike: the others must not have the first one ended before it has written all.
+        sys.exit(0 if end.code in (EndCode.INTERRUPTED, EndCode.DIVERGED) and rank != 0 else 1)

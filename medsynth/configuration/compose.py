@@ -13,34 +13,37 @@ from omegaconf import DictConfig
 
 
 def conf_folder() -> Path:
-    """``conf/`` of this installation: inside the package in a wheel, beside it in a checkout."""
+    """Return ``conf/`` of this installation: inside the package in a wheel, beside it in a checkout."""
     package = Path(__file__).parents[1]
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
 
 
 def own_folders() -> list[str]:
-    """The user's folders of choices, as given by --config-dir and hydra.searchpath to the job that runs now."""
+    """Return the user's folders of choices, given by --config-dir and hydra.searchpath to the job that runs now."""
     if not HydraConfig.initialized():
         return []
     sources = HydraConfig.get().runtime.config_sources
     return [source.path for source in sources if source.schema == "file" and "command-line" in source.provider]
 
 
-def is_group(conf: Path, override: str) -> bool:
-    """Whether an override chooses a file of conf/ (``loss=hinge``) instead of setting a value."""
-    return (conf / re.split("[@=]", override)[0]).is_dir()
+def is_group(override: str) -> bool:
+    """Tell whether an override chooses a file of conf/ (``loss=hinge``) instead of setting a value."""
+    return (conf_folder() / re.split("[@=]", override)[0]).is_dir()
 
 
-def compose(command: str, conf: Path, overrides: Sequence[str]) -> DictConfig:
-    """The configuration of a command. Hydra's state is put back: this may run inside of a job, whose folders count."""
+def compose(command: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose the configuration of ``command``, with the user's folders of choices.
+
+    Hydra's global state is restored afterwards: this may run inside of a job.
+    """
     folders = [f"file://{folder}" for folder in own_folders()]
     if folders and not any(override.startswith("hydra.searchpath=") for override in overrides):
         overrides = [*overrides, f"hydra.searchpath=[{','.join(folders)}]"]
     state, hydra_config = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
     GlobalHydra.instance().clear()
     try:
-        with hydra.initialize_config_dir(str(conf), version_base="1.3"):
+        with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
             return hydra.compose(command, overrides=list(overrides))
     finally:
         GlobalHydra.instance().hydra = state

@@ -1,38 +1,59 @@
-"""Hydra's errors of composition in one sentence with the valid choices."""
+"""Hydra's errors as one sentence that names the option and the valid choices."""
 
 from __future__ import annotations
 
 import difflib
 import re
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from medsynth.configuration.compose import compose, is_group
+from medsynth.configuration.compose import compose, conf_folder, is_group
 from medsynth.errors import causes
 
 
-def composition_error(error: BaseException, command: str, conf: Path) -> str:
-    """Hydra's message on one line, with the valid choices where a key is not known."""
+def composition_error(error: BaseException, command: str, overrides: Sequence[str]) -> str | None:
+    """Explain an error of Hydra or OmegaConf; None: it is another error.
+
+    Args:
+        error: as caught.
+        command: whose configuration was composed.
+        overrides: as typed; the groups among them decide which options exist.
+    """
+    if isinstance(error, InstantiationException) and (sentence := _unexpected_option(error)):
+        return sentence
+    if isinstance(error, OverrideParseException):
+        return f"{error.override} cannot be read as key=value: {str(error).splitlines()[0]}."
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return None
     messages = "\n".join(str(cause) for cause in causes(error))
     key = re.search(r"full_key: (\S+)", messages)
     if key and "is not in struct" in messages:
-        return _unknown_key(key[1], command, conf)
-    part = re.search(r"Could not load '(\w+)/([^']+)'", messages)
-    if part:  # one of a list, where Hydra does not name the choices
-        names = ", ".join(sorted(path.stem for path in (conf / part[1]).glob("*.yaml")))
-        return f"{part[1]}=[...] names {part[2]}, which is not there: choose of {names}."
+        return _unknown_key(key[1], command, overrides)
+    choice = re.search(r"Could not load '(\w+)/([^']+)'", messages)
+    if choice:  # one of a list, where Hydra does not name the choices
+        names = ", ".join(sorted(path.stem for path in (conf_folder() / choice[1]).glob("*.yaml")))
+        return f"{choice[1]}=[...] names {choice[2]}, which does not exist: choose from {names}."
     noise = ("full_key", "object_type", "Set the environment", "Config search path", "provider=")
     lines = [line.strip() for line in str(error).splitlines()]
     return " ".join(line for line in lines if line and not line.startswith(noise)).replace("\t", " ").rstrip(".") + "."
 
 
-def _unknown_key(key: str, command: str, conf: Path) -> str:
-    """Name the keys that stand where ``key`` was looked for, and the one that was probably meant."""
+def _unexpected_option(error: InstantiationException) -> str | None:
+    for cause in causes(error):
+        unexpected = re.search(r"got an unexpected keyword argument '(\w+)'", str(cause))
+        if isinstance(cause, TypeError) and unexpected:
+            key = re.search(r"full_key: (\S+)", str(error))
+            return f"{key[1] if key else 'A component'} has no option {unexpected[1]}; `--cfg job` prints its options."
+    return None
+
+
+def _unknown_key(key: str, command: str, overrides: Sequence[str]) -> str:
+    """Name the keys that exist where ``key`` was looked for, and the one that was probably meant."""
     parent, _, name = key.rpartition(".")
-    config = compose(command, conf, [argument for argument in sys.argv[1:] if is_group(conf, argument)])
+    config = compose(command, [override for override in overrides if is_group(override)])
     node = OmegaConf.select(config, parent) if parent else config
     choices = sorted(str(k) for k in node if not str(k).startswith("_")) if isinstance(node, DictConfig) else []
     elsewhere = [path for path in _paths(config) if path.rpartition(".")[2] == name]
@@ -43,7 +64,7 @@ def _unknown_key(key: str, command: str, conf: Path) -> str:
 
 
 def _paths(config: DictConfig, prefix: str = "") -> Iterator[str]:
-    """``data``, ``data.batch_size``, ...: all keys that can be set."""
+    """Yield all keys that can be set: ``data``, ``data.batch_size``, ..."""
     for key in config:
         yield prefix + str(key)
         node = config._get_node(key)

@@ -1,9 +1,9 @@
-"""The types of options: a word where a number is wanted is refused before anything is built."""
+"""The types of options: a word where a number is expected is refused before anything is built."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -11,20 +11,23 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from medsynth.configuration.compose import compose, is_group
 from medsynth.errors import InputError
 
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", ListConfig: "a list", DictConfig: "a group"}
 
-def check_types(config: DictConfig, command: str, conf: Path, overrides: Sequence[str]) -> None:
-    """Refuse a word where a number is wanted, by the type of the option's default; 2e5 passes for 200000, 0 for 0.0.
+
+def with_option_types(config: DictConfig, command: str, overrides: Sequence[str]) -> DictConfig:
+    """Return ``config`` with typed values in the types of their options' defaults: 2e5 becomes 200000, 0 becomes 0.0.
 
     Raises:
-        InputError: names the option and its default.
+        InputError: a value has another type than its option's default, such as a word where a number is expected.
     """
     values = [override for override in overrides if not override.startswith(("+", "~"))]
     keys = [override.partition("=")[0] for override in values]
-    keys = [key for key in keys if not is_group(conf, key)]
+    keys = [key for key in keys if not is_group(key)]
     if not keys:
-        return
-    choices = [item for item in overrides if is_group(conf, item) or item.startswith("hydra.searchpath=")]
-    defaults = compose(command, conf, choices)
+        return config
+    config = copy.deepcopy(config)
+    choices = [item for item in overrides if is_group(item) or item.startswith("hydra.searchpath=")]
+    defaults = compose(command, choices)
     for key in keys:
         default, value = OmegaConf.select(defaults, key), OmegaConf.select(config, key)
         if default is None or value is None:
@@ -36,9 +39,7 @@ def check_types(config: DictConfig, command: str, conf: Path, overrides: Sequenc
         elif not _fits(value, default):
             kind = _KINDS.get(type(default), "a word")
             raise InputError(f"{key}={value} is not {kind}; its default is {default}.")
-
-
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number", ListConfig: "a list", DictConfig: "a group"}
+    return config
 
 
 def _of_numbers(value: Any, kind: Any) -> bool:

@@ -1,8 +1,8 @@
-"""A training on several devices: how many processes it has, who starts them, and what is said where one fails.
+"""A training on several devices: the number of its processes, their start, and the end of the run where one fails.
 
-Hydra composes in one process, which then starts the others by PyTorch's elastic launcher and waits; they are told the
-composition and never compose anything themselves, so that a sweep's jobs cannot mix. Processes that torchrun or SLURM
-have started train by themselves.
+Hydra composes in one process, which then starts the others by PyTorch's elastic launcher and waits; they are handed the
+composed configuration, so that a sweep's jobs cannot mix. Processes that torchrun or SLURM have started train by
+themselves.
 """
 
 from __future__ import annotations
@@ -18,48 +18,46 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from joblib import cpu_count
-from omegaconf import DictConfig
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from medsynth.contracts import InputError
-from medsynth.gan import TrainingDiverged
+from medsynth.errors import EndCode, InputError
 from medsynth.runs.launcher_environment import world_size
-from medsynth.runs.layout import read_json
-from medsynth.runs.outcome import Stopped, last_checkpoint
 from medsynth.runs.parent_process import PARENT
-from medsynth.runs.status import DIVERGED, STOPPED
+from medsynth.runs.run_end import Interrupted, RunEnd, end_of_silent_process, error_of, read_run_end
+from medsynth.runs.run_folder import RunFolder, last_checkpoint
 
-_OF_LAUNCHERS = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "NODE_RANK", "MASTER_ADDR")
-_OF_LAUNCHERS += ("MASTER_PORT", "TORCHELASTIC_RUN_ID")
-# Ctrl-C reaches all processes of a terminal. These end by it without a word until they train and have what to save.
+_LAUNCHER_VARIABLES = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "NODE_RANK")
+_LAUNCHER_VARIABLES += ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")
+# Ctrl-C reaches all processes of a terminal. These end by it silently until they train and have something to save.
 _WORKER = (
-    "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL);"  # before all that takes time
+    "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL);"  # before everything that takes time
     "from medsynth.cli.worker import main; main()"
 )
 
 
-def check_processes(config: DictConfig, environment: Mapping[str, str] = os.environ) -> int:
-    """The number of processes that ``config`` asks for on all nodes.
+def check_processes(trainer: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> int:
+    """Return the number of processes that the options ``trainer`` ask for on all nodes.
 
     Raises:
-        InputError: it asks for more than there is, for something else than the launcher has started, or for a strategy
-            that is not there.
+        InputError: they ask for more devices than exist, for another number than the launcher has started, or for an
+            unknown strategy.
     """
-    trainer = config.trainer
     strategy, nodes = trainer.get("strategy", "auto"), trainer.get("num_nodes", 1)
     if strategy not in ("auto", "ddp"):
-        raise InputError(f"trainer.strategy={strategy} is not there for two players in one step: choose ddp or auto.")
-    on_gpu = trainer.accelerator in ("gpu", "cuda") or (trainer.accelerator == "auto" and torch.cuda.is_available())
-    there = torch.cuda.device_count() if on_gpu else os.cpu_count() or 1
-    devices = _count(trainer.devices, torch.cuda.device_count() if on_gpu else 1)
+        raise InputError(
+            f"trainer.strategy={strategy} cannot train two networks that alternate in one step: choose ddp or auto."
+        )
+    accelerator = trainer["accelerator"]
+    on_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
+    available = torch.cuda.device_count() if on_gpu else os.cpu_count() or 1
+    devices = _count(trainer["devices"], torch.cuda.device_count() if on_gpu else 1)
     asked, started = devices * nodes, world_size(environment)
-    if devices > there and started in (1, asked):
+    if devices > available and started in (1, asked):
         kind = "GPUs" if on_gpu else "processor cores"
-        raise InputError(f"trainer.devices={trainer.devices} is more than the {there} {kind} there are.")
+        raise InputError(f"trainer.devices={trainer['devices']} is more than the {available} {kind} of this machine.")
     if started > 1 and started != asked:
         processes = "process" if asked == 1 else "processes"
         raise InputError(
@@ -74,34 +72,38 @@ def check_processes(config: DictConfig, environment: Mapping[str, str] = os.envi
     return asked
 
 
-def train_in_processes(count: int, config: DictConfig, folder: Path, *, resumed: bool) -> None:
-    """Start ``count`` processes on this machine that train as ``config`` says, and wait for them.
+def launch_processes(count: int, run: RunFolder, setup: Any) -> None:
+    """Start ``count`` processes on this machine that train ``run``, and wait for them.
+
+    Args:
+        count: processes.
+        run: what they train.
+        setup: whatever medsynth.cli.worker needs besides, such as the configuration of logging; pickled.
 
     Raises:
-        InputError: one of them has failed; what is said is what the first one said.
+        InputError: one of them failed; code and message are those of the first one that did.
     """
     for name in ("torch.distributed.elastic", "torch.distributed.elastic.agent.server.api"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    for name in _OF_LAUNCHERS:
+    for name in _LAUNCHER_VARIABLES:
         os.environ.pop(name, None)
     os.environ[PARENT] = str(os.getpid())
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpu_count() // count)))
     with tempfile.TemporaryDirectory(prefix="medsynth-processes-") as place:
         order = Path(place) / "order"
-        told = {"config": config, "folder": folder, "resumed": resumed, "hydra": HydraConfig.instance().cfg}
-        order.write_bytes(pickle.dumps(told))
+        order.write_bytes(pickle.dumps({"run": run, "setup": setup}))
         try:
             elastic_launch(launch_config(count), sys.executable)("-u", "-c", _WORKER, str(order))
         except ChildFailedError as error:
-            raise _first_failure(error, Path(place), folder, count) from error
+            raise error_of(_first_end(error, Path(place), run.path, count)) from error
         except (SignalException, KeyboardInterrupt) as stop:
-            asked = getattr(stop, "sigval", None) == signal.SIGUSR1
-            said = next((record["said"] for record in _left(Path(place)) if record["status"] == STOPPED), None)
-            raise Stopped(said or f"Stopped. {last_checkpoint(folder)}", requeue=asked) from stop
+            requeue = getattr(stop, "sigval", None) == signal.SIGUSR1
+            message = next((end.message for end in _ends(Path(place)) if end.code == EndCode.INTERRUPTED), None)
+            raise Interrupted(message or f"Stopped. {last_checkpoint(run.path)}", requeue=requeue) from stop
 
 
 def launch_config(count: int) -> LaunchConfig:
-    """``count`` processes on this machine, of which none is started again."""
+    """Configure ``count`` processes on this machine, of which none is started again."""
     return LaunchConfig(
         run_id="medsynth",
         min_nodes=1,
@@ -116,31 +118,32 @@ def launch_config(count: int) -> LaunchConfig:
     )
 
 
-def _first_failure(error: ChildFailedError, place: Path, folder: Path, count: int) -> InputError:
-    left = _left(place)
-    for record in left:  # what others say then is that the exchange with this one broke off
-        if record["status"] == DIVERGED:
-            return TrainingDiverged(record["said"])
-        if record["status"] == STOPPED:
-            return Stopped(record["said"], requeue=record["requeue"])
+def end_file(order: Path, rank: int) -> Path:
+    """Return the file beside ``order`` to which process ``rank`` writes its end."""
+    return order.parent / f"end-{rank}.json"
+
+
+def _first_end(error: ChildFailedError, place: Path, folder: Path, count: int) -> RunEnd:
+    ends = _ends(place)
+    for end in ends:  # the others then report that the exchange with this one broke off
+        if end.code in (EndCode.DIVERGED, EndCode.INTERRUPTED):
+            return end
     number, failure = error.get_first_failure()
-    if failure.exitcode < 0:  # those that say something then only say that this one is gone
+    if failure.exitcode < 0:  # the others then report no more than that this one is gone
         name = signal.Signals(-failure.exitcode).name
-        return InputError(f"Process {number} of {count} was ended by {name}. {last_checkpoint(folder)}")
-    return InputError(
-        left[0]["said"] if left else f"Process {number} of {count} ended with exit code {failure.exitcode}."
-    )
+        return RunEnd(EndCode.KILLED, f"Process {number} of {count} was ended by {name}. {last_checkpoint(folder)}")
+    return ends[0] if ends else end_of_silent_process(failure.exitcode)
 
 
-def _left(place: Path) -> list[dict[str, Any]]:
-    """What processes have left of their failures, in the order of time."""
-    paths = sorted(place.glob("failure-*"), key=lambda path: path.stat().st_mtime)
-    return [record for record in map(read_json, paths) if record]
+def _ends(place: Path) -> list[RunEnd]:
+    """Read the ends that processes have written, in the order of time."""
+    paths = sorted(place.glob("end-*.json"), key=lambda path: path.stat().st_mtime)
+    return [end for end in map(read_run_end, paths) if end is not None]
 
 
-def _count(devices: Any, there: int) -> int:
+def _count(devices: Any, available: int) -> int:
     if devices in ("auto", -1, "-1"):
-        return max(1, there)
+        return max(1, available)
     try:
         count = len(devices) if not isinstance(devices, int | str) else int(devices)
     except ValueError:

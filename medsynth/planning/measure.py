@@ -74,7 +74,7 @@ def _fit(config: DictConfig, data: pl.LightningDataModule, size: int, timed: int
     watch = Watch(cycle(model), timed)
     model.max_images = size * watch.count
     with tempfile.TemporaryDirectory() as folder:
-        options = _ALONE | precision_options(config, ()) | {"callbacks": [watch], "default_root_dir": folder}
+        options = _ALONE | precision_options(config.trainer, ()) | {"callbacks": [watch], "default_root_dir": folder}
         instantiate(config.trainer, **options).fit(model, data)
     return model, watch
 

@@ -41,7 +41,7 @@ def rank(environment: Mapping[str, str] = os.environ) -> int:
     return int(environment.get("RANK") or environment.get("SLURM_PROCID") or 0)
 
 
-def say_nothing() -> None:
+def silence() -> None:
     """For processes that would only say once more what the first one says."""
     logging.disable()
     warnings.simplefilter("ignore")

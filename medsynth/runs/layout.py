@@ -14,6 +14,9 @@ COMPOSITION = "composition.yaml"  # with its interpolations: what a resumed run 
 METRICS = "metrics.csv"
 LOG = "train.log"
 CHECKPOINT = "checkpoints/last.ckpt"
+GENERATOR = "generator.safetensors"  # the best averaged generator
+REPORT = "report.html"
+FEATURES = "feature_cache"  # of the real images by a frozen backbone; deleted when the run completes
 SWEEP = "sweep.json"  # in the folder of a sweep, above those of its jobs
 
 

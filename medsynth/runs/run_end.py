@@ -56,6 +56,24 @@ class RunEnd:
         return {"status": self.status, "code": self.code.value, "reason": self.message, "requeue": self.requeue}
 
 
+class Interrupted(InputError):
+    """The user or the system asked the run to stop; ``requeue``: SLURM is to start its job again."""
+
+    code = EndCode.INTERRUPTED
+
+    def __init__(self, message: str, *, requeue: bool = False):
+        super().__init__(message)
+        self.requeue = requeue
+
+
+def error_of(end: RunEnd) -> InputError:
+    """Return the error that ends the waiting process as ``end`` ended the one that it waited for."""
+    message = end.message or end.code.value
+    if end.code == EndCode.INTERRUPTED:
+        return Interrupted(message, requeue=end.requeue)
+    return InputError(message, code=end.code)
+
+
 def end_of(error: BaseException) -> RunEnd:
     """Describe the end of a run that ``error`` ended."""
     requeue = bool(getattr(error, "requeue", False))

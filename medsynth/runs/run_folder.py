@@ -1,144 +1,176 @@
-"""Where a run lands, the same folder for all of its processes; and whether it goes on there."""
+"""The folder of a run while it is trained: created or resumed, its status kept, its end recorded."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Iterable, Sequence
-from datetime import timedelta
+import copy
+import dataclasses
+import math
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from omegaconf import OmegaConf
-from yaml import YAMLError
+from omegaconf import DictConfig
 
-from medsynth.errors import InputError
-from medsynth.runs.launcher_environment import rank, slurm_name, started_again, started_by_launcher
-from medsynth.runs.layout import CHECKPOINT, COMPOSITION, CONFIGURATION, SWEEP, older_ones
+import medsynth
+from medsynth.configuration.secrets import check_secrets
+from medsynth.errors import EndCode, InputError
+from medsynth.files import write_json
+from medsynth.runs.launcher_environment import rank, requeue, silence
+from medsynth.runs.layout import CHECKPOINT, GENERATOR, REPORT, SUMMARY, read_json
+from medsynth.runs.placement import AUTO, changed_options, is_resumed, shown
+from medsynth.runs.resume import Finished, read_composition, refuse_running, save_configuration
+from medsynth.runs.run_end import Interrupted, end_of
+from medsynth.runs.status import RUNNING, this_process
 
-AUTO = "auto"  # resume=auto: go on with the run in hydra.run.dir, if there is one
-_PATIENCE = 120  # seconds that processes wait for the first one's word
-_OF_THE_START = ("resume", "trust")  # options that say how a run is started, not what it is
-_made: list[Path] = []  # folders of runs; OmegaConf asks for one also where another is given, or nothing is run
 
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """The way a run is started.
 
-def run_folder(resume: str | None, root: str, name: str, typed: Sequence[str] = ()) -> str:
-    """The folder of this run: the one to go on with, or ``root/name``, made unique if another run has just taken it.
-
-    A job of SLURM has one named by the job; when it was put back into the queue, it finds that of the same options
-    again. Processes of torchrun take what the first of them takes.
-
-    Raises:
-        InputError: ``resume`` is not the folder of a run.
+    Attributes:
+        folder: where it lands.
+        typed: the options that the user gave, as ``key=value``.
+        folder_named: the user named the folder by hydra.run.dir.
     """
-    if resume and resume != AUTO:
-        if not (Path(resume) / CONFIGURATION).is_file():
-            raise InputError(f"resume={resume} is not the folder of a run: {_what_it_is(Path(resume))}.")
-        return resume
-    named = slurm_name()
-    if named is None:
-        fresh = f"{root}/{name}"
-        return _common(fresh) if started_by_launcher() else _unique(fresh)
-    fresh = f"{root}/{named}"
-    if started_again():
-        folders = [fresh, *sorted(map(str, Path(root).glob(f"{named}-*")))]
-        found = next((folder for folder in folders if _given(Path(folder)) == _by_key(typed)), None)
-        if found:
-            return found
-    return fresh if started_by_launcher() else _unique(fresh)
+
+    folder: Path
+    typed: tuple[str, ...] = ()
+    folder_named: bool = False
 
 
-def goes_on(resume: str | None, folder: Path, *, named: bool, in_sweep: bool) -> bool:
-    """Whether the run in ``folder`` is to go on: as asked for, or since SLURM has started its job again.
+@dataclasses.dataclass(frozen=True)
+class RunResult:
+    """A finished run: its folder and what summary.json says (empty in all but the first of several processes)."""
 
-    ``named``: the user has named the folder, by hydra.run.dir.
+    folder: Path
+    code: EndCode
+    summary: dict[str, Any]
 
-    Raises:
-        InputError: a new run would write over one that is there, or ``auto`` without a folder to look into.
+    @property
+    def best(self) -> float:
+        """The lowest value of the objective; NaN where this process knows none."""
+        value = self.summary.get("best", {}).get("value")
+        return math.nan if value is None else float(value)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The values of the last validation by name, ``val/...``."""
+        return dict(self.summary.get("metrics", {}))
+
+    @property
+    def images_seen(self) -> int:
+        """Real images that the discriminator has seen."""
+        return int(self.summary.get("images_seen", 0))
+
+    @property
+    def generator(self) -> Path:
+        """The file of the best generator, for ``medsynth.load_generator``."""
+        return self.folder / GENERATOR
+
+    @property
+    def checkpoint(self) -> Path:
+        """The last checkpoint, which ``resume=`` continues from."""
+        return self.folder / CHECKPOINT
+
+    @property
+    def report(self) -> Path:
+        """The page of the run."""
+        return self.folder / REPORT
+
+
+class RunFolder:
+    """One run: where it lands, its configuration, and whether it is resumed or already complete.
+
+    Attributes:
+        path: the folder.
+        config: the configuration as composed, or that of the resumed run; never changed in place.
+        resumed: there is a checkpoint to continue from.
+        complete: the run was resumed automatically and has nothing left to do.
     """
-    if resume and resume != AUTO:
-        return True
-    if in_sweep:  # which says itself what its jobs are to do
-        return False
-    if resume and not (named or slurm_name()):
-        raise InputError(f"resume={AUTO} needs hydra.run.dir=outputs/name, the folder to look into.")
-    there = bool(older_ones(folder / CHECKPOINT))
-    if resume == AUTO or started_again():
-        return there
-    if there:
-        raise InputError(
-            f"{shown(folder)} holds a run already: go on with it by resume={shown(folder)}, do so whenever there is "
-            f"one by resume={AUTO}, or name another folder by hydra.run.dir=."
-        )
-    return False
 
+    def __init__(self, path: Path, config: DictConfig, *, resumed: bool = False, complete: bool = False):
+        self.path, self.config, self.resumed, self.complete = path, config, resumed, complete
 
-def changed(folder: Path, typed: Iterable[str]) -> list[str]:
-    """Of the options ``typed``, those that the run in ``folder`` was not given."""
-    given = _given(folder) or {}
-    return [item for key, item in _by_key(typed).items() if given.get(key) != item or key == "resume_data"]
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, config: DictConfig, launch: Launch) -> Iterator[RunFolder]:
+        """Create the run or read the one to resume; keep its status while it is open, and record how it ended.
 
+        Of several processes the first one records. Where all of them stop alike, the others exit silently.
 
-def shown(path: Path) -> str:
-    """Relative to where the user stands, if below it."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-
-
-def remove_unused() -> None:
-    """Folders that were made and not used, and those above that are then empty."""
-    while _made:
-        with contextlib.suppress(OSError):  # it is not empty: a run
-            os.removedirs(_made.pop())
-
-
-def _what_it_is(path: Path) -> str:
-    above = next((folder for folder in path.parents if (folder / CONFIGURATION).is_file()), None)
-    if not path.exists():
-        return "it does not exist"
-    if (path / SWEEP).is_file():
-        return f"it is a sweep, which `medsynth sweep resume={path}` goes on with"
-    return f"it is a part of one, resume={above}" if above else "it holds no config.yaml"
-
-
-def _given(folder: Path) -> dict[str, str] | None:
-    """The options that the run in ``folder`` was given; None: there is no run."""
-    try:
-        return _by_key(OmegaConf.load(folder / COMPOSITION).overrides)
-    except (OSError, YAMLError, AttributeError):
-        return None
-
-
-def _by_key(options: Iterable[str]) -> dict[str, str]:
-    """The last of each key: it is the one that counts."""
-    named = {item.partition("=")[0]: item for item in options}
-    return {key: item for key, item in named.items() if not (key in _OF_THE_START or key.startswith("sweep."))}
-
-
-def _unique(fresh: str) -> str:
-    folder, number = fresh, 1
-    while True:
+        Raises:
+            InputError: the folder holds another run, or one that is running, or none that can be resumed.
+        """
+        if rank() > 0:
+            silence()
+        run = _prepared(config, launch)
         try:
-            Path(folder).mkdir(parents=True)  # so that no other run takes it, started in the same second
-            _made.append(Path(folder))
-            return folder
-        except FileExistsError:
-            number += 1
-            folder = f"{fresh}-{number}"
+            with contextlib.nullcontext() if rank() > 0 or run.complete else _recorded(run.path):
+                yield run
+        except InputError as error:
+            if rank() > 0 and error.code in (EndCode.INTERRUPTED, EndCode.DIVERGED):
+                sys.exit(0)  # a failure would have the launcher end the first process before it has written everything
+            if isinstance(error, Interrupted) and error.requeue:  # now that everything is written
+                requeue()
+            raise
 
-
-def _common(fresh: str) -> str:
-    """What the first process takes, told by the store that torchrun keeps for its processes."""
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        raise InputError("These processes have no common store to agree on a folder: give hydra.run.dir=outputs/name.")
-    from torch.distributed import DistError, TCPStore  # here, since it takes a second
-
-    place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    key = f"medsynth/run_folder/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
-    try:
-        store = TCPStore(*place, timeout=timedelta(seconds=_PATIENCE), wait_for_workers=False)
+    def save(self, config: DictConfig) -> None:
+        """Write the finished configuration of the run; the first of several processes does."""
         if rank() == 0:
-            store.set(key, _unique(fresh))
-        return store.get(key).decode()
-    except DistError as error:
-        raise InputError(
-            "The first process did not say where the run lands: give hydra.run.dir=outputs/name."
-        ) from error
+            save_configuration(config, self.path)
+
+    def result(self) -> RunResult:
+        """Return the run's end as recorded."""
+        summary = read_json(self.path / SUMMARY) if rank() == 0 else {}
+        return RunResult(self.path, EndCode.ALREADY_COMPLETE if self.complete else EndCode.COMPLETED, summary)
+
+
+def last_checkpoint(folder: Path) -> str:
+    """Say where the last good checkpoint is and how to resume from it."""
+    last = folder / CHECKPOINT
+    if not last.is_file():
+        return "There is no checkpoint yet."
+    return f"The last good checkpoint is {shown(last)}; resume={shown(folder)} continues from it."
+
+
+def _prepared(config: DictConfig, launch: Launch) -> RunFolder:
+    folder = launch.folder
+    typed = [item for item in launch.typed if not item.startswith("sweep.")]  # those are filled in by a sweep
+    in_sweep = config.sweep.folder is not None
+    resumed = is_resumed(config.resume, folder, named=launch.folder_named, in_sweep=in_sweep)
+    automatic = config.resume in (None, AUTO)
+    if resumed:
+        try:
+            changes = changed_options(folder, typed) if automatic else typed
+            config = read_composition(folder, changes, trusted=config.trust)
+        except Finished:
+            if automatic:
+                return RunFolder(folder, config, complete=True)
+            raise
+        check_secrets(config)
+    elif not in_sweep and rank() == 0:
+        refuse_running(folder)
+    if automatic:  # the loggers look there for whether a run is resumed
+        typed = [item for item in typed if not item.startswith("resume=")] + ([f"resume={folder}"] if resumed else [])
+    config = copy.deepcopy(config)
+    config.run_dir = str(folder)
+    config.overrides = [*config.overrides, *typed]
+    return RunFolder(folder, config, resumed=resumed)
+
+
+@contextlib.contextmanager
+def _recorded(folder: Path) -> Iterator[None]:
+    """Write to summary.json that the run is running and in which process; after an error, how and why it ended."""
+    path, process = folder / SUMMARY, {"process": this_process()}
+    before = read_json(path)
+    write_json(path, {"medsynth": medsynth.__version__, "status": RUNNING, **process})
+    try:
+        yield
+    except BaseException as error:
+        found = read_json(path)
+        ended = {**found, **end_of(error).record(), **process}
+        unchanged = before and found.get("status") == RUNNING  # a resume that failed before its first step
+        write_json(path, before if unchanged else ended)
+        raise

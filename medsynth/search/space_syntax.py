@@ -9,9 +9,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from omegaconf import DictConfig
 
-from medsynth.cli.user_errors import explain
-from medsynth.configuration.compose import compose, conf_folder
-from medsynth.configuration.option_types import check_types
+from medsynth.configuration.compose import compose
+from medsynth.configuration.composition_errors import composition_error
+from medsynth.configuration.option_types import with_option_types
 from medsynth.errors import InputError
 from medsynth.search.space import Choices, Dimension, Interval
 from medsynth.sweep.hydra_callback import composition_of
@@ -56,9 +56,7 @@ def compose_training(overrides: Sequence[str]) -> DictConfig:
         InputError: they do not compose, or a value has another type than its option.
     """
     with _explained():
-        config = compose("train", conf_folder(), overrides)
-        check_types(config, "train", conf_folder(), overrides)
-    return config
+        return with_option_types(compose("train", overrides), "train", overrides)
 
 
 def check_space(fixed: Sequence[str], space: Sequence[Dimension]) -> DictConfig:
@@ -82,7 +80,7 @@ def composition(overrides: Sequence[str]) -> str:
         InputError: they do not compose.
     """
     with _explained():
-        return composition_of(compose("train", conf_folder(), overrides))
+        return composition_of(compose("train", overrides))
 
 
 def _overrides(values: dict[str, str]) -> list[str]:
@@ -99,8 +97,10 @@ def _explained() -> Iterator[None]:
     """Hydra's errors as one sentence about the training's options."""
     try:
         yield
+    except InputError:
+        raise
     except Exception as error:
-        sentence = explain(error, "train", conf_folder())
+        sentence = composition_error(error, "train", ())
         if sentence is None:
             raise
         raise InputError(sentence) from error

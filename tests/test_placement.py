@@ -1,4 +1,4 @@
-"""Where runs land: by time, by SLURM's job, again in the same folder; and when they go on there."""
+"""Folders of runs: named by time or by SLURM's job, and taken again where a run is resumed."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import os
 import pytest
 
 from medsynth.errors import InputError
-from medsynth.runs.run_folder import changed, goes_on, remove_unused, run_folder
+from medsynth.runs.placement import changed_options, choose_folder, is_resumed, remove_unused
 from medsynth.runs.status import this_process
 from tests.command import TINY, run
 
@@ -36,7 +36,7 @@ def a_run(folder, *options):
 
 
 def test_runs_of_one_second_have_folders_of_their_own(tmp_path):
-    folders = [run_folder(None, *BY_TIME) for _ in range(3)]
+    folders = [choose_folder(None, *BY_TIME) for _ in range(3)]
     assert folders == [f"outputs/2026-01-31/12-00-00{end}" for end in ("", "-2", "-3")]
     (tmp_path / folders[1] / "summary.json").write_text("{}")
     remove_unused()
@@ -45,14 +45,14 @@ def test_runs_of_one_second_have_folders_of_their_own(tmp_path):
 
 def test_a_job_of_slurm_names_the_folder(monkeypatch):
     slurm(monkeypatch, JOB_ID=12)
-    assert [run_folder(None, *BY_TIME) for _ in range(2)] == ["outputs/slurm-12", "outputs/slurm-12-2"]
+    assert [choose_folder(None, *BY_TIME) for _ in range(2)] == ["outputs/slurm-12", "outputs/slurm-12-2"]
     slurm(monkeypatch, JOB_ID=13, STEP_ID=0, NTASKS=4, PROCID=3)  # as srun's other processes have it, without a word
-    assert [run_folder(None, *BY_TIME) for _ in range(2)] == ["outputs/slurm-13"] * 2
+    assert [choose_folder(None, *BY_TIME) for _ in range(2)] == ["outputs/slurm-13"] * 2
     slurm(monkeypatch, STEP_ID=1)
-    assert run_folder("auto", *BY_TIME) == "outputs/slurm-13.1"
+    assert choose_folder("auto", *BY_TIME) == "outputs/slurm-13.1"
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")  # torchrun inside of a job: its processes have a store
     monkeypatch.delenv("SLURM_NTASKS")
-    assert run_folder(None, *BY_TIME).startswith("outputs/2026")
+    assert choose_folder(None, *BY_TIME).startswith("outputs/2026")
 
 
 def test_a_job_started_again_finds_its_runs_by_their_options(monkeypatch, tmp_path):
@@ -60,33 +60,35 @@ def test_a_job_started_again_finds_its_runs_by_their_options(monkeypatch, tmp_pa
     first = a_run(tmp_path / "outputs" / "slurm-12", "loss=hinge", "resume=auto")
     a_run(tmp_path / "outputs" / "slurm-12-2")
     (tmp_path / "outputs" / "slurm-12-3").mkdir()  # ended before it had written anything
-    assert run_folder(None, *BY_TIME, ["loss=hinge", "sweep.keep=1"]) == "outputs/slurm-12"
-    assert run_folder(None, *BY_TIME, []) == "outputs/slurm-12-2"
-    assert run_folder(None, *BY_TIME, ["loss=minimax"]) == "outputs/slurm-12-4"
-    assert goes_on(None, first, named=True, in_sweep=False)
-    assert not goes_on(None, tmp_path / "outputs" / "slurm-12-4", named=True, in_sweep=False)
+    assert choose_folder(None, *BY_TIME, ["loss=hinge", "sweep.keep=1"]) == "outputs/slurm-12"
+    assert choose_folder(None, *BY_TIME, []) == "outputs/slurm-12-2"
+    assert choose_folder(None, *BY_TIME, ["loss=minimax"]) == "outputs/slurm-12-4"
+    assert is_resumed(None, first, named=True, in_sweep=False)
+    assert not is_resumed(None, tmp_path / "outputs" / "slurm-12-4", named=True, in_sweep=False)
 
 
 def test_nothing_is_written_over_unless_it_goes_on(monkeypatch, tmp_path):
     there = a_run(tmp_path / "there")
-    with pytest.raises(InputError, match=r"there holds a run already: go on with it by resume=.*there, do so"):
-        goes_on(None, there, named=True, in_sweep=False)
+    with pytest.raises(InputError, match=r"there already holds a run: resume it by resume=.*there, have it"):
+        is_resumed(None, there, named=True, in_sweep=False)
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert not goes_on(None, there, named=True, in_sweep=True)  # a sweep knows its jobs itself
+    assert not is_resumed(None, there, named=True, in_sweep=True)  # a sweep knows its jobs itself
     monkeypatch.delenv("SLURM_RESTART_COUNT")
-    assert goes_on("auto", there, named=True, in_sweep=False)
+    assert is_resumed("auto", there, named=True, in_sweep=False)
     (there / "checkpoints" / "last.ckpt").rename(there / "checkpoints" / "last-1.ckpt")  # the newer one was damaged
-    assert goes_on("auto", there, named=True, in_sweep=False)
-    assert goes_on("there", there, named=True, in_sweep=False)
-    assert not goes_on("auto", tmp_path / "new", named=True, in_sweep=False)
+    assert is_resumed("auto", there, named=True, in_sweep=False)
+    assert is_resumed("there", there, named=True, in_sweep=False)
+    assert not is_resumed("auto", tmp_path / "new", named=True, in_sweep=False)
 
 
 def test_options_that_differ_are_those_that_count_last(tmp_path):
     there = a_run(tmp_path / "there", "loss=hinge", "seed=1", "resume=auto", "seed=2")
-    assert changed(there, ["seed=2", "loss=hinge", "resume=auto"]) == []
-    assert changed(there, ["seed=1", "max_images=10"]) == ["seed=1", "max_images=10"]
+    assert changed_options(there, ["seed=2", "loss=hinge", "resume=auto"]) == []
+    assert changed_options(there, ["seed=1", "max_images=10"]) == ["seed=1", "max_images=10"]
     a_run(tmp_path / "again", "resume_data=any")
-    assert changed(tmp_path / "again", ["resume_data=any"]) == ["resume_data=any"], "it holds for one start alone"
+    assert changed_options(tmp_path / "again", ["resume_data=any"]) == ["resume_data=any"], (
+        "it holds for one start alone"
+    )
 
 
 def test_resume_auto_begins_goes_on_and_ends(monkeypatch, capsys, tmp_path):
@@ -94,7 +96,7 @@ def test_resume_auto_begins_goes_on_and_ends(monkeypatch, capsys, tmp_path):
     assert run(monkeypatch, capsys, *options, "max_images=32")[0] == 0
     code, _, err = run(monkeypatch, capsys, *TINY, "hydra.run.dir=run")
     assert (code, err.count("\n")) == (1, 1)
-    assert "error: run holds a run already: go on with it by resume=run, do so" in err
+    assert "error: run already holds a run: resume it by resume=run, have it" in err
     for out_has, options_now in (("64 images", options), ("The run run is complete.", options)):
         code, out, err = run(monkeypatch, capsys, *options_now)
         assert code == 0, err

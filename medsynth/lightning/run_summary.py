@@ -1,11 +1,11 @@
-"""What a run came to: summary.json, there from its first moment on, and whole at its end, also where it failed."""
+"""The summary of a run at its end, also of one that failed: summary.json and the curves."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import platform
-import resource
+import shutil
+import sys
 import time
 from collections.abc import Iterator
 from importlib import metadata
@@ -17,89 +17,81 @@ import torch
 
 import medsynth
 from medsynth.backbone.survey import count_parameters
-from medsynth.errors import EndCode, InputError, sentence_of
+from medsynth.errors import EndCode, InputError
 from medsynth.files import write_json
-from medsynth.gan import GAN, TrainingDiverged
+from medsynth.lightning.distributed import leave_processes
 from medsynth.lightning.generator_export import GeneratorExport
 from medsynth.lightning.last_checkpoint import LastCheckpoint
 from medsynth.report.curves import draw_curves
-from medsynth.runs.layout import METRICS, SUMMARY, read_json
+from medsynth.runs.launcher_environment import rank
+from medsynth.runs.layout import FEATURES, GENERATOR, METRICS, SUMMARY, read_json
+from medsynth.runs.placement import shown
 from medsynth.runs.provenance import describe, facts
-from medsynth.runs.run_folder import shown
-from medsynth.runs.status import DIVERGED, FAILED, RUNNING, STOPPED, this_process
+from medsynth.runs.run_end import Interrupted, RunEnd, end_of
+from medsynth.runs.run_folder import RunFolder, last_checkpoint
 
-_log = logging.getLogger(__name__)
 _PACKAGES = ("torch", "pytorch-lightning", "timm", "monai", "torchmetrics", "hydra-core")
 
 
 @contextlib.contextmanager
-def recorded(folder: Path) -> Iterator[None]:
-    """summary.json says ``running`` and in which process; after an error, how and why the run ended."""
-    path, process = folder / SUMMARY, {"process": this_process()}
-    before = read_json(path)
-    write_json(path, {"medsynth": medsynth.__version__, "status": RUNNING, **process})
+def summarized(run: RunFolder, trainer: pl.Trainer, model: pl.LightningModule) -> Iterator[None]:
+    """Write summary.json and the curves when the fit inside ends, however it ends; the first process does.
+
+    Raises:
+        InputError: the fit was interrupted or diverged; the message says where the last checkpoint is.
+    """
+    summary = RunSummary(run.path, trainer, model)
+    try:
+        with _with_checkpoint_named(run.path, model):
+            yield
+    except BaseException as error:
+        if rank() == 0 and not (run.resumed and summary.images == 0):  # a resume that did nothing changes nothing
+            summary.write(end_of(error))
+        raise
+    if rank() == 0:
+        summary.write(RunEnd(EndCode.COMPLETED))
+        shutil.rmtree(run.path / FEATURES, ignore_errors=True)  # after a failure resume= reads them
+    leave_processes()
+
+
+@contextlib.contextmanager
+def _with_checkpoint_named(folder: Path, model: pl.LightningModule) -> Iterator[None]:
+    """Add to the reason of an end how to continue from the last checkpoint."""
     try:
         yield
-    except BaseException as error:
-        found = read_json(path)
-        ended = {**found, "status": status_of(error), "reason": sentence_of(error), **process}
-        refused = before and found.get("status") == RUNNING  # a resume that came to nothing changes nothing
-        write_json(path, before if refused else ended)
-        raise
+    except InputError as error:
+        if error.code != EndCode.DIVERGED:
+            raise
+        raise InputError(f"{error} {last_checkpoint(folder)}", code=error.code) from error
+    except (KeyboardInterrupt, SystemExit) as stop:  # Lightning turns the one into the other
+        sentence = f"Stopped after {model.images_seen:,} images. {last_checkpoint(folder)}"
+        raise Interrupted(sentence, requeue=getattr(stop, "requeue", False)) from stop
 
 
-def report(folder: Path) -> None:
-    """Write the run's report.html; that it cannot be done is no failure of the training."""
-    try:
-        from medsynth.report.page import write_report  # here, since its libraries take a second
+class RunSummary:
+    """Numbers of a run from here to its end."""
 
-        write_report([folder], folder / "report.html")
-    except Exception as error:
-        _log.warning("The report could not be written: %s", sentence_of(error))
-
-
-def status_of(error: BaseException) -> str:
-    """One of ``run_folder.STATUSES`` for a run that has ended by ``error``."""
-    if isinstance(error, TrainingDiverged):
-        return DIVERGED
-    stopped = isinstance(error, Stopped | KeyboardInterrupt | SystemExit)
-    return STOPPED if stopped else FAILED
-
-
-class Stopped(InputError):
-    """The user, or the system, has asked the run to end; ``requeue``: SLURM is to start it again."""
-
-    code = EndCode.INTERRUPTED
-
-    def __init__(self, sentence: str, *, requeue: bool = False):
-        super().__init__(sentence)
-        self.requeue = requeue
-
-
-class Outcome:
-    """What is known of a run at its end, also of one that failed; written to summary.json and drawn as curves."""
-
-    def __init__(self, folder: Path, trainer: pl.Trainer, model: GAN, data: pl.LightningDataModule):
-        self.folder, self.trainer, self.model, self.data = folder, trainer, model, data
+    def __init__(self, folder: Path, trainer: pl.Trainer, model: pl.LightningModule):
+        self.folder, self.trainer, self.model = folder, trainer, model
         self.started = time.perf_counter()
         self.images_before = model.images_seen
-        _forget_peak_memory()
+        _reset_peak_memory()
 
     @property
     def images(self) -> int:
         """Real images seen since then."""
         return self.model.images_seen - self.images_before
 
-    def finish(self, status: str) -> dict[str, Any]:
-        """Write curves and summary.json; returns the summary. ``status`` is one of ``run_folder.STATUSES``."""
+    def write(self, end: RunEnd) -> None:
+        """Draw the curves and write summary.json."""
         seconds = time.perf_counter() - self.started
         curves = draw_curves(self.folder / METRICS, self.folder / "curves")
         summary = {
             "medsynth": medsynth.__version__,
-            "status": status,
+            **end.record(),
             "process": read_json(self.folder / SUMMARY).get("process"),
             "trained": describe(self.model),
-            "data": self.data.description,
+            "data": self.trainer.datamodule.description,
             "images_seen": self.model.images_seen,
             "generator_updates": self.model.generator_updates,
             "discriminator_updates": self.model.discriminator_updates,
@@ -110,21 +102,20 @@ class Outcome:
             "torch": torch.__version__,
             "environment": {**facts(self.trainer, self.model), **_versions()},
             "peak_memory_gib": _peak_memory() / 2**30,
-            "weights": self._weights(),
+            "parameters": self._parameters(),
             "metrics": {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("val/")},
             "best": self._best(),
             "files": self._files(bool(curves)),
             "next": f"medsynth generate run={shown(self.folder)} num_samples=64 out=generated",
         }
         write_json(self.folder / SUMMARY, summary)
-        return summary
 
-    def _weights(self) -> dict[str, int]:
+    def _parameters(self) -> dict[str, int]:
         groups = self.model.discriminator.parameter_groups()
         return {
             "generator": count_parameters(self.model.generator),
             "discriminator": count_parameters(self.model.discriminator),
-            "discriminator_trained": sum(weight.numel() for group in groups for weight in group["params"]),
+            "discriminator_trained": sum(parameter.numel() for group in groups for parameter in group["params"]),
         }
 
     def _best(self) -> dict[str, Any]:
@@ -136,7 +127,7 @@ class Outcome:
             "samples": "samples/latest.png",
             "checkpoint": "checkpoints/last.ckpt",
             "best_checkpoint": "checkpoints/best.ckpt",
-            "generator": "generator.safetensors",
+            "generator": GENERATOR,
             "log": METRICS,
             "configuration": "config.yaml",
         }
@@ -144,16 +135,8 @@ class Outcome:
         return files | ({"curves": shown(self.folder / "curves")} if curves else {})
 
 
-def last_checkpoint(folder: Path) -> str:
-    """A sentence that says where the last good checkpoint is and how to go on from it."""
-    last = folder / "checkpoints" / "last.ckpt"
-    if not last.is_file():
-        return "There is no checkpoint yet."
-    return f"The last good checkpoint is {shown(last)}; resume={shown(folder)} goes on from it."
-
-
-def _forget_peak_memory() -> None:
-    """Jobs of a sweep share a process: each is to have a peak of its own."""
+def _reset_peak_memory() -> None:
+    """Forget the peak of what ran before: jobs of a sweep may share a process, and each has a peak of its own."""
     with contextlib.suppress(OSError):  # Linux alone has this
         Path("/proc/self/clear_refs").write_text("5")
     if torch.cuda.is_available():
@@ -161,10 +144,15 @@ def _forget_peak_memory() -> None:
 
 
 def _peak_memory() -> int:
-    """Bytes, of the GPU where one is used, else of the process."""
+    """Return the peak in bytes, of the GPU where one is used, else of the process; 0 where it is not known."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    try:
+        import resource  # Unix alone has this module
+    except ImportError:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _device_name(device: torch.device) -> str:
@@ -174,6 +162,6 @@ def _device_name(device: torch.device) -> str:
 
 
 def _versions() -> dict[str, str]:
-    """Of the interpreter, the system, and the libraries that results depend on."""
+    """Return the versions of the interpreter, the system, and the libraries that results depend on."""
     packages = {name: metadata.version(name) for name in _PACKAGES}
     return {"python": platform.python_version(), "system": platform.platform(), **packages}

@@ -1,0 +1,116 @@
+"""The configuration that a training uses: completed once the data is known, and checked for what would be ignored."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig
+
+from medsynth.configuration.choices import choices_with
+from medsynth.errors import InputError
+from medsynth.lightning.precision import check_compiler, final_precision, on_gpu, set_tf32
+from medsynth.lightning.process_launch import check_processes
+
+_log = logging.getLogger(__name__)
+_OURS = {"gradient_clip_val": "task.gradient_clip_norm", "accumulate_grad_batches": "task.accumulate"}
+
+
+def finalize(config: DictConfig, data: pl.LightningDataModule) -> DictConfig:
+    """Return ``config`` with classes, duration, validation interval and precision filled in; ``config`` stays as it is.
+
+    Raises:
+        InputError: an option would be ignored, is wrong for the data, or would fail later.
+    """
+    config = copy.deepcopy(config)
+    _refuse_ignored(config)
+    config.num_classes = _num_classes(config, data)
+    config.max_images = _max_images(config, data)
+    config.trainer.val_check_interval = _validation_interval(config, data)
+    _check_batch(config, data)
+    config.trainer.precision = final_precision(config.trainer.precision, config.trainer.accelerator)
+    set_tf32(bool(config.get("tf32", False)), config.trainer.accelerator)
+    if config.task.get("compile"):
+        check_compiler(config.trainer.accelerator, config.penalty)
+    _warn_of_bias(config)
+    return config
+
+
+def _refuse_ignored(config: DictConfig) -> None:
+    for theirs, ours in _OURS.items():
+        if theirs in config.trainer:
+            raise InputError(f"trainer.{theirs} cannot serve two optimizers: set {ours} instead.")
+    typed = [override.partition("=") for override in config.overrides]
+    if any(key == "run_dir" for key, _, _ in typed):
+        raise InputError("run_dir= is filled in: name the run's folder by hydra.run.dir=/path/to/folder.")
+    for group, slot in (("backbone", "backbone"), ("backbone@second_backbone", "second_backbone")):
+        name = next((value for key, _, value in typed if key == group), "null")
+        if name != "null" and slot not in config.discriminator:
+            suitable = " or ".join(choices_with("discriminator", slot))
+            raise InputError(f"{group}={name} has no effect on this discriminator: choose discriminator={suitable}.")
+
+
+def _num_classes(config: DictConfig, data: pl.LightningDataModule) -> int:
+    if config.conditional and data.num_classes < 2:
+        raise InputError("conditional=true needs data with two classes or more, for images in one subfolder per class.")
+    return data.num_classes if config.conditional else 0
+
+
+def _max_images(config: DictConfig, data: pl.LightningDataModule) -> int:
+    if config.max_epochs is not None:
+        return config.max_epochs * (data.num_train // data.batch_size) * data.batch_size
+    return config.max_images
+
+
+def _validation_interval(config: DictConfig, data: pl.LightningDataModule) -> int:
+    """Return the batches between two validations."""
+    for name in ("max_images", "val_every_images"):
+        if config[name] is None or config[name] < 2:
+            raise InputError(f"{name}={config[name]} must be 2 or more (or set max_epochs).")
+    # Rounded up, or the last of them would come a few batches before the one at the end.
+    return math.ceil(config.val_every_images / data.batch_size)
+
+
+def _check_batch(config: DictConfig, data: pl.LightningDataModule) -> None:
+    """Check that a batch and the last one can be shared by the processes and split into the microbatches asked for."""
+    processes = check_processes(config.trainer)
+    if config.trainer.get("sync_batchnorm") and not on_gpu(config.trainer.accelerator):
+        raise InputError("trainer.sync_batchnorm=true works on GPUs only, and this training is on CPUs: leave it out.")
+    share = data.batch_size // processes
+    if config.task.accumulate > max(1, share):
+        raise InputError(
+            f"task.accumulate={config.task.accumulate} is more microbatches than the {share} images that "
+            f"{'each process has of' if processes > 1 else 'are in'} data.batch_size={data.batch_size}."
+        )
+    rest = config.max_images % data.batch_size
+    if rest % processes or rest == processes:
+        raise InputError(
+            f"max_images={config.max_images} leaves a last batch of {rest} images"
+            + (f" for {processes} processes" if processes > 1 else "")
+            + f", too few for batch statistics: choose a multiple of data.batch_size={data.batch_size}."
+        )
+
+
+def _warn_of_bias(config: DictConfig) -> None:
+    """Warn where discriminator and metric share a network: a generator that pleases the one pleases the other."""
+    networks = set(_values(config.discriminator, "model_name")) & set(_values(config.metrics, "model_name"))
+    if networks:
+        _log.warning(
+            "The discriminator and %s look at the images with the same network, %s, which biases the values: "
+            "compare by val/fd_pixels and by the pictures.",
+            config.objective,
+            networks.pop(),
+        )
+
+
+def _values(node: Any, key: str) -> Iterator[Any]:
+    """Yield the values of ``key`` anywhere below ``node``."""
+    if isinstance(node, DictConfig):
+        for name, value in node.items():
+            if name == key:
+                yield value
+            yield from _values(value, key)
