@@ -291,7 +291,7 @@ def test_resume_of_another_architecture(finished, monkeypatch, capsys, tmp_path)
         (["discriminator=dcgan", "backbone=resnet50"], "backbone=resnet50 has no effect"),
         (["discriminator=transfer", "backbone=resnet50"], "backbone.weights=random"),
         (["discriminator=transfer", "backbone.weights=missing.safetensors"], "missing.safetensors"),
-        (["+generator.depth=3"], "takes no option depth"),
+        (["+generator.depth=3"], "has no option depth"),
         (["conditional=true", "data.source.classes=[healthy]"], "conditional=true"),
         (["discriminator=transfer", "backbone.enlarge=false"], "data.image_size=16 is too small"),
         (["metrics=inception"], "metrics=mini"),
@@ -392,7 +392,7 @@ def test_every_discriminator_trains_with_labels(monkeypatch, capsys, tmp_path, o
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["images_seen"] == 64
     assert np.isfinite(summary["metrics"]["val/fd_mini"])
-    assert 0 < summary["weights"]["discriminator_trained"] <= summary["weights"]["discriminator"]
+    assert 0 < summary["parameters"]["discriminator_trained"] <= summary["parameters"]["discriminator"]
     assert not (tmp_path / "run" / "feature_cache").exists()
 
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from medsynth.backbone.survey import Description, describe, second_derivative
 from medsynth.configuration.choices import choices
-from medsynth.configuration.compose import compose, conf_folder
+from medsynth.configuration.compose import compose
 from medsynth.contracts import InputError
 from medsynth.files import replacing
 
@@ -49,7 +49,7 @@ def _networks(chosen: str | Sequence[str] | None) -> list[tuple[str, str]]:
     for name in names:
         if name not in known:
             raise InputError(f"names={name} is not a backbone: choose among {', '.join(known)}.")
-    networks = [(name, compose("train", conf_folder(), [f"backbone={name}"]).backbone.model_name) for name in names]
+    networks = [(name, compose("train", [f"backbone={name}"]).backbone.model_name) for name in names]
     named = [(name, model_name) for name, model_name in networks if model_name is not None]
     if not named:
         raise InputError(f"names={','.join(names)} leaves the network open: choose among {', '.join(known)}.")

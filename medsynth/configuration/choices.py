@@ -28,6 +28,6 @@ def choices_with(group: str, option: str) -> list[str]:
 
 def _composed(group: str, name: str) -> DictConfig:
     try:
-        return compose("train", conf_folder(), [f"{group}={name}"])[group]
+        return compose("train", [f"{group}={name}"])[group]
     except (HydraException, OmegaConfBaseException):
         return DictConfig({})

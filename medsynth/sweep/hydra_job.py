@@ -13,8 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from joblib import cpu_count
 from omegaconf import DictConfig, OmegaConf
 
-from medsynth.configuration.compose import conf_folder
-from medsynth.configuration.option_types import check_types
+from medsynth.configuration.option_types import with_option_types
 from medsynth.runs.run_end import RunEnd
 from medsynth.runs.status import COMPLETED, RUNNING, state
 from medsynth.sweep.hydra_callback import composition_of
@@ -87,11 +86,14 @@ def _orphaned(launcher: DictConfig) -> Callable[[], RunEnd | None] | None:
 
 def _training(config: DictConfig, job: Job) -> Callable[[], Any]:
     def train() -> None:
-        from medsynth.cli import train as command  # torch comes with it
+        from medsynth.runs.run_folder import Launch  # torch comes with these
+        from medsynth.training import train as run_training
 
-        check_types(config, "train", conf_folder(), HydraConfig.get().overrides.task)
-        OmegaConf.update(config, "sweep", {"folder": str(job.folder.parent), "name": job.name, "job": job.number})
-        command.run(config)
+        typed = HydraConfig.get().overrides.task
+        config_of_job = with_option_types(config, "train", typed)
+        place = {"folder": str(job.folder.parent), "name": job.name, "job": job.number}
+        OmegaConf.update(config_of_job, "sweep", place)
+        run_training(config_of_job, Launch(job.folder, tuple(typed)))
 
     return train
 
