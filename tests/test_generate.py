@@ -16,11 +16,12 @@ from PIL import Image
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
-from medsynth.contracts import counter_seed, noise
+from medsynth.contracts import InputError, counter_seed, noise
 from medsynth.data.csv import Csv
 from medsynth.data.writer import WRITERS, png
-from medsynth.generator.export import load_generator, save_generator
+from medsynth.generator.export import read_generator, save_generator
 from medsynth.generator.mlp import MLPGenerator
+from medsynth.generator.trained import load_generator
 from tests.command import run
 
 SIZE, COUNT = 6, 5
@@ -57,7 +58,7 @@ def generate(monkeypatch, capsys, tmp_path):
         arguments = (f"run={source}", f"out={out}", f"num_samples={COUNT}", f"seed={seed}", *arguments)
         code, _, err = run(monkeypatch, capsys, *arguments, command="generate")
         assert code == 0, err
-        generator, card = load_generator(source)
+        generator, card = read_generator(source)
         with torch.inference_mode():
             z = noise(COUNT, generator.latent_dim, seed=counter_seed("generate", seed))
             images = generator(z, labels).double().numpy()
@@ -65,6 +66,41 @@ def generate(monkeypatch, capsys, tmp_path):
         return out, low + (images + 1) / 2 * (high - low)
 
     return command
+
+
+def test_a_loaded_generator_samples_the_images_of_the_command(generate, tmp_path):
+    out, expected = generate("label=1", "format=npy", classes=CLASSES, labels=torch.ones(COUNT, dtype=torch.int64))
+    before = torch.random.get_rng_state()
+    generator = load_generator(str(tmp_path))
+    images = generator.sample(COUNT, label=CLASSES[1])
+    assert torch.equal(torch.random.get_rng_state(), before), "PyTorch's random state is the caller's"
+    assert images.dtype == torch.float32
+    assert images.shape == (COUNT, 1, SIZE, SIZE)
+    np.testing.assert_allclose(generator.to_physical(images).numpy(), np.load(out / "images.npy"), rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(generator.to_physical(images).numpy(), expected, rtol=1e-5, atol=1e-3)
+    assert torch.equal(generator.sample(COUNT, label=1), images)
+    torch.testing.assert_close(generator.sample(2, label=1, batch_size=1), images[:2])
+    assert not torch.equal(generator.sample(COUNT, label=1, seed=1), images)
+    assert not torch.equal(generator.sample(COUNT), images), "all classes in turn"
+    assert (generator.class_names, generator.units) == (tuple(CLASSES), "HU")
+    assert (generator.image_size, generator.channels) == (SIZE, 1)
+    assert generator.card["modality"] == "CT"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"count": 0}, "count=0 must be 1 or more"),
+        ({"count": 1, "label": "cat"}, "label=cat is unknown: choose healthy"),
+        ({"count": 1, "label": 2}, "label=2 is unknown"),
+    ],
+)
+def test_a_loaded_generator_refuses(tmp_path, arguments, says):
+    generator = load_generator(trained(tmp_path / "a.safetensors", classes=CLASSES))
+    with pytest.raises(InputError, match=says):
+        generator.sample(**arguments)
+    with pytest.raises(InputError, match="nowhere does not exist: give the folder of a run"):
+        load_generator(tmp_path / "nowhere")
 
 
 def of(folder):
@@ -360,7 +396,7 @@ def test_refuses(monkeypatch, capsys, tmp_path, arguments, options, words):
 def test_refuses_what_diverged(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     path = trained(tmp_path / "generator.safetensors")
-    generator, card = load_generator(path)
+    generator, card = read_generator(path)
     with torch.no_grad():
         generator.layers[-2].bias[0] = float("nan")
     config = {"_target_": "medsynth.generator.mlp.MLPGenerator", "image_size": SIZE, "channels": 1, "widths": [8]}

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from medsynth.contracts import Generator, InputError
 from medsynth.generator.dcgan import DCGANGenerator
 from medsynth.generator.ema import EMA
-from medsynth.generator.export import load_generator, save_generator
+from medsynth.generator.export import read_generator, save_generator
 from medsynth.generator.fastgan import FastGANGenerator, SkipLayerExcitation
 from medsynth.generator.label import ConditionalBatchNorm2d
 from medsynth.generator.mlp import MLPGenerator
@@ -238,7 +238,7 @@ def test_export_and_load(tmp_path):
     generator(torch.randn(8, 100))  # moves the running statistics, which must travel too
     save_generator(tmp_path / "generator.safetensors", generator, config=CONFIG, card={"seed": 3})
     assert [path.name for path in tmp_path.iterdir()] == ["generator.safetensors"]
-    loaded, card = load_generator(tmp_path / "generator.safetensors")
+    loaded, card = read_generator(tmp_path / "generator.safetensors")
     z = torch.randn(2, 100)
     assert card == {"seed": 3}
     torch.testing.assert_close(loaded(z), generator.eval()(z), rtol=0, atol=0)
@@ -254,7 +254,7 @@ def test_export_and_load_a_conditional_average(tmp_path, generator_class):
     average.update(generator, images_seen=20)
     config = {"_target_": f"{generator_class.__module__}.{generator_class.__name__}", **options}
     save_generator(tmp_path / "generator.safetensors", average.module, config=config, card={})
-    loaded, _ = load_generator(tmp_path / "generator.safetensors")
+    loaded, _ = read_generator(tmp_path / "generator.safetensors")
     torch.testing.assert_close(loaded(z, labels), average.module(z, labels), rtol=0, atol=0)
 
 
@@ -292,4 +292,4 @@ def test_load_refuses(tmp_path, write, words):
     path = tmp_path / "generator.safetensors"
     write(path)
     with pytest.raises(InputError, match=words):
-        load_generator(path)
+        read_generator(path)

@@ -12,7 +12,7 @@ import torch
 
 from medsynth.errors import InputError
 from medsynth.gan import GAN
-from medsynth.generator.export import load_generator
+from medsynth.generator.export import read_generator
 from medsynth.lightning.checkpoint_io import AtomicCheckpointIO, damage
 from medsynth.lightning.resume_checkpoint import check_checkpoint
 from medsynth.lightning.stop_signals import StopSignals
@@ -56,7 +56,7 @@ def assert_same(first, second):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
     best = [torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True) for folder in (first, second)]
     assert best[0]["medsynth"] == best[1]["medsynth"]
-    exported = [load_generator(folder / "generator.safetensors") for folder in (first, second)]
+    exported = [read_generator(folder / "generator.safetensors") for folder in (first, second)]
     assert exported[0][1] == exported[1][1]
     assert torch.equal(*(generator(torch.ones(1, 100), None) for generator, _ in exported))
     summaries = [json.loads((folder / "summary.json").read_text()) for folder in (first, second)]

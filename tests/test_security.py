@@ -24,7 +24,7 @@ from medsynth.configuration.secrets import check_secrets
 from medsynth.configuration.trusted_targets import check_targets
 from medsynth.contracts import InputError
 from medsynth.data.mednist import MedNist
-from medsynth.generator.export import load_generator, save_generator
+from medsynth.generator.export import read_generator, save_generator
 from medsynth.generator.mlp import MLPGenerator
 from medsynth.report.run_files import _Loader
 from tests.command import TINY, run
@@ -140,7 +140,7 @@ def test_a_generator_file_builds_generators_alone(canary, tmp_path, config):
     path = tmp_path / "generator.safetensors"
     save_generator(path, MLPGenerator(**OPTIONS), config=config, card=CARD)
     with pytest.raises(InputError, match=r"which (is not one of medsynth's generators|this version .* cannot build)"):
-        load_generator(path)
+        read_generator(path)
 
 
 OTHERS = [
@@ -209,11 +209,11 @@ def test_any_changed_byte_of_a_generator_is_refused(tmp_path):
     for place in places:
         changed.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
         with pytest.raises(InputError) as refusal:
-            load_generator(changed)
+            read_generator(changed)
         assert str(changed) in str(refusal.value)
     changed.write_bytes(content[:-1])
     with pytest.raises(InputError, match="damaged"):
-        load_generator(changed)
+        read_generator(changed)
 
 
 def rewritten(path, drop=(), **metadata):
@@ -226,13 +226,13 @@ def rewritten(path, drop=(), **metadata):
 def test_older_generators_have_no_checksum(tmp_path, caplog):
     path = exported(tmp_path / "generator.safetensors")
     z = torch.randn(2, 100)
-    expected = load_generator(path)[0](z)
+    expected = read_generator(path)[0](z)
     assert not caplog.records
     rewritten(path, drop="sha256")
     with pytest.raises(InputError, match="SHA-256 does not match"):  # format 2 has one
-        load_generator(path)
+        read_generator(path)
     rewritten(path, medsynth=json.dumps({"format": 1, "config": CONFIG, "card": CARD}))
-    torch.testing.assert_close(load_generator(path)[0](z), expected, rtol=0, atol=0)
+    torch.testing.assert_close(read_generator(path)[0](z), expected, rtol=0, atol=0)
     assert "has no checksum" in caplog.text
 
 

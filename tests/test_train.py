@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from medsynth.gan import GAN
-from medsynth.generator.export import load_generator
+from medsynth.generator.export import read_generator
 from tests.command import TINY, run
 
 
@@ -129,7 +129,7 @@ def test_generate_16_bit_label_and_gray_levels(finished, monkeypatch, capsys, tm
     eight, sixteen = (generated(tmp_path / f"bits{bits}")["000000.png"].astype(float) for bits in (8, 16))
     assert sixteen.max() > 255
     assert np.abs(sixteen / 257 - eight).max() <= 0.5 + 1e-6
-    generator, card = load_generator(folder / "generator.safetensors")
+    generator, card = read_generator(folder / "generator.safetensors")
     assert card["class_names"] == ["healthy", "one_lesion", "several_lesions"]
     assert generator(torch.zeros(1, 100), torch.tensor([2])).shape == (1, 1, 16, 16)
 

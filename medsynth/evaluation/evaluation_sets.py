@@ -15,7 +15,7 @@ from torch import nn
 from medsynth.configuration.trusted_targets import check_targets
 from medsynth.contracts import InputError
 from medsynth.evaluation.image_sets import folder_images, generated, open_folder, same_images, shuffled, split_of
-from medsynth.generator.export import load_generator
+from medsynth.generator.export import read_generator
 from medsynth.metrics.image_set import ImageSet
 from medsynth.runs.layout import CONFIGURATION
 
@@ -45,7 +45,7 @@ def of_run(config: DictConfig, device: torch.device) -> EvaluationSets:
     trained = OmegaConf.load(folder / CONFIGURATION)
     check_targets(trained, folder / CONFIGURATION, trusted=config.trust)
     path = _checkpoint(folder, config.checkpoint) if config.checkpoint else folder / "generator.safetensors"
-    generator = _from_checkpoint(path, trained) if config.checkpoint else load_generator(path)[0]
+    generator = _from_checkpoint(path, trained) if config.checkpoint else read_generator(path)[0]
     generator.eval().to(device)
 
     config.data = trained.data  # what the extractors' channels and sizes refer to

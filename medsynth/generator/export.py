@@ -39,7 +39,7 @@ def save_generator(path: Path, generator: nn.Module, *, config: Mapping[str, Any
         save_file(weights, temporary, metadata=metadata)
 
 
-def load_generator(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+def read_generator(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """The generator of ``path``, in evaluation mode on the CPU, and its card.
 
     Raises:

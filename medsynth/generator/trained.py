@@ -1,0 +1,140 @@
+"""A trained generator for Python programs: load it from a run's folder and sample images."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from medsynth.contracts import Generator, InputError, Intensity, counter_seed, noise
+from medsynth.generator.export import read_generator
+
+FILE = "generator.safetensors"  # in the folder of a run
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedGenerator:
+    """A trained generator, on the CPU and in evaluation mode.
+
+    Attributes:
+        network: the module, ``(z, labels) -> images``.
+        card: the description in its file: data, intensity, class names, images seen, metrics.
+        path: the file.
+
+    >>> generator = load_generator("outputs/2026-01-31/12-00-00")  # doctest: +SKIP
+    >>> images = generator.sample(16, label="glioma", seed=0)  # doctest: +SKIP
+    """
+
+    network: Generator
+    card: dict[str, Any]
+    path: Path
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that can be asked for; empty if it was trained without labels."""
+        return tuple(self.card["class_names"])
+
+    @property
+    def intensity(self) -> Intensity:
+        """The mapping from [-1, 1] to physical units."""
+        return Intensity(**self.card["intensity"])
+
+    @property
+    def units(self) -> str:
+        """The physical unit, such as ``HU``, or ``stored value`` if the data had none."""
+        return self.intensity.unit
+
+    @property
+    def image_size(self) -> int:
+        """Height and width in pixels."""
+        return self._shape[-1]
+
+    @property
+    def channels(self) -> int:
+        """The number of channels."""
+        return self._shape[0]
+
+    def to_physical(self, images: Tensor) -> Tensor:
+        """Convert images in [-1, 1] to ``units``."""
+        return self.intensity.to_physical(images)
+
+    def sample(self, count: int, *, label: str | int | None = None, seed: int = 0, batch_size: int = 64) -> Tensor:
+        """Generate ``count`` images ``(count, C, H, W)`` in [-1, 1], float32.
+
+        Equal arguments give equal images, those of ``medsynth generate`` with the same seed; image i depends on the
+        seed and i alone, so that a larger ``count`` begins with the same images, up to rounding.
+
+        Args:
+            count: number of images, 1 or more.
+            label: class name or index; None: all classes in turn. A generator that was trained without labels has none.
+            seed: of the noise.
+            batch_size: images computed at a time.
+
+        Raises:
+            InputError: an unknown label, a number below 1, or values that are not finite.
+        """
+        for name, value in (("count", count), ("batch_size", batch_size)):
+            if value < 1:
+                raise InputError(f"{name}={value} must be 1 or more.")
+        return torch.cat(list(self.batches(self.labels(label, count), count=count, seed=seed, batch_size=batch_size)))
+
+    def labels(self, label: str | int | None, count: int) -> Tensor | None:
+        """Return the labels ``(count,)`` for ``label`` as ``sample`` takes it; None: the generator takes no labels.
+
+        Raises:
+            InputError: an unknown label.
+        """
+        names = self.class_names
+        if not names:
+            if label is not None:
+                raise InputError(f"label={label} is not possible: this generator was trained without conditional=true.")
+            return None
+        if label is None:
+            return torch.arange(count) % len(names)
+        index = {name: number for number, name in enumerate(names)} | {str(i): i for i in range(len(names))}
+        if str(label) not in index:
+            raise InputError(f"label={label} is unknown: choose {', '.join(names)} or 0 to {len(names) - 1}.")
+        return torch.full((count,), index[str(label)])
+
+    def batches(self, labels: Tensor | None, *, count: int, seed: int, batch_size: int) -> Iterator[Tensor]:
+        """Yield ``count`` images in batches ``(n, C, H, W)`` in [-1, 1].
+
+        Raises:
+            InputError: values that are not finite.
+        """
+        for start in range(0, count, batch_size):
+            size = min(batch_size, count - start)
+            z = noise(size, self.network.latent_dim, seed=counter_seed("generate", seed), start=start)
+            with torch.inference_mode():
+                images = self.network(z, None if labels is None else labels[start : start + size]).float()
+            if not images.isfinite().all():
+                raise InputError(f"{self.path} makes values that are not finite numbers: choose a run that converged.")
+            yield images.clamp(-1, 1).clone()
+
+    @functools.cached_property
+    def _shape(self) -> tuple[int, ...]:
+        (image,) = self.batches(self.labels(None, 1), count=1, seed=0, batch_size=1)
+        return tuple(image.shape[1:])
+
+
+def load_generator(path: str | Path) -> TrainedGenerator:
+    """Load a trained generator; PyTorch's random state stays as it is.
+
+    Args:
+        path: the folder of a run, or a ``generator.safetensors``.
+
+    Raises:
+        InputError: there is no such file, or it is damaged or of no generator of medsynth.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise InputError(f"{path} does not exist: give the folder of a run, or a {FILE}.")
+    file = path / FILE if path.is_dir() else path
+    with torch.random.fork_rng(devices=[]):  # networks are built with random weights first
+        network, card = read_generator(file)
+    return TrainedGenerator(cast(Generator, network), card, file)
