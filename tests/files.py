@@ -69,6 +69,11 @@ def number(item):
     return round((float(item["image"][0, 1, 1]) + 1) * 127.5)
 
 
+def by_text(left_out):
+    """The counts of reasons by their texts."""
+    return {reason.text: count for reason, count in left_out.items()}
+
+
 def items(dataset):
     return [dataset[index] for index in range(len(dataset))]
 

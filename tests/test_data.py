@@ -237,8 +237,8 @@ def test_resuming_with_another_batch_size_is_said(tmp_path, caplog):
     caplog.clear()
     fit(0, ckpt_path=tmp_path / "run.ckpt", data=number_module(batch_size=5), max_epochs=1)
     assert [record.message for record in caplog.records if record.name.startswith("medsynth")] == [
-        "Resumed with another order of the training images (batch_size 4 -> 5): not bit for bit what the run would "
-        "have been."
+        "The run resumes with a different order of the training images (batch_size 4 -> 5): its results differ from "
+        "those of an uninterrupted run."
     ]
 
 
@@ -307,7 +307,7 @@ def test_val_images_are_the_first_ones():
     [
         ({"batch_size": 24}, r"data\.batch_size=24 is more than the 23 training images"),
         ({"batch_size": 1}, r"data\.batch_size=1 is too small"),
-        ({"channels": 3}, r"data\.channels=3 and data\.image_size=4 ask for images of shape \(3, 4, 4\).*\(1, 4, 4\)"),
+        ({"channels": 3}, r"data\.channels=3 and data\.image_size=4 mean images of shape \(3, 4, 4\).*\(1, 4, 4\)"),
         ({"image_size": 8}, r"data\.image_size=8"),
     ],
 )

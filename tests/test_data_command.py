@@ -86,7 +86,7 @@ def test_the_numbers_of_planted_files(command, tmp_path):
     assert record["sizes"] == {"48x48": 48, "56x48": 1}
     assert record["stored_types"] == {"8-bit": 49}
     assert record["shape"] == [1, 16, 16]
-    assert record["left_out"] == {"no image (by the ending of its name)": 1, "images of one single value": 1}
+    assert record["left_out"] == {"not an image (by the ending of its name)": 1, "images of one single value": 1}
     assert any("2 sizes" in warning for warning in record["warnings"])
     assert record["cache"]["bytes"] > 49 * 256
 

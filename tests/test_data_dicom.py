@@ -14,21 +14,21 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from omegaconf import OmegaConf
 from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.decoders.base import Decoder
 
 from medsynth.contracts import InputError
 from medsynth.data.dicom import Dicom, decoder
-from medsynth.data.reading import Item, Unreadable
+from medsynth.data.errors import ReasonKind, Unreadable
+from medsynth.data.reading import Record
 from tests.dicom_files import image_dataset, items, uid, write, write_ct_slice
+from tests.files import by_text
 
 IMPLICIT, EXPLICIT, DEFLATED, BIG = (f"1.2.840.10008.1.2{end}" for end in ("", ".1", ".1.99", ".2"))
 RLE, JPEG_LS = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.80"
 PIXELS = np.arange(48, dtype=np.uint16).reshape(6, 8) * 80  # 0 to 3760: 12 bits
 SECRET = "GARIBALDI"
-CONF = Path(__file__).parents[1] / "conf" / "data"
 
 
 def bundled(name):
@@ -38,7 +38,7 @@ def bundled(name):
 
 def pictures(root, name=None, **options):
     reader = Dicom(str(root), **options)
-    return reader.read(Item(name or reader.tree.names[0]))[0]
+    return reader.read(Record(name or reader.tree.names[0]))[0]
 
 
 def values(root, name=None, **options):
@@ -55,10 +55,10 @@ def save(root, pixels=PIXELS, **elements):
 def test_ct_is_in_hounsfield_units(tmp_path):
     write_ct_slice(tmp_path / "any name", PIXELS, BitsStored=12, slope=2, intercept=-1024, spacing=(0.7, 0.5))
     reader = Dicom(str(tmp_path))
-    found = reader.find()
+    found = reader.scan()
     assert (found.unit, found.modality, found.class_names, found.left_out) == ("HU", "CT", (), {})
-    assert found.items == [Item("any name", patient="patient")]
-    (picture,), left_out = reader.read(found.items[0])
+    assert found.records == [Record("any name", patient="patient")]
+    (picture,), left_out = reader.read(found.records[0])
     np.testing.assert_array_equal(picture.values, PIXELS[None] * 2.0 - 1024)
     assert (picture.stored_type, picture.spacing, picture.remarks, left_out) == ("16-bit", (0.7, 0.5), (), {})
 
@@ -71,7 +71,7 @@ def test_ct_is_in_hounsfield_units(tmp_path):
 def test_transfer_syntaxes_and_stored_types_give_the_same_values(syntax, pixels, bits, tmp_path):
     pixels = pixels.astype(np.uint8) if bits == 8 else pixels
     write_ct_slice(tmp_path / "1", pixels, BitsStored=bits, syntax=syntax)
-    assert len(Dicom(str(tmp_path)).find().items) == 1
+    assert len(Dicom(str(tmp_path)).scan().records) == 1
     np.testing.assert_array_equal(values(tmp_path)[0], pixels.astype(float) - 1024)
 
 
@@ -169,16 +169,16 @@ def enhanced(root):
 
 def test_frames_have_their_own_transformation_and_place(tmp_path):
     reader = Dicom(str(enhanced(tmp_path)))
-    found = reader.find()
-    assert (found.unit, len(found.items)) == ("HU", 1)
-    frames, _ = reader.read(found.items[0])
+    found = reader.scan()
+    assert (found.unit, len(found.records)) == ("HU", 1)
+    frames, _ = reader.read(found.records[0])
     for picture, frame in zip(frames, (1, 2, 0), strict=True):  # along the normal
         np.testing.assert_array_equal(picture.values[0], (PIXELS + frame) * (frame + 1.0) - frame)
         assert picture.spacing == (frame + 0.5, 1)
     reader = Dicom(str(tmp_path), skip_ends=1)
-    (middle,), left_out = reader.read(found.items[0])
+    (middle,), left_out = reader.read(found.records[0])
     np.testing.assert_array_equal(middle.values, frames[1].values)
-    assert left_out == {"slices (data.reader.every, data.reader.skip_ends)": 2}
+    assert by_text(left_out) == {"slices (data.reader.every, data.reader.skip_ends)": 2}
 
 
 def test_pet_slices_have_their_own_slope(tmp_path):
@@ -186,9 +186,9 @@ def test_pet_slices_have_their_own_slope(tmp_path):
         options = {"position": number, "slope": slope, "intercept": 0, "modality": "PT", "Units": "BQML"}
         write_ct_slice(tmp_path / str(number), PIXELS, **options)
     reader = Dicom(str(tmp_path))
-    found = reader.find()
+    found = reader.scan()
     assert (found.unit, found.modality) == ("Bq/ml", "PT")
-    for item, slope in zip(found.items, (0.5, 3.25), strict=True):
+    for item, slope in zip(found.records, (0.5, 3.25), strict=True):
         np.testing.assert_array_equal(reader.read(item)[0][0].values[0], PIXELS * slope)
 
 
@@ -225,18 +225,18 @@ def test_slices_are_sorted_along_their_normal_whatever_their_names(tmp_path):
     places = {"a": 3.0, "b/c": -2.5, "x": 0.0, "z": 10.0}
     for name, position in places.items():
         write_ct_slice(tmp_path / name, PIXELS, position=position)
-    assert [item.name for item in Dicom(str(tmp_path)).find().items] == ["b/c", "x", "a", "z"]
+    assert [item.name for item in Dicom(str(tmp_path)).scan().records] == ["b/c", "x", "a", "z"]
     coronal = {"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}  # its normal is +y
     for name, position in places.items():
         write_ct_slice(tmp_path / name, PIXELS, ImagePositionPatient=[0, position, 50 - position], **coronal)
-    assert [item.name for item in Dicom(str(tmp_path)).find().items] == ["b/c", "x", "a", "z"]
+    assert [item.name for item in Dicom(str(tmp_path)).scan().records] == ["b/c", "x", "a", "z"]
 
 
 @pytest.mark.parametrize("keyword", ["SliceLocation", "InstanceNumber"])
 def test_without_positions_other_elements_sort(keyword, tmp_path):
     for name, number in {"a": 10, "b": 9, "c": 2}.items():
         save(tmp_path / name, **{keyword: number})
-    assert [item.name[0] for item in Dicom(str(tmp_path)).find().items] == ["c", "b", "a"]
+    assert [item.name[0] for item in Dicom(str(tmp_path)).scan().records] == ["c", "b", "a"]
 
 
 def study(root):
@@ -254,9 +254,9 @@ def test_filters(tmp_path):
     study(tmp_path)
 
     def names(**options):
-        found = Dicom(str(tmp_path), **options).find()
-        assert len(found.items) + sum(found.left_out.values()) == 12
-        return [item.name for item in found.items]
+        found = Dicom(str(tmp_path), **options).scan()
+        assert len(found.records) + sum(found.left_out.values()) == 12
+        return [item.name for item in found.records]
 
     assert sorted(names(modality="ct")) == sorted(
         f"one/{kernel}{number}" for kernel in ("B70f", "B40f") for number in range(5)
@@ -271,36 +271,36 @@ def test_filters(tmp_path):
 
 def test_labels_and_patients(tmp_path):
     study(tmp_path)
-    found = Dicom(str(tmp_path), modality=["CT", "MR"], label="modality", scouts=True, series=uid("B40f")).find()
+    found = Dicom(str(tmp_path), modality=["CT", "MR"], label="modality", scouts=True, series=uid("B40f")).scan()
     assert (found.class_names, found.modality) == (("CT",), "CT")
-    found = Dicom(str(tmp_path), modality="MR", label="folder").find()
-    assert [(item.class_name, item.patient) for item in found.items] == [("two", "2 of clinic")]
-    found = Dicom(str(tmp_path), modality="CT", scouts=True, label="body_part").find()
+    found = Dicom(str(tmp_path), modality="MR", label="folder").scan()
+    assert [(item.class_name, item.patient) for item in found.records] == [("two", "2 of clinic")]
+    found = Dicom(str(tmp_path), modality="CT", scouts=True, label="body_part").scan()
     assert found.class_names == ("CHEST",)
-    assert found.left_out["without a body part (data.reader.label)"] == 1
-    found = Dicom(str(tmp_path), modality="CT", label="series_description").find()
+    assert by_text(found.left_out)["without a body part (data.reader.label)"] == 1
+    found = Dicom(str(tmp_path), modality="CT", label="series_description").scan()
     assert found.class_names == ("Thorax 8 mm Lunge", "thorax 8 mm Weichteil")
-    with pytest.raises(InputError, match=r"no DICOM image to read: .*without a laterality \(data\.reader\.label\): 10"):
-        Dicom(str(tmp_path), modality="CT", label="laterality").find()
+    with pytest.raises(InputError, match=r"no DICOM image to read \(.*without a laterality .*: 10"):
+        Dicom(str(tmp_path), modality="CT", label="laterality").scan()
 
 
 def test_what_is_missing_has_stand_ins(tmp_path):
     save(tmp_path / "a", PatientID=None, ImageLaterality="L")
     save(tmp_path / "b", PatientID=None, StudyInstanceUID=None, SeriesInstanceUID=None, Laterality="R")
-    found = Dicom(str(tmp_path), label="laterality").find()
-    assert {item.class_name: item.patient for item in found.items} == {"L": uid("study"), "R": ""}
+    found = Dicom(str(tmp_path), label="laterality").scan()
+    assert {item.class_name: item.patient for item in found.records} == {"L": uid("study"), "R": ""}
 
 
 def test_mixtures_are_refused_with_counts(tmp_path):
     study(tmp_path)
     with pytest.raises(InputError, match=r"several modalities \(CT: 10, MR: 1\): .*data\.reader\.modality=CT"):
-        Dicom(str(tmp_path)).find()
+        Dicom(str(tmp_path)).scan()
     with pytest.raises(InputError, match=r"several units \(HU: 10, no unit: 1\)"):
-        Dicom(str(tmp_path), modality=["CT", "MR"]).find()
+        Dicom(str(tmp_path), modality=["CT", "MR"]).scan()
     with pytest.raises(
-        InputError, match=r"fits the options.*another modality .*: 12; its modalities are CT: 11, MR: 1"
+        InputError, match=r"fits the options \(another modality .*: 12\); its modalities are CT: 11, MR: 1"
     ):
-        Dicom(str(tmp_path), modality="US").find()
+        Dicom(str(tmp_path), modality="US").scan()
 
 
 def test_what_is_no_image_is_counted(tmp_path):
@@ -321,21 +321,22 @@ def test_what_is_no_image_is_counted(tmp_path):
     film.PixelData = encapsulate([b"1234"])
     film["PixelData"].is_undefined_length = True
     film.save_as(tmp_path / "film", enforce_file_format=True)
-    found = Dicom(str(tmp_path)).find()
-    assert [item.name for item in found.items] == ["1.dcm"]
-    assert found.left_out == {
-        "no image (no DICOM file)": 1,
-        "no image (empty file)": 1,
-        "no image (no pixel data)": 1,
-        "no image (Comprehensive SR)": 1,
-        "no image (RT Structure Set)": 1,
-        "no image (Segmentation)": 1,
-        "no image (RT Dose)": 1,
-        "no image (DICOMDIR)": 1,
-        "no image (Encapsulated PDF)": 1,
-        "a film, not pictures (MPEG, H.264, HEVC)": 1,
+    found = Dicom(str(tmp_path)).scan()
+    assert [item.name for item in found.records] == ["1.dcm"]
+    assert by_text(found.left_out) == {
+        "not an image (not a DICOM file)": 1,
+        "not an image (empty file)": 1,
+        "not an image (no pixel data)": 1,
+        "not an image (Comprehensive SR)": 1,
+        "not an image (RT Structure Set)": 1,
+        "not an image (Segmentation)": 1,
+        "not an image (RT Dose)": 1,
+        "not an image (DICOMDIR)": 1,
+        "not an image (Encapsulated PDF)": 1,
+        "a video (MPEG, H.264, HEVC)": 1,
     }
-    assert found.damaged == {"damaged: an image without pixel data": 1}
+    assert Counter(reason.kind for reason in found.left_out) == {ReasonKind.NOT_AN_IMAGE: 9, ReasonKind.UNSUPPORTED: 1}
+    assert by_text(found.damaged) == {"an image without pixel data": 1}
 
 
 @pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, BIG])
@@ -346,7 +347,7 @@ def test_files_without_preamble_are_told_by_their_content(syntax, tmp_path):
     del dataset.file_meta
     pydicom.dcmwrite(path, dataset, implicit_vr=syntax == IMPLICIT, little_endian=syntax != BIG)
     assert path.read_bytes()[128:132] != b"DICM"
-    assert len(Dicom(str(tmp_path)).find().items) == 1
+    assert len(Dicom(str(tmp_path)).scan().records) == 1
     np.testing.assert_array_equal(values(tmp_path)[0], PIXELS - 1024.0)
 
 
@@ -355,7 +356,7 @@ def test_long_headers_are_read_whole(tmp_path):
     write_ct_slice(tmp_path / "1", PIXELS, ReferencedImageSequence=others)
     assert (tmp_path / "1").stat().st_size > 20_000
     write_ct_slice(tmp_path / "2", np.random.default_rng(0).integers(0, 9999, (99, 99), np.uint16), syntax=DEFLATED)
-    assert len(Dicom(str(tmp_path)).find().items) == 2
+    assert len(Dicom(str(tmp_path)).scan().records) == 2
 
 
 def test_a_zip_archive_serves_like_a_folder_also_in_other_processes(tmp_path):
@@ -364,9 +365,9 @@ def test_a_zip_archive_serves_like_a_folder_also_in_other_processes(tmp_path):
         for path in (tmp_path / "folder").rglob("*"):
             archive.write(path, path.relative_to(tmp_path / "folder"))
     folder, packed = (Dicom(str(tmp_path / name), modality="CT") for name in ("folder", "a.zip"))
-    assert packed.find() == folder.find()
+    assert packed.scan() == folder.scan()
     packed = pickle.loads(pickle.dumps(packed))
-    item = packed.find().items[0]
+    item = packed.scan().records[0]
     np.testing.assert_array_equal(packed.read(item)[0][0].values, folder.read(item)[0][0].values)
 
 
@@ -387,7 +388,7 @@ def change(**elements):
     ("spoil", "reason"),
     [
         (change(Rows=None), "its Rows is missing"),
-        (change(Rows=0), "its Rows is missing or not possible"),
+        (change(Rows=0), "its Rows is missing or impossible"),
         (change(Rows=65535, Columns=65535), "65535 x 65535 pixels in 1 frames, which is too large"),
         (change(NumberOfFrames=10**9), "too large"),
         (change(NumberOfFrames=2), "shorter"),
@@ -427,7 +428,7 @@ def test_what_cannot_be_understood_is_unreadable(spoil, reason, tmp_path):
 
 def test_a_deflated_bomb_is_refused(tmp_path, monkeypatch):
     write_ct_slice(tmp_path / "1", np.zeros((999, 999), np.uint16), syntax=DEFLATED)
-    monkeypatch.setattr("medsynth.data.dicom.elements._MOST_INFLATED", 10**6)
+    monkeypatch.setattr("medsynth.data.dicom.elements._LARGEST_INFLATED", 10**6)
     assert (tmp_path / "1").stat().st_size < 10**4
     with pytest.raises(Unreadable, match="once inflated"):
         values(tmp_path)
@@ -438,13 +439,13 @@ def test_a_missing_plugin_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(Decoder, "available_plugins", ("nothing",))
     monkeypatch.setattr(Decoder, "missing_dependencies", ["gdcm - requires gdcm>=3.0.10"])
     reader = Dicom(str(tmp_path))
-    for attempt in (reader.find, lambda: reader.read(Item("1"))):
+    for attempt in (reader.scan, lambda: reader.read(Record("1"))):
         with pytest.raises(InputError, match=r"compressed as JPEG Lossless.*: uv sync --extra dicom"):
             attempt()
     monkeypatch.undo()
     (tmp_path / "1").write_bytes(bundled("JPGExtended.dcm"))
     with pytest.raises(InputError, match="pip install pylibjpeg"):
-        Dicom(str(tmp_path)).find()
+        Dicom(str(tmp_path)).scan()
 
 
 @pytest.mark.parametrize(
@@ -454,7 +455,7 @@ def test_a_missing_plugin_is_named(tmp_path, monkeypatch):
         ({"every": 0}, r"data\.reader\.every=0"),
         ({"every": 1.5}, r"data\.reader\.every=1\.5"),
         ({"skip_ends": -1}, r"data\.reader\.skip_ends=-1"),
-        ({"description": "("}, r"data\.reader\.description=\( is no regular expression"),
+        ({"description": "("}, r"data\.reader\.description=\( is not a regular expression"),
     ],
 )
 def test_wrong_options_are_said(options, message, tmp_path):
@@ -464,8 +465,8 @@ def test_wrong_options_are_said(options, message, tmp_path):
 
 def test_a_folder_without_images_is_said(tmp_path):
     (tmp_path / "a.txt").write_text("text")
-    with pytest.raises(InputError, match=r"holds no DICOM image: no image \(no DICOM file\): 1"):
-        Dicom(str(tmp_path)).find()
+    with pytest.raises(InputError, match=r"holds no DICOM image \(not an image \(not a DICOM file\): 1"):
+        Dicom(str(tmp_path)).scan()
     with pytest.raises(InputError, match=r"data=dicom data\.root=/path/to/dicom"):
         Dicom(None)
 
@@ -487,14 +488,14 @@ def test_no_identifier_leaves_the_reader(tmp_path, caplog, recwarn):
         overwrite(tmp_path / keyword, keyword, SECRET.lower().encode())
     caplog.set_level(logging.DEBUG)
     reader = Dicom(str(tmp_path))
-    said = [*reader.find().left_out]
+    said = [*by_text(reader.scan().left_out)]
     for name in reader.tree.names:
         try:
-            said += [str(picture.remarks) for picture in reader.read(Item(name))[0]]
+            said += [str(picture.remarks) for picture in reader.read(Record(name))[0]]
         except Unreadable as error:
             said += traceback.format_exception(error)
     said += [*caplog.messages, *(str(warning.message) for warning in recwarn)]
-    assert "its RescaleSlope or RescaleIntercept is missing or not possible" in " ".join(said)
+    assert "its RescaleSlope or RescaleIntercept is missing or impossible" in " ".join(said)
     assert not any(word in text.upper() for text in said for word in (SECRET, "GIUSEPPE", "18070704"))
     assert logging.getLogger("pydicom").getEffectiveLevel() < logging.CRITICAL
 
@@ -509,16 +510,16 @@ def test_a_decoder_that_crashes_takes_nothing_with_it(tmp_path):
     reader, process = Dicom(str(tmp_path)), os.getpid()
     for _ in range(2):
         with pytest.raises(Unreadable, match="pixel data is damaged"):
-            reader.read(Item("bad"))
-        assert reader.read(Item("good"))[0][0].values.shape == (3, 100, 100)
+            reader.read(Record("bad"))
+        assert reader.read(Record("good"))[0][0].values.shape == (3, 100, 100)
     assert os.getpid() == process
 
 
 def test_a_decoder_that_hangs_is_given_up(tmp_path, monkeypatch):
     (tmp_path / "1").write_bytes(bundled("SC_rgb_jpeg_gdcm.dcm"))
     expected = values(tmp_path)
-    monkeypatch.setattr(decoder, "_PATIENCE", 0.2)
-    os.kill(decoder._neighbor._process.pid, signal.SIGSTOP)
+    monkeypatch.setattr(decoder, "_TIMEOUT", 0.2)
+    os.kill(decoder._process._process.pid, signal.SIGSTOP)
     with pytest.raises(Unreadable, match="pixel data is damaged"):
         values(tmp_path)
     monkeypatch.undo()
@@ -550,7 +551,7 @@ def originals(folder):
         write_ct_slice(folder / str(number), PIXELS, syntax=syntax)
     enhanced(folder / "enhanced")
     reader = Dicom(str(folder))
-    return [(reader.tree.read(name), reader.read(Item(name))[0]) for name in reader.tree.names]
+    return [(reader.tree.read(name), reader.read(Record(name))[0]) for name in reader.tree.names]
 
 
 def damaged(content, kind, random):
@@ -582,9 +583,9 @@ def fuzzed(tmp_path, count, seed):
         (tmp_path / "damaged" / "1").write_bytes(damaged(content, kind, random))
         reader = Dicom(str(tmp_path / "damaged"))
         with contextlib.suppress(InputError):
-            reader.find()
+            reader.scan()
         try:
-            result, _ = reader.read(Item("1"))
+            result, _ = reader.read(Record("1"))
         except (Unreadable, InputError):
             outcomes[kind, "refused"] += 1
             continue
@@ -609,9 +610,3 @@ def test_damaged_files_neither_crash_nor_deceive(tmp_path):
 @pytest.mark.parametrize("seed", range(1, 5))
 def test_damaged_files_neither_crash_nor_deceive_at_length(seed, tmp_path):
     fuzzed(tmp_path, 1500, seed)
-
-
-def test_the_configuration_names_every_option():
-    reader = OmegaConf.load(CONF / "dicom.yaml").reader
-    assert set(reader) - {"_target_", "_partial_"} == set(Dicom.__init__.__kwdefaults__)
-    assert {name: reader[name] for name in Dicom.__init__.__kwdefaults__} == Dicom.__init__.__kwdefaults__

@@ -11,7 +11,7 @@ from PIL import Image
 
 from medsynth.data import duplicates
 from medsynth.data.duplicates import exact, find_duplicates, near
-from medsynth.data.preparing import _perceptual
+from medsynth.data.preparing import _perceptual_hash
 
 
 def hexadecimal(bits):
@@ -35,7 +35,7 @@ def anatomy(seed, size=96):
 
 
 def hash_of(values):
-    return _perceptual(np.asarray(values, np.float32)[None])
+    return _perceptual_hash(np.asarray(values, np.float32)[None])
 
 
 def jpeg(values, quality):
@@ -121,7 +121,7 @@ def test_copies_across_given_splits_come_first():
 
 
 def test_all_are_counted_and_the_nearest_kept(monkeypatch):
-    monkeypatch.setattr(duplicates, "KEPT", 5)
+    monkeypatch.setattr(duplicates, "LISTED", 5)
     monkeypatch.setattr(duplicates, "_BLOCK", (4, 4))
     bits = np.tril(np.ones((20, 256), np.uint8))  # rows i and j differ in j - i bits
     images = columns(bits, digests=[str(i) for i in range(20)], patients=[""] * 20)

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,18 +16,19 @@ from PIL import Image
 from medsynth.contracts import InputError, Intensity
 from medsynth.data import preparing
 from medsynth.data.cache import cache_folder, open_store
+from medsynth.data.errors import Unreadable
 from medsynth.data.geometry import OUTSIDE, Geometry, RandomViews
 from medsynth.data.image_folder import ImageFolder
 from medsynth.data.intensity import WINDOWS, Normalization, statistics
-from medsynth.data.reading import Item, Picture, Unreadable
-from medsynth.data.split import split
+from medsynth.data.reading import RawImage
+from medsynth.data.split import SplitOptions, split
 from tests.files import RAMP, class_folders, files_module, items, number, prepared, warnings_of, write_images
 
 
 def square(values, size=8, **options):
     """What Geometry makes of (H, W) or (C, H, W) values."""
     values = np.asarray(values, np.float32)
-    picture = Picture(values if values.ndim == 3 else values[None], "8-bit", spacing=options.pop("has_spacing", None))
+    picture = RawImage(values if values.ndim == 3 else values[None], "8-bit", spacing=options.pop("has_spacing", None))
     return Geometry(size, **{"channels": 1, **options})(picture)
 
 
@@ -79,7 +81,7 @@ def test_spacing_resamples_to_millimeters():
         assert out == (1.0, 1.0)
         area = image[np.isfinite(image)].sum() / 100  # square millimeters
         assert area == pytest.approx(np.pi * 100, rel=0.03)
-    with pytest.raises(Unreadable, match=r"does not say its pixel spacing, which data\.spacing needs"):
+    with pytest.raises(Unreadable, match=r"does not give its pixel spacing, which data\.spacing needs"):
         square(RAMP, spacing=1)
 
 
@@ -132,12 +134,12 @@ VALUES = np.random.default_rng(0).normal(100, 50, (6, 1, 128, 128)).astype(np.fl
         ({"window": "brain"}, (0, 80)),
         ({"window": [50, 400]}, (-150, 250)),
         ({"intensity_range": [-100, 300]}, (-100, 300)),
-        ({"method": "min_max"}, (VALUES.min(), VALUES.max())),
-        ({"method": "percentile"}, tuple(np.percentile(VALUES, [0.5, 99.5]))),
-        ({"method": "percentile", "percentiles": [10, 60]}, tuple(np.percentile(VALUES, [10, 60]))),
-        ({"method": "z_score"}, (VALUES.mean() - 3 * VALUES.std(), VALUES.mean() + 3 * VALUES.std())),
+        ({"normalize": "min_max"}, (VALUES.min(), VALUES.max())),
+        ({"normalize": "percentile"}, tuple(np.percentile(VALUES, [0.5, 99.5]))),
+        ({"normalize": "percentile", "percentiles": [10, 60]}, tuple(np.percentile(VALUES, [10, 60]))),
+        ({"normalize": "z_score"}, (VALUES.mean() - 3 * VALUES.std(), VALUES.mean() + 3 * VALUES.std())),
         (
-            {"method": "z_score", "z_score_limit": 2},
+            {"normalize": "z_score", "z_score_limit": 2},
             (VALUES.mean() - 2 * VALUES.std(), VALUES.mean() + 2 * VALUES.std()),
         ),
     ],
@@ -154,7 +156,7 @@ def test_over_the_data_set_each_method_is_linear_and_leads_back(options, expecte
 @pytest.mark.parametrize("method", ["min_max", "percentile", "z_score"])
 def test_per_image_gives_up_units_and_scales_each_by_itself(method):
     values = np.concatenate([VALUES[:3], 7 * VALUES[:3] - 300])
-    images, _, intensity = normalized(values, method=method, per="image")
+    images, _, intensity = normalized(values, normalize=method, normalize_per="image")
     np.testing.assert_allclose(images[:3], images[3:], atol=2e-5)
     assert "HU" not in intensity.unit
     if method == "min_max":
@@ -171,7 +173,7 @@ def test_statistics_leave_out_what_fills_up():
     observed = statistics([values], 10, 40)
     assert observed.mean == pytest.approx(25)
     assert observed.deviation == pytest.approx(np.std([10, 20, 30, 40]))
-    images, _, _ = normalized(values, method="min_max")
+    images, _, _ = normalized(values, normalize="min_max")
     assert (images[np.isneginf(values)] == -1).all()
 
 
@@ -191,16 +193,19 @@ def test_clahe_evens_out_contrast_and_says_that_units_are_gone():
     [
         ({"window": "liver"}, r"data\.window=liver is unknown: choose lung, soft_tissue, bone, brain"),
         ({"window": [40, 0]}, r"data\.window=\[40, 0\]"),
-        ({"window": "lung", "intensity_range": [0, 1]}, "the same thing in two ways"),
+        ({"window": "lung", "intensity_range": [0, 1]}, "both set the range of values"),
         ({"intensity_range": [5, 5]}, r"data\.intensity_range=\[5, 5\]"),
         ({"intensity_range": [1, 2, 3]}, r"data\.intensity_range=\[1, 2, 3\]"),
-        ({"intensity_range": [500, 900]}, r"data\.intensity_range from 500 to 900 lies beside the values"),
-        ({"method": "max"}, r"data\.normalize=max is not possible: full_range, min_max, percentile, z_score"),
-        ({"per": "slice"}, r"data\.normalize_per=slice"),
-        ({"percentiles": [5, 120], "method": "percentile"}, r"data\.percentiles"),
+        ({"intensity_range": [500, 900]}, r"data\.intensity_range from 500 to 900 does not overlap the values"),
+        (
+            {"normalize": "max"},
+            r"data\.normalize=max is not possible: choose full_range, min_max, percentile or",
+        ),
+        ({"normalize_per": "slice"}, r"data\.normalize_per=slice"),
+        ({"percentiles": [5, 120], "normalize": "percentile"}, r"data\.percentiles"),
         ({"clahe": 3}, r"data\.clahe=3"),
         ({"z_score_limit": 0}, r"data\.z_score_limit=0"),
-        ({"method": "full_range"}, r"data\.normalize=full_range has no meaning for floating-point images"),
+        ({"normalize": "full_range"}, r"data\.normalize=full_range has no meaning for floating-point images"),
     ],
     ids=str,
 )
@@ -247,7 +252,7 @@ def test_16_bit_files_come_back_exactly(options, tmp_path, caplog):
         assert sum(fits) == 1
     if options:
         assert data.intensity == Intensity(1000, 3000, "detector count")
-        assert "what lies outside data.intensity_range is clipped" in warnings_of(caplog)[0]
+        assert "those outside data.intensity_range are clipped" in warnings_of(caplog)[0]
     else:
         assert data.intensity == Intensity(0, 65535, "stored value")
         assert "consider data.intensity_range=[0," in warnings_of(caplog)[0]
@@ -298,11 +303,11 @@ def make_not_finite(root):
         (make_floats, {}, r"for floating-point images, whose values span \[-1, 3\]"),
         (make_constant, {}, r"holds no image that can be used \(images of one single value: 4\)"),
         (make_not_finite, {}, r"cannot be read \(it holds values that are not finite numbers\)"),
-        (lambda root: write_images(root, 3), {}, "3 images of 3 images are too few to be split"),
-        (lambda root: write_images(root, 4), {"intensity_range": [256, 300]}, "lies beside the values"),
+        (lambda root: write_images(root, 3), {}, "3 images \(3 different images\) are too few to be split"),
+        (lambda root: write_images(root, 4), {"intensity_range": [256, 300]}, "does not overlap the values"),
         (lambda root: write_images(root, 4), {"split_by": "patient"}, r"data\.split_by=patient needs patients: 4 of 4"),
         (lambda root: write_images(root, 4), {"patient_pattern": "P"}, r"patient_pattern=P does not match 4 of the 4"),
-        (lambda root: write_images(root, 4), {"spacing": 1}, r"does not say its pixel spacing"),
+        (lambda root: write_images(root, 4), {"spacing": 1}, r"does not give its pixel spacing"),
     ],
 )
 def test_what_is_wrong_with_the_files_is_said(make, changes, message, tmp_path):
@@ -314,14 +319,14 @@ def test_what_is_wrong_with_the_files_is_said(make, changes, message, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"channels": 2}, r"data\.channels=2 is not possible: 1 or 3"),
-        ({"resize": "warp"}, r"data\.resize=warp is not possible: crop, fit, stretch, none"),
+        ({"channels": 2}, r"data\.channels=2 is not possible: choose 1 or 3"),
+        ({"resize": "warp"}, r"data\.resize=warp is not possible: choose crop, fit, stretch or none"),
         ({"on_error": "ignore"}, r"data\.on_error=ignore"),
-        ({"cache_dtype": "int4"}, r"data\.cache_dtype=int4 is not possible: auto, uint8, uint16"),
+        ({"cache_dtype": "int4"}, r"data\.cache_dtype=int4 is not possible: choose auto, uint8 or uint16"),
         ({"val_fraction": 0}, r"data\.val_fraction=0 "),
         ({"val_fraction": 0.5, "test_fraction": 0.5}, r"data\.test_fraction=0\.5"),
-        ({"split_by": "day"}, r"data\.split_by=day is not possible: auto, patient, image"),
-        ({"patient_pattern": "("}, r"data\.patient_pattern=\( is no regular expression"),
+        ({"split_by": "day"}, r"data\.split_by=day is not possible: choose auto, patient or image"),
+        ({"patient_pattern": "("}, r"data\.patient_pattern=\( is not a regular expression"),
         ({"flip": "diagonal"}, r"data\.flip=diagonal"),
         ({"rotate": 200}, r"data\.rotate=200"),
         ({"random_crop": 6}, r"data\.random_crop=6 is smaller than data\.image_size=8"),
@@ -348,7 +353,7 @@ def test_corrupt_files_stop_the_run_or_are_skipped_and_counted(ending, tmp_path,
         prepared(tmp_path, show_paths=True)
     data = prepared(tmp_path, on_error="skip")
     assert data.num_train + data.num_val == 10
-    assert "1 files or parts left out" in data.description
+    assert "1 files or parts of files left out" in data.description
     assert "Left out: cannot be read: it is damaged or cut off: 1." in warnings_of(caplog)
 
 
@@ -395,8 +400,7 @@ def columns(patients, labels=None, given=None):
 
 
 def parts(data, **options):
-    usual = {"val_fraction": 0.2, "test_fraction": 0.0, "by": "auto", "seed": 0}
-    return split(**data, **{**usual, **options})
+    return split(SplitOptions(**{"val_fraction": 0.2, **options}), **data)
 
 
 def test_patients_stay_together():
@@ -404,7 +408,7 @@ def test_patients_stay_together():
     patients = [f"p{number}" for number in rng.integers(0, 20, 300)]
     labels = [int(patient[1:]) % 3 for patient in patients]
     for seed in range(5):
-        found = parts(columns(patients, labels), seed=seed, test_fraction=0.2)
+        found = parts(columns(patients, labels), split_seed=seed, test_fraction=0.2)
         sides = [{patients[row] for row in found[name]} for name in ("train", "val", "test")]
         assert sum(map(len, sides)) == 20
         assert sorted(row for rows in found.values() for row in rows) == list(range(300))
@@ -416,7 +420,7 @@ def test_patients_stay_together():
 def test_patients_are_torn_apart_only_on_demand():
     data = columns(["a"] * 30 + ["b"] * 30)
     assert {data["patients"][row] for row in parts(data)["val"]} != {"a", "b"}
-    assert {data["patients"][row] for row in parts(data, by="image")["val"]} == {"a", "b"}
+    assert {data["patients"][row] for row in parts(data, split_by="image")["val"]} == {"a", "b"}
     assert len(parts(columns(["a"] * 30))["val"]) == 6, "one patient alone is split by image"
 
 
@@ -470,17 +474,17 @@ def test_exact_copies_fall_on_one_side_and_can_be_dropped(tmp_path):
 
 def test_copies_that_span_given_splits_are_said(tmp_path, caplog):
     class Given(ImageFolder):
-        def find(self):
-            found = super().find()
-            found.items = [Item(item.name, split="val" if i < 5 else "train") for i, item in enumerate(found.items)]
-            return found
+        def scan(self):
+            scan = super().scan()
+            scan.records = [replace(record, split="val" if i < 5 else "train") for i, record in enumerate(scan.records)]
+            return scan
 
     write_images(tmp_path, 20)
     os.replace(tmp_path / "019.png", tmp_path / "copy.png")
     (tmp_path / "copy.png").write_bytes((tmp_path / "000.png").read_bytes())
     data = prepared(tmp_path, Given)
     assert data.num_val == 5
-    assert "1 images with exact copies lie in more than one of training, validation and test." in warnings_of(caplog)
+    assert "1 images with exact copies are in more than one of training, validation and test." in warnings_of(caplog)
 
 
 # The cache
@@ -495,7 +499,7 @@ def test_images_are_prepared_once_and_kept_by_files_and_options(tmp_path, monkey
     cache = tmp_path / "cache"
     first = prepared(tmp_path / "images", cache_dir=str(cache))
     assert len(stores(cache)) == 1
-    monkeypatch.setattr(preparing.Preparation, "__call__", None)  # whoever prepares again fails
+    monkeypatch.setattr(preparing.Preparer, "__call__", None)  # whoever prepares again fails
     for changes in ({}, {"val_fraction": 0.3}, {"split_seed": 4}, {"flip": "both"}, {"batch_size": 3}):
         again = prepared(tmp_path / "images", cache_dir=str(cache), **changes)
         assert torch.equal(again.source.store.read(np.arange(10)), first.source.store.read(np.arange(10)))
@@ -522,7 +526,7 @@ def test_a_failure_leaves_no_half_cache(tmp_path):
     write_images(tmp_path / "images", 10)
     (tmp_path / "images" / "bad.png").write_bytes(b"no image")
     cache = tmp_path / "cache"
-    with pytest.raises(InputError, match="it is no image of a known format"):
+    with pytest.raises(InputError, match="it is not an image of a known format"):
         prepared(tmp_path / "images", cache_dir=str(cache))
     assert not [path for path in cache.iterdir() if path.is_dir()]
     name = "left-by-a-killed-process"
@@ -568,7 +572,7 @@ def test_workers_prepare_the_same_images(tmp_path, monkeypatch):
     monkeypatch.setattr(preparing, "_PARALLEL_FROM", 10)
     together = prepared(tmp_path, cache_dir=str(tmp_path / "c2"), prepare_workers=2).source.store
     # The salt is each cache's own.
-    assert alone.manifest["images"]["digest"] == together.manifest["images"]["digest"]
+    assert alone.columns["digest"] == together.columns["digest"]
     assert torch.equal(alone.read(np.arange(40)), together.read(np.arange(40)))
 
 
@@ -612,7 +616,7 @@ def test_the_cache_names_neither_files_nor_patients(tmp_path):
         path.rename(path.with_name(f"MUSTERMANN{number_ // 5}_{path.name}"))
     data = prepared(tmp_path / "images", cache_dir=str(tmp_path / "cache"), patient_pattern=r"(MUSTERMANN\d)_")
     content = b"".join(path.read_bytes() for path in (tmp_path / "cache").rglob("*") if path.is_file())
-    patients = data.source.manifest["images"]["patient"]
+    patients = data.source.columns["patient"]
     assert b"MUSTERMANN" not in content
     assert len(set(patients)) == 4
     assert all(re.fullmatch("[0-9a-f]{12}", key) for key in patients)

@@ -13,10 +13,10 @@ from PIL import Image
 
 from medsynth.contracts import InputError
 from medsynth.data.csv import Csv
+from medsynth.data.errors import Unreadable
 from medsynth.data.image_file import decode
 from medsynth.data.medmnist import MedMnist
 from medsynth.data.nifti import Nifti
-from medsynth.data.reading import Unreadable
 from tests.files import write_images
 
 RNG = np.random.default_rng(0)
@@ -51,7 +51,7 @@ def of_image(content, folder):
 
 
 def of_reader(reader):
-    return [picture.values for item in reader.find().items for picture in reader.read(item)[0]]
+    return [picture.values for item in reader.scan().records for picture in reader.read(item)[0]]
 
 
 def of_volume(content, folder):

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from medsynth.contracts import InputError, Intensity
+from medsynth.data.errors import Unreadable
 from medsynth.data.image_file import decode
 from medsynth.data.image_folder import ImageFolder
-from medsynth.data.reading import Unreadable
 from tests.files import RAMP, class_folders, files_module, items, number, prepared, warnings_of, write_images
 
 COLORS = np.stack([RAMP, RAMP[::-1], RAMP.T], -1)
@@ -89,7 +89,7 @@ def test_of_several_pages_the_first_is_read():
     pages = [Image.fromarray(RAMP), Image.fromarray(RAMP.T)]
     picture = decode(saved(pages[0], "tif", save_all=True, append_images=pages[1:]))
     np.testing.assert_array_equal(picture.values[0], RAMP)
-    assert picture.remarks == ("hold several pages, of which the first is read",)
+    assert picture.remarks == ("hold several pages, of which only the first is read",)
 
 
 def test_color_of_16_bits_is_refused_and_not_cut_to_8():
@@ -125,7 +125,8 @@ def test_a_flat_folder_has_no_labels(tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
     data = prepared(tmp_path)
     assert (data.num_train, data.num_val, data.class_names) == (18, 2, ())
-    assert data.source.manifest["left_out"] == {"no image (by the ending of its name)": 1}
+    (left_out,) = data.source.manifest["left_out"]
+    assert left_out == {"kind": "not_an_image", "text": "not an image (by the ending of its name)", "count": 1}
     found = [*items(data.train_dataset), *items(data.val_dataset)]
     for item in found:
         assert sorted(item) == ["image", "index"]
@@ -171,10 +172,10 @@ def make_mixed(root):
     ("make", "options", "message"),
     [
         (lambda root: None, {}, "is empty: data=image_folder data.root=/path/to/images"),
-        (lambda root: (root / "a.txt").write_text(""), {}, "holds no image: files ending in .png, .jpg"),
+        (lambda root: (root / "a.txt").write_text(""), {}, "holds no image: only files whose names end in .png, .jpg"),
         (make_mixed, {}, "holds 3 images beside the class folders a: move"),
         (lambda root: write_images(root, 4), {"classes": ["a"]}, r"data\.reader\.classes needs one subfolder"),
-        (class_folders, {"classes": ["a", "d"]}, r"data\.reader\.classes names d, but .* has a, b, c"),
+        (class_folders, {"classes": ["a", "d"]}, r"data\.reader\.classes names d, but .* has the folders a, b, c"),
     ],
 )
 def test_what_is_wrong_with_a_folder_is_said(make, options, message, tmp_path):
@@ -207,7 +208,7 @@ def test_what_leads_out_of_an_archive_is_left_out_and_counted(tmp_path):
         archive.writestr(link, "/etc/passwd")
     data = prepared(tmp_path / "images.zip")
     assert len(data.source.store) == 6
-    assert list(data.source.manifest["left_out"].values()) == [3]
+    assert [(reason["kind"], reason["count"]) for reason in data.source.manifest["left_out"]] == [("unsafe", 3)]
 
 
 def test_a_zip_bomb_is_refused_before_it_unfolds(tmp_path, monkeypatch):
@@ -231,7 +232,7 @@ def test_a_damaged_archive_is_said(tmp_path):
     content = bytearray((tmp_path / "images.zip").read_bytes())
     content[60] ^= 255  # in the first image
     (tmp_path / "images.zip").write_bytes(content)
-    with pytest.raises(InputError, match=r"File 1 of the 6 .* cannot be read \(the archive is damaged there"):
+    with pytest.raises(InputError, match=r"File 1 of the 6 .* cannot be read \(the archive is damaged at this file"):
         prepared(tmp_path / "images.zip")
     (tmp_path / "images.zip").write_bytes(content[:-30])
     with pytest.raises(InputError, match=r"images\.zip is neither a folder nor a zip archive"):

@@ -15,10 +15,11 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from medsynth.contracts import InputError
 from medsynth.data import nifti_volume
+from medsynth.data.errors import Unreadable
 from medsynth.data.nifti import Nifti
 from medsynth.data.nifti_volume import load
-from medsynth.data.reading import Item, Unreadable
-from tests.files import prepared
+from medsynth.data.reading import Record
+from tests.files import by_text, prepared
 
 RNG = np.random.default_rng(0)
 SHAPE = (5, 6, 7)  # to the right, anterior, superior
@@ -58,8 +59,8 @@ def write(path, data=None, **options):
 
 def read(folder, **options):
     reader = pickle.loads(pickle.dumps(Nifti(str(folder), **options)))
-    found = reader.find()
-    pictures, left_out = reader.read(found.items[0])
+    found = reader.scan()
+    pictures, left_out = reader.read(found.records[0])
     return pictures, left_out
 
 
@@ -219,7 +220,7 @@ def test_slices_with_little_above_the_background_are_left_out(tmp_path):
     assert 60 < low + 0.1 * (high - low) < 500
     pictures, left_out = read(tmp_path)
     assert [float(picture.values.max()) for picture in pictures] == [900, *values[..., 4:].max((0, 1)).tolist()]
-    assert left_out == {"slices without content": 3}
+    assert by_text(left_out) == {"slices without content": 3}
     assert len(read(tmp_path, min_content=0.01)[0]) == 6
     assert len(read(tmp_path, min_content=0)[0]) == 8
 
@@ -260,8 +261,8 @@ def test_labels_have_names_and_label_volumes_an_order_of_their_own(tmp_path):
     ("labels", "options", "message"),
     [
         (LABELS[:4], {}, "label volume has another shape"),
-        (LABELS + 0.5, {}, "no integers"),
-        (LABELS, {"affine": np.diag([2.0, 3, 4, 1])}, "lies elsewhere"),
+        (LABELS + 0.5, {}, "not integers"),
+        (LABELS, {"affine": np.diag([2.0, 3, 4, 1])}, "has another position"),
         (LABELS * 2, {}, "does not name"),
         (np.stack([LABELS, LABELS], -1), {}, "label volume cannot be read: it holds several"),
     ],
@@ -283,9 +284,9 @@ def test_what_has_no_partner_is_counted(tmp_path):
     with pytest.raises(
         InputError, match="2 images without a label volume and 1 label volumes without an image, 1 match"
     ):
-        Nifti(str(tmp_path), **options).find()
-    found = Nifti(str(tmp_path), **options, unmatched="skip").find()
-    assert found.items == [Item("imagesTr/one.nii.gz")]
+        Nifti(str(tmp_path), **options).scan()
+    found = Nifti(str(tmp_path), **options, unmatched="skip").scan()
+    assert found.records == [Record("imagesTr/one.nii.gz")]
     assert sorted(found.left_out.values()) == [1, 1, 1, 2]
 
 
@@ -297,7 +298,7 @@ WHOLE = gzip.compress(content())
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "no NIfTI file"),
+        (b"", "not a NIfTI file"),
         (b"\x5c\x01\x00\x00" * 20, "header is damaged"),
         (content()[:-1], "shorter than its header says"),
         (WHOLE[:-30], "compressed data are damaged or cut off"),
@@ -331,7 +332,7 @@ def test_an_affine_without_extent_and_voxels_without_size_are_refused():
     data = bytearray(made.to_bytes())
     assert np.array_equal(load(bytes(data)).values[0], VALUES)
     struct.pack_into("<f", data, 80, 0.0)  # pixdim[1]
-    with pytest.raises(Unreadable, match="no size of the voxels"):
+    with pytest.raises(Unreadable, match="no voxel size"):
         load(bytes(data))
 
 
@@ -362,7 +363,7 @@ def test_a_constant_volume_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"axis": "z"}, r"data\.reader\.axis=z is not possible: axial, coronal or sagittal"),
+        ({"axis": "z"}, r"data\.reader\.axis=z is not possible: choose axial, coronal or sagittal"),
         ({"unmatched": "drop"}, r"data\.reader\.unmatched=drop"),
         ({"volume": -1}, r"data\.reader\.volume=-1"),
         ({"min_content": 1}, r"data\.reader\.min_content=1"),
@@ -375,13 +376,13 @@ def test_a_constant_volume_is_refused(tmp_path):
 def test_wrong_options_are_said(options, message, tmp_path):
     write(tmp_path / "volume.nii.gz")
     with pytest.raises(InputError, match=message):
-        Nifti(str(tmp_path), **options).find()
+        Nifti(str(tmp_path), **options).scan()
 
 
 def test_the_same_volume_in_two_forms_and_none_at_all(tmp_path):
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(InputError, match="holds no NIfTI volume"):
-        Nifti(str(tmp_path)).find()
+        Nifti(str(tmp_path)).scan()
     write(tmp_path / "a.nii")
     write(tmp_path / "a.nii.gz")
     with pytest.raises(InputError, match=r"1 volumes both as \.nii and as \.nii\.gz"):

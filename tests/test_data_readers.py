@@ -11,21 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from PIL import Image
 
-from medsynth.configuration.compose import conf_folder
 from medsynth.contracts import InputError
 from medsynth.data import medmnist as medmnist_module
 from medsynth.data.csv import Csv
+from medsynth.data.errors import Unreadable
 from medsynth.data.medmnist import MedMnist
 from medsynth.data.mednist import CLASSES, MedNist
 from medsynth.data.npz import NpzArray
 from medsynth.data.paired_folder import PairedFolder
-from medsynth.data.reading import Item, Unreadable
+from medsynth.data.reading import Record
 from medsynth.data.table import natural
-from tests.files import RAMP, prepared, write_images
+from tests.files import RAMP, by_text, prepared, write_images
 
 RNG = np.random.default_rng(0)
 
@@ -74,21 +72,21 @@ def test_a_table_gives_classes_patients_and_splits(delimiter, encoding, newline,
         "./a/2.png,9,P2,TEST,",
     ]
     text = newline.join(lines).replace(",", delimiter).replace(f"x{delimiter} y", "x, y;\tz")
-    found = again(table(tmp_path, text, encoding=encoding)).find()
-    assert found.items == [
-        Item("a/0.png", class_name="10", patient="M\u00fcller", split="train"),
-        Item("a/1.png", class_name="9", patient="P2", split="val"),
-        Item("a/2.png", class_name="9", patient="P2", split="test"),
+    found = again(table(tmp_path, text, encoding=encoding)).scan()
+    assert found.records == [
+        Record("a/0.png", class_name="10", patient="M\u00fcller", split="train"),
+        Record("a/1.png", class_name="9", patient="P2", split="val"),
+        Record("a/2.png", class_name="9", patient="P2", split="test"),
     ]
     assert found.class_names == ("9", "10")
-    assert found.left_out == {"not in the table": 1}
+    assert by_text(found.left_out) == {"not in the table": 1}
 
 
 def test_a_table_of_paths_alone_and_columns_of_other_names(tmp_path):
-    assert table(tmp_path / "plain", "path\na/2.png\n").find().items == [Item("a/2.png")]
+    assert table(tmp_path / "plain", "path\na/2.png\n").scan().records == [Record("a/2.png")]
     options = {"path": "file", "label": "sex", "split": None}
-    found = table(tmp_path / "named", "file,sex,split\na/1.png,f,whatever\n", **options).find()
-    assert found.items == [Item("a/1.png", class_name="f")]
+    found = table(tmp_path / "named", "file,sex,split\na/1.png,f,whatever\n", **options).scan()
+    assert found.records == [Record("a/1.png", class_name="f")]
 
 
 def test_a_table_may_lie_elsewhere_and_images_in_a_zip_archive(tmp_path):
@@ -96,7 +94,7 @@ def test_a_table_may_lie_elsewhere_and_images_in_a_zip_archive(tmp_path):
     elsewhere = tmp_path / "elsewhere.csv"
     elsewhere.write_text("path,label\na/3.png,x\n")
     reader = again(Csv(str(zipped(tmp_path / "data")), table=str(elsewhere)))
-    (item,) = reader.find().items
+    (item,) = reader.scan().records
     ((picture,), left_out) = reader.read(item)
     assert picture.values[0, :2, 0].tolist() == [252, 3]
     assert (item.class_name, left_out) == ("x", {})
@@ -122,15 +120,15 @@ def test_all_mistakes_of_a_table_are_told_at_once_by_lines_and_no_name(tmp_path)
         *(f"lost/{i}.png,x,p,val" for i in range(6)),
     ]
     with pytest.raises(InputError) as caught:
-        table(tmp_path, "\n".join(rows)).find()
+        table(tmp_path, "\n".join(rows)).scan()
     message = str(caught.value)
     for part in (
-        "8 rows (lines 3, 11, 14, 15, 16 ...) name files that are not there",
+        "8 rows (lines 3, 11, 14, 15, 16 ...) name files that do not exist",
         "3 rows (lines 4, 5, 13) lead out of data.root",
         "1 row (line 6) name a file for the second time",
-        "1 row (line 7) have no label, which others have",
-        "1 row (line 8) have a split that is none of train, val and test",
-        "1 row (line 9) name files that are no images",
+        "1 row (line 7) have no label although others do",
+        "1 row (line 8) have a split other than train, val and test",
+        "1 row (line 9) name files other than images",
         "1 row (line 10) name no file",
     ):
         assert part in message
@@ -147,14 +145,14 @@ def test_all_mistakes_of_a_table_are_told_at_once_by_lines_and_no_name(tmp_path)
         ("path,path\na/0.png,x\n", {}, "names a column twice"),
         ("a/0.png,x\na/1.png,y\n", {}, "has no header"),
         ("path,label\na/0.png,x,y\na/1.png\n", {}, r"has 2 rows \(lines 2, 3\) with more or fewer columns"),
-        ('path,label\na/0.png,x\n"a/1.png,y\n', {}, "is no table from line 3 on: unexpected end of data"),
-        ("path,label\na/0.png,\ud800\n", {}, "is no UTF-8 text"),
+        ('path,label\na/0.png,x\n"a/1.png,y\n', {}, "cannot be parsed from line 3 on: unexpected end of data"),
+        ("path,label\na/0.png,\ud800\n", {}, "is not UTF-8 text"),
         ("path\na/0.png\n", {"table": "other.csv"}, r"data\.reader\.table=other\.csv cannot be read"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_said(text, options, message, tmp_path):
     with pytest.raises(InputError, match=message) as caught:
-        table(tmp_path, text.encode("utf-8", "surrogatepass").decode("latin-1"), encoding="latin-1", **options).find()
+        table(tmp_path, text.encode("utf-8", "surrogatepass").decode("latin-1"), encoding="latin-1", **options).scan()
     assert "a/0" not in str(caught.value)
 
 
@@ -185,12 +183,12 @@ def npz(path, *, compressed=True, **changes):
 @pytest.mark.parametrize("backwards", [False, True])
 def test_all_images_of_an_npz_file_come_with_their_labels(compressed, backwards, tmp_path):
     reader = again(MedMnist(npz(tmp_path / "set.npz", compressed=compressed)))
-    found = reader.find()
+    found = reader.scan()
     assert found.class_names == ("0", "1")
-    assert [(item.split, item.part) for item in found.items] == [("train", 0), ("train", 1), ("train", 2), ("val", 0)]
+    assert [(item.split, item.part) for item in found.records] == [("train", 0), ("train", 1), ("train", 2), ("val", 0)]
     seen = {split: [] for split in IMAGES}
     reader = again(reader)
-    for item in reversed(found.items) if backwards else found.items:
+    for item in reversed(found.records) if backwards else found.records:
         pictures, left_out = reader.read(item)
         assert not left_out
         place = 0 if backwards else len(seen[item.split])
@@ -204,9 +202,9 @@ def test_colors_are_channels_and_large_images_come_in_smaller_chunks(tmp_path, m
     monkeypatch.setattr(medmnist_module, "_CHUNK_VALUES", 1000)
     colors = RNG.integers(0, 256, (25, 6, 5, 3), np.uint8)
     reader = MedMnist(npz(tmp_path / "set.npz", train_images=colors, train_labels=np.arange(25)[:, None]))
-    found = reader.find()
-    assert [item.part for item in found.items if item.split == "train"] == [0, 1, 2]
-    (pictures, _) = reader.read(found.items[1])
+    found = reader.scan()
+    assert [item.part for item in found.records if item.split == "train"] == [0, 1, 2]
+    (pictures, _) = reader.read(found.records[1])
     assert np.array_equal(np.stack([picture.values for picture in pictures]), colors[11:22].transpose(0, 3, 1, 2))
     assert [picture.class_name for picture in pictures] == [str(label) for label in range(11, 22)]
 
@@ -214,35 +212,35 @@ def test_colors_are_channels_and_large_images_come_in_smaller_chunks(tmp_path, m
 def test_classes_have_the_names_of_the_package(tmp_path):
     names = ("normal", "pneumonia")
     path = npz(tmp_path / "pneumoniamnist_64.npz")
-    assert MedMnist(path).find().class_names == names
-    assert MedMnist(str(tmp_path), flag="pneumoniamnist", size=64).find().class_names == names
+    assert MedMnist(path).scan().class_names == names
+    assert MedMnist(str(tmp_path), flag="pneumoniamnist", size=64).scan().class_names == names
     other = npz(tmp_path / "mine.npz")
-    assert MedMnist(other).find().class_names == ("0", "1")
-    assert MedMnist(other, flag="pneumoniamnist").find().class_names == names
-    with pytest.raises(InputError, match="labels that MedMNIST's set of this name has not"):
-        MedMnist(npz(tmp_path / "breastmnist.npz", val_labels=CLASS["val"] + 2)).find()
+    assert MedMnist(other).scan().class_names == ("0", "1")
+    assert MedMnist(other, flag="pneumoniamnist").scan().class_names == names
+    with pytest.raises(InputError, match="labels that MedMNIST's set of this name does not have"):
+        MedMnist(npz(tmp_path / "breastmnist.npz", val_labels=CLASS["val"] + 2)).scan()
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train_images": None}, "is no file of MedMNIST"),
-        ({"val_labels": None}, "is no file of MedMNIST"),
-        ({"val_images": None}, "is no file of MedMNIST"),
+        ({"train_images": None}, "is not a file of MedMNIST"),
+        ({"val_labels": None}, "is not a file of MedMNIST"),
+        ({"val_images": None}, "is not a file of MedMNIST"),
         ({"va1_images": IMAGES["val"]}, "and nothing else"),
-        ({"train_images": np.zeros((600, 6, 6, 6), np.uint8)}, "3D sets are not read"),
+        ({"train_images": np.zeros((600, 6, 6, 6), np.uint8)}, "3D sets are not supported"),
         ({"train_images": np.zeros((600, 6), np.uint8)}, "does not hold 2D images"),
         ({"train_images": np.zeros((600, 6, 5), np.float32)}, "images of 8 bits"),
         ({"train_images": np.zeros((600, 0, 5), np.uint8)}, "images of 8 bits"),
-        ({"train_images": np.zeros((5, 6, 600), np.uint8).T}, "order of columns"),
+        ({"train_images": np.zeros((5, 6, 600), np.uint8).T}, "stored in Fortran order"),
         ({"train_labels": np.zeros((600, 14), np.uint8)}, "several labels per image"),
         ({"train_labels": np.zeros((599, 1), np.uint8)}, "600 images and 599 labels in train"),
-        ({"train_labels": np.array([["a"]] * 600, object)}, "no numbers"),
+        ({"train_labels": np.array([["a"]] * 600, object)}, "does not hold numbers"),
     ],
 )
 def test_other_arrays_are_refused(changes, message, tmp_path):
     with pytest.raises(InputError, match=message):
-        MedMnist(npz(tmp_path / "set.npz", **changes)).find()
+        MedMnist(npz(tmp_path / "set.npz", **changes)).scan()
 
 
 def test_pickled_objects_are_not_loaded(tmp_path):
@@ -251,8 +249,8 @@ def test_pickled_objects_are_not_loaded(tmp_path):
             return (Path.touch, (tmp_path / "sprung",))
 
     path = npz(tmp_path / "set.npz", train_labels=np.array([Trap()] * 600, object))
-    with pytest.raises(InputError, match="no numbers"):
-        MedMnist(path).find()
+    with pytest.raises(InputError, match="does not hold numbers"):
+        MedMnist(path).scan()
     assert not (tmp_path / "sprung").exists()
 
 
@@ -263,7 +261,7 @@ def test_an_array_is_checked_as_a_whole_before_any_of_it_is_used(tmp_path):
     path.write_bytes(content)
     reader = MedMnist(str(path))
     with pytest.raises(Unreadable, match="damaged"):
-        reader.read(reader.find().items[0])
+        reader.read(reader.scan().records[0])
 
 
 def test_an_array_shorter_than_its_header_says_is_damaged(tmp_path):
@@ -286,18 +284,18 @@ def no_network(*args, **kwargs):
     ("root", "options", "message"),
     [
         (None, {}, r"data\.root is needed: data=medmnist data\.root=/path/to/pneumoniamnist\.npz"),
-        ("", {"flag": None}, r"is no \.npz file: .* a folder with data\.reader\.flag=pneumoniamnist"),
+        ("", {"flag": None}, r"is not an \.npz file: .* a folder with data\.reader\.flag=pneumoniamnist"),
         ("absent.npz", {}, r"absent\.npz does not exist"),
         ("", {"flag": "pneumoniamnist"}, r"pneumoniamnist\.npz does not exist.*data\.reader\.download=true"),
         ("text.npz", {}, "damaged one: download it again"),
-        ("", {"flag": "catmnist"}, r"data\.reader\.flag=catmnist is no set of MedMNIST: pathmnist, "),
+        ("", {"flag": "catmnist"}, r"data\.reader\.flag=catmnist is not a MedMNIST set: choose pathmnist, "),
         ("", {"flag": "chestmnist"}, "chestmnist cannot be used"),
         ("", {"flag": "organmnist3d", "download": True}, "organmnist3d cannot be used"),
-        ("", {"size": 32}, r"data\.reader\.size=32 is not possible: 28, 64, 128, 224"),
+        ("", {"size": 32}, r"data\.reader\.size=32 is not possible: choose 28, 64, 128, 224"),
         (
             "",
             {"flag": "breastmnist", "download": True},
-            r"could not fetch breastmnist\.npz \(URLError\).* a path always",
+            r"could not download breastmnist\.npz \(URLError\).* give its path",
         ),
     ],
 )
@@ -311,7 +309,7 @@ def test_where_a_set_is_not_to_be_had_is_said(root, options, message, tmp_path, 
 
 def test_without_the_package_classes_are_numbers_and_nothing_is_downloaded(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "medmnist", None)
-    assert MedMnist(npz(tmp_path / "pneumoniamnist.npz")).find().class_names == ("0", "1")
+    assert MedMnist(npz(tmp_path / "pneumoniamnist.npz")).scan().class_names == ("0", "1")
     with pytest.raises(InputError, match="uv sync --extra medmnist"):
         MedMnist(str(tmp_path), flag="breastmnist", download=True)
 
@@ -326,7 +324,7 @@ def test_a_set_is_downloaded_once(tmp_path, monkeypatch):
     monkeypatch.setattr("torchvision.datasets.utils.download_url", fetch)
     for _ in range(2):
         reader = MedMnist(str(tmp_path / "new"), flag="breastmnist", size=64, download=True)
-        assert len(reader.find().items) == 4
+        assert len(reader.scan().records) == 4
     ((url, md5),) = calls
     assert "breastmnist_64.npz" in url
     assert len(md5) == 32
@@ -341,24 +339,24 @@ def test_mednist_is_found_in_a_folder_in_the_one_above_and_in_a_zip_archive(tmp_
         write_images(tmp_path / "MedNIST" / name, 2)
     (tmp_path / "MedNIST" / "README.md").write_text("")
     for root in (tmp_path, tmp_path / "MedNIST", zipped(tmp_path / "MedNIST")):
-        found = MedNist(str(root)).find()
+        found = MedNist(str(root)).scan()
         assert found.class_names == tuple(sorted(CLASSES))
-        assert len(found.items) == 12
+        assert len(found.records) == 12
     reader = MedNist(str(tmp_path), classes=["Hand", "CXR"])
-    assert reader.find().class_names == ("CXR", "Hand")
-    assert reader.read(Item("Hand/001.png"))[0][0].values[0, 0].tolist() == [254] + [1] * 7
+    assert reader.scan().class_names == ("CXR", "Hand")
+    assert reader.read(Record("Hand/001.png"))[0][0].values[0, 0].tolist() == [254] + [1] * 7
 
 
 def test_mednist_elsewhere_or_one_folder_too_deep_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr("monai.apps.download_and_extract", no_network)
     with pytest.raises(InputError, match=r"data\.root is needed: data=mednist"):
         MedNist(None)
-    with pytest.raises(InputError, match=r"could not fetch MedNIST .*URLError.*data\.root=/path/to/MedNIST"):
+    with pytest.raises(InputError, match=r"could not download MedNIST .*URLError.*data\.root=/path/to/MedNIST"):
         MedNist(str(tmp_path / "new"), download=True)
     assert not list((tmp_path / "new").iterdir())
     write_images(tmp_path / "in" / "MedNIST" / "Hand", 2)
     with pytest.raises(InputError, match="no class folders such as AbdomenCT"):
-        MedNist(str(zipped(tmp_path / "in"))).find()
+        MedNist(str(zipped(tmp_path / "in"))).scan()
 
 
 def test_mednist_is_downloaded_once(tmp_path, monkeypatch):
@@ -369,9 +367,9 @@ def test_mednist_is_downloaded_once(tmp_path, monkeypatch):
         write_images(Path(output_dir) / "MedNIST" / "Hand", 1)
 
     monkeypatch.setattr("monai.apps.download_and_extract", fetch)
-    assert len(MedNist(str(tmp_path), download=True).find().items) == 2
+    assert len(MedNist(str(tmp_path), download=True).scan().records) == 2
     monkeypatch.setattr("monai.apps.download_and_extract", no_network)
-    assert len(MedNist(str(tmp_path), download=True).find().items) == 2
+    assert len(MedNist(str(tmp_path), download=True).scan().records) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["MedNIST"]
 
 
@@ -392,10 +390,10 @@ def test_pairs_have_the_same_name_and_the_source_comes_first(form, tmp_path):
     root = form(pairs(tmp_path / "data"))
     (tmp_path / "data" / "LICENSE").write_text("")
     reader = again(PairedFolder(str(root), source="sharp/", target="soft"))
-    found = reader.find()
-    assert found.images_per_picture == 2
-    assert found.items[1] == Item("sharp/p/1.png", partner="soft/p/1.bmp")
-    ((picture,), _) = reader.read(found.items[1])
+    found = reader.scan()
+    assert found.paired
+    assert found.records[1] == Record("sharp/p/1.png", partner="soft/p/1.bmp")
+    ((picture,), _) = reader.read(found.records[1])
     assert np.array_equal(picture.values, np.stack([RAMP + 1, RAMP.T + 1]).astype(np.float32))
     assert (picture.stored_type, picture.spacing, picture.values.dtype) == ("8-bit", None, np.float32)
 
@@ -403,7 +401,7 @@ def test_pairs_have_the_same_name_and_the_source_comes_first(form, tmp_path):
 def test_gray_is_repeated_beside_color(tmp_path):
     save(tmp_path / "source" / "0.png", RAMP)
     save(tmp_path / "target" / "0.png", COLOR)
-    ((picture,), _) = PairedFolder(str(tmp_path)).read(Item("source/0.png", partner="target/0.png"))
+    ((picture,), _) = PairedFolder(str(tmp_path)).read(Record("source/0.png", partner="target/0.png"))
     assert np.array_equal(picture.values, np.concatenate([[RAMP] * 3, COLOR.transpose(2, 0, 1)]))
 
 
@@ -414,9 +412,9 @@ def test_images_without_a_partner_are_counted_on_both_sides(tmp_path):
     write_images(tmp_path / "other", 1)
     options = {"source": "sharp", "target": "soft"}
     with pytest.raises(InputError, match=r"2 images in sharp and 1 in soft without a partner .* and 3 pairs"):
-        PairedFolder(str(tmp_path), **options).find()
-    found = PairedFolder(str(tmp_path), **options, unmatched="skip").find()
-    assert len(found.items) == 3
+        PairedFolder(str(tmp_path), **options).scan()
+    found = PairedFolder(str(tmp_path), **options, unmatched="skip").scan()
+    assert len(found.records) == 3
     assert sorted(found.left_out.values()) == [1, 1, 2]
 
 
@@ -426,16 +424,16 @@ def test_pairs_that_do_not_fit_are_refused(tmp_path):
         save(tmp_path / "target" / "0.png", values)
         reader = PairedFolder(str(tmp_path))
         with pytest.raises(Unreadable, match=message):
-            reader.read(reader.find().items[0])
+            reader.read(reader.scan().records[0])
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"source": "sharp"}, r"data\.reader\.target=target is no folder with images"),
-        ({"source": "sharp", "target": "sharp/"}, "both sharp: they are two folders"),
+        ({"source": "sharp"}, r"data\.reader\.target=target is not a folder with images"),
+        ({"source": "sharp", "target": "sharp/"}, "both sharp: name two folders"),
         ({"source": "sharp", "target": "soft", "unmatched": "drop"}, r"data\.reader\.unmatched=drop"),
-        ({"source": "sharp", "target": "twice"}, "1 images whose names differ from others' in the ending alone"),
+        ({"source": "sharp", "target": "twice"}, "1 images whose names differ from others' only in the ending"),
         ({"source": "sharp", "target": "lone", "unmatched": "skip"}, "and 0 pairs"),
     ],
 )
@@ -445,28 +443,10 @@ def test_wrong_folders_are_said(options, message, tmp_path):
     save(tmp_path / "twice" / "0.jpg", RAMP)
     save(tmp_path / "lone" / "7.jpg", RAMP)
     with pytest.raises(InputError, match=message):
-        PairedFolder(str(tmp_path), **options).find()
+        PairedFolder(str(tmp_path), **options).scan()
 
 
 # With everything around
-
-
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("nifti", ("axis", "images", "labels", "label_names", "unmatched", "volume", "min_content", "nan_value")),
-        ("csv", ("table", "path", "label", "patient", "split")),
-        ("medmnist", ("flag", "size", "download")),
-        ("mednist", ("classes", "download")),
-        ("paired_folder", ("source", "target", "unmatched")),
-    ],
-)
-def test_the_configuration_names_every_option_with_its_default(name, options):
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        config = compose("data/" + name, overrides=["+seed=0"]).data.reader
-    assert set(config) == {"_target_", "_partial_", *options}
-    reader = instantiate(config)
-    assert reader.keywords == reader.func.__init__.__kwdefaults__
 
 
 def test_a_data_module_of_each(tmp_path):

@@ -337,8 +337,8 @@ def test_labels_are_written(generate, format_name):
     assert [row["label"] for row in rows] == [CLASSES[label] for label in labels]
     assert [out / row["path"] for row in rows] == of(out)
     if format_name == "png8":
-        found = Csv(str(out)).find()
-        assert [(item.name, item.class_name) for item in found.items] == [(row["path"], row["label"]) for row in rows]
+        found = Csv(str(out)).scan()
+        assert [(item.name, item.class_name) for item in found.records] == [(row["path"], row["label"]) for row in rows]
 
 
 def test_one_label_and_none(generate):

@@ -44,7 +44,7 @@ def test_each_set_loads_by_its_yaml(choice, file, images, classes, patients, uni
     data = instantiate(config.data, _convert_="all")
     data.prepare()
     assert (len(data.source.store), data.num_classes) == (images, classes)
-    assert len(set(data.source.manifest["images"]["patient"]) - {""}) == patients
+    assert len(set(data.source.columns["patient"]) - {""}) == patients
     assert data.intensity.unit == unit
     batch = next(iter(data.train_dataloader()))
     assert batch["image"].shape == (8, 1, data.image_size, data.image_size)
@@ -53,7 +53,7 @@ def test_each_set_loads_by_its_yaml(choice, file, images, classes, patients, uni
 
 def test_hounsfield_units_are_pydicoms_pixel_for_pixel():
     reader = Dicom(path("lung_ct_dicom.zip"))
-    items = reader.find().items
+    items = reader.scan().records
     assert len(items) == 64
     with zipfile.ZipFile(path("lung_ct_dicom.zip")) as archive:
         for item in items:
@@ -65,7 +65,7 @@ def test_hounsfield_units_are_pydicoms_pixel_for_pixel():
 def test_voxels_are_nibabels():
     reader = Nifti(path("hippocampus_nifti_60.zip"), images="images", min_content=0)
     with zipfile.ZipFile(path("hippocampus_nifti_60.zip")) as archive:
-        for item in reader.find().items[:10]:
+        for item in reader.scan().records[:10]:
             pictures, _ = reader.read(item)
             image = nibabel.Nifti1Image.from_bytes(gzip.decompress(archive.read(item.name)))
             volume = nibabel.as_closest_canonical(image).get_fdata()

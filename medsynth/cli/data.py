@@ -34,10 +34,14 @@ def run(config: DictConfig) -> None:
     """Print the preview; with ``out``, write it with a contact sheet and histograms to a folder too."""
     out, distance = _target(config.out), _distance(config.near_distance)
     data = instantiate(config.data, _convert_="all")
-    with _heard() as warnings:
+    with _captured_warnings() as warnings:
         data.prepare()
-    record = {"medsynth": medsynth.__version__, **preview(data, near_distance=distance), "warnings": warnings}
-    print(data_text(record))
+    record = {
+        "medsynth": medsynth.__version__,
+        **preview(data, near_distance=distance),
+        "warnings": [warning.getMessage() for warning in warnings],
+    }
+    print(data_text(record, remarks=[w.getMessage() for w in warnings if not getattr(w, "left_out", False)]))
     if out:
         _write(out, record, _panels(data, config.seed))
         print(f"\ncontact_sheet.png, intensities.png and preview.json are in {out}.")
@@ -56,21 +60,22 @@ def _distance(distance: int | None) -> int | None:
 
 
 @contextlib.contextmanager
-def _heard() -> Iterator[list[str]]:
-    """What the data room warns of at the beginning of a training, to be printed with the rest."""
-    log, messages = logging.getLogger("medsynth.data"), []
+def _captured_warnings() -> Iterator[list[logging.LogRecord]]:
+    """Collect the warnings that the data package would log at the start of a training, to print them with the rest."""
+    log = logging.getLogger("medsynth.data")
+    warnings: list[logging.LogRecord] = []
 
-    class Listener(logging.Handler):
+    class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            messages.append(record.getMessage())
+            warnings.append(record)
 
-    listener, propagate = Listener(logging.WARNING), log.propagate
-    log.addHandler(listener)
+    collector, propagate = Collector(logging.WARNING), log.propagate
+    log.addHandler(collector)
     log.propagate = False
     try:
-        yield messages
+        yield warnings
     finally:
-        log.removeHandler(listener)
+        log.removeHandler(collector)
         log.propagate = propagate
 
 

@@ -1,8 +1,8 @@
-"""Prepared images on disk, memory-mapped: complete or absent, and one process at a time makes them.
+"""The cache of prepared images on disk, memory-mapped. An entry is complete or absent; one process writes it.
 
-A folder of ``cache_dir`` holds ``images.npy`` (N, C, H, W), integers over [-1, 1]; ``columns.npz``, what is known of
-each image; and ``manifest.json``, what is known of all. No file name and no patient's identifier is in them; patients
-are keyed by a hash with a secret salt that stays in ``cache_dir``.
+An entry is a folder in ``cache_dir`` with ``images.npy`` (N, C, H, W), integers that span [-1, 1]; ``columns.npz``, one
+value for each image; and ``manifest.json`` about the whole set. They hold no file name and no patient's identifier;
+patients are keyed by a hash with a secret salt that stays in ``cache_dir``.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from medsynth.contracts import InputError
+from medsynth.data.manifest import Manifest
+from medsynth.errors import EndCode, InputError
 from medsynth.files import make_writable, user_cache
 
-FORMAT = 1
-RESIDENT = 128 * 2**20  # bytes: smaller sets are kept in memory as float32, of larger ones no more is mapped at a time
-_PAGES_MAPPED = 64 * 2**10  # what the kernel maps around what is touched
+FORMAT = 2  # part of the key: entries of another format are not opened
+RESIDENT = 128 * 2**20  # bytes; smaller sets are kept in memory as float32, of larger ones this much is mapped
+_PAGES_MAPPED = 64 * 2**10  # bytes that the kernel maps around an access
 
 
 class Columns(Mapping[str, list[Any]]):
-    """Column name -> a value for each image, read anew each time: it is large, seldom asked for, and not kept."""
+    """Column name -> one value for each image. Columns are large and seldom needed: each access reads the file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -54,13 +55,15 @@ class Store:
     """The prepared images of one data set.
 
     Attributes:
-        manifest: what is known of them, see ``preparing.Preparation``; ``["images"]`` has the columns of each image.
+        folder: the cache's entry.
+        manifest: the record of the data set as a whole.
+        columns: ``label``, ``split``, ``patient``, ``file_number``, ``digest`` and ``perceptual`` of each image.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
-        self.manifest["images"] = Columns(folder / "columns.npz")
+        self.manifest: Manifest = json.loads((folder / "manifest.json").read_text())
+        self.columns = Columns(folder / "columns.npz")
         self._open()
 
     def __len__(self) -> int:
@@ -72,32 +75,31 @@ class Store:
         return self._images.shape[-1]
 
     def read(self, rows: np.ndarray) -> Tensor:
-        """The images of these rows, float32 ``(len(rows), C, H, W)`` in [-1, 1]."""
+        """Return the images of these rows, float32 ``(len(rows), C, H, W)`` in [-1, 1]."""
         if self._kept is None and 4 * self._images.size <= RESIDENT:
             self._kept = self._from_disk(np.arange(len(self)))
         return self._from_disk(rows) if self._kept is None else self._kept[torch.from_numpy(rows)]
 
     def _from_disk(self, rows: np.ndarray) -> Tensor:
         stored = self._images[rows]
-        self._let_go(len(rows))
-        # In place and in numpy: the fastest of six ways by a factor of two. The highest stored value becomes 1 exactly.
+        self._limit_mapped_memory(len(rows))
+        # In place and in NumPy: twice as fast as five alternatives. The highest stored value becomes 1 exactly.
         images = stored.astype(np.float32)
         images *= np.float32(2 / np.iinfo(stored.dtype).max)
         images -= np.float32(1)
         return torch.from_numpy(images)
 
-    def _let_go(self, rows: int) -> None:
-        """Keep what is mapped of a large file within RESIDENT.
+    def _limit_mapped_memory(self, rows: int) -> None:
+        """Keep the mapped part of a large file within RESIDENT.
 
-        Pages of a map count as memory of this process while they are mapped, though they are the system's cache of the
-        file; without this, memory would grow to the size of the data set. It costs 4 microseconds an image; small files
-        are left alone.
+        Mapped pages count as this process's memory although they are the system's file cache; without a limit, memory
+        would grow to the size of the data set. This costs 4 microseconds an image; small files are skipped.
         """
         if self._images.nbytes <= RESIDENT or not hasattr(mmap, "MADV_DONTNEED"):
             return
         self._touched += rows * max(self._images[0].nbytes, _PAGES_MAPPED)
         if self._touched > RESIDENT:
-            self._images._mmap.madvise(mmap.MADV_DONTNEED)
+            self._images._mmap.madvise(mmap.MADV_DONTNEED)  # pyright: ignore[reportAttributeAccessIssue]
             self._touched = 0
 
     def _open(self) -> None:
@@ -107,11 +109,11 @@ class Store:
             self._images = np.load(self.folder / "images.npy", mmap_mode="r")
         except ValueError as error:
             raise InputError(
-                f"The prepared images at {self.folder} are damaged: remove that folder, and they are made anew."
+                f"The prepared images in {self.folder} are damaged: remove that folder, and they are prepared again."
             ) from error
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "manifest": self.manifest}
+        return {"folder": self.folder, "manifest": self.manifest, "columns": self.columns}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -119,40 +121,41 @@ class Store:
 
 
 def quantize(images: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Images in [-1, 1] -> integers of ``dtype``, its whole range."""
+    """Map images in [-1, 1] to integers that span the whole range of ``dtype``."""
     highest = np.iinfo(dtype).max
     return ((images.astype(np.float64) + 1) * (highest / 2)).round().clip(0, highest).astype(dtype)
 
 
 def cache_folder(cache_dir: str | None) -> Path:
-    """The folder of all caches, made where it is missing; None: medsynth's place in the user's cache folder.
+    """Return the folder of all cache entries, created if missing; None: medsynth's part of the user's cache folder.
 
     Raises:
-        InputError: it cannot be written to.
+        InputError: the folder cannot be written to.
     """
     folder = Path(cache_dir).expanduser() if cache_dir else user_cache("data")
     try:
         make_writable(folder)
     except OSError as error:
         raise InputError(
-            f"data.cache_dir={folder} cannot be written to ({error.strerror}): name a folder that can."
+            f"data.cache_dir={folder} cannot be written to ({error.strerror}): name a folder that can be.",
+            code=EndCode.CANNOT_WRITE,
         ) from error
     return folder
 
 
 def open_store(folder: Path, key: Mapping[str, Any], fill: Callable[[Path], None]) -> Store:
-    """The store of ``key``, filled first where there is none.
+    """Open the entry of ``key``, and write it first if it does not exist.
 
-    ``fill`` writes into a folder that takes its name at the end only. Other processes wait for the one that fills; one
-    that was killed leaves debris, which the next one removes.
+    ``fill`` writes into a temporary folder that is renamed at the end. Other processes wait meanwhile. A process that
+    is killed leaves a temporary folder, which the next one removes.
     """
     text = json.dumps({"format": FORMAT, **key}, sort_keys=True, default=str)
     name = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
     path = folder / name
     if not path.is_dir():
         with FileLock(folder / f".{name}.lock"):
-            for debris in folder.glob(f".{name}-*"):
-                shutil.rmtree(debris, ignore_errors=True)
+            for leftover in folder.glob(f".{name}-*"):
+                shutil.rmtree(leftover, ignore_errors=True)
             if not path.is_dir():
                 with _temporary(folder, name) as temporary:
                     fill(temporary)
@@ -170,7 +173,7 @@ def _temporary(folder: Path, name: str) -> Iterator[Path]:
 
 
 def salt(folder: Path) -> bytes:
-    """The secret that patients are hashed with in this cache folder; made on first use, readable by its owner alone."""
+    """Return this cache folder's secret for hashing patients, created on first use and readable by its owner alone."""
     path = folder / "salt"
     with FileLock(folder / ".salt.lock"):
         if not path.is_file():
@@ -182,5 +185,5 @@ def salt(folder: Path) -> bytes:
 
 
 def hashed(patient: str, key: bytes) -> str:
-    """12 hexadecimal digits in place of a patient's identifier; "" stays "", for it is nobody."""
+    """Return 12 hexadecimal digits in place of a patient's identifier; "" (not known) stays ""."""
     return hashlib.blake2b(patient.encode(), key=key, digest_size=6).hexdigest() if patient else ""

@@ -1,25 +1,27 @@
-"""Images that a table lists, with their classes, patients and splits: one row each, separated by , ; or tabs."""
+"""Reader of images that a table lists with classes, patients and splits; columns are separated by , ; or tabs."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections import Counter, defaultdict
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from medsynth.contracts import InputError
+from medsynth.data.errors import DataError, Reason, ReasonKind, Unreadable
 from medsynth.data.image_file import ENDINGS, decode
-from medsynth.data.reading import Found, Item, Picture, Unreadable
-from medsynth.data.table import natural, records
-from medsynth.data.tree import open_tree, outside
+from medsynth.data.reading import RawImage, Record, Scan
+from medsynth.data.table import natural, table_rows
+from medsynth.data.tree import Tree, open_tree, outside
 
 COLUMNS = ("path", "label", "patient", "split")
 SPLITS = {"": "", "train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-_SHOWN = 5  # lines of the table that a message names for each mistake
+NOT_LISTED = Reason(ReasonKind.UNMATCHED, "not in the table")
+_SHOWN = 5  # line numbers that a message names for each mistake
 
 
 class Row(NamedTuple):
-    """One image, as the table has it; "" where there is nothing."""
+    """One image as the table describes it; "" where the table has no value."""
 
     line: int
     path: str
@@ -28,61 +30,53 @@ class Row(NamedTuple):
     split: str
 
 
+@dataclasses.dataclass
 class Csv:
-    """A reader of PNG, JPEG, TIFF or BMP images that a table lists; see medsynth.data.reading.
+    """A reader of PNG, JPEG, TIFF or BMP images that a table lists; conf/data/csv.yaml describes its options.
 
-    All mistakes of the table are told at once, by the numbers of its lines.
-
-    Args:
-        root: the folder or zip archive of the images.
-        table: the table: a name below ``root``, or a path of its own. UTF-8, with the names of the columns on top.
-        path: the column of the images' names, relative to ``root``.
-        label: that of their classes; they are sorted, numbers by value. None: no labels.
-        patient: that of their patients, so that no patient is on both sides of a split. None: not known.
-        split: that of train, val and test. None: not given.
-
-    The columns ``label``, ``patient`` and ``split`` may be missing where they have these very names.
+    The first line of the table names its columns. ``label``, ``patient`` and ``split`` may be missing unless an option
+    gives them another name. Classes are sorted, numbers by value. All mistakes in the table are reported at once, by
+    line numbers.
 
     Raises:
-        InputError: ``root`` or the table cannot be opened.
+        InputError: ``root`` cannot be opened.
     """
 
-    def __init__(
-        self,
-        root: str | None,
-        *,
-        table: str = "table.csv",
-        path: str = "path",
-        label: str | None = "label",
-        patient: str | None = "patient",
-        split: str | None = "split",
-    ) -> None:
-        self.tree = open_tree(root, example="data=csv data.root=/path/to/images data.reader.table=/path/to/table.csv")
-        self.table = table
-        self.columns = dict(zip(COLUMNS, (path, label, patient, split), strict=True))
+    root: str | None
+    _: dataclasses.KW_ONLY
+    table: str = "table.csv"
+    path: str = "path"
+    label: str | None = "label"
+    patient: str | None = "patient"
+    split: str | None = "split"
 
-    def find(self) -> Found:
-        """One item for each row.
+    def __post_init__(self) -> None:
+        example = "data=csv data.root=/path/to/images data.reader.table=/path/to/table.csv"
+        self.tree: Tree = open_tree(self.root, example=example)
+        self.columns: dict[str, str | None] = {column: getattr(self, column) for column in COLUMNS}
+
+    def scan(self) -> Scan:
+        """Read the table, one record for each row.
 
         Raises:
-            InputError: the table cannot be understood, or rows cannot be used; all of them are counted.
+            DataError: the table cannot be understood, or some of its rows cannot be used.
         """
         rows = self._rows()
         self._check(rows)
         listed = {row.path for row in rows}
         unlisted = sum(name.lower().endswith(ENDINGS) and name not in listed for name in self.tree.names)
-        return Found(
-            [Item(row.path, class_name=row.label, patient=row.patient, split=SPLITS[row.split]) for row in rows],
+        return Scan(
+            [Record(row.path, class_name=row.label, patient=row.patient, split=SPLITS[row.split]) for row in rows],
             class_names=tuple(sorted({row.label for row in rows} - {""}, key=natural)),
-            left_out=+Counter({"not in the table": unlisted}),
+            left_out=+Counter({NOT_LISTED: unlisted}),
         )
 
-    def read(self, item: Item) -> tuple[list[Picture], Counter[str]]:
-        """The one picture of a file. Raises Unreadable: it is damaged, or no image."""
-        return [decode(self.tree.read(item.name))], Counter()
+    def read(self, record: Record) -> tuple[list[RawImage], Counter[Reason]]:
+        """Decode the one image of a file; see ``reading.Reader``."""
+        return [decode(self.tree.read(record.name))], Counter()
 
-    def key(self) -> dict[str, object]:
-        """All options, and what is in the table, which may lie elsewhere than the images."""
+    def key(self) -> dict[str, Any]:
+        """Return the columns and a digest of the table, which may be elsewhere than the images."""
         return {"columns": self.columns, "table": hashlib.blake2b(self._content(), digest_size=16).hexdigest()}
 
     def _content(self) -> bytes:
@@ -91,49 +85,49 @@ class Csv:
                 return self.tree.read(self.table)
             return Path(self.table).expanduser().read_bytes()
         except (OSError, Unreadable) as error:
-            raise InputError(
-                f"data.reader.table={self.table} cannot be read, neither in data.root={self.tree.root} nor as a path "
-                f"of its own: it names a table of the images, separated by commas, semicolons or tabs."
+            raise DataError(
+                f"data.reader.table={self.table} cannot be read, neither in data.root={self.tree.root} nor as a path: "
+                f"give the table that lists the images, with columns separated by commas, semicolons or tabs."
             ) from error
 
     def _rows(self) -> list[Row]:
-        """The table without its header; names of files and splits as the rest of this file has them."""
-        (_, header), *body = records(self._content(), named=self.table, wanted=self.columns["path"])
+        """Return the rows below the header, with normal file names and lower-case splits."""
+        (_, header), *body = table_rows(self._content(), name=self.table, column=self.path)
         positions = self._positions(header)
         odd = [line for line, fields in body if len(fields) != len(header)]
         if odd:
-            raise InputError(
+            raise DataError(
                 f"data.reader.table={self.table} has {_lines(odd)} with more or fewer columns than its header."
             )
         if not body:
-            raise InputError(f"data.reader.table={self.table} has no rows below its header: one for each image.")
+            raise DataError(f"data.reader.table={self.table} has no rows below its header: add one for each image.")
         rows = []
         for line, fields in body:
-            row = Row(line, *("" if position is None else fields[position] for position in positions))
-            rows.append(row._replace(path=_normal(row.path), split=row.split.lower()))
+            path, label, patient, split = ("" if position is None else fields[position] for position in positions)
+            rows.append(Row(line, _normal(path), label, patient, split.lower()))
         return rows
 
     def _positions(self, header: list[str]) -> list[int | None]:
-        """Where each of COLUMNS is in the table."""
-        # Without a header the first line is that of an image, whose name is not to be shown.
+        """Return the position of each of COLUMNS in the table."""
+        # The first line of a table without a header names an image, which must not be shown.
         if any(name.lower().endswith(ENDINGS) for name in header):
-            raise InputError(f"data.reader.table={self.table} has no header: its first line names the columns.")
+            raise DataError(f"data.reader.table={self.table} has no header: its first line must name the columns.")
         names = ", ".join(header)
-        wanted = {column: name for column, name in self.columns.items() if name is not None}
-        missing = [column for column in wanted if wanted[column] not in header]
-        missing = [column for column in missing if column == "path" or wanted[column] != column]
+        asked = {column: name for column, name in self.columns.items() if name is not None}
+        missing = [column for column in asked if asked[column] not in header]
+        missing = [column for column in missing if column == "path" or asked[column] != column]
         if missing:
-            options = " and ".join(f"data.reader.{column}={wanted[column]}" for column in missing)
-            raise InputError(f"{options} names no column of data.reader.table={self.table}, which has {names}.")
-        named = [name for name in header if name]
-        if len(set(named)) < len(named):
-            raise InputError(f"data.reader.table={self.table} names a column twice: {names}.")
-        return [header.index(name) if (name := wanted.get(column)) in header else None for column in COLUMNS]
+            options = " and ".join(f"data.reader.{column}={asked[column]}" for column in missing)
+            raise DataError(f"{options} names no column of data.reader.table={self.table}, which has {names}.")
+        present = [name for name in header if name]
+        if len(set(present)) < len(present):
+            raise DataError(f"data.reader.table={self.table} names a column twice: {names}. Rename one of them.")
+        return [header.index(name) if (name := asked.get(column)) in header else None for column in COLUMNS]
 
     def _check(self, rows: list[Row]) -> None:
-        """Raise InputError with the lines of all rows that cannot be used."""
-        mistakes = defaultdict(list)
-        names, seen = set(self.tree.names), set()
+        """Raise DataError with the lines of all rows that cannot be used."""
+        mistakes: dict[str, list[int]] = defaultdict(list)
+        names, seen = set(self.tree.names), set[str]()
         for row in rows:
             if mistake := _mistake(row, names, seen):
                 mistakes[mistake].append(row.line)
@@ -141,35 +135,36 @@ class Csv:
         for column in COLUMNS[1:]:
             empty = [row.line for row in rows if not getattr(row, column)]
             if len(empty) < len(rows):
-                mistakes[f"have no {column}, which others have"] += empty
-        told = [f"{_lines(lines)} {mistake}" for mistake, lines in mistakes.items() if lines]
-        if told:
-            raise InputError(
-                f"data.reader.table={self.table} does not fit data.root={self.tree.root}: {'; '.join(told)}; "
+                mistakes[f"have no {column} although others do"] += empty
+        reports = [f"{_lines(lines)} {mistake}" for mistake, lines in mistakes.items() if lines]
+        if reports:
+            raise DataError(
+                f"data.reader.table={self.table} does not fit data.root={self.tree.root}: {'; '.join(reports)}; "
                 f"correct the table or add the files."
             )
 
 
 def _mistake(row: Row, names: set[str], seen: set[str]) -> str:
+    """Return what is wrong with a row, as a predicate of "3 rows ..."; "" if it can be used."""
     if not row.path:
         return "name no file"
     if outside(row.path):
-        return "lead out of data.root, below which all names are"
+        return "lead out of data.root"
     if row.path not in names:
-        return "name files that are not there"
+        return "name files that do not exist"
     if not row.path.lower().endswith(ENDINGS):
-        return f"name files that are no images ({', '.join(ENDINGS)})"
+        return f"name files other than images ({', '.join(ENDINGS)})"
     if row.path in seen:
         return "name a file for the second time"
-    return "" if row.split in SPLITS else "have a split that is none of train, val and test"
+    return "" if row.split in SPLITS else "have a split other than train, val and test"
 
 
 def _normal(path: str) -> str:
-    """As the tree names it: forward slashes, no ``./``."""
+    """Return a path as the tree names it: with forward slashes, without ``./``."""
     return str(PurePosixPath(path.replace("\\", "/"))) if path else ""
 
 
 def _lines(lines: list[int]) -> str:
-    """``3 rows (lines 2, 5, 9)``"""
+    """Format line numbers as ``3 rows (lines 2, 5, 9)``."""
     shown = ", ".join(map(str, lines[:_SHOWN])) + (" ..." if len(lines) > _SHOWN else "")
     return f"{len(lines)} rows (lines {shown})" if len(lines) > 1 else f"1 row (line {shown})"

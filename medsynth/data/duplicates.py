@@ -1,12 +1,12 @@
-"""Images that occur more than once: exact copies by their digests, near ones by their perceptual hashes.
+"""Search for images that occur more than once: exact copies by digests, near duplicates by perceptual hashes.
 
 The hash (pHash: signs of the low frequencies of the discrete cosine transform, Zauner 2010) has 256 bits. Measured on
-abdominal and head CT and hand radiographs of 64x64 pixels, copies that were encoded anew as JPEG (quality 75), resized,
-or made brighter or darker differ in 6 bits at most; unrelated images differ in 128 or so. The hash does not find copies
-that were cropped or shifted by a pixel (20 to 80 bits), mirrored or rotated, nor re-encoded ones of images without fine
-detail. And it cannot tell a copy from what looks alike: up to 4 bits lie mostly between versions of one slice, from 6
-on between neighboring slices of a volume too, from 16 on nearly always, and images of little content, such as a
-headrest alone, match at any distance. 6 bits are therefore a careful choice, and pairs are to be looked at.
+abdominal and head CT and hand radiographs of 64x64 pixels, copies that were re-encoded as JPEG (quality 75), resized,
+brightened or darkened differ in 6 bits at most; unrelated images differ in about 128. The hash misses copies that were
+cropped or shifted by a pixel (20 to 80 bits), mirrored or rotated, and re-encoded copies of images without fine detail.
+It cannot distinguish copies from similar images: pairs within 4 bits are mostly versions of one slice, from 6 bits on
+some are neighboring slices of a volume, from 16 bits on nearly all are, and images of little content, such as a
+headrest alone, match at any distance. 6 bits are therefore a cautious default, and pairs should be looked at.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from tqdm import tqdm
 
 from medsynth.data.reading import SPLITS
 
-KEPT = 1000  # pairs and groups that are listed; all are counted
-_BLOCK = (256, 2048)  # rows compared at a time: what is made of them stays in the processor's cache
+LISTED = 1000  # pairs and groups; all are counted
+_BLOCK = (256, 2048)  # rows compared at a time, so that intermediate results fit into the processor's cache
 
 
 def exact(digests: Sequence[str]) -> list[list[int]]:
-    """The rows of each digest that occurs more than once, in the order of their first."""
+    """Return the rows of each digest that occurs more than once, in the order of their first."""
     groups: dict[str, list[int]] = defaultdict(list)
     for row, digest in enumerate(digests):
         groups[digest].append(row)
@@ -33,10 +33,14 @@ def exact(digests: Sequence[str]) -> list[list[int]]:
 
 
 def near(perceptual: Sequence[str], distance: int) -> Iterator[np.ndarray]:
-    """Pairs of rows whose hashes differ in at most ``distance`` bits, in blocks, so that memory stays bounded.
+    """Find pairs of rows whose hashes differ in at most ``distance`` bits, in blocks that bound the memory.
 
-    The hashes are hexadecimal, of 64 bits or a multiple. Yields int64 ``(pairs, 3)``: a row, a later row, and their
-    Hamming distance.
+    Args:
+        perceptual: hexadecimal hashes of 64 bits or a multiple.
+        distance: the largest Hamming distance.
+
+    Yields:
+        int64 ``(pairs, 3)``: a row, a later row, and their Hamming distance.
     """
     content = np.frombuffer(bytes.fromhex("".join(perceptual)), np.uint64)
     words = content.reshape(max(len(perceptual), 1), -1)
@@ -51,29 +55,29 @@ def near(perceptual: Sequence[str], distance: int) -> Iterator[np.ndarray]:
 def find_duplicates(
     images: Mapping[str, Sequence[Any]], splits: Mapping[str, Sequence[int]], distance: int | None
 ) -> dict[str, Any]:
-    """Counts of exact copies and near duplicates, and the first of them as rows.
+    """Count exact copies and near duplicates, and list the first of them as rows.
 
-    Slices of one patient resemble each other by nature; where patients are known, pairs of one patient are counted
-    apart from those of two.
+    Slices of one patient resemble each other naturally; where patients are known, pairs within a patient are counted
+    separately.
 
     Args:
         images: columns ``digest``, ``perceptual``, ``patient`` ("" where not known), by row.
-        splits: split -> rows; others are not looked at.
-        distance: most bits between near duplicates; None: these are not looked for.
+        splits: split -> rows; other rows are ignored.
+        distance: largest number of different bits between near duplicates; None: no search for these.
 
     Returns:
         ``{"exact": ..., "near": ...}`` of plain numbers and lists. Pairs across splits come first, then the nearest.
     """
-    where = {row: SPLITS.index(name) for name, rows in splits.items() for row in rows}
-    rows = sorted(where)
+    split_of = {row: SPLITS.index(name) for name, rows in splits.items() for row in rows}
+    rows = sorted(split_of)
     columns = {name: np.array(images[name])[rows] for name in ("digest", "patient")}
-    split = np.array([where[row] for row in rows])
-    found = {"exact": _exact(columns["digest"].tolist(), rows, split)}
+    split = np.array([split_of[row] for row in rows])
+    result: dict[str, Any] = {"exact": _exact(columns["digest"].tolist(), rows, split)}
     if distance is not None:
         perceptual = images["perceptual"]
         hashes = [perceptual[row] for row in rows]
-        found["near"] = _near(near(hashes, distance), rows, split, **columns) | {"distance": distance}
-    return found
+        result["near"] = _near(near(hashes, distance), rows, split, **columns) | {"distance": distance}
+    return result
 
 
 def _exact(digests: Sequence[str], rows: Sequence[int], split: np.ndarray) -> dict[str, Any]:
@@ -84,14 +88,14 @@ def _exact(digests: Sequence[str], rows: Sequence[int], split: np.ndarray) -> di
         "groups": len(groups),
         "images": sum(map(len, groups)),
         "groups_across_splits": sum(across),
-        "first": [[rows[position] for position in groups[number]] for number in order[:KEPT]],
+        "first": [[rows[position] for position in groups[number]] for number in order[:LISTED]],
     }
 
 
 def _near(
     blocks: Iterator[np.ndarray], rows: Sequence[int], split: np.ndarray, *, digest: np.ndarray, patient: np.ndarray
 ) -> dict[str, Any]:
-    counts: dict[str, int | None] = {"pairs": 0, "pairs_across_splits": 0, "pairs_within_patient": 0}
+    counts = {"pairs": 0, "pairs_across_splits": 0, "pairs_within_patient": 0}
     involved, leaked = np.zeros(len(rows), dtype=bool), np.zeros(len(rows), dtype=bool)
     first = np.empty((0, 3), dtype=np.int64)
     for block in blocks:
@@ -105,11 +109,11 @@ def _near(
         leaked[pairs[across & ((split[one] == 0) | (split[other] == 0)), :2]] = True
         first = np.concatenate([first, pairs])
         within = split[first[:, 0]] == split[first[:, 1]]
-        first = first[np.lexsort((first[:, 1], first[:, 0], first[:, 2], within))[:KEPT]]
-    if not (patient != "").any():
-        counts["pairs_within_patient"] = None
+        first = first[np.lexsort((first[:, 1], first[:, 0], first[:, 2], within))[:LISTED]]
+    known = bool((patient != "").any())
     return {
         **counts,
+        "pairs_within_patient": counts["pairs_within_patient"] if known else None,
         "images": int(involved.sum()),
         "held_out_images_near_training": int((leaked & (split != 0)).sum()),
         "first": [[rows[one], rows[other], bits] for one, other, bits in first.tolist()],
@@ -118,10 +122,10 @@ def _near(
 
 def _pairs(words: np.ndarray, first: int, second: int, distance: int) -> np.ndarray:
     left, right = words[first : first + _BLOCK[0]], words[second : second + _BLOCK[1]]
-    # The first word alone rules out nearly all pairs: its part of the distance is too much already.
+    # The first word alone excludes nearly all pairs: its part of the distance is already too large.
     i, j = np.nonzero(np.bitwise_count(left[:, None, 0] ^ right[None, :, 0]) <= distance)
     later = j + second > i + first
     i, j = i[later], j[later]
     differences = np.bitwise_count(left[i] ^ right[j]).sum(1, dtype=np.int64)
-    found = differences <= distance
-    return np.stack([i[found] + first, j[found] + second, differences[found]], axis=1)
+    close = differences <= distance
+    return np.stack([i[close] + first, j[close] + second, differences[close]], axis=1)

@@ -1,10 +1,12 @@
-"""From a picture of any size to a square of the size that is learned, and the random views of it."""
+"""Geometric preparation: raw images of any size to squares of one size, and random views of these."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,128 +14,154 @@ from monai.transforms import CenterSpatialCrop, Compose, CropForeground, RandFli
 from torch import Tensor
 from torch.nn import functional
 
-from medsynth.contracts import InputError
-from medsynth.data.reading import Picture, Unreadable
+from medsynth.data.errors import Unreadable, check_choice
+from medsynth.data.reading import RawImage
+from medsynth.errors import InputError
 
-OUTSIDE = -math.inf  # beyond a picture's border; normalization makes it -1, whatever the lowest value is
+OUTSIDE = -math.inf  # beyond the border of the raw image; normalization makes it -1, whatever the lowest value is
 _LUMA = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)  # ITU-R BT.601
 _FLIPS = {"horizontal": (1,), "vertical": (0,), "both": (0, 1)}
 
 
+@dataclasses.dataclass(frozen=True)
 class Geometry:
-    """``Picture -> (values (C, size, size) float32 in the picture's unit, spacing)``, the same for each call.
+    """Make images of one size from raw images of any size; the same result for each call.
+
+    The fields with defaults are options of data=; conf/data/base/files.yaml describes them.
 
     Args:
-        size: height and width of what comes out, in pixels.
-        channels: 1 turns color to gray by ITU-R BT.601 luma, 3 repeats gray.
-        spacing: millimetres to resample rows and columns to, one number or two; None: as they are.
-        foreground: value above which a pixel belongs to the patient; what lies around is cut off. None: nothing is.
-        crop: height and width of the central part that is kept, in pixels, before resizing; None: all.
-        resize: ``crop`` scales the central square, ``fit`` the whole image and fills up, ``stretch`` both sides by
-            themselves; ``none`` scales nothing and cuts or fills up.
+        size: height and width of the prepared images, in pixels.
+        channels: 1 converts color to gray by ITU-R BT.601 luma, 3 repeats gray.
 
     Raises:
-        InputError: an option has no such value.
+        InputError: an option has an impossible value.
     """
 
-    def __init__(
-        self,
-        size: int,
-        *,
-        channels: int,
-        spacing: float | Sequence[float] | None = None,
-        foreground: float | None = None,
-        crop: int | Sequence[int] | None = None,
-        resize: str = "crop",
-    ) -> None:
-        if channels not in (1, 3):
-            raise InputError(f"data.channels={channels} is not possible: 1 or 3.")
-        if size < 4:
-            raise InputError(f"data.image_size={size} is too small: 4 pixels or more.")
-        if resize not in RESIZES:
-            raise InputError(f"data.resize={resize} is not possible: {', '.join(RESIZES)}.")
-        self.size = size
-        self.channels = channels
-        self.spacing = None if spacing is None else _pair("data.spacing", spacing)
-        self.foreground = foreground
-        self.crop = None if crop is None else _pair("data.crop", crop)
-        self.resize = resize
+    size: int
+    _: dataclasses.KW_ONLY
+    channels: int
+    spacing: float | Sequence[float] | None = None
+    foreground: float | None = None
+    crop: int | Sequence[int] | None = None
+    resize: str = "crop"
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise InputError(f"data.channels={self.channels} is not possible: choose 1 or 3.")
+        if self.size < 4:
+            raise InputError(f"data.image_size={self.size} is too small: 4 pixels or more.")
+        check_choice("data.resize", self.resize, RESIZES)
+        if self.spacing is not None:
+            _pair("data.spacing", self.spacing)
+        if self.crop is not None:
+            _pair("data.crop", self.crop)
 
     def key(self) -> dict[str, object]:
-        """What the prepared images depend on."""
-        return dict(vars(self))
+        """Return the options that the prepared images depend on."""
+        return dataclasses.asdict(self)
 
-    def __call__(self, picture: Picture, images_per_picture: int = 1) -> tuple[np.ndarray, tuple[float, float] | None]:
-        """Apply it. The spacing comes out in millimetres, or as None where it was not known.
+    def __call__(self, raw: RawImage, *, paired: bool = False) -> tuple[np.ndarray, tuple[float, float] | None]:
+        """Prepare one raw image; a ``paired`` one is a source and its target.
+
+        Returns:
+            Values ``(C, size, size)`` (of pairs ``(2 C, size, size)``), float32 in the raw image's unit, and their
+            spacing in millimeters, None where it is not known.
 
         Raises:
-            Unreadable: the picture lacks what an option needs.
+            Unreadable: the raw image lacks information that an option needs.
         """
-        image, spacing = self._colored(torch.from_numpy(picture.values), images_per_picture), picture.spacing
+        image, spacing = self._with_channels(torch.from_numpy(raw.values), 2 if paired else 1), raw.spacing
         if self.spacing is not None:
             if spacing is None:
-                raise Unreadable("it does not say its pixel spacing, which data.spacing needs")
+                raise Unreadable("it does not give its pixel spacing, which data.spacing needs")
+            target = _pair("data.spacing", self.spacing)
             height, width = (
-                max(1, round(extent * now / wanted))
-                for extent, now, wanted in zip(image.shape[-2:], spacing, self.spacing, strict=True)
+                max(1, round(extent * old / new))
+                for extent, old, new in zip(image.shape[-2:], spacing, target, strict=True)
             )
-            image, spacing = _interpolate(image, height, width), self.spacing
+            image, spacing = _interpolate(image, height, width), target
         if self.foreground is not None:
             if not (image > self.foreground).any():
                 raise Unreadable(f"no pixel is above data.foreground={self.foreground:g}")
-            image = CropForeground(select_fn=partial(torch.lt, torch.tensor(self.foreground)))(image).as_tensor()
+            image = _plain(CropForeground(select_fn=partial(torch.lt, torch.tensor(self.foreground)))(image))
         if self.crop is not None:
-            image = CenterSpatialCrop([int(extent) for extent in self.crop])(image).as_tensor()
-        before = image
-        image, scale = RESIZES[self.resize](before, self.size)
-        spacing = spacing and tuple(round(now / by, 6) for now, by in zip(spacing, scale, strict=True))
+            image = _plain(CenterSpatialCrop([int(extent) for extent in _pair("data.crop", self.crop)])(image))
+        image, (down, across) = RESIZES[self.resize](image, self.size)
+        if spacing is not None:
+            spacing = round(spacing[0] / down, 6), round(spacing[1] / across, 6)
         return np.ascontiguousarray(image.numpy()), spacing
 
-    def _colored(self, image: Tensor, count: int) -> Tensor:
-        parts = image.chunk(count)
+    def _with_channels(self, image: Tensor, count: int) -> Tensor:
+        images = image.chunk(count)
         if self.channels == 1:
-            parts = [(part * _LUMA).sum(0, keepdim=True) if len(part) == 3 else part for part in parts]
-        return torch.cat([part.expand(self.channels, -1, -1) for part in parts])
+            images = [(each * _LUMA).sum(0, keepdim=True) if len(each) == 3 else each for each in images]
+        return torch.cat([each.expand(self.channels, -1, -1) for each in images])
 
 
+@dataclasses.dataclass(frozen=True)
 class RandomViews:
-    """Random transforms of prepared images, drawn anew in each epoch: what a sample gets depends on its seed alone.
+    """Random transforms of prepared images, new ones in each epoch. A view depends on its seed alone.
+
+    The fields with defaults are options of data=; conf/data/base/files.yaml describes them. Flips have probability 1/2.
 
     Args:
-        size: height and width of what comes out; a random part of it where prepared images are larger.
-        flip: None, ``horizontal``, ``vertical`` or ``both``, each with probability 1/2. Off unless asked for:
-            anatomy is lateralized, a mirrored thorax has its heart on the wrong side.
-        rotate: largest angle in degrees, to both sides.
+        size: height and width of the views, in pixels: a random part of larger prepared images.
 
     Raises:
-        InputError: an option has no such value.
+        InputError: an option has an impossible value.
     """
 
-    def __init__(self, size: int, *, flip: str | None, rotate: float) -> None:
-        if flip is not None and flip not in _FLIPS:
-            raise InputError(f"data.flip={flip} is not possible: null, {', '.join(_FLIPS)}.")
-        if not 0 <= rotate <= 180:
-            raise InputError(f"data.rotate={rotate} is not possible: degrees between 0 and 180.")
-        transforms = [RandFlip(prob=0.5, spatial_axis=axis) for axis in _FLIPS.get(flip, ())]
-        if rotate:
-            # The border's values are carried on: zeros would be a mid-gray frame.
-            transforms.append(RandRotate(range_x=math.radians(rotate), prob=1.0, padding_mode="border"))
-        self.size = size
-        self._transforms = Compose(transforms)
+    size: int
+    _: dataclasses.KW_ONLY
+    random_crop: int | None = None
+    flip: str | None = None
+    rotate: float = 0
+
+    def __post_init__(self) -> None:
+        if self.random_crop is not None and self.random_crop < self.size:
+            raise InputError(
+                f"data.random_crop={self.random_crop} is smaller than data.image_size={self.size}: choose a larger one."
+            )
+        if self.flip is not None and self.flip not in _FLIPS:
+            raise InputError(f"data.flip={self.flip} is not possible: choose null, {' or '.join(_FLIPS)}.")
+        if not 0 <= self.rotate <= 180:
+            raise InputError(f"data.rotate={self.rotate} is not possible: choose 0 to 180 degrees.")
+
+    @property
+    def active(self) -> bool:
+        """Whether any random transform is chosen."""
+        return bool(self.random_crop or self.flip or self.rotate)
+
+    @property
+    def prepared_size(self) -> int:
+        """Height and width of the prepared images that views are taken from, in pixels."""
+        return self.random_crop or self.size
+
+    @cached_property
+    def _transforms(self) -> Compose:
+        axes = () if self.flip is None else _FLIPS[self.flip]
+        transforms: list[Any] = [RandFlip(prob=0.5, spatial_axis=axis) for axis in axes]
+        if self.rotate:
+            # The border's values are extended outwards: zeros would be a mid-gray frame.
+            transforms.append(RandRotate(range_x=math.radians(self.rotate), prob=1.0, padding_mode="border"))
+        return Compose(transforms)
 
     def __call__(self, image: Tensor, seed: int) -> Tensor:
-        """One view ``(C, size, size)`` of an image ``(C, H, W)``."""
+        """Draw one view ``(C, size, size)`` of an image ``(C, H, W)``."""
         self._transforms.set_random_state(seed % 2**32)
-        image = self._transforms(image)
-        if hasattr(image, "as_tensor"):
-            image = image.as_tensor()  # MONAI's own, whose metadata would leak into the batches
+        image = _plain(self._transforms(image))
         rows, columns = (extent - self.size + 1 for extent in image.shape[-2:])
         top, left = np.random.default_rng(seed).integers((rows, columns))
         return image[:, top : top + self.size, left : left + self.size]
 
 
+def _plain(image: Any) -> Tensor:
+    """Return MONAI's tensors as plain ones: their metadata would leak into the batches."""
+    return image.as_tensor() if hasattr(image, "as_tensor") else image
+
+
 def central(images: Tensor, size: int) -> Tensor:
-    """The central ``(..., size, size)`` of images ``(..., H, W)``."""
+    """Return the central ``(..., size, size)`` of images ``(..., H, W)``."""
     top, left = ((extent - size) // 2 for extent in images.shape[-2:])
     return images[..., top : top + size, left : left + size]
 
@@ -157,9 +185,10 @@ def _stretch(image: Tensor, size: int) -> tuple[Tensor, tuple[float, float]]:
 
 
 def _none(image: Tensor, size: int) -> tuple[Tensor, tuple[float, float]]:
-    return ResizeWithPadOrCrop(size, value=OUTSIDE)(image).as_tensor(), (1.0, 1.0)
+    return _plain(ResizeWithPadOrCrop(size, value=OUTSIDE)(image)), (1.0, 1.0)
 
 
+# (image (C, H, W), size) -> (image (C, size, size), its scale along rows and columns).
 RESIZES: dict[str, Callable[[Tensor, int], tuple[Tensor, tuple[float, float]]]] = {
     "crop": _crop,
     "fit": _fit,
@@ -169,15 +198,15 @@ RESIZES: dict[str, Callable[[Tensor, int], tuple[Tensor, tuple[float, float]]]] 
 
 
 def _interpolate(image: Tensor, height: int, width: int) -> Tensor:
-    # Not MONAI's Resize or Spacing: their anti_aliasing smooths with zeros beyond the border and so darkens the rim
-    # (15 % in the corners of a constant image), and without it fine structures alias.
+    # MONAI's Resize and Spacing either smooth with zeros beyond the border, which darkens the corners of a constant
+    # image by 15 %, or alias fine structures.
     if image.shape[-2:] == (height, width):
         return image
     return functional.interpolate(image[None], (height, width), mode="bilinear", antialias=True)[0]
 
 
 def _pair(option: str, value: float | Sequence[float]) -> tuple[float, float]:
-    pair = (value, value) if isinstance(value, (int, float)) else tuple(value)
-    if len(pair) != 2 or not all(isinstance(number, (int, float)) and number > 0 for number in pair):
-        raise InputError(f"{option}={value} is not possible: one number above 0, or [rows,columns].")
-    return pair
+    pair = (value, value) if isinstance(value, int | float) else tuple(value)
+    if len(pair) != 2 or not all(isinstance(number, int | float) and number > 0 for number in pair):
+        raise InputError(f"{option}={value} is not possible: give one number above 0, or [rows,columns].")
+    return pair[0], pair[1]

@@ -1,26 +1,33 @@
-"""From measured values to [-1, 1]: every normalization is a choice of the two values that become -1 and 1."""
+"""Normalization of measured values to [-1, 1]. Each method chooses the two values that become -1 and 1."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from monai.transforms import ScaleIntensityRange
 from skimage.exposure import equalize_adapthist
 
-from medsynth.contracts import InputError, Intensity
+from medsynth.contracts import Intensity
+from medsynth.data.errors import DataError, check_choice
+from medsynth.errors import InputError
 
 # Center and width in HU, as radiologists set them.
 WINDOWS = {"lung": (-600.0, 1500.0), "soft_tissue": (40.0, 400.0), "bone": (400.0, 1800.0), "brain": (40.0, 80.0)}
-FULL_RANGE = {"8-bit": (0.0, 255.0), "16-bit": (0.0, 65535.0)}  # of the types whose range means something
+FULL_RANGE = {"8-bit": (0.0, 255.0), "16-bit": (0.0, 65535.0)}  # of the stored types whose range has a meaning
 METHODS = ("full_range", "min_max", "percentile", "z_score")
-BINS = 65_536  # of the histogram that percentiles of a data set are read from
+BINS = 65_536  # of the histogram that gives the percentiles of a data set
 
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """Of all finite values of a data set; ``counts`` is their histogram in BINS equal bins from ``low`` to ``high``."""
+    """Statistics of all finite values of a data set.
+
+    ``counts`` is their histogram in BINS equal bins from ``low`` to ``high``.
+    """
 
     low: float
     high: float
@@ -29,136 +36,135 @@ class Statistics:
     counts: np.ndarray
 
     def percentile(self, percent: float) -> float:
-        """The value below which ``percent`` % of the values lie, to a bin's width."""
+        """Return the value below which ``percent`` % of the values lie, to a bin's width."""
         cumulative = np.concatenate([[0], np.cumsum(self.counts)]) / self.counts.sum()
         return float(np.interp(percent / 100, cumulative, np.linspace(self.low, self.high, len(cumulative))))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Normalization:
-    """What becomes -1 and what becomes 1; values beyond are clipped.
+    """Map measured values to [-1, 1]; values outside are clipped.
 
-    Args:
-        window: one of WINDOWS, or [center, width] in the data's unit.
-        intensity_range: [low, high] in the data's unit, instead of a window.
-        method: where neither is given: ``full_range`` of the stored type (8 or 16 bit), ``min_max``, ``percentile``, or
-            ``z_score`` (mean plus and minus ``z_score_limit`` standard deviations).
-        per: ``data_set``, which keeps physical units, or ``image``, which gives them up.
-        percentiles: the lower and upper one of ``percentile``.
-        z_score_limit: standard deviations from 0 to 1.
-        clahe: clip limit (0 to 1, more is stronger) of contrast-limited adaptive histogram equalization (Zuiderveld
-            1994, Graphics Gems IV) after all of this; None: none. It gives up physical units.
+    The fields are options of data=; conf/data/base/files.yaml describes them. ``clahe`` is contrast-limited adaptive
+    histogram equalization (Zuiderveld 1994, Graphics Gems IV).
 
     Raises:
-        InputError: an option has no such value.
+        InputError: an option has an impossible value.
     """
 
-    def __init__(
-        self,
-        *,
-        window: str | Sequence[float] | None = None,
-        intensity_range: Sequence[float] | None = None,
-        method: str = "full_range",
-        per: str = "data_set",
-        percentiles: Sequence[float] = (0.5, 99.5),
-        z_score_limit: float = 3.0,
-        clahe: float | None = None,
-    ) -> None:
-        if window is not None and intensity_range is not None:
-            raise InputError("data.window and data.intensity_range say the same thing in two ways: give one of them.")
-        for option, value, possible in (
-            ("data.normalize", method, METHODS),
-            ("data.normalize_per", per, ("data_set", "image")),
-        ):
-            if value not in possible:
-                raise InputError(f"{option}={value} is not possible: {', '.join(possible)}.")
-        if clahe is not None and not 0 < clahe <= 1:
-            raise InputError(f"data.clahe={clahe} is not possible: it lies between 0 and 1, for example 0.01.")
-        if z_score_limit <= 0:
-            raise InputError(f"data.z_score_limit={z_score_limit} is not possible: more than 0 standard deviations.")
-        self.percentiles = _increasing("data.percentiles", percentiles)
-        if self.percentiles[0] < 0 or self.percentiles[1] > 100:
-            raise InputError(f"data.percentiles={list(self.percentiles)} are not possible: they lie between 0 and 100.")
-        self.fixed = _window(window) if window is not None else None
-        self.option = "data.window"
-        if intensity_range is not None:
-            self.fixed, self.option = _increasing("data.intensity_range", intensity_range), "data.intensity_range"
-        self.method = method
-        self.per_image = per == "image" and self.fixed is None
-        self.z_score_limit = z_score_limit
-        self.clahe = clahe
+    window: str | Sequence[float] | None = None
+    intensity_range: Sequence[float] | None = None
+    normalize: str = "full_range"
+    normalize_per: str = "data_set"
+    percentiles: Sequence[float] = (0.5, 99.5)
+    z_score_limit: float = 3
+    clahe: float | None = None
+    unit: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.window is not None and self.intensity_range is not None:
+            raise InputError("data.window and data.intensity_range both set the range of values: give one of them.")
+        check_choice("data.normalize", self.normalize, METHODS)
+        check_choice("data.normalize_per", self.normalize_per, ("data_set", "image"))
+        if self.clahe is not None and not 0 < self.clahe <= 1:
+            raise InputError(f"data.clahe={self.clahe} is not possible: choose a number up to 1, for example 0.01.")
+        if self.z_score_limit <= 0:
+            raise InputError(
+                f"data.z_score_limit={self.z_score_limit} is not possible: more than 0 standard deviations."
+            )
+        low, high = _increasing("data.percentiles", self.percentiles)
+        if low < 0 or high > 100:
+            raise InputError(f"data.percentiles={list(self.percentiles)} are not possible: choose from 0 to 100.")
+        _fixed_range(self.window, self.intensity_range)
+
+    @cached_property
+    def fixed(self) -> tuple[float, float] | None:
+        """The values that become -1 and 1 where a window or a range sets them; None: ``normalize`` finds them."""
+        return _fixed_range(self.window, self.intensity_range)
+
+    @property
+    def fixed_by(self) -> Literal["data.window", "data.intensity_range"]:
+        """The option that sets ``fixed``."""
+        return "data.window" if self.window is not None else "data.intensity_range"
+
+    @property
+    def per_image(self) -> bool:
+        """Whether each image is scaled by itself."""
+        return self.normalize_per == "image" and self.fixed is None
 
     def key(self) -> dict[str, object]:
-        """What the prepared images depend on."""
-        return dict(vars(self))
+        """Return the options that the prepared images depend on."""
+        return dataclasses.asdict(self)
 
     def bounds(self, statistics: Statistics, stored_types: Iterable[str]) -> tuple[float, float]:
-        """The values of the whole data set that become -1 and 1.
+        """Return the values that become -1 and 1 in the whole data set.
 
         Raises:
-            InputError: they are the same, lie beside the data, or there is no full range of these types.
+            DataError: they are equal or outside the data's range, or these types have no full range.
         """
         observed = f"[{statistics.low:g}, {statistics.high:g}]"
         if self.fixed is not None:
             low, high = self.fixed
             if low >= statistics.high or high <= statistics.low:
-                raise InputError(
-                    f"{self.option} from {low:g} to {high:g} lies beside the values, which span {observed}."
+                raise DataError(
+                    f"{self.fixed_by} from {low:g} to {high:g} does not overlap the values, which span {observed}: "
+                    f"choose a range that does."
                 )
-        elif self.method == "full_range":
+        elif self.normalize == "full_range":
             types = sorted(set(stored_types))
             if len(types) > 1 or types[0] not in FULL_RANGE:
-                raise InputError(
+                raise DataError(
                     f"data.normalize=full_range has no meaning for {' and '.join(types)} images, whose values span "
                     f"{observed}: set data.intensity_range=[low,high], data.window or data.normalize=percentile."
                 )
             low, high = FULL_RANGE[types[0]]
-        elif self.method == "min_max":
+        elif self.normalize == "min_max":
             low, high = statistics.low, statistics.high
-        elif self.method == "percentile":
+        elif self.normalize == "percentile":
             low, high = (statistics.percentile(percent) for percent in self.percentiles)
         else:
             reach = self.z_score_limit * statistics.deviation
             low, high = statistics.mean - reach, statistics.mean + reach
         if not low < high:
-            raise InputError(
-                f"data.normalize={self.method} finds the values {low:g} and {high:g}, which leaves nothing between: "
-                f"set data.intensity_range, the values span {observed}."
+            raise DataError(
+                f"data.normalize={self.normalize} finds {low:g} as the lowest and {high:g} as the highest value, an "
+                f"empty range: set data.intensity_range=[low,high]; the values span {observed}."
             )
         return low, high
 
     def intensity(self, bounds: tuple[float, float], unit: str) -> Intensity:
-        """The way back from [-1, 1]. Where images were scaled each by itself there is none to physical units."""
+        """Return the way back from [-1, 1]: to physical units, unless each image was scaled by itself."""
         if self.clahe is not None:
             return Intensity(0.0, 1.0, "equalized level (CLAHE)")
         if not self.per_image:
             return Intensity(*bounds, unit)
-        if self.method == "z_score":
+        if self.normalize == "z_score":
             return Intensity(-self.z_score_limit, self.z_score_limit, "standard deviations of the image")
-        return Intensity(0.0, 1.0, f"fraction of the image's own range ({self.method})")
+        return Intensity(0.0, 1.0, f"fraction of the image's own range ({self.normalize})")
 
     def __call__(self, images: np.ndarray, bounds: tuple[float, float], stored_types: Sequence[str]) -> np.ndarray:
-        """Measured values ``(N, C, H, W)`` -> float32 in [-1, 1]; -inf, which fills up a picture, becomes -1."""
+        """Map measured values ``(N, C, H, W)`` to float32 in [-1, 1]; -inf, the value of padding, becomes -1."""
         if self.per_image:
             each = [self._own_bounds(image, kind) for image, kind in zip(images, stored_types, strict=True)]
-            scaled = np.stack([_scale(image, *own) for image, own in zip(images, each, strict=True)])
+            scaled = np.stack([_scale(image, *bounds) for image, bounds in zip(images, each, strict=True)])
         else:
             scaled = _scale(images, *bounds)
         return scaled if self.clahe is None else np.stack([self._equalized(image) for image in scaled])
 
     def _own_bounds(self, image: np.ndarray, stored_type: str) -> tuple[float, float]:
         values = image[np.isfinite(image)]
-        if self.method == "full_range":
+        if self.normalize == "full_range":
             if stored_type not in FULL_RANGE:
-                raise InputError(
+                raise DataError(
                     f"data.normalize=full_range has no meaning for {stored_type} images: choose min_max or percentile."
                 )
             return FULL_RANGE[stored_type]
-        if self.method == "z_score":
+        if self.normalize == "z_score":
             mean, reach = float(values.mean()), self.z_score_limit * float(values.std())
             return mean - reach, mean + reach
-        low, high = (0.0, 100.0) if self.method == "min_max" else self.percentiles
+        low, high = (0.0, 100.0) if self.normalize == "min_max" else self.percentiles
         low, high = np.percentile(values, [low, high])
-        # A few bright pixels on a black image: its percentiles coincide, its extremes do not.
+        # In a black image with a few bright pixels the percentiles coincide, the extremes do not.
         return (float(low), float(high)) if low < high else (float(values.min()), float(values.max()))
 
     def _equalized(self, image: np.ndarray) -> np.ndarray:
@@ -169,10 +175,10 @@ class Normalization:
 
 
 def statistics(chunks: Iterator[np.ndarray] | Sequence[np.ndarray], low: float, high: float) -> Statistics:
-    """Of the finite values in arrays of any shape, all of which lie between ``low`` and ``high``."""
+    """Compute statistics of the finite values in arrays of any shape; all lie between ``low`` and ``high``."""
     counts = np.zeros(BINS, dtype=np.int64)
     total = squares = count = 0.0
-    middle = (low + high) / 2  # sums of squares far from 0 lose their digits
+    middle = (low + high) / 2  # sums of squares of values far from 0 would lose precision
     for chunk in chunks:
         values = chunk[np.isfinite(chunk)].astype(np.float64)
         bins = ((values - low) * (BINS / max(high - low, 1e-30))).astype(np.int64).clip(0, BINS - 1)
@@ -187,9 +193,17 @@ def statistics(chunks: Iterator[np.ndarray] | Sequence[np.ndarray], low: float, 
 def _scale(image: np.ndarray, low: float, high: float) -> np.ndarray:
     if not low < high:
         return np.full_like(image, -1.0)
-    # In double precision: 65,536 levels on float32 would be off by some of their steps.
+    # In double precision: float32 would move some of 65,536 levels by several steps.
     scale = ScaleIntensityRange(low, high, -1.0, 1.0, clip=True, dtype=np.float64)
     return np.asarray(scale(image.astype(np.float64))).astype(np.float32)
+
+
+def _fixed_range(
+    window: str | Sequence[float] | None, intensity_range: Sequence[float] | None
+) -> tuple[float, float] | None:
+    if window is not None:
+        return _window(window)
+    return None if intensity_range is None else _increasing("data.intensity_range", intensity_range)
 
 
 def _window(window: str | Sequence[float]) -> tuple[float, float]:
@@ -198,12 +212,12 @@ def _window(window: str | Sequence[float]) -> tuple[float, float]:
             raise InputError(f"data.window={window} is unknown: choose {', '.join(WINDOWS)}, or give [center,width].")
         window = WINDOWS[window]
     if len(window) != 2 or not window[1] > 0:
-        raise InputError(f"data.window={list(window)} is not possible: [center,width], the width more than 0.")
+        raise InputError(f"data.window={list(window)} is not possible: give [center,width] with a width above 0.")
     center, width = map(float, window)
     return center - width / 2, center + width / 2
 
 
 def _increasing(option: str, values: Sequence[float]) -> tuple[float, float]:
     if isinstance(values, str) or len(values) != 2 or not values[0] < values[1]:
-        raise InputError(f"{option}={values} is not possible: [low, high] with low below high.")
+        raise InputError(f"{option}={values} is not possible: give [low,high] with low below high.")
     return float(values[0]), float(values[1])

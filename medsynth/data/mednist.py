@@ -1,66 +1,75 @@
-"""MedNIST: 58,954 images of 64 x 64 pixels in six classes, as MONAI offers it (CC BY-SA 4.0, B. J. Erickson).
+"""Reader of MedNIST: 58,954 images of 64 x 64 pixels in six classes, from MONAI (CC BY-SA 4.0, B. J. Erickson).
 
-Gathered from TCIA, the RSNA Bone Age Challenge and the NIH Chest X-ray data set; eight bits, gray.
+The images come from TCIA, the RSNA Bone Age Challenge and the NIH Chest X-ray data set: 8 bits, gray.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from medsynth.contracts import InputError
+from medsynth.data.errors import DataError
 from medsynth.data.image_folder import ImageFolder
-from medsynth.data.reading import Found
+from medsynth.data.reading import Scan
+from medsynth.errors import InputError
 
-FOLDER = "MedNIST"  # that of MONAI's archive
+FOLDER = "MedNIST"  # in MONAI's archive
 CLASSES = ("AbdomenCT", "BreastMRI", "CXR", "ChestCT", "Hand", "HeadCT")
 
 
+@dataclasses.dataclass
 class MedNist(ImageFolder):
-    """A reader of MedNIST's class folders (AbdomenCT, BreastMRI, CXR, ChestCT, Hand, HeadCT); see ImageFolder.
+    """A reader of MedNIST's class folders; conf/data/mednist.yaml describes its options.
 
-    Args:
-        root: the folder or zip archive with the class folders, or the folder that has them in ``MedNIST``.
-        classes: those to use; None: all.
-        download: fetch MedNIST into ``root``, 60 MB, unless it is there.
+    ``root`` is the folder or zip archive with the class folders, or a folder that contains them in ``MedNIST``.
 
     Raises:
         InputError: ``root`` cannot be opened, or MedNIST cannot be downloaded.
     """
 
-    def __init__(self, root: str | None, *, classes: Sequence[str] | None = None, download: bool = False) -> None:
-        if not root:
+    _: dataclasses.KW_ONLY
+    download: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.root:
             raise InputError(
                 "data.root is needed: data=mednist data.root=/path/to/MedNIST, or a folder to download to."
             )
-        below = Path(root).expanduser() / FOLDER
-        if download and not below.is_dir():
-            _download(below, root)
-        super().__init__(str(below) if below.is_dir() else root, classes=classes)
+        folder = Path(self.root).expanduser() / FOLDER
+        if self.download and not folder.is_dir():
+            _download(folder, self.root)
+        if folder.is_dir():
+            self.root = str(folder)
+        super().__post_init__()
 
-    def find(self) -> Found:
-        """See ImageFolder.
+    def scan(self) -> Scan:
+        """Sort the files into classes; see ImageFolder.
 
         Raises:
-            InputError: the class folders are not there, or one level too deep.
+            InputError: the class folders are missing or one level too deep.
         """
-        found = super().find()
-        if len(found.class_names) < 2 and not self.classes:
-            raise InputError(
-                f"data.root={self.tree.root} has no class folders such as {', '.join(CLASSES)} at its top: it holds "
-                f"them itself, as a folder or a zip archive."
+        scan = super().scan()
+        if len(scan.class_names) < 2 and not self.classes:
+            raise DataError(
+                f"data.root={self.tree.root} has no class folders such as {', '.join(CLASSES)}: name the folder or zip "
+                f"archive that directly contains them."
             )
-        return found
+        return scan
+
+    def key(self) -> dict[str, Any]:
+        """Return the options that the images depend on."""
+        return {"classes": self.classes}
 
 
 def _download(folder: Path, root: str) -> None:
-    """Make ``folder``, whole or not at all.
+    """Download ``folder`` completely or not at all.
 
     Raises:
-        InputError: it cannot be downloaded or written.
+        InputError: MedNIST cannot be downloaded or written.
     """
-    from monai.apps import MedNISTDataset, download_and_extract  # seconds, which nobody else shall wait for
+    from monai.apps import MedNISTDataset, download_and_extract  # imported here since it takes seconds
 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -76,6 +85,6 @@ def _download(folder: Path, root: str) -> None:
             (Path(temporary) / MedNISTDataset.dataset_folder_name).rename(folder)
     except Exception as error:  # URLError, HTTPError, ContentTooShortError, HashCheckError, OSError of the disk ...
         raise InputError(
-            f"data.reader.download=true could not fetch MedNIST into data.root={root} ({type(error).__name__}): "
-            f"check network and disk, or download it elsewhere and name its folder by data.root=/path/to/MedNIST."
+            f"data.reader.download=true could not download MedNIST to data.root={root} ({type(error).__name__}): check "
+            f"the network and the disk, or download it elsewhere and give its folder: data.root=/path/to/MedNIST."
         ) from error

@@ -1,4 +1,4 @@
-"""The data module: from a source of images to the loaders of a run. It owns ``channels`` and ``image_size``."""
+"""The data module: it turns a source of images into the loaders of a run, and owns ``channels`` and ``image_size``."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from medsynth.contracts import InputError, Intensity, counter_seed
+from medsynth.contracts import Intensity, counter_seed
 from medsynth.data.sampler import BlockSampler, ResumableBatchSampler
+from medsynth.errors import InputError
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +24,11 @@ log = logging.getLogger(__name__)
 class ImageDataset(Protocol):
     """A map-style dataset of ``{"image": float32 (C, H, W) in [-1, 1], "label": int (if any), "index": int}``.
 
-    ``endless``: items exist for every index >= 0, each another image; ``len`` is then the length of an epoch.
-    ``varies``: items exist for every index >= 0, each another view of image ``index % len``.
-    A dataset with ``__getitems__`` makes batches itself.
+    Attributes:
+        endless: samples exist for every index >= 0, each a different image; ``len`` is then the length of an epoch.
+        varies: samples exist for every index >= 0, each a different view of image ``index % len``.
+
+    A dataset with ``__getitems__`` builds batches itself.
     """
 
     endless: bool
@@ -37,7 +40,7 @@ class ImageDataset(Protocol):
 
 
 class Datasets(NamedTuple):
-    """They share no image; ``test`` is what neither training nor model selection sees, None where there is none."""
+    """Datasets that share no image; neither training nor model selection sees ``test``, which may be None."""
 
     train: ImageDataset
     val: ImageDataset
@@ -45,30 +48,49 @@ class Datasets(NamedTuple):
 
 
 class Source(Protocol):
-    """Where images come from. The attributes hold once ``datasets`` has returned.
+    """A source of images. Its attributes are valid once ``datasets`` has returned.
 
-    ``class_names`` is empty where the images have no labels; ``description`` is a line for people. ``spacing`` is in
-    millimetres from row to row and from column to column, None where it is not known; ``modality`` is DICOM's code.
-    ``content`` is equal where training and validation images come from the same ones, in the same order and classes.
+    Attributes:
+        class_names: in the order of the labels; empty without labels.
+        intensity: the way back from [-1, 1] to stored or physical values.
+        spacing: millimeters from row to row and from column to column; None: not known.
+        modality: DICOM's code; "" where it is not known.
+        description: one line about the data, for people.
+        content: a text that is equal for equal training and validation images in the same order and classes.
     """
 
-    class_names: tuple[str, ...]
-    intensity: Intensity
-    spacing: tuple[float, float] | None
-    modality: str
-    description: str
-    content: str
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def intensity(self) -> Intensity: ...
+
+    @property
+    def spacing(self) -> tuple[float, float] | None: ...
+
+    @property
+    def modality(self) -> str: ...
+
+    @property
+    def description(self) -> str: ...
+
+    @property
+    def content(self) -> str: ...
 
     def datasets(self) -> Datasets:
-        """Raises InputError for what the user can mend."""
+        """Return the datasets.
+
+        Raises:
+            InputError: an option or the data's files have to be changed.
+        """
         ...
 
 
 class TrainLoader(DataLoader):
     """A loader that begins each epoch with the batch after the last one trained, so that a resumed run is exact.
 
-    That number is Lightning's own count, asked anew whenever an epoch begins; counts of what was fetched would
-    include what workers fetched ahead. Having ``state_dict`` is how Lightning knows that a loader can resume.
+    That number is Lightning's own count, asked at the beginning of each epoch; a count of fetched batches would
+    include those that workers fetch ahead. Lightning recognizes a loader that can resume by its ``state_dict``.
     """
 
     def __init__(
@@ -80,17 +102,18 @@ class TrainLoader(DataLoader):
         num_workers: int,
     ) -> None:
         super().__init__(dataset, batch_sampler=sampler, **_loading(num_workers))
+        self._sampler = sampler
         self._batches_trained = batches_trained
         self.seconds_waited = 0.0
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         trained = self._batches_trained()
         if trained is not None:
-            self.batch_sampler.start_at(trained)
+            self._sampler.start_at(trained)
         return self._timed(super().__iter__())
 
     def _timed(self, batches: Iterator[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
-        """The batches; the time that the training stands still for them goes to ``seconds_waited``."""
+        """Yield the batches, and add the time that the training waits for them to ``seconds_waited``."""
         while True:
             start = time.perf_counter()
             batch = next(batches, None)
@@ -100,18 +123,19 @@ class TrainLoader(DataLoader):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """What the order of the images depends on. The position is in the trainer's part of the checkpoint."""
-        sampler = self.batch_sampler
+        """Return what the order of the images depends on; the position is in the trainer's part of the checkpoint."""
+        sampler = self._sampler
         return {"seed": sampler.seed, "num_samples": sampler.num_samples, "batch_size": sampler.batch_size}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Warn where the checkpoint's order of images was another one: the run goes on, but not exactly."""
+        """Warn if the checkpoint's order of images was different: the run continues, but not exactly."""
         changed = {name: (state[name], now) for name, now in self.state_dict().items() if state[name] != now}
         if changed:
-            what = ", ".join(f"{name} {before} -> {now}" for name, (before, now) in changed.items())
+            changes = ", ".join(f"{name} {before} -> {now}" for name, (before, now) in changed.items())
             log.warning(
-                "Resumed with another order of the training images (%s): not bit for bit what the run would have been.",
-                what,
+                "The run resumes with a different order of the training images (%s): its results differ from those of "
+                "an uninterrupted run.",
+                changes,
             )
 
 
@@ -119,12 +143,12 @@ class ImageDataModule(pl.LightningDataModule):
     """Loaders of real images; batches are ``contracts.Batch``.
 
     Args:
-        source: where the images come from.
-        channels: channels of every image.
+        source: of the images.
+        channels: of every image.
         image_size: height and width of every image, in pixels.
         batch_size: images in a training batch.
-        num_workers: processes that load images; 0 loads in the main process.
-        seed: the order of the training images depends on it, and nothing else does.
+        num_workers: processes that load images; 0: the main process loads them.
+        seed: of the order of the training images, and of nothing else.
     """
 
     def __init__(
@@ -145,28 +169,28 @@ class ImageDataModule(pl.LightningDataModule):
         """Build the datasets, once; later calls have no effect.
 
         Raises:
-            InputError: the source cannot deliver, or ``batch_size``, ``channels`` or ``image_size`` do not fit it.
+            InputError: the source has no images, or ``batch_size``, ``channels`` or ``image_size`` do not fit it.
         """
         if self.train_dataset is not None:
             return
         if self.batch_size < 2:
-            raise InputError(f"data.batch_size={self.batch_size} is too small: 2 or more images make a batch.")
+            raise InputError(f"data.batch_size={self.batch_size} is too small: 2 images or more.")
         train, val, test = self.source.datasets()
         if self.batch_size > len(train):
             raise InputError(
-                f"data.batch_size={self.batch_size} is more than the {len(train)} training images there are: "
-                f"use smaller batches or more images."
+                f"data.batch_size={self.batch_size} is more than the {len(train)} training images: "
+                f"choose smaller batches or add images."
             )
-        shape, asked = tuple(train[0]["image"].shape), (self.channels, self.image_size, self.image_size)
-        if shape != asked:
+        shape, expected = tuple(train[0]["image"].shape), (self.channels, self.image_size, self.image_size)
+        if shape != expected:
             raise InputError(
-                f"data.channels={self.channels} and data.image_size={self.image_size} ask for images of shape {asked}, "
-                f"but the data source delivers {shape}."
+                f"data.channels={self.channels} and data.image_size={self.image_size} mean images of shape {expected}, "
+                f"but the data source has images of shape {shape}: change these options or the source."
             )
         self.train_dataset, self.val_dataset, self.test_dataset = train, val, test
 
     def setup(self, stage: str) -> None:
-        """Lightning's hook before fit, validate and test."""
+        """Prepare the datasets; Lightning's hook before fit, validate and test."""
         self.prepare()
 
     @property
@@ -176,7 +200,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     @property
     def num_classes(self) -> int:
-        """0: the images have no labels."""
+        """The number of classes; 0: the images have no labels."""
         return len(self.class_names)
 
     @property
@@ -186,7 +210,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     @property
     def spacing(self) -> tuple[float, float] | None:
-        """Millimetres from row to row and from column to column; None: not known."""
+        """Millimeters from row to row and from column to column; None: not known."""
         return self.source.spacing
 
     @property
@@ -201,34 +225,34 @@ class ImageDataModule(pl.LightningDataModule):
 
     @property
     def content(self) -> str:
-        """Equal where training and validation images come from the same ones, in the same order and classes."""
+        """A text that is equal for equal training and validation images in the same order and classes."""
         return self.source.content
 
     @property
     def num_train(self) -> int:
-        """Training images in an epoch."""
+        """The number of training images in an epoch."""
         return len(self.train_dataset)
 
     @property
     def num_val(self) -> int:
-        """Validation images."""
+        """The number of validation images."""
         return len(self.val_dataset)
 
     def train_dataloader(self) -> TrainLoader:
-        """Full batches in an order that depends on the seed; it goes on after the last batch the trainer trained.
+        """Return full batches in an order that depends on the seed, from the one after the last trained batch.
 
-        Of each, a process of several gets its share.
+        With several processes, each gets an equal share of every batch.
 
         Raises:
-            InputError: ``batch_size`` cannot be shared out evenly.
+            InputError: ``batch_size`` is not a multiple of the number of processes.
         """
         self.prepare()
         rank, world_size = self._process()
         if self.batch_size % world_size:
             below = self.batch_size // world_size * world_size or world_size
             raise InputError(
-                f"data.batch_size={self.batch_size} cannot be shared by {world_size} processes: it is the batch of all "
-                f"of them together, {below} or {below + world_size} for example."
+                f"data.batch_size={self.batch_size} cannot be divided among {world_size} processes: it is the batch of "
+                f"all processes together, for example {below} or {below + world_size}."
             )
         sampler = ResumableBatchSampler(
             self.num_train,
@@ -244,22 +268,22 @@ class ImageDataModule(pl.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader:
-        """All validation images, in order; no gradients are kept there, so its batches may be larger.
+        """Return all validation images, in order, in larger batches: validation keeps no gradients.
 
-        Processes get them in turns, each image once.
+        Several processes take turns; each image occurs once.
         """
         self.prepare()
         return self._in_order(self.val_dataset, *self._process())
 
     def test_dataloader(self) -> DataLoader:
-        """All test images, in order.
+        """Return all test images, in order.
 
         Raises:
-            InputError: none were held out.
+            InputError: no images were held out for testing.
         """
         self.prepare()
         if self.test_dataset is None:
-            raise InputError("There are no test images: hold some out by data.test_fraction=0.1.")
+            raise InputError("There are no test images: hold some out, for example by data.test_fraction=0.1.")
         return self._in_order(self.test_dataset)
 
     @property
@@ -268,13 +292,13 @@ class ImageDataModule(pl.LightningDataModule):
         return not (self.train_dataset.endless or self.train_dataset.varies)
 
     def ordered_batches(self) -> DataLoader:
-        """All training images in the order of their index, once; as large batches as in validation."""
+        """Return all training images in the order of their index, once, in batches as large as in validation."""
         return self._in_order(self.train_dataset)
 
     def calibration_batches(self, count: int) -> list[Tensor]:
-        """``count`` batches ``(batch_size, C, H, W)`` of training images, chosen by the seed.
+        """Return ``count`` batches ``(batch_size, C, H, W)`` of training images, chosen by the seed.
 
-        They are drawn apart from the training order. Where there are fewer images than asked for, some return.
+        The choice is independent of the training order. Small data sets repeat images.
         """
         self.prepare()
         seed = counter_seed("calibration", self.seed)
@@ -282,25 +306,25 @@ class ImageDataModule(pl.LightningDataModule):
         return [_images(self.train_dataset, sampler.batch(number)) for number in range(count)]
 
     def val_images(self, count: int) -> Tensor:
-        """The first ``count`` validation images ``(count, C, H, W)``; all of them where there are fewer."""
+        """Return the first ``count`` validation images ``(count, C, H, W)``, or all of a smaller set."""
         self.prepare()
         return _images(self.val_dataset, range(min(count, self.num_val)))
 
     def _in_order(self, dataset: ImageDataset, rank: int = 0, world_size: int = 1) -> DataLoader:
-        batch_size = min(max(self.batch_size, 64), math.ceil(len(dataset) / world_size))  # something for everyone
+        batch_size = min(max(self.batch_size, 64), math.ceil(len(dataset) / world_size))  # a batch for each process
         sampler = BlockSampler(len(dataset), batch_size, rank=rank, world_size=world_size)
         return DataLoader(dataset, batch_sampler=sampler, **_loading(self.num_workers))
 
     def _process(self) -> tuple[int, int]:
-        """(rank, number of processes)."""
+        """Return the rank of this process and the number of processes."""
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
     def _batches_trained(self) -> int | None:
-        """Batches trained since the beginning, also before a checkpoint; None where no trainer is at work."""
+        """Return the number of batches trained, before a resumed checkpoint too; None: no trainer is attached."""
         if self.trainer is None:
             return None
-        # Of Lightning's counters this is the one that counts what was trained: "ready" and "started" include a
-        # batch that an interrupt cut short, "completed" lacks the last batch in checkpoints of on_train_batch_end.
+        # Among Lightning's counters this one counts trained batches: "ready" and "started" include a batch that an
+        # interrupt cut short, "completed" lacks the last batch in checkpoints written by on_train_batch_end.
         return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
 
 
@@ -310,18 +334,18 @@ def _loading(num_workers: int) -> dict[str, Any]:
         "persistent_workers": num_workers > 0,
         "pin_memory": torch.cuda.is_available(),
         "collate_fn": _collate,
-        "worker_init_fn": _leave_signals,
+        "worker_init_fn": _ignore_signals,
     }
 
 
-def _leave_signals(worker: int) -> None:
-    """A request to stop reaches all processes of a terminal or job; the training answers it, and ends its workers."""
+def _ignore_signals(worker: int) -> None:
+    """Ignore requests to stop, which reach all processes of a terminal or job: the training ends its own workers."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
 
 
-def _collate(items: Any) -> dict[str, Tensor]:
-    return items if isinstance(items, dict) else default_collate(items)
+def _collate(samples: Any) -> dict[str, Tensor]:
+    return samples if isinstance(samples, dict) else default_collate(samples)
 
 
 def _images(dataset: Dataset, indices: range | list[int]) -> Tensor:

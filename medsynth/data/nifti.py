@@ -1,185 +1,171 @@
-"""NIfTI volumes (.nii, .nii.gz) below a folder or in a zip archive, cut into slices as radiologists look at them."""
+"""Reader of NIfTI volumes (.nii, .nii.gz), cut into slices in radiological convention."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from nibabel.affines import apply_affine, voxel_sizes
 
-from medsynth.contracts import InputError
+from medsynth.data.errors import NOT_AN_IMAGE_NAME, DataError, Reason, ReasonKind, Unreadable, check_choice
 from medsynth.data.nifti_volume import Volume, load
-from medsynth.data.reading import Found, Item, Picture, Unreadable
-from medsynth.data.tree import open_tree
+from medsynth.data.reading import RawImage, Record, Scan, reader_options
+from medsynth.data.tree import Tree, open_tree
+from medsynth.errors import InputError
 
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}  # of a volume in RAS order
 BACKGROUND = "background"
+NOT_SELECTED = Reason(ReasonKind.NOT_SELECTED, "neither in data.reader.images nor in data.reader.labels")
+NO_LABELS = Reason(ReasonKind.UNMATCHED, "image without a label volume")
+NO_IMAGE = Reason(ReasonKind.UNMATCHED, "label volume without an image")
+EMPTY_SLICES = Reason(ReasonKind.NO_CONTENT, "slices without content")
 _ENDING = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 
 
+@dataclasses.dataclass
 class Nifti:
-    """A reader of NIfTI volumes; see medsynth.data.reading. An item is a volume, its pictures are the slices kept.
+    """A reader of NIfTI volumes; conf/data/nifti.yaml describes its options.
 
-    Slices are shown as radiologists do: axial ones with anterior on top, coronal and sagittal ones with superior on
-    top; the patient's left is on the right side of axial and coronal ones, anterior on the left side of sagittal ones.
-    They come in the order from inferior to superior, posterior to anterior, left to right.
+    A record is a volume, its raw images are the slices that are kept.
 
-    A slice without content is left out: one where less than ``min_content`` of the pixels lie above the background,
-    which ends at p0.5 + 0.1 (p99.5 - p0.5), with the 0.5th and the 99.5th percentile of the whole volume.
+    Slices are shown in radiological convention: axial ones with anterior on top, coronal and sagittal ones with
+    superior on top; the patient's left is on the right side of axial and coronal ones, anterior on the left side of
+    sagittal ones. Their order is from inferior to superior, posterior to anterior, left to right.
 
-    Where there are label volumes, the class of a slice is "background" if none of its voxels is labeled, else its most
-    frequent label other than 0, of equally frequent ones the lowest.
+    Slices without content are left out: those where less than ``min_content`` of the pixels exceed the background,
+    whose upper limit is p0.5 + 0.1 (p99.5 - p0.5), with the 0.5th and the 99.5th percentile of the whole volume.
 
-    Args:
-        root: the folder or the zip archive.
-        axis: axial, coronal or sagittal slices.
-        images: where the images are: a folder (``imagesTr``), or a pattern of their names without ending, in which one
-            asterisk stands for anything (``*_flair``). None: all volumes that are no label volumes.
-        labels: where the label volumes are, likewise; the asterisk stands for the same text in both. None: no labels.
-        label_names: label -> name of the class, 0 for the background; None: the number is the name.
-        unmatched: ``raise`` or ``skip``, for images without labels and labels without images.
-        volume: which one to read of a four-dimensional file, counted from 0.
-        min_content: part of a slice, 0 to 1; 0 keeps all slices.
-        nan_value: what replaces NaN voxels; None: such volumes cannot be read.
+    With label volumes, the class of a slice is "background" if none of its voxels is labeled, otherwise its most
+    frequent label other than 0, the lowest one of equally frequent labels.
 
     Raises:
-        InputError: an option has no such value, or ``root`` cannot be opened.
+        InputError: an option has an impossible value, or ``root`` cannot be opened.
     """
 
-    def __init__(
-        self,
-        root: str | None,
-        *,
-        axis: str = "axial",
-        images: str | None = None,
-        labels: str | None = None,
-        label_names: Mapping[int, str] | None = None,
-        unmatched: str = "raise",
-        volume: int | None = None,
-        min_content: float = 0.05,
-        nan_value: float | None = None,
-    ) -> None:
-        if axis not in AXES:
-            raise InputError(f"data.reader.axis={axis} is not possible: axial, coronal or sagittal.")
-        if unmatched not in ("raise", "skip"):
-            raise InputError(f"data.reader.unmatched={unmatched} is not possible: raise or skip.")
-        if volume is not None and volume < 0:
-            raise InputError(f"data.reader.volume={volume} is not possible: volumes are counted from 0.")
-        if not 0 <= min_content < 1:
+    root: str | None
+    _: dataclasses.KW_ONLY
+    axis: str = "axial"
+    images: str | None = None
+    labels: str | None = None
+    label_names: Mapping[int, str] | None = None
+    unmatched: str = "raise"
+    volume: int | None = None
+    min_content: float = 0.05
+    nan_value: float | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("data.reader.axis", self.axis, ("axial", "coronal", "sagittal"))
+        check_choice("data.reader.unmatched", self.unmatched, ("raise", "skip"))
+        if self.volume is not None and self.volume < 0:
+            raise InputError(f"data.reader.volume={self.volume} is not possible: volumes are counted from 0.")
+        if not 0 <= self.min_content < 1:
             raise InputError(
-                f"data.reader.min_content={min_content} is not possible: 0 to less than 1, part of a slice."
+                f"data.reader.min_content={self.min_content} is not possible: choose a fraction of a slice, 0 or more "
+                f"and less than 1."
             )
-        self.axis = axis
-        self.images = images
-        self.labels = labels
-        self.label_names = _names(label_names)
-        self.unmatched = unmatched
-        self.volume = volume
-        self.min_content = float(min_content)
-        self.nan_value = nan_value
-        self.tree = open_tree(root, example="data=nifti data.root=/path/to/volumes")
+        self.label_names = _label_names(self.label_names)
+        self.tree: Tree = open_tree(self.root, example="data=nifti data.root=/path/to/volumes")
         self._volumes = [name for name in self.tree.names if _ENDING.search(name)]
-        self._labels = {} if labels is None else self._matching("labels", labels, self._volumes)
+        self._labels = {} if self.labels is None else self._matching("labels", self.labels, self._volumes)
         others = set(self._volumes) - set(self._labels.values())
-        self._images = self._matching("images", images or "*", sorted(others))
+        self._images = self._matching("images", self.images or "*", sorted(others))
         self._label_file = {name: self._labels.get(key, "") for key, name in self._images.items()}
 
-    def find(self) -> Found:
-        """The volumes, by their names alone.
+    def scan(self) -> Scan:
+        """List the volumes by their names alone.
 
         Raises:
-            InputError: there is none, or images and labels do not belong together.
+            DataError: there is no volume, or images and labels do not match.
         """
         if not self._images:
-            raise InputError(
-                f"data.root={self.tree.root} holds no NIfTI volume (.nii, .nii.gz) that data.reader.images fits."
+            raise DataError(
+                f"data.root={self.tree.root} holds no NIfTI volume (.nii, .nii.gz) that matches data.reader.images."
             )
         left_out = Counter(
             {
-                "no image (by the ending of its name)": len(self.tree.names) - len(self._volumes),
-                "neither in data.reader.images nor in data.reader.labels": len(self._volumes)
-                - len(self._images)
-                - len(self._labels),
+                NOT_AN_IMAGE_NAME: len(self.tree.names) - len(self._volumes),
+                NOT_SELECTED: len(self._volumes) - len(self._images) - len(self._labels),
             }
         )
         keys = list(self._images)
         if self.labels is not None:
             keys = [key for key in keys if key in self._labels]
-            left_out["image without a label volume"] = len(self._images) - len(keys)
-            left_out["label volume without an image"] = len(self._labels) - len(keys)
+            left_out[NO_LABELS] = len(self._images) - len(keys)
+            left_out[NO_IMAGE] = len(self._labels) - len(keys)
             self._check_matched(len(keys))
-        return Found([Item(self._images[key]) for key in keys], left_out=+left_out)
+        return Scan([Record(self._images[key]) for key in keys], left_out=+left_out)
 
-    def read(self, item: Item) -> tuple[list[Picture], Counter[str]]:
-        """The slices of one volume, float32 ``(1 or 3, H, W)``, and how many have no content.
+    def read(self, record: Record) -> tuple[list[RawImage], Counter[Reason]]:
+        """Return the slices of one volume, float32 ``(1 or 3, H, W)``, and the number of slices without content.
 
         Raises:
-            Unreadable: it or its label volume is damaged, constant or ambiguous, or the two do not fit.
+            Unreadable: it or its label volume is damaged, constant or ambiguous, or the two do not match.
         """
-        volume = load(self.tree.read(item.name), volume=self.volume, nan_value=self.nan_value)
+        volume = load(self.tree.read(record.name), volume=self.volume, nan_value=self.nan_value)
         if volume.values.min() == volume.values.max():
             raise Unreadable("all its voxels have the same value")
         slices, spacing = self._slices(volume)
         kept = _content(slices) >= self.min_content
-        names = self._class_names(item, volume) if self.labels is not None else [""] * len(slices)
-        pictures = [
-            Picture(np.ascontiguousarray(values), volume.stored_type, spacing, name, volume.remarks)
+        names = self._class_names(record, volume) if self.labels is not None else [""] * len(slices)
+        raw_images = [
+            RawImage(np.ascontiguousarray(values), volume.stored_type, spacing, name, volume.remarks)
             for values, name, keep in zip(slices, names, kept, strict=True)
             if keep
         ]
-        return pictures, +Counter({"slices without content": len(slices) - len(pictures)})
+        return raw_images, +Counter({EMPTY_SLICES: len(slices) - len(raw_images)})
 
-    def key(self) -> dict[str, object]:
-        """All options."""
-        names = ("axis", "images", "labels", "label_names", "unmatched", "volume", "min_content", "nan_value")
-        return {name: getattr(self, name) for name in names}
+    def key(self) -> dict[str, Any]:
+        """Return all options."""
+        return reader_options(self)
 
     def _matching(self, option: str, pattern: str, names: Iterable[str]) -> dict[str, str]:
-        """What the asterisk stands for -> the file's name."""
+        """Return the files that match a pattern: the text in place of the asterisk -> name."""
         prefix, _, suffix = (pattern if "*" in pattern else pattern.rstrip("/") + "/*").partition("*")
         if "*" in suffix:
             raise InputError(
-                f"data.reader.{option}={pattern} is not possible: a folder, or a pattern with one asterisk."
+                f"data.reader.{option}={pattern} is not possible: give a folder, or a pattern with one asterisk."
             )
         stems = {name: _ENDING.sub("", name) for name in names}
         fit = [name for name, stem in stems.items() if len(stem) > len(prefix + suffix)]
         fit = [name for name in fit if stems[name].startswith(prefix) and stems[name].endswith(suffix)]
-        found = {stems[name][len(prefix) : len(stems[name]) - len(suffix)]: name for name in fit}
-        if len(found) < len(fit):
-            raise InputError(
-                f"data.root={self.tree.root} holds {len(fit) - len(found)} volumes both as .nii and as .nii.gz: "
+        matching = {stems[name][len(prefix) : len(stems[name]) - len(suffix)]: name for name in fit}
+        if len(matching) < len(fit):
+            raise DataError(
+                f"data.root={self.tree.root} holds {len(fit) - len(matching)} volumes both as .nii and as .nii.gz: "
                 f"keep one of each."
             )
-        return found
+        return matching
 
     def _check_matched(self, matched: int) -> None:
         images, labels = len(self._images) - matched, len(self._labels) - matched
         if not matched or (self.unmatched == "raise" and (images or labels)):
-            raise InputError(
+            raise DataError(
                 f"data.root={self.tree.root} holds {images} images without a label volume and {labels} label volumes "
-                f"without an image, {matched} match: set data.reader.images and data.reader.labels, complete them, "
-                f"or leave those out by data.reader.unmatched=skip."
+                f"without an image, {matched} match: set data.reader.images and data.reader.labels, complete the "
+                f"files, or leave those files out with data.reader.unmatched=skip."
             )
 
     def _slices(self, volume: Volume) -> tuple[np.ndarray, tuple[float, float]]:
-        """``(slices, C, H, W)`` as they are displayed, and the distance of rows and of columns in millimeters.
+        """Return the slices ``(slices, C, H, W)`` as displayed, and the spacing of rows and columns in millimeters.
 
-        Indices run to the right, anterior and superior. So both axes of each slice are turned, and what runs along its
-        rows is exchanged with what runs along its columns.
+        The volume's indices run to the right, anterior and superior. So both axes of each slice are reversed, and its
+        rows are exchanged with its columns.
         """
         axis = AXES[self.axis]
         slices = np.moveaxis(volume.values, 1 + axis, 0)[..., ::-1, ::-1].swapaxes(-1, -2)
         if min(slices.shape[-2:]) == 1:
-            raise Unreadable("it is one pixel wide: a single slice along another axis than data.reader.axis")
+            raise Unreadable("it is one pixel wide: it is a single slice along another axis than data.reader.axis")
         column, row = (float(size) for size in np.delete(voxel_sizes(volume.affine), axis))
         return slices, (row, column)
 
-    def _class_names(self, item: Item, image: Volume) -> list[str]:
-        """One for each slice, by the label volume."""
+    def _class_names(self, record: Record, image: Volume) -> list[str]:
+        """Return the class of each slice, from the label volume."""
         try:
-            labels = load(self.tree.read(self._label_file[item.name]))
+            labels = load(self.tree.read(self._label_file[record.name]))
         except Unreadable as error:
             raise Unreadable(f"its label volume cannot be read: {error}") from error
         _check_aligned(image, labels)
@@ -193,28 +179,28 @@ class Nifti:
 
 
 def _content(slices: np.ndarray) -> np.ndarray:
-    """Part of the pixels of each slice ``(slices, C, H, W)`` that lie above the background; colors by their mean."""
+    """Return the fraction of each slice ``(slices, C, H, W)`` above the background; colors count by their mean."""
     gray = slices.mean(axis=1, dtype=np.float32)
     low, high = np.percentile(gray, (0.5, 99.5))
     return (gray > low + 0.1 * (high - low)).mean(axis=(1, 2))
 
 
 def _check_aligned(image: Volume, labels: Volume) -> None:
-    """Raise Unreadable unless both fill the same space, within half a voxel at each corner."""
+    """Raise Unreadable unless both volumes fill the same space, within half a voxel at each corner."""
     if len(labels.values) != 1 or (labels.values % 1).any():
-        raise Unreadable("its label volume holds values that are no integers")
+        raise Unreadable("its label volume holds values that are not integers")
     if image.values.shape[1:] != labels.values.shape[1:]:
         raise Unreadable("its label volume has another shape")
     corners = np.stack(np.meshgrid(*[(0, extent - 1) for extent in image.values.shape[1:]]), axis=-1)
     distances = apply_affine(image.affine, corners) - apply_affine(labels.affine, corners)
     if np.linalg.norm(distances, axis=-1).max() > voxel_sizes(image.affine).min() / 2:
-        raise Unreadable("its label volume lies elsewhere in space")
+        raise Unreadable("its label volume has another position in space")
 
 
-def _names(label_names: Mapping[int, str] | None) -> dict[int, str] | None:
+def _label_names(label_names: Mapping[int, str] | None) -> dict[int, str] | None:
     try:
         return None if label_names is None else {int(label): str(name) for label, name in label_names.items()}
     except (AttributeError, ValueError):
         raise InputError(
-            f"data.reader.label_names={label_names} is not possible: labels and names, {{1: anterior, 2: posterior}}."
+            f"data.reader.label_names={label_names} is not possible: give names like {{1: anterior, 2: posterior}}."
         ) from None

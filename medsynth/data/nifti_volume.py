@@ -1,7 +1,7 @@
-"""The content of one NIfTI file -> a volume in RAS order; a damaged or ambiguous one is refused, nothing is guessed.
+"""Decoding of one NIfTI file to a volume in RAS order. Damaged or ambiguous files are refused, nothing is guessed.
 
 The format: R. W. Cox et al., "A (sort of) new image data format standard: NIfTI-1" (2004), and NIfTI-2 (2011). Voxels
-are brought to the order right, anterior, superior (RAS) by exchanging and turning axes, never by resampling.
+are brought to the order right, anterior, superior (RAS) by exchanging and reversing axes, never by resampling.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from nibabel.nifti2 import Nifti2Header
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from nibabel.volumeutils import apply_read_scaling
 
-from medsynth.data.reading import Unreadable
+from medsynth.data.errors import Unreadable
 from medsynth.data.tree import LARGEST
 
-_HEADERS = {348: Nifti1Header, 540: Nifti2Header}  # by the size that stands in a header's first four bytes
-_MILLIMETERS = {"meter": 1000.0, "micron": 0.001}  # all else is millimeters, also where the header leaves it open
-# The full range of a signed type is another one, so it has a name of its own.
+_HEADERS = {348: Nifti1Header, 540: Nifti2Header}  # by the header's size, its first four bytes
+_MILLIMETERS = {"meter": 1000.0, "micron": 0.001}  # everything else is millimeters, unknown units too
+# Signed types have another full range, so they have names of their own.
 _STORED_TYPES = {"u1": "8-bit", "i1": "signed 8-bit", "u2": "16-bit", "i2": "signed 16-bit"}
-_LAST_CODE = 5  # of the codes that say what the orientation refers to
-_FLATTEST = 1e-3  # of the volumes that three axes may span, 1 for right angles
-_KINDS = {"u": "32-bit integer", "i": "32-bit integer", "f": "floating-point"}  # of the rest
-_NO_ORIENTATION = "have no orientation in their header and are read as ANALYZE has it (to the left, anterior, superior)"
+_LAST_CODE = 5  # of the codes for the reference of the orientation
+_FLATTEST = 1e-3  # smallest volume that three unit axes may span; right angles span 1
+_KINDS = {"u": "32-bit integer", "i": "32-bit integer", "f": "floating-point"}  # of all other types
+_NO_ORIENTATION = "have no orientation in their header and are read in the order of ANALYZE (left, anterior, superior)"
 
-_SILENT = logging.Logger("nibabel")  # to which nibabel reports what it mends in headers, with their values
+_SILENT = logging.Logger("nibabel")  # nibabel would report corrections of headers together with their values
 _SILENT.disabled = True
 
 
 class Volume(NamedTuple):
-    """Values float32 ``(C, I, J, K)`` that run to the patient's right, anterior and superior; affine in millimeters."""
+    """A volume ``(C, I, J, K)``, float32, in the order right, anterior, superior; the affine is in millimeters."""
 
     values: np.ndarray
     affine: np.ndarray
@@ -45,19 +45,20 @@ class Volume(NamedTuple):
     remarks: tuple[str, ...]
 
 
-@np.errstate(all="ignore")  # what overflows or is NaN is found and refused
+@np.errstate(all="ignore")  # overflows and NaN are found below and refused
 def load(content: bytes, *, volume: int | None = None, nan_value: float | None = None) -> Volume:
     """Decode a .nii or .nii.gz file, scaled by the header's slope and intercept.
 
     Args:
-        volume: which one of a four-dimensional file; None: it must hold a single one.
-        nan_value: what replaces NaN; None: they are refused.
+        content: of the file.
+        volume: number of the volume in a four-dimensional file; None: the file must hold a single one.
+        nan_value: replaces NaN; None: NaN is refused.
 
     Raises:
-        Unreadable: it is damaged, larger than LARGEST, ambiguous, or holds what is no finite number.
+        Unreadable: the file is damaged, larger than LARGEST, ambiguous, or holds values that are not finite.
     """
     header, content = _unpacked(content)
-    array = _chosen(header, content, volume)
+    array = _stored_voxels(header, content, volume)
     affine = _affine(header)
     orientation = io_orientation(affine)
     affine = affine @ inv_ornt_aff(orientation, array.shape)
@@ -73,7 +74,7 @@ def load(content: bytes, *, volume: int | None = None, nan_value: float | None =
 
 
 def _unpacked(content: bytes) -> tuple[Nifti1Header, bytes]:
-    """The header, and the file without compression as far as the voxels go: a bomb is refused by what it claims."""
+    """Return the header and the decompressed file up to its last voxel; files that claim too much are refused."""
     compressed = content[:2] == b"\x1f\x8b"
     stream: BinaryIO = gzip.GzipFile(fileobj=io.BytesIO(content)) if compressed else io.BytesIO(content)
     try:
@@ -82,7 +83,7 @@ def _unpacked(content: bytes) -> tuple[Nifti1Header, bytes]:
         stream.seek(0)
         content = stream.read(needed)
         surplus = 0
-        while more := len(stream.read(2**20)):  # to the end, where the checksum stands
+        while more := len(stream.read(2**20)):  # to the end, where the checksum is
             surplus += more
             if surplus > LARGEST:
                 raise Unreadable(f"it is larger than {LARGEST / 2**30:.0f} GiB once decompressed")
@@ -97,7 +98,7 @@ def _header(start: bytes) -> Nifti1Header:
     size = start[:4]
     kind = _HEADERS.get(int.from_bytes(size, "little")) or _HEADERS.get(int.from_bytes(size, "big"))
     if kind is None:
-        raise Unreadable("it is no NIfTI file")
+        raise Unreadable("it is not a NIfTI file")
     try:
         header = kind(start[: kind.template_dtype.itemsize], check=False)
         _check_geometry(header)
@@ -112,17 +113,17 @@ def _header(start: bytes) -> Nifti1Header:
 
 
 def _check_geometry(header: Nifti1Header) -> None:
-    """Refuse what nibabel would mend by a guess: an unknown code of the orientation, voxels without a size."""
+    """Refuse headers that nibabel would correct by a guess: an unknown orientation code, voxels without a size."""
     if not all(0 <= int(header[code]) <= _LAST_CODE for code in ("sform_code", "qform_code")):
         raise Unreadable("its header is damaged")
     dimensions = min(int(header["dim"][0]), 3)
     sizes = np.array(header["pixdim"][1 : dimensions + 1], float)
     if not header["sform_code"] and not (np.isfinite(sizes) & (sizes != 0)).all():
-        raise Unreadable("its header gives no size of the voxels")
+        raise Unreadable("its header gives no voxel size")
 
 
 def _needed_bytes(header: Nifti1Header) -> int:
-    """From the start of the file to the last voxel. Raises Unreadable: it cannot be, or is too much."""
+    """Return the number of bytes from the start of the file to the last voxel; Unreadable if impossible or too many."""
     try:
         offset, dtype, shape = header.get_data_offset(), header.get_data_dtype(), _shape(header)
     except Exception as error:  # HeaderDataError, OverflowError (an offset of infinity) ...
@@ -139,13 +140,13 @@ def _needed_bytes(header: Nifti1Header) -> int:
 
 
 def _shape(header: Nifti1Header) -> tuple[int, ...]:
-    """At least three numbers; two-dimensional images are volumes of one slice."""
+    """Return the shape with at least three numbers; two-dimensional images are volumes of one slice."""
     shape = tuple(map(int, header.get_data_shape()))
     return shape + (1,) * (3 - len(shape))
 
 
-def _chosen(header: Nifti1Header, content: bytes, volume: int | None) -> np.ndarray:
-    """The stored voxels ``(I, J, K)`` in the order of the file, of one volume."""
+def _stored_voxels(header: Nifti1Header, content: bytes, volume: int | None) -> np.ndarray:
+    """Return the stored voxels ``(I, J, K)`` of one volume, in the order of the file."""
     shape, dtype = _shape(header), header.get_data_dtype()
     if any(extent > 1 for extent in shape[4:]):
         raise Unreadable("it has more than four dimensions")
@@ -159,14 +160,14 @@ def _chosen(header: Nifti1Header, content: bytes, volume: int | None) -> np.ndar
 
 
 def _affine(header: Nifti1Header) -> np.ndarray:
-    """Voxel indices -> millimeters to the right, anterior and superior; by sform, else qform, else ANALYZE's rule."""
+    """Return the map from voxel indices to millimeters in RAS order; from sform, else qform, else ANALYZE's rule."""
     try:
         affine = np.array(header.get_best_affine(), float)
         affine[:3] *= _MILLIMETERS.get(header.get_xyzt_units()[0], 1.0)
     except Exception as error:  # ValueError (a quaternion longer than 1), KeyError (an unknown unit) ...
         raise Unreadable("its header is damaged") from error
     sizes = voxel_sizes(affine)
-    volume = abs(np.linalg.det(affine[:3, :3] / sizes))  # of a cell with edges of length 1: 1 for a right angle
+    volume = abs(np.linalg.det(affine[:3, :3] / sizes))  # of a cell with edges of length 1: 1 for right angles
     if not (np.isfinite(affine).all() and (sizes > 0).all() and volume > _FLATTEST):
         raise Unreadable("its affine has no inverse: its axes do not span space")
     return affine
@@ -184,6 +185,6 @@ def _scaled(header: Nifti1Header, array: np.ndarray) -> tuple[np.ndarray, str, t
 
 
 def _colors(array: np.ndarray) -> tuple[np.ndarray, str, tuple[str, ...]]:
-    """Red, green and blue as they are stored: NIfTI-1 defines no scaling of colors."""
+    """Return red, green and blue as stored: NIfTI-1 defines no scaling of colors."""
     values = np.stack([array[name] for name in "RGB"]).astype(np.float32)
     return values, "8-bit", ("lost their alpha channel",) * ("A" in array.dtype.names)

@@ -1,14 +1,15 @@
-"""One array of an .npz file, read row by row, as some are larger than memory. Pickled objects are never loaded."""
+"""Row-by-row reading of an array in an .npz file, which may exceed the memory. Pickled objects are never loaded."""
 
 from __future__ import annotations
 
 import math
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from medsynth.data.reading import Unreadable
+from medsynth.data.errors import Unreadable
 from medsynth.data.tree import LARGEST
 
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -16,16 +17,16 @@ _PIECE = 2**20  # bytes
 
 
 class NpzArray:
-    """An array of numbers, ``shape`` and ``dtype`` at once and its rows when they are asked for.
+    """An array of numbers: ``shape`` and ``dtype`` are read at once, its rows on demand.
 
-    The archive's checksum is compared before the first row is handed out, in each process, as it stands at the end.
+    The archive's checksum, which follows the data, is compared before the first row is returned, in each process.
 
     Args:
         path: the .npz file, a zip archive of .npy files.
-        name: of the array, ``train_images.npy``.
+        name: of the array's file, ``train_images.npy``.
 
     Raises:
-        Unreadable: the array is damaged, or is none of numbers in the order of C.
+        Unreadable: the array is damaged, does not hold numbers, or is stored in Fortran order.
     """
 
     def __init__(self, path: Path, name: str) -> None:
@@ -38,7 +39,7 @@ class NpzArray:
             except Exception as error:  # ValueError, KeyError of a version, zlib.error, SyntaxError in the header ...
                 raise Unreadable("an array's header is damaged") from error
         if self.dtype.kind not in "biuf" or (fortran_order and len(self.shape) > 1):
-            raise Unreadable("an array holds no numbers, or in the order of columns")
+            raise Unreadable("an array does not hold numbers, or is stored in Fortran order")
         if any(extent < 0 for extent in self.shape) or self._row_bytes > LARGEST:
             raise Unreadable("an array's header is damaged")
 
@@ -46,7 +47,7 @@ class NpzArray:
         return self.shape[0] if self.shape else 0
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """``array[start:stop]``; quick in rising order, else from the start again.
+        """Return ``array[start:stop]``; fast in ascending order, otherwise the file is read from its start.
 
         Raises:
             Unreadable: the array is damaged.
@@ -83,9 +84,9 @@ class NpzArray:
     def _open(self) -> zipfile.ZipExtFile:
         try:
             with zipfile.ZipFile(self._path) as archive:
-                return archive.open(self._name)  # which keeps the file open after the archive is closed
+                return archive.open(self._name)  # it keeps the file open after the archive is closed
         except Exception as error:  # BadZipFile, KeyError, NotImplementedError, RuntimeError (encrypted), OSError ...
             raise Unreadable("the archive is damaged") from error
 
-    def __getstate__(self) -> dict[str, object]:
+    def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_stream": None}  # each process opens the file anew

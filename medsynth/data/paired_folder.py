@@ -1,101 +1,105 @@
-"""Pairs of images, for translation: two folders with the same file names, in one folder or zip archive."""
+"""Reader of image pairs for translation: two subfolders with the same file names, in a folder or zip archive."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 
-from medsynth.contracts import InputError
+from medsynth.data.errors import NOT_AN_IMAGE_NAME, DataError, Reason, ReasonKind, Unreadable, check_choice
 from medsynth.data.image_file import ENDINGS, decode
-from medsynth.data.reading import Found, Item, Picture, Unreadable
-from medsynth.data.tree import open_tree
+from medsynth.data.reading import RawImage, Record, Scan, reader_options
+from medsynth.data.tree import Tree, open_tree
+from medsynth.errors import InputError
+
+IN_NEITHER_FOLDER = Reason(ReasonKind.NOT_SELECTED, "images in neither data.reader.source nor data.reader.target")
+NO_TARGET = Reason(ReasonKind.UNMATCHED, "source images without a target")
+NO_SOURCE = Reason(ReasonKind.UNMATCHED, "target images without a source")
 
 
+@dataclasses.dataclass
 class PairedFolder:
-    """A reader of aligned pairs of PNG, JPEG, TIFF or BMP images; see medsynth.data.reading.
+    """A reader of aligned pairs of PNG, JPEG, TIFF or BMP images; conf/data/paired_folder.yaml describes its options.
 
-    Two images are a pair where their names below ``source`` and ``target`` are the same but for the ending.
-
-    Args:
-        root: the folder or zip archive.
-        source: the subfolder of the images to translate.
-        target: the subfolder of what they become.
-        unmatched: ``raise`` or ``skip``, for images without a partner.
+    Two images are a pair if their names below ``source`` and ``target`` differ in nothing but the ending.
 
     Raises:
-        InputError: an option has no such value, or ``root`` cannot be opened.
+        InputError: an option has an impossible value, or ``root`` cannot be opened.
     """
 
-    def __init__(
-        self, root: str | None, *, source: str = "source", target: str = "target", unmatched: str = "raise"
-    ) -> None:
-        if unmatched not in ("raise", "skip"):
-            raise InputError(f"data.reader.unmatched={unmatched} is not possible: raise or skip.")
-        self.source, self.target = (folder.strip("/") for folder in (source, target))
-        if self.source == self.target:
-            raise InputError(f"data.reader.source and data.reader.target are both {source}: they are two folders.")
-        self.unmatched = unmatched
-        self.tree = open_tree(root, example="data=paired_folder data.root=/path/to/pairs")
+    root: str | None
+    _: dataclasses.KW_ONLY
+    source: str = "source"
+    target: str = "target"
+    unmatched: str = "raise"
 
-    def find(self) -> Found:
-        """One item for each pair.
+    def __post_init__(self) -> None:
+        check_choice("data.reader.unmatched", self.unmatched, ("raise", "skip"))
+        self.source, self.target = self.source.strip("/"), self.target.strip("/")
+        if self.source == self.target:
+            raise InputError(f"data.reader.source and data.reader.target are both {self.source}: name two folders.")
+        self.tree: Tree = open_tree(self.root, example="data=paired_folder data.root=/path/to/pairs")
+
+    def scan(self) -> Scan:
+        """Match the files of both folders, one record for each pair.
 
         Raises:
-            InputError: a folder is missing or empty, or images have no partner.
+            DataError: a folder is missing or empty, or images have no partner.
         """
         names = [name for name in self.tree.names if name.lower().endswith(ENDINGS)]
         sources, targets = self._below("source", self.source, names), self._below("target", self.target, names)
         matched = sorted(sources.keys() & targets.keys())
         alone = len(sources) - len(matched), len(targets) - len(matched)
         if not matched or (any(alone) and self.unmatched == "raise"):
-            raise InputError(
+            raise DataError(
                 f"data.root={self.tree.root} holds {alone[0]} images in {self.source} and {alone[1]} in {self.target} "
-                f"without a partner of the same name, and {len(matched)} pairs: complete them, or leave those out by "
-                f"data.reader.unmatched=skip."
+                f"without a partner of the same name, and {len(matched)} pairs: complete the pairs, or leave those "
+                f"images out with data.reader.unmatched=skip."
             )
         left_out = {
-            "no image (by the ending of its name)": len(self.tree.names) - len(names),
-            "image in neither folder of the pairs": len(names) - len(sources) - len(targets),
-            "source without a target": alone[0],
-            "target without a source": alone[1],
+            NOT_AN_IMAGE_NAME: len(self.tree.names) - len(names),
+            IN_NEITHER_FOLDER: len(names) - len(sources) - len(targets),
+            NO_TARGET: alone[0],
+            NO_SOURCE: alone[1],
         }
-        items = [Item(sources[key], partner=targets[key]) for key in matched]
-        return Found(items, left_out=+Counter(left_out), images_per_picture=2)
+        records = [Record(sources[key], partner=targets[key]) for key in matched]
+        return Scan(records, left_out=+Counter(left_out), paired=True)
 
-    def read(self, item: Item) -> tuple[list[Picture], Counter[str]]:
-        """The one pair, float32 ``(2 C, H, W)``, the source first; gray is repeated where its partner is in color.
+    def read(self, record: Record) -> tuple[list[RawImage], Counter[Reason]]:
+        """Decode one pair, float32 ``(2 C, H, W)``, source first; gray is repeated if its partner is in color.
 
         Raises:
             Unreadable: one of the two is damaged, or they differ in size or stored type.
         """
-        pair = [decode(self.tree.read(name)) for name in (item.name, item.partner)]
-        if len({picture.values.shape[1:] for picture in pair}) > 1:
+        pair = [decode(self.tree.read(name)) for name in (record.name, record.partner)]
+        if len({raw.values.shape[1:] for raw in pair}) > 1:
             raise Unreadable("the two images of the pair have different sizes")
-        if len({picture.stored_type for picture in pair}) > 1:
+        if len({raw.stored_type for raw in pair}) > 1:
             raise Unreadable("the two images of the pair have different stored types")
-        channels = max(len(picture.values) for picture in pair)
-        values = [np.broadcast_to(image.values, (channels, *image.values.shape[1:])) for image in pair]
-        remarks = tuple(dict.fromkeys(remark for picture in pair for remark in picture.remarks))
-        return [Picture(np.concatenate(values), pair[0].stored_type, pair[0].spacing, remarks=remarks)], Counter()
+        channels = max(len(raw.values) for raw in pair)
+        values = [np.broadcast_to(raw.values, (channels, *raw.values.shape[1:])) for raw in pair]
+        remarks = tuple(dict.fromkeys(remark for raw in pair for remark in raw.remarks))
+        return [RawImage(np.concatenate(values), pair[0].stored_type, pair[0].spacing, remarks=remarks)], Counter()
 
-    def key(self) -> dict[str, object]:
-        """All options."""
-        return {"source": self.source, "target": self.target, "unmatched": self.unmatched}
+    def key(self) -> dict[str, Any]:
+        """Return all options."""
+        return reader_options(self)
 
     def _below(self, option: str, folder: str, names: list[str]) -> dict[str, str]:
-        """Name below the folder without its ending -> name."""
+        """Return the files below a folder: name below it without the ending -> name."""
         inside = [name for name in names if name.startswith(folder + "/")]
         if not inside:
-            raise InputError(
-                f"data.reader.{option}={folder} is no folder with images ({', '.join(ENDINGS)}) in "
+            raise DataError(
+                f"data.reader.{option}={folder} is not a folder with images ({', '.join(ENDINGS)}) in "
                 f"data.root={self.tree.root}: name the folders by data.reader.source and data.reader.target."
             )
         keys = {str(PurePosixPath(name[len(folder) + 1 :]).with_suffix("")): name for name in inside}
         if len(keys) < len(inside):
-            raise InputError(
+            raise DataError(
                 f"data.reader.{option}={folder} holds {len(inside) - len(keys)} images whose names differ from others' "
-                f"in the ending alone: keep one of each."
+                f"only in the ending: keep one of each."
             )
         return keys

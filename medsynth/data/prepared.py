@@ -15,18 +15,18 @@ from medsynth.data.cache import Store
 from medsynth.data.geometry import RandomViews, central
 
 
-class PreparedImages(Dataset):
-    """``{"image" (C, size, size), "label" (where labeled), "target" (of pairs), "index"}``, one or many at a time.
+class PreparedImages(Dataset[dict[str, Any]]):
+    """Samples ``{"image" (C, size, size), "label" (if labeled), "target" (of pairs), "index"}``, one or many at a time.
 
-    ``index`` counts within this dataset. Where it ``varies``, each index beyond ``len`` is another view of an image,
-    ``index % len``, drawn by ``seed`` and that index alone; "index" in what is returned is that of the image.
+    ``index`` counts within this dataset. If the dataset ``varies``, each index beyond ``len`` is another view of image
+    ``index % len``, drawn by ``seed`` and that index alone; "index" in the sample is the image's.
 
     Args:
         store: the prepared images.
-        rows: those of this dataset.
-        labels: of all rows of the store; None: none.
-        size: height and width of what comes out, in pixels.
-        views: random transforms; None: the central part, always the same.
+        rows: the rows of the store in this dataset.
+        labels: of all rows of the store; None: no labels.
+        size: height and width of the samples, in pixels.
+        views: random transforms; None: always the central part.
         seed: of the views.
     """
 
@@ -49,7 +49,7 @@ class PreparedImages(Dataset):
         self._size = size
         self._views = views
         self._seed = seed
-        self._pairs = store.manifest["images_per_picture"] == 2
+        self._paired = store.manifest["paired"]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -58,22 +58,22 @@ class PreparedImages(Dataset):
         if not 0 <= index < len(self) and not self.varies:
             raise IndexError(f"no image {index} among {len(self)}")
         batch = self.__getitems__([index])
-        item = {name: values[0] for name, values in batch.items()}
-        return item | {name: int(item[name]) for name in ("label", "index") if name in item}
+        sample = {name: values[0] for name, values in batch.items()}
+        return sample | {name: int(sample[name]) for name in ("label", "index") if name in sample}
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """A batch at once: a loop over single images would take longer than reading them."""
-        wanted = np.asarray(indices, dtype=np.int64)
-        positions = wanted % len(self)
+        """Return a whole batch: a loop over single images would take longer than reading them."""
+        counters = np.asarray(indices, dtype=np.int64)
+        positions = counters % len(self)
         images = self._store.read(self.rows[positions])
         if self._views is None:
             images = central(images, self._size) if images.shape[-1] != self._size else images
         else:
-            seeds = [counter_seed("view", self._seed, index) for index in wanted.tolist()]
+            seeds = [counter_seed("view", self._seed, counter) for counter in counters.tolist()]
             images = torch.stack([self._views(image, seed) for image, seed in zip(images, seeds, strict=True)])
         index = torch.from_numpy(positions)
         batch = {"image": images, "index": index}
-        if self._pairs:
+        if self._paired:
             batch["image"], batch["target"] = (half.contiguous() for half in images.chunk(2, dim=1))
         if self._labels is not None:
             batch["label"] = self._labels[index]

@@ -1,8 +1,9 @@
-"""From files to prepared images: everything is read once, in parallel, then normalized, then stored."""
+"""Preparation: every file is read once, in parallel, then normalized, then stored."""
 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -10,31 +11,65 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import imagehash
 import numpy as np
+from joblib import cpu_count
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from medsynth.contracts import InputError
 from medsynth.data.cache import quantize
+from medsynth.data.errors import DataError, Reason, ReasonKind, Unreadable, check_choice
 from medsynth.data.geometry import Geometry
 from medsynth.data.intensity import Normalization, Statistics, statistics
-from medsynth.data.reading import Found, Item, Picture, Reader, Unreadable
+from medsynth.data.manifest import LeftOut, Manifest
+from medsynth.data.reading import RawImage, Reader, Record, Scan
+from medsynth.errors import EndCode, InputError
 
 DTYPES = {"auto": None, "uint8": np.dtype(np.uint8), "uint16": np.dtype(np.uint16)}
 HISTOGRAM_BINS = 100
+CONSTANT = Reason(ReasonKind.NO_CONTENT, "images of one single value")
 _CHUNK = 256  # images normalized at a time
-# Below, starting processes takes longer than it saves.
-_PARALLEL_FROM = 200  # items
+# Below these limits, starting processes takes longer than it saves.
+_PARALLEL_FROM = 200  # records
 _PARALLEL_FROM_BYTES = 30 * 2**20
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """How files are read and cached.
+
+    The fields are options of data=; conf/data/base/files.yaml describes them.
+
+    Raises:
+        InputError: an option has an impossible value.
+    """
+
+    on_error: str = "raise"
+    show_paths: bool = False
+    cache_dir: str | None = None
+    cache_dtype: str = "auto"
+    prepare_workers: int | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("data.on_error", self.on_error, ("raise", "skip"))
+        check_choice("data.cache_dtype", self.cache_dtype, DTYPES)
+
+    @property
+    def raises(self) -> bool:
+        """Whether a file that cannot be read ends the run."""
+        return self.on_error == "raise"
+
+    @property
+    def workers(self) -> int:
+        """The number of processes that read files; 0: this process reads."""
+        return min(cpu_count(), 8) if self.prepare_workers is None else self.prepare_workers
+
+
 @dataclasses.dataclass
-class Facts:
-    """What is kept of a picture beside its pixels."""
+class ImageInfo:
+    """What is kept of a raw image beside its pixels."""
 
     class_name: str
     split: str
@@ -52,44 +87,51 @@ class Facts:
 
 
 @dataclasses.dataclass
-class Outcome:
-    """What became of one item."""
+class RecordResult:
+    """The prepared images of one record, or the reason why there are none.
 
-    images: list[np.ndarray]
-    facts: list[Facts]
-    left_out: Counter[str]
-    unreadable: str = ""  # the reason
-    error: str = ""  # the user's to mend
+    ``unreadable`` is a reason that data.on_error decides about; ``error`` ends the run in any case.
+    """
+
+    images: list[np.ndarray] = dataclasses.field(default_factory=list)
+    infos: list[ImageInfo] = dataclasses.field(default_factory=list)
+    left_out: Counter[Reason] = dataclasses.field(default_factory=Counter)
+    unreadable: Reason | None = None
+    error: InputError | None = None
 
 
 @dataclasses.dataclass(frozen=True)
-class Preparation:
-    """All that turns files into prepared images.
+class Preparer:
+    """Turn files into the prepared images of one data set.
 
     Attributes:
-        hashed: patient -> key; identifiers go no further.
-        named: item -> how messages name its file.
-        on_error: ``raise`` or ``skip``.
-        dtype: of the stored images; None: 8 bits where the files hold 8, else 16.
-        workers: processes that read.
+        reader: of the files.
+        scan: the reader's result.
+        geometry: makes images of one size.
+        normalization: measured values -> [-1, 1].
+        hashed: patient -> key; identifiers are not stored.
+        named: record -> its file, for messages.
+        options: how files are read and cached.
     """
 
     reader: Reader
-    found: Found
+    scan: Scan
     geometry: Geometry
     normalization: Normalization
     hashed: Callable[[str], str]
-    named: Callable[[Item], str]
-    on_error: str
-    dtype: np.dtype | None
-    unit: str
-    workers: int
+    named: Callable[[Record], str]
+    options: Preparation
+
+    @property
+    def unit(self) -> str:
+        """The unit of the measured values."""
+        return self.normalization.unit or self.scan.unit
 
     def __call__(self, folder: Path) -> None:
         """Write ``images.npy``, ``columns.npz`` and ``manifest.json`` into ``folder``.
 
         Raises:
-            InputError: a file cannot be read, nothing is left, values do not fit the options, or the disk is full.
+            InputError: a file cannot be read, no image is left, values do not fit the options, or the disk is full.
         """
         try:
             self._write(folder)
@@ -98,186 +140,190 @@ class Preparation:
                 raise
             raise InputError(
                 f"The prepared images cannot be written to {folder.parent} ({os.strerror(error.errno)}): "
-                f"name a folder with more room by data.cache_dir=."
+                f"choose a folder on a disk with more space by data.cache_dir=.",
+                code=EndCode.CANNOT_WRITE,
             ) from error
 
     def _write(self, folder: Path) -> None:
-        facts, left_out, shape = self._read(folder / "read.raw")
-        values = np.memmap(folder / "read.raw", np.float32, "r", shape=(len(facts), *shape))
-        low, high = min(fact.low for fact in facts), max(fact.high for fact in facts)
+        infos, left_out, shape = self._read(folder / "read.raw")
+        values = np.memmap(folder / "read.raw", np.float32, "r", shape=(len(infos), *shape))
+        low, high = min(info.low for info in infos), max(info.high for info in infos)
         observed = statistics(_chunks(values), low, high)
-        stored_types = [fact.stored_type for fact in facts]
+        stored_types = [info.stored_type for info in infos]
         bounds = (low, high)
         if not self.normalization.per_image:
             bounds = self.normalization.bounds(observed, stored_types)
-        dtype = self.dtype or np.dtype(np.uint8 if set(stored_types) == {"8-bit"} else np.uint16)
+        automatic = np.dtype(np.uint8 if set(stored_types) == {"8-bit"} else np.uint16)
+        dtype = DTYPES[self.options.cache_dtype] or automatic
         after = self._normalize(values, folder / "images.npy", bounds, stored_types, dtype)
         del values
         (folder / "read.raw").unlink()
-        manifest = self._manifest(facts, left_out, observed, bounds, after)
+        manifest = self._manifest(infos, left_out, observed, bounds, after)
         (folder / "manifest.json").write_text(json.dumps(manifest))
-        np.savez(folder / "columns.npz", **self._columns(facts))
+        np.savez(folder / "columns.npz", **self._columns(infos))  # pyright: ignore[reportArgumentType] (numpy's stubs)
 
-    def _read(self, path: Path) -> tuple[list[Facts], Counter[str], tuple[int, int, int]]:
-        """Write what all items give as float32 to ``path``, one after the other."""
-        facts: list[Facts] = []
-        left_out = Counter(self.found.left_out)
+    def _read(self, path: Path) -> tuple[list[ImageInfo], Counter[Reason], tuple[int, int, int]]:
+        """Read all records and append their images, float32, to ``path``."""
+        infos: list[ImageInfo] = []
+        left_out = Counter(self.scan.left_out)
         shape = (0, 0, 0)
-        numbers = {name: number for number, name in enumerate(self.reader.tree.names)}
-        reading = _Reading(self.reader, self.found, self.geometry, self.hashed, numbers)
-        size = sum(self.reader.tree.state(item.name)[0] for item in self.found.items)
-        worth_it = len(reading) >= _PARALLEL_FROM or size > _PARALLEL_FROM_BYTES
-        outcomes = _in_parallel(reading, self.workers if worth_it else 0)
-        bar = tqdm(outcomes, "reading images", len(reading), unit="file", disable=None)
+        size = sum(self.reader.tree.state(record.name)[0] for record in self.scan.records)
+        parallel = len(self.scan.records) >= _PARALLEL_FROM or size > _PARALLEL_FROM_BYTES
+        results = _results(_Reading(self), self.options.workers if parallel else 0)
+        bar = tqdm(results, "reading images", len(self.scan.records), unit="file", disable=None)
         with path.open("wb") as file:
-            for item, outcome in zip(self.found.items, bar, strict=True):
-                if outcome.error:
-                    raise InputError(outcome.error)
-                if outcome.unreadable and self.on_error == "raise":
-                    raise InputError(
-                        f"{self.named(item)} cannot be read ({outcome.unreadable}): repair it, remove it, or leave "
-                        f"such files out with data.on_error=skip."
-                    )
-                if outcome.unreadable:
-                    left_out[f"cannot be read: {outcome.unreadable}"] += 1
-                left_out += outcome.left_out
-                for image, fact in zip(outcome.images, outcome.facts, strict=True):
+            for record, result in zip(self.scan.records, bar, strict=True):
+                left_out += self._left_out(record, result)
+                for image, info in zip(result.images, result.infos, strict=True):
                     shape = image.shape
                     image.tofile(file)
-                    facts.append(fact)
-        if not facts:
+                    infos.append(info)
+        if not infos:
             reasons = "; ".join(f"{reason}: {count}" for reason, count in left_out.most_common(5))
-            raise InputError(f"data.root={self.reader.tree.root} holds no image that can be used ({reasons}).")
-        return facts, left_out, shape
+            raise DataError(
+                f"data.root={self.reader.tree.root} holds no image that can be used ({reasons}): "
+                f"check data.root and the options data.*."
+            )
+        return infos, left_out, shape
+
+    def _left_out(self, record: Record, result: RecordResult) -> Counter[Reason]:
+        """Return what is left out of a record.
+
+        Raises:
+            InputError: the record ends the run.
+        """
+        if result.error:
+            raise result.error
+        if not result.unreadable:
+            return result.left_out
+        if self.options.raises:
+            raise DataError(
+                f"{self.named(record)} cannot be read ({result.unreadable}): repair it, remove it, or leave such "
+                f"files out with data.on_error=skip."
+            )
+        return Counter([Reason(result.unreadable.kind, f"cannot be read: {result.unreadable}")])
 
     def _normalize(
         self, values: np.ndarray, path: Path, bounds: tuple[float, float], stored_types: Sequence[str], dtype: np.dtype
     ) -> np.ndarray:
-        """Write the images as ``dtype`` to ``path``; returns their histogram over [-1, 1]."""
+        """Write the images as ``dtype`` to ``path`` and return their histogram over [-1, 1]."""
         if shutil.disk_usage(path.parent).free < values.size * dtype.itemsize:
-            raise OSError(28, "no space")  # ENOSPC, before a memory map would end the process instead
+            raise OSError(errno.ENOSPC, "no space")  # a full disk would end the process by a fault of the memory map
         images = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=values.shape)
         counts = np.zeros(HISTOGRAM_BINS, dtype=np.int64)
         chunks = range(0, len(values), _CHUNK)
         for start in tqdm(chunks, "normalizing", unit="chunk", disable=None, leave=False):
-            some = slice(start, start + _CHUNK)
-            normalized = self.normalization(np.asarray(values[some]), bounds, stored_types[some])
-            images[some] = quantize(normalized, dtype)
+            chunk = slice(start, start + _CHUNK)
+            normalized = self.normalization(np.asarray(values[chunk]), bounds, stored_types[chunk])
+            images[chunk] = quantize(normalized, dtype)
             counts += np.histogram(normalized, HISTOGRAM_BINS, (-1, 1))[0]
         images.flush()
         return counts
 
     def _manifest(
         self,
-        facts: Sequence[Facts],
-        left_out: Counter[str],
+        infos: Sequence[ImageInfo],
+        left_out: Counter[Reason],
         observed: Statistics,
         bounds: tuple[float, float],
         after: np.ndarray,
-    ) -> dict[str, Any]:
+    ) -> Manifest:
         intensity = self.normalization.intensity(bounds, self.unit)
-        spacings = [fact.spacing for fact in facts if fact.spacing]
-        spacing = [float(value) for value in np.median(spacings, axis=0)] if len(spacings) == len(facts) else None
-        counts = np.add.reduceat(
-            observed.counts, np.linspace(0, len(observed.counts), HISTOGRAM_BINS, False).astype(int)
-        )
+        spacings = [info.spacing for info in infos if info.spacing]
+        spacing = [float(value) for value in np.median(spacings, axis=0)] if len(spacings) == len(infos) else None
+        edges = np.linspace(0, len(observed.counts), HISTOGRAM_BINS, endpoint=False).astype(int)
+        before = np.add.reduceat(observed.counts, edges)
         return {
-            "class_names": self._class_names(facts),
+            "class_names": list(self._class_names(infos)),
             "unit": self.unit,
-            "modality": self.found.modality,
-            "images_per_picture": self.found.images_per_picture,
-            "intensity": vars(intensity),
+            "modality": self.scan.modality,
+            "paired": self.scan.paired,
+            "intensity": {"low": intensity.low, "high": intensity.high, "unit": intensity.unit},
             "spacing": spacing,
-            "spacings": len(set(spacings)),
-            "left_out": left_out,
-            "remarks": Counter(remark for fact in facts for remark in fact.remarks),
-            "stored_types": Counter(fact.stored_type for fact in facts),
-            "sizes": Counter(f"{fact.width}x{fact.height}" for fact in facts),
-            "before": {"low": observed.low, "high": observed.high, "counts": counts.tolist()},
+            "left_out": [
+                LeftOut(kind=reason.kind, text=reason.text, count=count) for reason, count in left_out.items()
+            ],
+            "remarks": Counter(remark for info in infos for remark in info.remarks),
+            "stored_types": Counter(info.stored_type for info in infos),
+            "sizes": Counter(f"{info.width}x{info.height}" for info in infos),
+            "before": {"low": observed.low, "high": observed.high, "counts": before.tolist()},
             "after": {"low": -1.0, "high": 1.0, "counts": after.tolist()},
         }
 
-    def _class_names(self, facts: Sequence[Facts]) -> tuple[str, ...]:
-        return self.found.class_names or tuple(sorted({fact.class_name for fact in facts} - {""}))
+    def _class_names(self, infos: Sequence[ImageInfo]) -> tuple[str, ...]:
+        return self.scan.class_names or tuple(sorted({info.class_name for info in infos} - {""}))
 
-    def _columns(self, facts: Sequence[Facts]) -> dict[str, np.ndarray]:
-        labels = {name: label for label, name in enumerate(self._class_names(facts))}
+    def _columns(self, infos: Sequence[ImageInfo]) -> dict[str, np.ndarray]:
+        labels = {name: label for label, name in enumerate(self._class_names(infos))}
         columns = {
-            name: np.array([getattr(fact, name) for fact in facts])
+            name: np.array([getattr(info, name) for info in infos])
             for name in ("split", "patient", "file_number", "digest", "perceptual")
         }
-        return columns | {"label": np.array([labels[fact.class_name] if labels else 0 for fact in facts])}
+        return columns | {"label": np.array([labels[info.class_name] if labels else 0 for info in infos])}
 
 
-class _Reading(Dataset):
-    """Item number -> Outcome. It raises nothing: what a worker process raises comes with a traceback in its text."""
+class _Reading(Dataset[RecordResult]):
+    """Record number -> RecordResult. It never raises: an exception of a worker process would carry a traceback."""
 
-    def __init__(
-        self,
-        reader: Reader,
-        found: Found,
-        geometry: Geometry,
-        hashed: Callable[[str], str],
-        numbers: dict[str, int],
-    ) -> None:
-        self.reader = reader
-        self.found = found
-        self.geometry = geometry
-        self.hashed = hashed
-        self.numbers = numbers
+    def __init__(self, preparer: Preparer) -> None:
+        self.reader = preparer.reader
+        self.scan = preparer.scan
+        self.geometry = preparer.geometry
+        self.hashed = preparer.hashed
+        self.file_numbers = {name: number for number, name in enumerate(preparer.reader.tree.names)}
 
     def __len__(self) -> int:
-        return len(self.found.items)
+        return len(self.scan.records)
 
-    def __getitem__(self, index: int) -> Outcome:
-        item = self.found.items[index]
-        images, facts, left_out = [], [], Counter()
+    def __getitem__(self, index: int) -> RecordResult:
+        record = self.scan.records[index]
+        result = RecordResult()
         try:
-            pictures, left_out = self.reader.read(item)
-            for picture in pictures:
-                if picture.values.min() == picture.values.max():
-                    left_out["images of one single value"] += 1
+            raw_images, result.left_out = self.reader.read(record)
+            for raw in raw_images:
+                if raw.values.min() == raw.values.max():
+                    result.left_out[CONSTANT] += 1
                     continue
-                image, fact = self._prepared(picture, item)
-                images.append(image)
-                facts.append(fact)
-        except Unreadable as reason:
-            return Outcome([], [], Counter(), unreadable=str(reason))
+                image, info = self._prepared(raw, record)
+                result.images.append(image)
+                result.infos.append(info)
+        except Unreadable as error:
+            return RecordResult(unreadable=error.reason)
         except InputError as error:
-            return Outcome([], [], Counter(), error=str(error))
+            return RecordResult(error=error)
         except Exception as error:
-            # A damaged file that its reader did not foresee. The message may quote the file: only its kind goes on.
-            return Outcome([], [], Counter(), unreadable=f"it is damaged ({type(error).__name__})")
-        return Outcome(images, facts, left_out)
+            # Damage that the reader did not foresee. The message may quote the file: only its type is passed on.
+            return RecordResult(unreadable=Reason(ReasonKind.DAMAGED, f"it is damaged ({type(error).__name__})"))
+        return result
 
-    def _prepared(self, picture: Picture, item: Item) -> tuple[np.ndarray, Facts]:
-        values = picture.values
+    def _prepared(self, raw: RawImage, record: Record) -> tuple[np.ndarray, ImageInfo]:
+        values = raw.values
         if values.ndim != 3 or not values.size:
             raise Unreadable("it is empty")
         if not np.isfinite(values).all():
             raise Unreadable("it holds values that are not finite numbers")
-        image, spacing = self.geometry(picture, self.found.images_per_picture)
-        channels = values.shape[0] // self.found.images_per_picture
-        remarks = list(picture.remarks)
+        image, spacing = self.geometry(raw, paired=self.scan.paired)
+        channels = values.shape[0] // (2 if self.scan.paired else 1)
+        remarks = list(raw.remarks)
         if channels != self.geometry.channels:
-            turned = "became gray by ITU-R 601 luma" if channels == 3 else "were repeated in 3 channels"
-            remarks.append(f"{turned} (data.channels={self.geometry.channels})")
-        facts = Facts(
-            class_name=picture.class_name or item.class_name,
-            split=item.split,
-            patient=self.hashed(item.patient),
-            file_number=self.numbers[item.name],
+            change = "became gray by ITU-R 601 luma" if channels == 3 else "were repeated in 3 channels"
+            remarks.append(f"{change} (data.channels={self.geometry.channels})")
+        info = ImageInfo(
+            class_name=raw.class_name or record.class_name,
+            split=record.split,
+            patient=self.hashed(record.patient),
+            file_number=self.file_numbers[record.name],
             height=values.shape[1],
             width=values.shape[2],
-            stored_type=picture.stored_type,
+            stored_type=raw.stored_type,
             spacing=spacing,
             low=float(values.min()),
             high=float(values.max()),
             digest=_digest(values),
-            perceptual=_perceptual(values),
+            perceptual=_perceptual_hash(values),
             remarks=tuple(remarks),
         )
-        return image, facts
+        return image, info
 
 
 def _digest(values: np.ndarray) -> str:
@@ -286,25 +332,28 @@ def _digest(values: np.ndarray) -> str:
     return content.hexdigest()
 
 
-def _perceptual(values: np.ndarray) -> str:
-    """256 bits that change little where the image does: signs of its low frequencies (pHash, Zauner 2010)."""
+def _perceptual_hash(values: np.ndarray) -> str:
+    """Return 256 bits that change little where the image does: signs of its low frequencies (pHash, Zauner 2010)."""
     mean = values.mean(0, dtype=np.float64)
     low, high = mean.min(), mean.max()
     levels = np.zeros_like(mean) if low == high else (mean - low) * (255 / (high - low))
     return str(imagehash.phash(Image.fromarray(levels.astype(np.uint8)), hash_size=16))
 
 
-def _in_parallel(dataset: Dataset, workers: int) -> Iterator[Outcome]:
-    batch_size = max(1, min(16, len(dataset) // (8 * max(workers, 1))))
+def _results(reading: _Reading, workers: int) -> Iterator[RecordResult]:
+    """Yield the results in the order of the records, read by ``workers`` processes or by this one."""
+    batch_size = max(1, min(16, len(reading) // (8 * max(workers, 1))))
     try:
-        for outcomes in DataLoader(dataset, batch_size=batch_size, num_workers=workers, collate_fn=list):
-            yield from outcomes
+        for results in DataLoader(reading, batch_size=batch_size, num_workers=workers, collate_fn=list):
+            yield from results
     except RuntimeError as error:
-        if "exited unexpectedly" not in str(error):
+        if not workers:
             raise
+        # The workers themselves raise nothing: DataLoader reports that one of them has ended.
         raise InputError(
-            "A process that read images was ended from outside, which happens where memory is short: "
-            "set data.prepare_workers=0."
+            "A process that read images was ended from outside, which happens when memory runs out: "
+            "set data.prepare_workers=0.",
+            code=EndCode.OUT_OF_MEMORY,
         ) from error
 
 

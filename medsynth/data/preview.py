@@ -1,6 +1,6 @@
-"""What there is to know about a data set before it is trained on, as plain numbers and words.
+"""The preview of a data set before a training, as plain numbers and texts.
 
-No patient's identifier is in it; files are named where data.show_paths=true, and numbered else.
+It holds no patient's identifier. Files are named with data.show_paths=true, and numbered otherwise.
 """
 
 from __future__ import annotations
@@ -14,42 +14,43 @@ import torch
 
 from medsynth.data.duplicates import find_duplicates
 from medsynth.data.files import ImageFiles
+from medsynth.data.manifest import Histogram
 from medsynth.data.module import ImageDataModule, ImageDataset
 from medsynth.data.reading import SPLITS
 
 BINS = 100
-BATCHES = 8  # of training images that the histogram is taken from where the source has none
+BATCHES = 8  # of training images, for the histogram of a source that has none
 
 
 def datasets(data: ImageDataModule) -> dict[str, ImageDataset]:
-    """Those that there are, by the names of their splits."""
+    """Return the existing datasets by the names of their splits."""
     given = zip(SPLITS, (data.train_dataset, data.val_dataset, data.test_dataset), strict=True)
     return {name: dataset for name, dataset in given if dataset is not None}
 
 
 def labels(data: ImageDataModule) -> dict[str, np.ndarray]:
-    """The labels of each split, in the order of its images; empty where there are none."""
+    """Return the labels of each split, in the order of its images; empty without labels."""
     if not data.class_names:
         return {}
     if isinstance(data.source, ImageFiles):
-        column = np.asarray(data.source.manifest["images"]["label"])
+        column = np.asarray(data.source.columns["label"])
         return {name: column[data.source.rows[name]] for name in datasets(data)}
     return {name: _labels_of(dataset) for name, dataset in datasets(data).items()}
 
 
 def preview(data: ImageDataModule, *, near_distance: int | None) -> dict[str, Any]:
-    """Counts, sizes, intensities; of files also patients, what was left out, duplicates and the cache.
+    """Return counts, sizes and intensities; for files also patients, files left out, duplicates and the cache.
 
     Args:
-        data: it has been prepared.
-        near_distance: most bits between the perceptual hashes of near duplicates; None: these are not looked for.
+        data: already prepared.
+        near_distance: largest number of different bits in the perceptual hashes of near duplicates; None: no search.
     """
     counts = {name: np.bincount(values, minlength=data.num_classes).tolist() for name, values in labels(data).items()}
     record = {
         "description": data.description,
         "images": {name: len(dataset) for name, dataset in datasets(data).items()},
         "classes": {
-            class_name: {name: of_classes[number] for name, of_classes in counts.items()}
+            class_name: {name: by_class[number] for name, by_class in counts.items()}
             for number, class_name in enumerate(data.class_names)
         },
         "shape": [data.channels, data.image_size, data.image_size],
@@ -57,7 +58,7 @@ def preview(data: ImageDataModule, *, near_distance: int | None) -> dict[str, An
         "modality": data.modality,
     }
     if isinstance(data.source, ImageFiles):
-        return record | _of_files(data.source, near_distance)
+        return record | _file_record(data.source, near_distance)
     values = torch.stack(data.calibration_batches(BATCHES)).numpy()
     after = {"low": -1.0, "high": 1.0, "counts": np.histogram(values, BINS, (-1, 1))[0].tolist()}
     unknown = {"percent_below": None, "percent_above": None, "before": None}
@@ -65,20 +66,23 @@ def preview(data: ImageDataModule, *, near_distance: int | None) -> dict[str, An
 
 
 def _labels_of(dataset: ImageDataset) -> np.ndarray:
-    known = getattr(dataset, "labels", None)  # phantoms have them; else the images have to be made
+    known = getattr(dataset, "labels", None)  # phantoms have them; otherwise the images have to be rendered
     return np.asarray([dataset[index]["label"] for index in range(len(dataset))] if known is None else known)
 
 
-def _of_files(source: ImageFiles, near_distance: int | None) -> dict[str, Any]:
+def _file_record(source: ImageFiles, near_distance: int | None) -> dict[str, Any]:
     manifest, folder = source.manifest, source.store.folder
     rows = {name: rows for name, rows in source.rows.items() if rows}
-    patient = manifest["images"]["patient"]
+    patient = source.columns["patient"]
     patients = {name: {patient[row] for row in rows[name]} - {""} for name in rows}
-    everybody = set().union(*patients.values())
-    numbers = {**{name: len(keys) for name, keys in patients.items()}, "all": len(everybody)}
+    everybody = set[str]().union(*patients.values())
+    counts = {**{name: len(keys) for name, keys in patients.items()}, "all": len(everybody)}
     return {
-        "patients": numbers if everybody else None,
-        **{name: manifest[name] for name in ("sizes", "stored_types", "left_out", "remarks")},
+        "patients": counts if everybody else None,
+        "sizes": manifest["sizes"],
+        "stored_types": manifest["stored_types"],
+        "left_out": {reason["text"]: reason["count"] for reason in manifest["left_out"]},
+        "remarks": manifest["remarks"],
         "intensity": _intensity(source),
         "duplicates": _duplicates(source, rows, near_distance),
         "cache": {"folder": str(folder), "bytes": sum(path.stat().st_size for path in folder.iterdir())},
@@ -86,17 +90,17 @@ def _of_files(source: ImageFiles, near_distance: int | None) -> dict[str, Any]:
 
 
 def _intensity(source: ImageFiles) -> dict[str, Any]:
-    unit, before, after = (source.manifest[name] for name in ("unit", "before", "after"))
+    unit, before, after = source.manifest["unit"], source.manifest["before"], source.manifest["after"]
     intensity = source.intensity
     below = above = None
     if intensity.unit == unit:  # one window for all images, in the unit of the values
-        below, above = (100 * part for part in _parts_beyond(before, intensity.low, intensity.high))
+        below, above = (100 * fraction for fraction in _fractions_outside(before, intensity.low, intensity.high))
     known = {"percent_below": below, "percent_above": above, "before": {**before, "unit": unit}, "after": after}
     return {**vars(intensity), **known}
 
 
-def _parts_beyond(histogram: Mapping[str, Any], low: float, high: float) -> tuple[float, float]:
-    """Of all values the parts below ``low`` and above ``high``, to a bin's width."""
+def _fractions_outside(histogram: Histogram, low: float, high: float) -> tuple[float, float]:
+    """Return the fractions of all values below ``low`` and above ``high``, to a bin's width."""
     cumulative = np.concatenate([[0], np.cumsum(histogram["counts"])]) / np.sum(histogram["counts"])
     edges = np.linspace(histogram["low"], histogram["high"], len(cumulative))
     below, not_above = np.interp([low, high], edges, cumulative)
@@ -104,18 +108,18 @@ def _parts_beyond(histogram: Mapping[str, Any], low: float, high: float) -> tupl
 
 
 def _duplicates(source: ImageFiles, rows: Mapping[str, list[int]], near_distance: int | None) -> dict[str, Any]:
-    """What is found, with what stands for the files in place of rows."""
-    found = find_duplicates(source.manifest["images"], rows, near_distance)
-    files = source.manifest["images"]["file_number"]
-    splits = {row: name for name, some in rows.items() for row in some}
-    in_file: Counter[int] = Counter()
+    """Find duplicates, with the names or numbers of files in place of rows."""
+    found = find_duplicates(source.columns, rows, near_distance)
+    files = source.columns["file_number"]
+    splits = {row: name for name, split_rows in rows.items() for row in split_rows}
+    images_in_file: Counter[int] = Counter()
     numbers = []  # of each image within its file
     for file in files:
-        in_file[file] += 1
-        numbers.append(in_file[file])
+        images_in_file[file] += 1
+        numbers.append(images_in_file[file])
 
     def shown(row: int) -> dict[str, str]:
-        number = f", image {numbers[row]}" if in_file[files[row]] > 1 else ""
+        number = f", image {numbers[row]}" if images_in_file[files[row]] > 1 else ""
         return {"file": source.file_name(row) + number, "split": splits[row]}
 
     exact, near = found["exact"], found.get("near")

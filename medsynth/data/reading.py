@@ -1,7 +1,8 @@
-"""What a reader of image files delivers. Each format has one: image_folder, dicom, nifti, csv, medmnist, ...
+"""The interface of readers, one for each file format: image_folder, dicom, nifti, csv, medmnist, ...
 
-What readers know may identify patients. It stays in this process: names of files and patients are for the source
-(``files.ImageFiles``), which shows neither unless data.show_paths=true and keeps patients as salted hashes.
+Readers know file names and patients, which may identify people. This knowledge stays in the process: it is passed to
+the source alone (``files.ImageFiles``), which shows file names only with data.show_paths=true and keeps patients as
+salted hashes.
 """
 
 from __future__ import annotations
@@ -9,27 +10,27 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from medsynth.data.errors import Reason
 from medsynth.data.tree import Tree
-from medsynth.data.tree import Unreadable as Unreadable
 
 SPLITS = ("train", "val", "test")
 
 
 @dataclasses.dataclass(frozen=True)
-class Item:
-    """What is read at a time: a file of one or of several pictures, such as a volume.
+class Record:
+    """One unit of reading: a file that holds one image or several, such as a volume.
 
     Attributes:
-        name: of the file in the reader's tree.
-        part: where one file makes several items (arrays of images), the number of this one.
-        class_name: "" where there are no labels, or where the picture knows.
+        name: the file's name in the reader's tree.
+        part: the number of this record where one file makes several (arrays of images).
+        class_name: "" where there are no labels, or where the raw images carry them.
         patient: as it is written in the data; "" where it is not known.
-        split: "train", "val" or "test" where the data says so, else "".
-        partner: of a pair: the name of the file that it is to be translated into.
+        split: "train", "val" or "test" where the data gives it, else "".
+        partner: the name of the target image's file, for pairs.
     """
 
     name: str
@@ -41,15 +42,15 @@ class Item:
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
+class RawImage:
     """One two-dimensional image as it was measured.
 
     Attributes:
-        values: float32 ``(C, H, W)``, C 1 or 3, finite, in ``Found.unit``; of a pair ``(2 C, H, W)``, target last.
-        stored_type: what the file holds: "8-bit", "16-bit", "signed 16-bit", "32-bit integer", "floating-point" ...
-        spacing: millimetres from row to row and from column to column; None: not known.
-        class_name: overrides the item's, where the label is in the pixels.
-        remarks: what reading changed, in words that count: "lost its alpha channel".
+        values: float32 ``(C, H, W)``, C 1 or 3, finite, in ``Scan.unit``; ``(2 C, H, W)`` for a pair, target last.
+        stored_type: the type in the file: "8-bit", "16-bit", "signed 16-bit", "32-bit integer", "floating-point" ...
+        spacing: millimeters from row to row and from column to column; None: not known.
+        class_name: overrides the record's, where the label is in the pixels.
+        remarks: changes made while reading, as predicates of "5 images ...": "lost their alpha channel".
     """
 
     values: np.ndarray
@@ -60,47 +61,62 @@ class Picture:
 
 
 @dataclasses.dataclass
-class Found:
-    """What there is to read, before anything is decoded.
+class Scan:
+    """The result of looking at names and headers, before any pixel is decoded.
 
     Attributes:
-        items: in an order that depends on the data alone.
-        class_names: in the order of the labels; empty: none, or those of the pictures, sorted.
+        records: in an order that depends on the data alone.
+        class_names: in the order of the labels; empty: no labels, or those of the raw images, sorted.
         unit: of the values, "HU" or "stored value".
-        modality: DICOM's code (CT, MR, CR ...), "" where it is not known.
-        left_out: reason -> files that are not read, "no image (DICOMDIR)": 1.
-        damaged: reason -> files that should have been read: they stop the run, or are left out, by data.on_error.
-        images_per_picture: 2 where a picture is a pair of images, else 1.
+        modality: DICOM's code (CT, MR, CR ...); "" where it is not known.
+        left_out: counts of files that are not read.
+        damaged: counts of files that should have been read; data.on_error decides whether they end the run.
+        paired: whether each raw image is a pair, source and target.
     """
 
-    items: Sequence[Item]
+    records: Sequence[Record]
     class_names: tuple[str, ...] = ()
     unit: str = "stored value"
     modality: str = ""
-    left_out: Counter[str] = dataclasses.field(default_factory=Counter)
-    damaged: Counter[str] = dataclasses.field(default_factory=Counter)
-    images_per_picture: int = 1
+    left_out: Counter[Reason] = dataclasses.field(default_factory=Counter)
+    damaged: Counter[Reason] = dataclasses.field(default_factory=Counter)
+    paired: bool = False
 
 
 class Reader(Protocol):
-    """Of one format. It is pickled and sent to worker processes; ``read`` depends on nothing but the item."""
+    """A reader of one format.
+
+    It is pickled and sent to worker processes. The readers of this package are dataclasses: ``root`` and then, by
+    keyword, the options ``data.reader.*``, which the yaml of the same name in conf/data describes.
+    """
 
     tree: Tree
 
-    def find(self) -> Found:
-        """Look at names and headers, and sort out what is no image.
+    def scan(self) -> Scan:
+        """Look at names and headers, and sort out files that are not images.
 
         Raises:
-            InputError: nothing fits the options; all of what is missing is named at once.
+            DataError: nothing fits the options; everything that is missing is named at once.
         """
+        ...
 
-    def read(self, item: Item) -> tuple[list[Picture], Counter[str]]:
-        """The pictures of one item and what of it is left out, by reason ("slices without content": 12).
+    def read(self, record: Record) -> tuple[list[RawImage], Counter[Reason]]:
+        """Decode the images of one record. The result depends on the record alone.
+
+        Returns:
+            The images, and counts of those that are left out.
 
         Raises:
-            Unreadable: it is damaged or cannot be understood; nothing is guessed.
-            InputError: something is missing for all files of its kind, such as a plugin.
+            Unreadable: the file is damaged or ambiguous; nothing is guessed.
+            InputError: something is missing for all files of this kind, such as a plugin.
         """
+        ...
 
-    def key(self) -> dict[str, object]:
-        """The options that the pictures depend on, for the cache's key: plain values."""
+    def key(self) -> dict[str, Any]:
+        """Return the options that the images depend on, as plain values for the key of the cache."""
+        ...
+
+
+def reader_options(reader: Any) -> dict[str, Any]:
+    """Return the options of a reader that is a dataclass: all its fields but ``root``."""
+    return {field.name: getattr(reader, field.name) for field in dataclasses.fields(reader) if field.name != "root"}

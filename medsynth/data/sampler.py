@@ -1,4 +1,4 @@
-"""The order of the training images: one endless sequence of batches that can be entered anywhere."""
+"""The order of the training images: one endless sequence of batches that can be entered at any batch."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from medsynth.contracts import counter_seed
 
 
 class BlockSampler(Sampler[list[int]]):
-    """All indices once and in order, in batches that are dealt out in turns to ``world_size`` processes."""
+    """All indices once and in order, in batches that ``world_size`` processes take in turns."""
 
     def __init__(self, num_samples: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> None:
         starts = range(rank * batch_size, num_samples, world_size * batch_size)
         self._batches = [list(range(start, min(start + batch_size, num_samples))) for start in starts]
 
     def __len__(self) -> int:
-        """Batches of this process."""
+        """Return the number of batches of this process."""
         return len(self._batches)
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -26,22 +26,21 @@ class BlockSampler(Sampler[list[int]]):
 
 
 class ResumableBatchSampler(Sampler[list[int]]):
-    """Batches of indices, each a function of its number alone, so that a resumed run gets what it would have got.
+    """Batches of indices, each a function of its number alone, so that a resumed run sees the same batches.
 
     Batch b is batch ``b % len`` of epoch ``b // len``. An epoch is a random permutation of ``range(num_samples)``;
-    for ``endless`` data it is the next ``num_samples`` running indices, not shuffled, as such data is random by itself.
-    Data that ``varies`` gets the permutation plus ``epoch * num_samples``: each epoch has indices of its own.
-    The incomplete last batch of an epoch is dropped. No random state is kept: the order depends on ``seed`` alone,
-    not on the number of workers, on what they fetch ahead, or on whoever else draws random numbers.
+    for ``endless`` data it is the next ``num_samples`` indices without shuffling, since such data is random by itself.
+    Data that ``varies`` gets the permutation plus ``epoch * num_samples``: each epoch has its own indices. The
+    incomplete last batch of an epoch is dropped. No random state is kept: the order depends on ``seed`` alone, not on
+    the number of workers, on what they fetch ahead, or on other users of random numbers.
 
-    Of each batch, process ``rank`` of ``world_size`` gets every n-th index: together they see the same batches, in the
-    same order, whatever their number.
+    Process ``rank`` of ``world_size`` gets every n-th index of each batch: together the processes see the same
+    batches, in the same order, for any number of processes.
 
-    Each ``iter()`` deals out the next ``len(sampler)`` batches; without ``start_at`` that is one epoch. After a
-    ``start_at`` inside an epoch it runs on into the following one instead of stopping early, and ``len`` stays the
+    Each ``iter()`` yields the next ``len(sampler)`` batches, one epoch unless ``start_at`` was called. After a
+    ``start_at`` inside an epoch it continues into the next epoch instead of stopping early, and ``len`` remains the
     length of a full epoch: Lightning compares ``len`` with its own restored count of batches to find the end of the
-    resumed epoch, and stops there by itself. The same holds where ``limit_train_batches`` makes Lightning's epochs
-    shorter than the permutation.
+    resumed epoch, and stops there. The same holds if ``limit_train_batches`` makes Lightning's epochs shorter.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class ResumableBatchSampler(Sampler[list[int]]):
         self._permutation: tuple[int, list[int]] | None = None  # (epoch, order), the last one used
 
     def __len__(self) -> int:
-        """Batches in a full epoch."""
+        """Return the number of batches in a full epoch."""
         return self.num_samples // self.batch_size
 
     def start_at(self, batch: int) -> None:
@@ -77,14 +76,14 @@ class ResumableBatchSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         # A generator, so that this runs with the first batch: a DataLoader with workers calls iter() twice and uses
-        # the second. The position moves at once and not batch by batch: workers draw ahead of what is trained.
+        # the second. The position moves by a whole epoch, since workers draw batches ahead of the training.
         first = self._next_batch
         self.start_at(first + len(self))
         for number in range(first, first + len(self)):
             yield self.batch(number)[self.rank :: self.world_size]
 
     def batch(self, number: int) -> list[int]:
-        """The ``batch_size`` indices of batch ``number``, counted from the beginning of the training."""
+        """Return the ``batch_size`` indices of batch ``number``, counted from the beginning of the training."""
         epoch, position = divmod(number, len(self))
         chosen = slice(position * self.batch_size, (position + 1) * self.batch_size)
         if self.endless:

@@ -1,62 +1,96 @@
-"""Which images are held out: by patient where patients are known, stratified by class, drawn by the images' content."""
+"""Splits into training, validation and test images: by patient where patients are known, stratified by class."""
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from functools import cached_property
 
-from medsynth.contracts import InputError, counter_seed
+from medsynth.contracts import counter_seed
+from medsynth.data.errors import DataError, check_choice
 from medsynth.data.reading import SPLITS
+from medsynth.errors import InputError
 
-BY = ("auto", "patient", "image")
+SPLIT_BY = ("auto", "patient", "image")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitOptions:
+    """How images are held out.
+
+    The fields are options of data=; conf/data/base/files.yaml describes them. ``split_seed`` is not the run's seed, so
+    that runs with several seeds are compared on the same images.
+
+    Raises:
+        InputError: an option has an impossible value.
+    """
+
+    val_fraction: float = 0.1
+    test_fraction: float = 0.0
+    split_by: str = "auto"
+    split_seed: int = 0
+    patient_pattern: str | None = None
+    drop_duplicates: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("data.split_by", self.split_by, SPLIT_BY)
+        val, test = self.val_fraction, self.test_fraction
+        if not 0 < val < 1 or not 0 <= test < 1 or val + test >= 1:
+            raise InputError(
+                f"data.val_fraction={val} and data.test_fraction={test} are not possible: they are fractions of the "
+                f"images, the first above 0 and their sum below 1."
+            )
+        _compiled(self.patient_pattern)
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str] | None:
+        """The compiled ``patient_pattern``."""
+        return _compiled(self.patient_pattern)
 
 
 def split(
+    options: SplitOptions,
     *,
     labels: Sequence[int],
     patients: Sequence[str],
     digests: Sequence[str],
     given: Sequence[str],
-    val_fraction: float,
-    test_fraction: float,
-    by: str,
-    seed: int,
 ) -> dict[str, list[int]]:
-    """Split name -> rows. Those held out mix the classes, so that the first of them show all.
+    """Return the rows of each split. Validation and test rows mix the classes, so that the first rows show all.
 
-    All images of a patient, and all exact copies of an image, fall on the same side. A group draws its number from the
-    content of its images, not from their names or places: it stays on its side when files are renamed or others come,
-    as far as the fractions allow. Where the data gives splits they hold; one that it lacks is taken from its ``train``.
+    All images of a patient, and all exact copies of an image, stay in one split. A group's random number comes from the
+    content of its images and not from names or order: the group keeps its split when files are renamed or added, as far
+    as the fractions allow. Splits given by the data are kept; a missing one is taken from its ``train``.
 
     Args:
-        labels: of the rows; all 0 where there are none.
+        options: the fractions, what is kept together, and the seed.
+        labels: of the rows; all 0 without labels.
         patients: keys of patients; "" where not known.
         digests: of the pixels.
-        given: "train", "val", "test", or "".
-        val_fraction: part of each class's images for validation; at least 2 images in all.
-        test_fraction: part that neither training nor validation sees.
-        by: ``auto`` (by patient where all images have one and there are several), ``patient`` or ``image``.
-        seed: chooses which.
+        given: "train", "val", "test", or "" where the data gives no split.
 
     Raises:
-        InputError: too few images or patients for what is asked.
+        DataError: there are too few images or patients.
     """
-    groups = _groups(patients, digests, by)
-    rows: dict[str, list[int]] = {name: [i for i, where in enumerate(given) if where == name] for name in SPLITS}
-    rows["train"] += [i for i, where in enumerate(given) if not where]
-    # Test images come from the other end, so that holding them out leaves validation as it was.
-    of_the_rest = test_fraction / (1 - val_fraction)
-    for name, fraction, reverse in (("val", val_fraction, False), ("test", of_the_rest, True)):
+    val_fraction, seed = options.val_fraction, options.split_seed
+    groups = _groups(patients, digests, options.split_by)
+    rows: dict[str, list[int]] = {name: [i for i, own in enumerate(given) if own == name] for name in SPLITS}
+    rows["train"] += [i for i, own in enumerate(given) if not own]
+    # Test images come from the other end of the order, so that holding them out does not change validation.
+    test_fraction_of_rest = options.test_fraction / (1 - val_fraction)
+    for name, fraction, reverse in (("val", val_fraction, False), ("test", test_fraction_of_rest, True)):
         if not rows[name] and fraction > 0:
             least = 2 if name == "val" else 1
             taken = _held_out(rows["train"], labels, groups, digests, fraction, least=least, seed=seed, reverse=reverse)
             rows[name] = sorted(taken)
             rows["train"] = sorted(set(rows["train"]) - taken)
     if len(rows["train"]) < 2 or len(rows["val"]) < 2:
-        what = "patients" if groups is patients else "images"
-        raise InputError(
-            f"The {len(labels)} images of {len(set(groups))} {what} are too few to be split: training and validation "
-            f"need 2 images each; give more, or data.split_by=image."
+        kind = "patients" if groups is patients else "different images"
+        raise DataError(
+            f"The {len(labels)} images ({len(set(groups))} {kind}) are too few to be split: training and validation "
+            f"need 2 images each; add images, or set data.split_by=image."
         )
     for name in ("val", "test"):
         rows[name].sort(key=lambda row: counter_seed("order", seed, digests[row], row))
@@ -64,11 +98,11 @@ def split(
 
 
 def _groups(patients: Sequence[str], digests: Sequence[str], by: str) -> Sequence[str]:
-    """What must not be torn apart: the patient, or the exact copies of an image."""
+    """Return the keys of the groups that stay in one split: patients, or exact copies of an image."""
     known = all(patients) and len(set(patients)) > 1
     if by == "patient" and not known:
         missing = sum(not patient for patient in patients)
-        raise InputError(
+        raise DataError(
             f"data.split_by=patient needs patients: {missing} of {len(patients)} images have none, and "
             f"{len(set(filter(None, patients)))} are known; set data.patient_pattern, or data.split_by=image."
         )
@@ -86,6 +120,7 @@ def _held_out(
     seed: int,
     reverse: bool,
 ) -> set[int]:
+    """Choose groups of rows that together come nearest to ``fraction`` in each class, ``least`` rows at least."""
     members: dict[str, list[int]] = defaultdict(list)
     for row in rows:
         members[groups[row]].append(row)
@@ -103,7 +138,7 @@ def _held_out(
         chosen = _nearest([len(members[group]) for group in order], fraction)
         taken.update(row for position in chosen for row in members[order[position]])
         left += [group for position, group in enumerate(order) if position not in chosen]
-    # Small strata leave none: then the smallest groups of all go, as long as two are left to train on.
+    # Small classes may hold out nothing: then the smallest groups of all are taken, as long as two remain.
     left.sort(key=lambda group: len(members[group]), reverse=True)
     while len(taken) < least and len(left) > 1:
         taken.update(members[left.pop()])
@@ -111,12 +146,19 @@ def _held_out(
 
 
 def _nearest(sizes: Sequence[int], fraction: float) -> set[int]:
-    """Positions of the groups, from the first on, that together come nearest to the fraction; at least 1, never all."""
-    wanted, chosen, count = max(1.0, sum(sizes) * fraction), set(), 0
+    """Return positions of groups, in order, that together come nearest to the fraction: at least 1, never all."""
+    target, chosen, count = max(1.0, sum(sizes) * fraction), set[int](), 0
     for position, size in enumerate(sizes):
-        if len(chosen) + 1 < len(sizes) and abs(count + size - wanted) < abs(count - wanted):
+        if len(chosen) + 1 < len(sizes) and abs(count + size - target) < abs(count - target):
             chosen.add(position)
             count += size
     if not chosen and len(sizes) > 1:
         chosen = {min(range(len(sizes)), key=lambda position: sizes[position])}
     return chosen
+
+
+def _compiled(pattern: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if pattern is None else re.compile(pattern)
+    except re.error as error:
+        raise InputError(f"data.patient_pattern={pattern} is not a regular expression ({error}).") from error

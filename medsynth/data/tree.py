@@ -1,4 +1,4 @@
-"""Named files, in a folder or in a zip archive that is read as it is: nothing is unpacked to disk."""
+"""Files by name, in a folder or in a zip archive that is read in place: nothing is unpacked to disk."""
 
 from __future__ import annotations
 
@@ -8,22 +8,19 @@ import stat
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Any, Protocol
 
-from medsynth.contracts import InputError
+from medsynth.data.errors import DataError, Unreadable
+from medsynth.errors import InputError
 
-LARGEST = 2 * 2**30  # bytes of one file once decompressed; what claims to be more is a mistake or an attack
+LARGEST = 2 * 2**30  # bytes of one decompressed file; a file that claims more is a mistake or an attack
 _HIDDEN = (".", "__MACOSX")
-
-
-class Unreadable(Exception):
-    """A file cannot be used; the message is the reason, without the file's name and without what is written in it."""
 
 
 class Tree(Protocol):
     """Files by their names relative to the root, ``class/patient/image.png``, sorted.
 
-    ``root`` is what the user typed as data.root. ``unsafe`` counts what was left out since it leads elsewhere.
+    ``root`` is data.root as the user typed it. ``unsafe`` counts files that were left out for safety.
     """
 
     root: str
@@ -31,20 +28,35 @@ class Tree(Protocol):
     unsafe: int
 
     def read(self, name: str) -> bytes:
-        """The whole content. Raises Unreadable: it is gone, damaged, or larger than LARGEST."""
+        """Return the whole content.
+
+        Raises:
+            Unreadable: the file is gone, damaged, or larger than LARGEST.
+        """
+        ...
 
     def head(self, name: str, size: int) -> bytes:
-        """The first ``size`` bytes, fewer where there are no more. Raises Unreadable: it is gone or damaged."""
+        """Return the first ``size`` bytes, or all of a shorter file.
+
+        Raises:
+            Unreadable: the file is gone or damaged.
+        """
+        ...
 
     def state(self, name: str) -> tuple[int, int]:
-        """Size and time of the last change: what tells that a file is another one than before."""
+        """Return the size and the time of the last change (in an archive: the checksum), which show a replaced file."""
+        ...
 
 
 def open_tree(root: str | None, *, example: str) -> Tree:
-    """The files below ``root``, a folder or a zip archive; hidden ones are not counted.
+    """Open a folder or a zip archive; hidden files are ignored.
+
+    Args:
+        root: the path.
+        example: ends error messages and shows what to type.
 
     Raises:
-        InputError: ``root`` is not given, not there, or empty; ``example`` shows what to type.
+        InputError: ``root`` is not given, does not exist, or is empty.
     """
     if not root:
         raise InputError(f"data.root is needed: {example}")
@@ -55,23 +67,24 @@ def open_tree(root: str | None, *, example: str) -> Tree:
         tree = ZipTree(path, root)
     else:
         state = "is neither a folder nor a zip archive" if path.exists() else "does not exist"
-        raise InputError(f"data.root={root} {state}: {example}")
+        raise DataError(f"data.root={root} {state}: {example}")
     if not tree.names:
-        raise InputError(f"data.root={root} is empty: {example}")
+        raise DataError(f"data.root={root} is empty: {example}")
     return tree
 
 
 class FolderTree:
-    """Files below a folder, at any depth. Links to files are followed, as people gather data sets by them."""
+    """Files below a folder, at any depth. Links to files are followed, since people gather data sets with them."""
 
     def __init__(self, folder: Path, root: str) -> None:
         self.root = root
         self.unsafe = 0
         self._folder = folder
-        found = (os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names)
-        self.names = _visible(Path(os.path.relpath(path, folder)).as_posix() for path in found if os.path.isfile(path))
+        paths = (os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names)
+        self.names = _visible(Path(os.path.relpath(path, folder)).as_posix() for path in paths if os.path.isfile(path))
 
     def read(self, name: str) -> bytes:
+        """Return the whole content; see Tree."""
         path = self._folder / name
         try:
             if path.stat().st_size > LARGEST:
@@ -81,6 +94,7 @@ class FolderTree:
             raise Unreadable(error.strerror or type(error).__name__) from error
 
     def head(self, name: str, size: int) -> bytes:
+        """Return the first bytes; see Tree."""
         try:
             with (self._folder / name).open("rb") as file:
                 return file.read(size)
@@ -88,6 +102,7 @@ class FolderTree:
             raise Unreadable(error.strerror or type(error).__name__) from error
 
     def state(self, name: str) -> tuple[int, int]:
+        """Return size and time of the last change, or the checksum; see Tree."""
         status = (self._folder / name).stat()
         return status.st_size, status.st_mtime_ns
 
@@ -103,7 +118,7 @@ class ZipTree:
         try:
             entries = [entry for entry in self._opened().infolist() if not entry.is_dir()]
         except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
-            raise InputError(
+            raise DataError(
                 f"data.root={root} is a damaged zip archive ({error}): pack or download it again."
             ) from error
         safe = {entry.filename: entry for entry in entries if _safe(entry)}
@@ -112,23 +127,26 @@ class ZipTree:
         self.names = _visible(safe)
 
     def read(self, name: str) -> bytes:
+        """Return the whole content; see Tree."""
         entry = self._entries[name]
-        # A bomb says what it is: what is read is never more than the entry's own claim.
+        # Zip bombs announce themselves: never more is read than the entry's own claim.
         if entry.file_size > LARGEST:
             raise Unreadable(f"it claims more than {LARGEST / 2**30:.0f} GiB once decompressed")
         try:
             return self._opened().read(entry)
         except Exception as error:  # BadZipFile, zlib.error, EOFError, NotImplementedError, OSError ...
-            raise Unreadable("the archive is damaged there") from error
+            raise Unreadable("the archive is damaged at this file") from error
 
     def head(self, name: str, size: int) -> bytes:
+        """Return the first bytes; see Tree."""
         try:
             with self._opened().open(self._entries[name]) as file:
                 return file.read(size)
         except Exception as error:  # as above
-            raise Unreadable("the archive is damaged there") from error
+            raise Unreadable("the archive is damaged at this file") from error
 
     def state(self, name: str) -> tuple[int, int]:
+        """Return size and time of the last change, or the checksum; see Tree."""
         return self._entries[name].file_size, self._entries[name].CRC
 
     def _opened(self) -> zipfile.ZipFile:
@@ -137,7 +155,7 @@ class ZipTree:
             self._archive, self._process = zipfile.ZipFile(self._path), os.getpid()
         return self._archive
 
-    def __getstate__(self) -> dict[str, object]:
+    def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_archive": None}
 
     def __del__(self) -> None:
@@ -147,7 +165,7 @@ class ZipTree:
 
 
 def outside(name: str) -> bool:
-    """Whether a relative file name leads out of its folder."""
+    """Return whether a relative file name leads out of its folder."""
     path = PurePosixPath(name.replace("\\", "/"))
     return path.is_absolute() or ".." in path.parts or (len(name) > 1 and name[1] == ":")
 

@@ -106,8 +106,8 @@ def open_folder(option: str, root: str, config: DictConfig) -> Folder:
         labeled = (path / "table.csv").is_file()
         root, reader = (str(path), Csv) if labeled else (str(path / "images"), reader)
     opened = reader(root)
-    items = opened.find().items[:PROBED]
-    shapes = [picture.values.shape for item in items for picture in opened.read(item)[0]]
+    records = opened.scan().records[:PROBED]
+    shapes = [image.values.shape for record in records for image in opened.read(record)[0]]
     if not shapes:
         raise InputError(f"{option}={root} holds no image that can be read.")
     side = Counter(min(shape[1:]) for shape in shapes).most_common(1)[0][0]
@@ -120,7 +120,7 @@ def folder_images(name: str, folder: Folder, config: DictConfig) -> tuple[ImageS
     del options["reader"]
     options |= {"root": folder.root, "flip": None, "rotate": 0, "random_crop": None, "batch_size": 2}
     source = instantiate({**options, "_convert_": "all"}, reader=folder.reader).source
-    column = source.manifest["images"]["label"] if source.class_names else None
+    column = source.labels
     dataset = PreparedImages(source.store, range(len(source.store)), labels=column, size=source.image_size)
     key = {"version": medsynth.__version__, "store": source.store.folder.name, "size": source.image_size}
     of_images = None if column is None else np.asarray(column)
@@ -129,7 +129,7 @@ def folder_images(name: str, folder: Folder, config: DictConfig) -> tuple[ImageS
 
 def same_images(first: ImageFiles, second: ImageFiles) -> bool:
     """Whether two folders hold the same prepared images, whatever their names."""
-    return sorted(first.manifest["images"]["digest"]) == sorted(second.manifest["images"]["digest"])
+    return sorted(first.columns["digest"]) == sorted(second.columns["digest"])
 
 
 def _read(parts: list[ImageDataset], numbers: Sequence[int]) -> Tensor:

@@ -11,10 +11,10 @@ _WIDTH = 50  # characters of a histogram
 _LISTED = 5  # duplicates, and sizes of images
 
 
-def data_text(record: Mapping[str, Any]) -> str:
-    """The record of ``medsynth data``; what it lacks is left out."""
+def data_text(record: Mapping[str, Any], *, remarks: Sequence[str]) -> str:
+    """Format the record of ``medsynth data`` and ``remarks`` about its images; missing entries are skipped."""
     lines = [record["description"], "", *_table(record), ""]
-    for title, content in _sections(record):
+    for title, content in _sections(record, remarks):
         for number, line in enumerate(content):
             lines.append(f"{title if number == 0 else '':11} {line}")
     return "\n".join(lines)
@@ -36,7 +36,7 @@ def _table(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _sections(record: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[str]]]:
+def _sections(record: Mapping[str, Any], remarks: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
     shape, intensity = record["shape"], record["intensity"]
     after = f"{shape[2]}x{shape[1]} pixels, {shape[0]} channel{'s' * (shape[0] > 1)}"
     yield "size", [f"{_sizes(record['sizes'])} -> {after}" if "sizes" in record else after]
@@ -50,7 +50,6 @@ def _sections(record: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[str]]]:
             yield name, [_histogram(intensity[name])]
     if record.get("left_out"):
         yield "left out", [f"{reason}: {count:,}" for reason, count in record["left_out"].items()]
-    remarks = [warning for warning in record["warnings"] if not warning.startswith("Left out: ")]
     if remarks:
         yield "remarks", remarks
     if "duplicates" in record:

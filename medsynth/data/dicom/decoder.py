@@ -1,7 +1,7 @@
-"""One call of pydicom's decoders, where need be in a process of its own: this file is also the program of that process.
+"""Calls of pydicom's decoders, if necessary in a separate process: this file is also the program of that process.
 
-GDCM ends the whole process on some damaged JPEG streams, and CharLS can run for minutes. Neither must end or stop a
-run, so they work next door and are given up when they fall silent. The file imports pydicom alone and so starts fast.
+GDCM crashes on some damaged JPEG streams, and CharLS can run for minutes. Neither must end or block a run, so they
+decode in a separate process, which is killed when it does not respond. The file imports only pydicom, to start fast.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import numpy as np
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID
 
-ROBUST = ("", "pillow", "pydicom")  # plugins that refuse damaged streams by an exception, in time
-_PATIENCE = 60.0  # seconds for one file
-_neighbor: _Neighbor | None = None
+ROBUST = ("", "pillow", "pydicom")  # plugins that soon raise an exception for damaged streams
+_TIMEOUT = 60.0  # seconds for one file
+_process: _DecoderProcess | None = None
 
 
 def decode(uid: str, plugin: str, content: bytes, options: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
-    """All frames of encoded pixel data as ``Decoder.as_array`` gives them, with their properties.
+    """Decode all frames with pydicom's ``Decoder.as_array``, and return them with their properties.
 
     Raises:
         Exception: of many kinds; the content is damaged.
@@ -36,48 +36,51 @@ def decode(uid: str, plugin: str, content: bytes, options: dict[str, Any]) -> tu
 
 
 def decode_safely(uid: str, plugin: str, content: bytes, options: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
-    """``decode``, next door where the plugin is not robust.
+    """Call ``decode``, in a separate process if the plugin is not robust.
 
     Raises:
         Exception: of many kinds; the content is damaged.
     """
     if plugin in ROBUST:
         return decode(uid, plugin, content, options)
-    global _neighbor
-    if _neighbor is None or not _neighbor.mine():
-        _neighbor = _Neighbor()
-    answer = _neighbor.ask((uid, plugin, content, options))
-    if answer is None:
+    global _process
+    if _process is None or not _process.usable():
+        _process = _DecoderProcess()
+    result = _process.request((uid, plugin, content, options))
+    if result is None:
         raise ValueError("the decoder refuses this content")
-    return answer
+    return result
 
 
-class _Neighbor:
-    """The process next door. It ends by itself once the pipe to it is closed."""
+class _DecoderProcess:
+    """A process that runs this file as its program. It ends by itself once the pipe to it is closed."""
 
     def __init__(self) -> None:
         self._owner = os.getpid()
-        # -P: this folder's own file names must not hide other modules. What GDCM prints is not for users.
+        # -P: the names of the files beside this one must not hide other modules. GDCM's output is not for users.
         self._process = subprocess.Popen(
             [sys.executable, "-P", __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
+        assert self._process.stdin
+        assert self._process.stdout
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
         atexit.register(self.close)
 
-    def mine(self) -> bool:
-        """Whether it is there and was started by this process: a forked one must not talk into its parent's pipe."""
+    def usable(self) -> bool:
+        """Return whether it runs and was started by this process: a fork must not write into its parent's pipe."""
         return self._owner == os.getpid() and self._process.poll() is None
 
-    def ask(self, request: tuple[Any, ...]) -> Any:
-        """Its answer; None where it refuses, crashes or takes too long."""
-        timer = threading.Timer(_PATIENCE, self._process.kill)
+    def request(self, arguments: tuple[Any, ...]) -> Any:
+        """Return the result of ``decode``; None if it raises, crashes or takes too long."""
+        timer = threading.Timer(_TIMEOUT, self._process.kill)
         timer.start()
         try:
-            pickle.dump(request, self._process.stdin, protocol=5)
-            self._process.stdin.flush()
-            return pickle.load(self._process.stdout)
+            pickle.dump(arguments, self._stdin, protocol=5)
+            self._stdin.flush()
+            return pickle.load(self._stdout)
         except (EOFError, OSError, pickle.UnpicklingError):
             self.close()
             return None
@@ -85,7 +88,7 @@ class _Neighbor:
             timer.cancel()
 
     def close(self) -> None:
-        """End it, if it is this process's own."""
+        """Kill the process, if this process has started it."""
         atexit.unregister(self.close)
         if self._owner == os.getpid():
             self._process.kill()
@@ -96,20 +99,20 @@ class _Neighbor:
 def _serve() -> None:
     logging.disable()
     warnings.simplefilter("ignore")
-    # What C libraries print goes elsewhere: the answers have the pipe to themselves.
-    answers = os.fdopen(os.dup(1), "wb")
+    # C libraries print to standard output: it is redirected, so that the pipe carries results alone.
+    results = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     while True:
         try:
-            request = pickle.load(sys.stdin.buffer)
+            arguments = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
         try:
-            answer = decode(*request)
-        except Exception:  # as ``decode`` says
-            answer = None
-        pickle.dump(answer, answers, protocol=5)
-        answers.flush()
+            result = decode(*arguments)
+        except Exception:  # see ``decode``
+            result = None
+        pickle.dump(result, results, protocol=5)
+        results.flush()
 
 
 if __name__ == "__main__":

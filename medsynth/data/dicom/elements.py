@@ -1,6 +1,6 @@
-"""Opening DICOM data sets from bytes that may be damaged, and reading single elements without surprises.
+"""Safe access to DICOM data sets: opening bytes that may be damaged, and reading single elements.
 
-What is written in a file may identify a patient: neither an exception of pydicom's nor its warnings leave this folder.
+The content of a file may identify a patient: neither pydicom's exceptions nor its warnings leave this package.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_partial
 from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -24,20 +25,20 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from medsynth.contracts import InputError
-from medsynth.data.reading import Unreadable
+from medsynth.data.errors import Unreadable
+from medsynth.errors import InputError
 
 PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
-_MOST_INFLATED = 2**30  # bytes; a deflated file that becomes more is a mistake or an attack
-_STEP = 2**20
+_LARGEST_INFLATED = 2**30  # bytes; a deflated file that becomes larger is a mistake or an attack
+_STEP = 2**20  # bytes
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """pydicom's warnings and log records may quote values: inside, there are none."""
+    """Suppress pydicom's warnings and log records, which may quote values, in a ``with`` block."""
     logger = logging.getLogger("pydicom")
     level = logger.level
-    # Not ``disabled``: that would not hold for the loggers below this one.
+    # ``disabled`` would not apply to the loggers below this one.
     logger.setLevel(logging.CRITICAL + 1)
     try:
         with warnings.catch_warnings():
@@ -49,7 +50,7 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def damage(reason: str) -> Iterator[None]:
-    """Whatever goes wrong inside becomes Unreadable(reason): pydicom raises many kinds of errors that quote values."""
+    """Turn all errors of a ``with`` block into Unreadable(reason): pydicom raises many kinds that quote values."""
     try:
         yield
     except (Unreadable, InputError):
@@ -59,7 +60,7 @@ def damage(reason: str) -> Iterator[None]:
 
 
 def looks_like_dicom(head: bytes) -> bool:
-    """By content: the prefix DICM after 128 bytes (PS3.10 section 7.1), or a first element that starts a data set."""
+    """Recognize DICOM by DICM after 128 bytes (PS3.10 section 7.1), or by a first element that starts a data set."""
     if head[128:132] == b"DICM":
         return True
     explicit = head[4:6].isalpha() and head[4:6].isupper()
@@ -69,17 +70,24 @@ def looks_like_dicom(head: bytes) -> bool:
 
 
 def parse(data: bytes, *, only: Collection[int] | None = None, stop_at_pixels: bool = False) -> tuple[Dataset, bool]:
-    """The data set in ``data``, and whether its pixels were reached; they are left out by ``stop_at_pixels``.
+    """Parse a data set.
 
-    ``only`` restricts it to these tags. Its transfer syntax is set where the file does not say it, so far as the bytes
-    show it.
+    A missing transfer syntax is set as the encoding shows it.
+
+    Args:
+        data: the bytes of the file, or its beginning.
+        only: restricts the data set to these tags; None: all.
+        stop_at_pixels: leave the pixel data out.
+
+    Returns:
+        The data set, and whether its pixel data was reached.
 
     Raises:
         Unreadable: it is damaged.
     """
     reached = False
 
-    def at_pixels(tag: int, vr: str | None, length: int) -> bool:
+    def at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
         nonlocal reached
         reached = reached or tag in PIXELS
         return stop_at_pixels and tag in PIXELS
@@ -89,17 +97,17 @@ def parse(data: bytes, *, only: Collection[int] | None = None, stop_at_pixels: b
         tags = None if only is None else sorted(only)
         dataset = read_partial(io.BytesIO(data), stop_when=at_pixels, force=True, specific_tags=tags)
         if not text(dataset.file_meta, "TransferSyntaxUID"):
-            dataset.file_meta.TransferSyntaxUID = _written_as(dataset)
+            dataset.file_meta.TransferSyntaxUID = _encoding_of(dataset)
         return dataset, reached
 
 
 def syntax(dataset: Dataset) -> UID:
-    """The transfer syntax: how the data set, and above all its pixels, are encoded (PS3.5 section 10)."""
+    """Return the transfer syntax: the encoding of the data set and of its pixels (PS3.5 section 10)."""
     return UID(text(dataset.file_meta, "TransferSyntaxUID"))
 
 
 def text(dataset: Dataset, keyword: str) -> str:
-    """An element as text without padding; "" where it is missing, empty or damaged."""
+    """Return an element as text without padding; "" if it is missing, empty or damaged."""
     try:
         value = dataset.get(keyword)
     except Exception:  # as in ``damage``
@@ -110,7 +118,7 @@ def text(dataset: Dataset, keyword: str) -> str:
 
 
 def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
-    """An element of ``count`` finite numbers; None where it is missing, damaged or has another count."""
+    """Return an element of ``count`` finite numbers; None if it is missing, damaged or has another count."""
     try:
         value = dataset.get(keyword)
         values = value if isinstance(value, (MultiValue, list, tuple)) else [value]
@@ -121,27 +129,27 @@ def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | N
 
 
 def number(dataset: Dataset, keyword: str) -> float | None:
-    """An element of one finite number, else None."""
+    """Return an element of one finite number, otherwise None."""
     values = numbers(dataset, keyword, 1)
     return values[0] if values else None
 
 
 def integer(dataset: Dataset, keyword: str, low: int, high: int, default: int | None = None) -> int:
-    """An element that is a whole number from ``low`` to ``high``; ``default`` where it is missing or empty.
+    """Return an element that is a whole number from ``low`` to ``high``; ``default`` if it is missing or empty.
 
     Raises:
-        Unreadable: it is something else, or missing without a default.
+        Unreadable: it has another value, or is missing without a default.
     """
     if default is not None and not text(dataset, keyword):
         return default
     value = number(dataset, keyword)
     if value is None or value != int(value) or not low <= value <= high:
-        raise Unreadable(f"its {keyword} is missing or not possible")
+        raise Unreadable(f"its {keyword} is missing or impossible")
     return int(value)
 
 
 def frame_group(dataset: Dataset, frame: int, sequence: str) -> Dataset | None:
-    """A functional group of one frame, or the one that all frames share (PS3.3 section C.7.6.16); None: neither."""
+    """Return a functional group of a frame, or the shared one of all frames (PS3.3 section C.7.6.16); None: neither."""
     for groups, index in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
         items = dataset.get(groups)
         if items and index < len(items) and items[index].get(sequence):
@@ -149,7 +157,7 @@ def frame_group(dataset: Dataset, frame: int, sequence: str) -> Dataset | None:
     return None
 
 
-def _written_as(dataset: Dataset) -> UID:
+def _encoding_of(dataset: Dataset) -> UID:
     implicit, little = dataset.original_encoding
     if implicit:
         return ImplicitVRLittleEndian
@@ -157,16 +165,16 @@ def _written_as(dataset: Dataset) -> UID:
 
 
 def _check_inflation(data: bytes) -> None:
-    """Refuse a deflated data set (PS3.5 section A.5) that becomes too large, before pydicom inflates it at once."""
+    """Refuse a deflated data set (PS3.5 section A.5) that becomes too large, before pydicom inflates it whole."""
     if str(DeflatedExplicitVRLittleEndian).encode() not in data[:4096]:
         return
-    # File meta information begins with its own length, an element of 12 bytes (PS3.10 section 7.1).
+    # The file meta information begins with its own length, an element of 12 bytes (PS3.10 section 7.1).
     start = 144 + int.from_bytes(data[140:144], "little")
     inflator, total, rest = zlib.decompressobj(-zlib.MAX_WBITS), 0, memoryview(data)[start:]
     while rest and not inflator.eof:
         piece, rest = bytes(rest[:_STEP]), rest[_STEP:]
         while piece and not inflator.eof:
             total += len(inflator.decompress(piece, _STEP))
-            if total > _MOST_INFLATED:
-                raise Unreadable(f"it becomes more than {_MOST_INFLATED / 2**30:.0f} GiB once inflated")
+            if total > _LARGEST_INFLATED:
+                raise Unreadable(f"it becomes more than {_LARGEST_INFLATED / 2**30:.0f} GiB once inflated")
             piece = inflator.unconsumed_tail

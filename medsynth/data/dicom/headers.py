@@ -1,4 +1,4 @@
-"""What a DICOM file says of itself before its pixels: whether it is an image, of whom, and where its slice lies."""
+"""The header of a DICOM file: whether it is an image, its patient and series, and the position of its slice."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
+from pydicom.uid import UID, MediaStorageDirectoryStorage
 
 from medsynth.data.dicom.elements import (
     PIXELS,
@@ -22,13 +22,13 @@ from medsynth.data.dicom.elements import (
     text,
 )
 from medsynth.data.dicom.values import unit
-from medsynth.data.reading import Unreadable
+from medsynth.data.errors import ReasonKind, Unreadable
 from medsynth.data.tree import Tree
 
-_HEAD = 2**14  # bytes that hold most headers; where they do not, the whole file is read
-NOTHING_WRONG = ("no image", "a film")
-_NO_PICTURES = ("Segmentation Storage", "RT Dose Storage")  # that hold pixels all the same
-_FILMS = ("MPEG", "HEVC", "SMPTE")
+_HEAD = 2**14  # bytes that hold most headers; for longer ones the whole file is read
+# Names of PS3.6 annex A: storage classes with pixel data that are not images, and parts of videos' transfer syntaxes.
+_NOT_IMAGES = ("Segmentation Storage", "RT Dose Storage")
+_VIDEOS = ("MPEG", "HEVC", "SMPTE")
 _SCOUTS = {"LOCALIZER", "SCOUT", "TOPOGRAM", "SCREEN SAVE"}
 _KEYWORDS = (
     "SOPClassUID ImageType Modality SeriesDescription PatientID IssuerOfPatientID BodyPartExamined StudyInstanceUID "
@@ -40,12 +40,12 @@ _TAGS = frozenset({tag_for_keyword(keyword) for keyword in _KEYWORDS.split()} | 
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
-    """Where a slice lies: what its series is sorted by. None: not known.
+class SlicePosition:
+    """The position of a slice, by which its series is sorted. None: not known.
 
     Attributes:
         orientation: direction cosines of rows (x, y, z) and columns (x, y, z), ImageOrientationPatient.
-        position: of the center of the first pixel, mm, ImagePositionPatient.
+        position: the center of the first pixel, mm, ImagePositionPatient.
         location: SliceLocation, mm.
         number: InstanceNumber.
     """
@@ -58,7 +58,7 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """Of one image file. Texts are "" where they are missing; ``unit`` is "" where values are of no known unit."""
+    """The header of one image file. Missing texts are ""; ``unit`` is "" if the values have no known unit."""
 
     name: str
     modality: str
@@ -74,26 +74,26 @@ class Header:
     samples: int
     bits_stored: int
     syntax: UID
-    place: Place
+    position: SlicePosition
 
 
 def read_header(tree: Tree, name: str) -> Header:
-    """Look at the first bytes of a file.
+    """Read the header from the first bytes of a file.
 
     Raises:
-        Unreadable: it is left out; the message is the reason, which begins with NOTHING_WRONG unless it is damaged.
+        Unreadable: the file is damaged, or it is not an image, as the kind of the reason says.
     """
     head = tree.head(name, _HEAD)
     if not head:
-        raise Unreadable("no image (empty file)")
+        raise _not_an_image("empty file")
     if not looks_like_dicom(head):
-        raise Unreadable("no image (no DICOM file)")
+        raise _not_an_image("not a DICOM file")
     try:
         dataset, has_pixels = parse(head, only=_TAGS, stop_at_pixels=True)
     except Unreadable:
         if len(head) < _HEAD:
             raise
-        dataset, has_pixels = Dataset(), False  # it goes on, such as a deflated one
+        dataset, has_pixels = Dataset(), False  # the header is longer, or the file is deflated
     if not has_pixels and len(head) == _HEAD:
         dataset, has_pixels = parse(tree.read(name), only=_TAGS, stop_at_pixels=True)
     with damage("its DICOM header is damaged"):
@@ -102,19 +102,25 @@ def read_header(tree: Tree, name: str) -> Header:
 
 
 def _check_image(dataset: Dataset, has_pixels: bool, *, preamble: bool) -> None:
-    """Raises Unreadable: this is no image, or one without pixels."""
+    """Raise Unreadable if this is not an image, or an image without pixels."""
     uid = UID(text(dataset, "SOPClassUID") or text(dataset.file_meta, "MediaStorageSOPClassUID"))
-    kind = uid.name if uid.is_valid and uid.name != uid else ""  # in the words of PS3.6 annex A
-    if "Directory" in kind:
-        raise Unreadable("no image (DICOMDIR)")
-    if kind in _NO_PICTURES or (kind and not has_pixels and not kind.endswith("Image Storage")):
-        raise Unreadable(f"no image ({kind.removesuffix(' Storage')})")
+    storage_class = uid.name if uid.is_valid and uid.name != uid else ""  # a name of PS3.6 annex A
+    if uid == MediaStorageDirectoryStorage:
+        raise _not_an_image("DICOMDIR")
+    if storage_class in _NOT_IMAGES or (
+        storage_class and not has_pixels and not storage_class.endswith("Image Storage")
+    ):
+        raise _not_an_image(storage_class.removesuffix(" Storage"))
     if not has_pixels:
-        if not kind and not text(dataset, "Rows"):
-            raise Unreadable("no image (no pixel data)" if preamble else "no image (no DICOM file)")
-        raise Unreadable("damaged: an image without pixel data")
-    if any(film in syntax(dataset).name for film in _FILMS):
-        raise Unreadable("a film, not pictures (MPEG, H.264, HEVC)")
+        if not storage_class and not text(dataset, "Rows"):
+            raise _not_an_image("no pixel data" if preamble else "not a DICOM file")
+        raise Unreadable("an image without pixel data")
+    if any(video in syntax(dataset).name for video in _VIDEOS):
+        raise Unreadable("a video (MPEG, H.264, HEVC)", ReasonKind.UNSUPPORTED)
+
+
+def _not_an_image(text: str) -> Unreadable:
+    return Unreadable(f"not an image ({text})", ReasonKind.NOT_AN_IMAGE)
 
 
 def _header(name: str, dataset: Dataset) -> Header:
@@ -135,13 +141,13 @@ def _header(name: str, dataset: Dataset) -> Header:
         samples=samples,
         bits_stored=integer(dataset, "BitsStored", 1, 64, default=32),
         syntax=syntax(dataset),
-        place=place(dataset),
+        position=slice_position(dataset),
     )
 
 
-def place(dataset: Dataset) -> Place:
-    """Where the slice of a file with one frame lies."""
-    return Place(
+def slice_position(dataset: Dataset) -> SlicePosition:
+    """Return the position of the slice in a file with one frame."""
+    return SlicePosition(
         numbers(dataset, "ImageOrientationPatient", 6),
         numbers(dataset, "ImagePositionPatient", 3),
         number(dataset, "SliceLocation"),
@@ -149,18 +155,18 @@ def place(dataset: Dataset) -> Place:
     )
 
 
-def frame_place(dataset: Dataset, frame: int) -> Place:
-    """Where a frame of an enhanced multi-frame image lies."""
+def frame_position(dataset: Dataset, frame: int) -> SlicePosition:
+    """Return the position of a frame in an enhanced multi-frame image."""
     orientation = frame_group(dataset, frame, "PlaneOrientationSequence")
     position = frame_group(dataset, frame, "PlanePositionSequence")
-    return Place(
+    return SlicePosition(
         None if orientation is None else numbers(orientation, "ImageOrientationPatient", 6),
         None if position is None else numbers(position, "ImagePositionPatient", 3),
     )
 
 
 def _patient(dataset: Dataset) -> str:
-    """Who must not be on both sides of a split; the study or series stands for a patient without an ID."""
+    """Return the key of the patient; the study or series replaces a missing ID."""
     patient, issuer = text(dataset, "PatientID"), text(dataset, "IssuerOfPatientID")
     if patient:
         return f"{patient} of {issuer}" if issuer else patient
@@ -168,5 +174,5 @@ def _patient(dataset: Dataset) -> str:
 
 
 def _code(modality: str) -> str:
-    """Messages name it, so it must be a code (PS3.3 section C.7.3.1.1.1) and not some text."""
+    """Return a modality if it is a code (PS3.3 section C.7.3.1.1.1), since messages quote it; otherwise ""."""
     return modality if re.fullmatch(r"[A-Z][A-Z0-9_]{1,15}", modality) else ""

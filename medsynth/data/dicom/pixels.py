@@ -1,4 +1,4 @@
-"""Decoding stored values, through pydicom and its plugins for compressed transfer syntaxes."""
+"""Decoding of stored values by pydicom and its plugins for compressed transfer syntaxes."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGExtended12Bit, RLELos
 
 from medsynth.data.dicom.decoder import decode_safely
 from medsynth.data.dicom.elements import PIXELS, damage, integer, syntax, text
-from medsynth.data.reading import Unreadable
+from medsynth.data.errors import ReasonKind, Unreadable
 from medsynth.errors import InputError, extra_command
 
-# Pillow comes first: it refuses damaged streams of which GDCM makes some image.
+# Pillow comes first: it refuses damaged streams that GDCM decodes to a wrong image.
 _PLUGINS = ("pillow", "pydicom", "gdcm", "pylibjpeg", "pyjpegls")
 _GRAY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _COLOR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-_MOST_VALUES = 2**27  # of one frame, 11,585 pixels squared; more is a mistake or an attack
+_MOST_VALUES = 2**27  # in a frame, 11,585 pixels squared; more is a mistake or an attack
 _MOST_VALUES_OF_FILE = 2**29  # 2 GiB as float32
 
 
 def plugin(uid: UID, *, samples: int, bits: int) -> str:
-    """The name of the decoder for a transfer syntax; "" where it needs none.
+    """Return the name of the plugin that decodes a transfer syntax; "" if it needs none.
 
     Raises:
-        InputError: it is not installed.
-        Unreadable: there is none.
+        InputError: the plugin is not installed.
+        Unreadable: no plugin decodes it.
     """
     try:
         decoder = get_decoder(uid)
     except NotImplementedError:
         decoder = None
     if decoder is None:
-        raise Unreadable("its transfer syntax is not supported")
+        raise Unreadable("its transfer syntax is not supported", ReasonKind.UNSUPPORTED)
     if decoder.is_native:
         return ""
     suited = [name for name in _PLUGINS if _suits(name, uid, samples, bits)]
@@ -49,18 +49,21 @@ def plugin(uid: UID, *, samples: int, bits: int) -> str:
 
 
 def stored_frames(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """The frames' values: of the bits stored, and of all bits allocated; (F, H, W), or (F, H, W, 3) in RGB.
+    """Decode the frames of a file.
+
+    Returns:
+        The values of the bits stored, and of all bits allocated; each (F, H, W), or (F, H, W, 3) in RGB.
 
     Raises:
-        InputError: a plugin is not installed.
-        Unreadable: it is damaged, too large, or of a kind that is not supported.
+        InputError: the plugin is not installed.
+        Unreadable: the file is damaged, too large, or of an unsupported kind.
     """
     keyword, frames = _check_layout(dataset)
     uid, samples = syntax(dataset), integer(dataset, "SamplesPerPixel", 1, 3)
     name = plugin(uid, samples=samples, bits=integer(dataset, "BitsStored", 1, 64, default=32))
-    whole = not name or uid == RLELossless  # all bits allocated are there, those that do not count too
+    whole = not name or uid == RLELossless  # all bits allocated are kept, unused ones too
     options = as_pixel_options(dataset) | {"pixel_keyword": keyword, "pixel_vr": dataset[keyword].VR}
-    # More frames than the header says are found out, where they are compressed; elsewhere the length tells.
+    # Excess frames are detected below if compressed; otherwise by the length of the pixel data.
     options |= {"allow_excess_frames": uid.is_encapsulated} | ({"correct_unused_bits": False} if whole else {})
     with damage("its pixel data is damaged"):
         raw, properties = decode_safely(str(uid), name, dataset[keyword].value, options)
@@ -69,18 +72,18 @@ def stored_frames(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
         if samples == 3 and properties["photometric_interpretation"] != "RGB":
             raise Unreadable("its color space is not supported")
         raw = raw if frames > 1 else raw[None]
-        return _bits_that_count(raw, dataset) if whole and raw.dtype.kind in "iu" else raw, raw
+        return _used_bits(raw, dataset) if whole and raw.dtype.kind in "iu" else raw, raw
 
 
 def stored_type(values: np.ndarray) -> str:
-    """In the words of ``reading.Picture``."""
+    """Return the stored type, named as in ``reading.RawImage``."""
     if values.dtype.kind == "f":
         return "floating-point"
     return {1: "8-bit", 2: "16-bit"}.get(values.dtype.itemsize, "32-bit integer")
 
 
 def _check_layout(dataset: Dataset) -> tuple[str, int]:
-    """The pixel data's keyword and its frames, if the header says what is possible and fits the pixel data."""
+    """Return the pixel data's keyword and the number of frames; Unreadable if the header is impossible."""
     keywords = [keyword for keyword in PIXELS.values() if keyword in dataset]
     if len(keywords) != 1:
         raise Unreadable("it has no pixel data")
@@ -115,13 +118,13 @@ def _check_bits(dataset: Dataset, allocated: int) -> None:
 def _check_length(content: bytes, expected: int) -> None:
     if len(content) < expected:
         raise Unreadable("its pixel data is shorter than its header says")
-    # Writers fill up with zeros, or with one byte. Anything else is image: the header is wrong, rows would be sheared.
+    # Writers pad with zeros, or with one byte. Anything else is image data: with a wrong header, rows would be sheared.
     if len(content) > expected + 1 and any(content[expected:]):
         raise Unreadable("its pixel data is longer than its header says")
 
 
-def _bits_that_count(raw: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Without what lies above HighBit (overlays, in old files) or below, the sign extended (PS3.5 section 8.1.1)."""
+def _used_bits(raw: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Remove bits above HighBit (overlays in old files) and below, and extend the sign (PS3.5 section 8.1.1)."""
     allocated, stored = 8 * raw.dtype.itemsize, integer(dataset, "BitsStored", 1, 64)
     high = integer(dataset, "HighBit", stored - 1, allocated - 1, default=stored - 1)
     if stored == allocated:
@@ -130,7 +133,7 @@ def _bits_that_count(raw: np.ndarray, dataset: Dataset) -> np.ndarray:
 
 
 def _suits(name: str, uid: UID, samples: int, bits: int) -> bool:
-    """Plugins say that they decode a transfer syntax, and then refuse some of its images."""
+    """Return whether a plugin decodes such images: some plugins refuse part of a transfer syntax that they list."""
     if name in ("pillow", "gdcm") and uid == JPEGExtended12Bit and bits != 8:
         return False
     return not (name == "pillow" and uid in JPEG2000TransferSyntaxes and (bits > 16 or (samples > 1 and bits > 8)))

@@ -1,4 +1,4 @@
-"""The order of a series' slices, and which of them are taken."""
+"""The order of the slices in a series, and the selection of some of them."""
 
 from __future__ import annotations
 
@@ -7,50 +7,51 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medsynth.data.dicom.headers import Header, Place
+from medsynth.data.dicom.headers import Header, SlicePosition
 
 
 def by_series(headers: Sequence[Header], *, every: int, skip_ends: int) -> list[Header]:
-    """The files by patient, study and series, and in it slice by slice; those that are not taken are missing.
+    """Sort the files by patient, study, series and slice, and leave out slices that are not selected.
 
-    Files of several frames follow their series' slices. Their frames are sorted and taken when they are read.
+    Files of several frames follow the slices of their series. Their frames are sorted and selected when they are read.
     """
     series: dict[tuple[str, ...], list[Header]] = defaultdict(list)
     for header in headers:
-        # A file that does not say its series belongs to those in its folder.
+        # A file without a series belongs to those in its folder.
         own = header.series or f"folder {header.name.rpartition('/')[0]}"
         series[header.patient, header.study, own].append(header)
     result = []
     for _, files in sorted(series.items()):
         slices = [header for header in files if header.frames == 1]
-        order = in_order([header.place for header in slices])
+        order = in_order([header.position for header in slices])
         if len(slices) > 1:
-            order = taken(order, every=every, skip_ends=skip_ends)
+            order = selected(order, every=every, skip_ends=skip_ends)
         result += [slices[index] for index in order] + [header for header in files if header.frames > 1]
     return result
 
 
-def in_order(places: Sequence[Place]) -> list[int]:
-    """Indices of the slices along their normal, which is that of the first one (PS3.3 section C.7.6.2.1.1).
+def in_order(positions: Sequence[SlicePosition]) -> list[int]:
+    """Return the indices of slices in the order along the normal of the first one (PS3.3 section C.7.6.2.1.1).
 
-    Where a position is not known for all, SliceLocation decides, then InstanceNumber, then the order as it is.
+    Unless all positions are known, SliceLocation decides, then InstanceNumber, then the given order.
     """
-    locations = _locations(places)
-    return sorted(range(len(places)), key=lambda index: (locations[index], places[index].number or 0.0, index))
+    locations = _locations(positions)
+    return sorted(range(len(positions)), key=lambda index: (locations[index], positions[index].number or 0.0, index))
 
 
-def taken(order: list[int], *, every: int, skip_ends: int) -> list[int]:
-    """Each ``every``-th slice, without the first and last ``skip_ends``."""
+def selected(order: list[int], *, every: int, skip_ends: int) -> list[int]:
+    """Return each ``every``-th slice, without the first and last ``skip_ends``."""
     return order[skip_ends : max(len(order) - skip_ends, 0) : every]
 
 
-def _locations(places: Sequence[Place]) -> list[float]:
-    if places and all(place.orientation and place.position for place in places):
-        rows, columns = np.array(places[0].orientation).reshape(2, 3)
-        # To a micrometer: where echoes or phases share a place, their numbers decide and not the last digit.
-        return np.round([np.dot(np.cross(rows, columns), place.position) for place in places], 3).tolist()
+def _locations(positions: Sequence[SlicePosition]) -> list[float]:
+    corners = [slice_.position for slice_ in positions if slice_.orientation and slice_.position]
+    if positions and len(corners) == len(positions):
+        rows, columns = np.array(positions[0].orientation).reshape(2, 3)
+        # Rounded to a micrometer: echoes and phases at one position are sorted by their numbers, not by the last digit.
+        return np.round([np.dot(np.cross(rows, columns), corner) for corner in corners], 3).tolist()
     for name in ("location", "number"):
-        values = [getattr(place, name) for place in places]
+        values = [getattr(slice_, name) for slice_ in positions]
         if None not in values:
             return values
-    return [0.0] * len(places)
+    return [0.0] * len(positions)

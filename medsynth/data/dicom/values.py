@@ -1,4 +1,4 @@
-"""From stored to measured values: modality transformation, unit, padding, MONOCHROME1, palettes.
+"""Conversion of stored to measured values: modality transformation, unit, padding, MONOCHROME1, palettes.
 
 PS3.3 section C.11.1 (Modality LUT), C.7.6.3 (Image Pixel), C.7.9 (Palette Color Lookup Table), C.7.5.1.1.2 (padding).
 """
@@ -12,9 +12,9 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import apply_color_lut
 
 from medsynth.data.dicom.elements import frame_group, integer, number, syntax, text
-from medsynth.data.reading import Unreadable
+from medsynth.data.errors import Unreadable
 
-_RESCALE_TYPES = {  # section C.11.1.1.2; US (unspecified, as GDCM writes when it converts a file) is of no known unit
+_RESCALE_TYPES = {  # section C.11.1.1.2; US (unspecified, written by GDCM when it converts files) has no known unit
     "HU": "HU",
     "HU_MOD": "modified HU",
     "OD": "OD/1000",
@@ -36,9 +36,9 @@ _PET_UNITS = {  # section C.8.9.1.1.3
 
 
 def unit(dataset: Dataset, transformation: Dataset | None = None) -> str:
-    """Of the values after the modality transformation; "" where it is not specified or there is none.
+    """Return the unit of the values after the modality transformation; "" if unspecified or not transformed.
 
-    ``transformation`` is the frame's functional group, where it has one. Without a type, values of CT are in HU.
+    ``transformation`` is the frame's functional group, if it has one. Values of CT without a type are in HU.
     """
     if integer(dataset, "SamplesPerPixel", 1, 4, default=1) != 1:
         return ""
@@ -49,7 +49,7 @@ def unit(dataset: Dataset, transformation: Dataset | None = None) -> str:
     kind = text(source, "RescaleType")
     if modality == "PT" and not kind:
         return _PET_UNITS.get(text(dataset, "Units"), "")
-    # Enhanced CT may keep its rescaling with each frame, which is not looked at before reading.
+    # Enhanced CT may store its rescaling with each frame, which is not parsed before reading.
     rescaled = bool(text(source, "RescaleSlope")) or dataset.get("SharedFunctionalGroupsSequence") is not None
     if modality == "CT" and not kind and rescaled:
         return "HU"
@@ -57,48 +57,48 @@ def unit(dataset: Dataset, transformation: Dataset | None = None) -> str:
 
 
 def measured(stored: np.ndarray, raw: np.ndarray, dataset: Dataset, frame: int) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Values of a gray frame in its unit, and remarks.
+    """Return the values of a gray frame in its unit, and remarks.
 
-    MONOCHROME1 says that low values are bright. Where values have a unit they are measured and stay as they are; where
-    they have none, they are inverted within the range of BitsStored, so that high is bright in all images.
-    PixelPaddingValue marks what was not measured: it becomes the lowest of the frame's measured values.
+    In MONOCHROME1 low values are bright. Values with a unit are measured and not changed; values without a unit are
+    inverted within the range of BitsStored, so that high is bright in all images. PixelPaddingValue marks pixels that
+    were not measured: they become the lowest measured value of the frame.
 
     Args:
-        stored: of the bits that count, (H, W).
-        raw: of all bits allocated, as some files keep their padding outside of the stored range.
+        stored: values of the used bits, (H, W).
+        raw: values of all bits allocated, since some files store padding outside of the stored range.
         dataset: the file.
         frame: counted from 0.
 
     Raises:
         Unreadable: the transformation is impossible, or its values are not finite.
     """
-    remarks = []
+    remarks: list[str] = []
     padding = _padding(stored, raw, dataset)
     group = frame_group(dataset, frame, "PixelValueTransformationSequence")
     invert = text(dataset, "PhotometricInterpretation") == "MONOCHROME1" and not unit(dataset, group)
     if invert and stored.dtype.kind in "iu":
-        remarks.append("were stored inverted (MONOCHROME1) and are turned so that high is bright")
-    with np.errstate(all="ignore"):  # what overflows is found out below
+        remarks.append("were stored inverted (MONOCHROME1) and are inverted again, so that high is bright")
+    with np.errstate(all="ignore"):  # overflows are found below
         values = _transformed(stored, dataset, group, invert).astype(np.float32)
     if padding is not None and padding.any() and not padding.all():
         values[padding] = values[~padding].min()
-        remarks.append("have padding (PixelPaddingValue), which became their lowest value")
+        remarks.append("have padding (PixelPaddingValue), which is set to their lowest value")
     if not np.isfinite(values).all():
         raise Unreadable("it holds values that are not finite numbers")
     return values, tuple(remarks)
 
 
 def colored(stored: np.ndarray, dataset: Dataset) -> tuple[np.ndarray, int]:
-    """Indices into a palette (H, W) -> red, green and blue (H, W, 3) as integers, and the bits of each.
+    """Map palette indices (H, W) to red, green and blue (H, W, 3) as integers, and return the bits of each too.
 
     Raises:
         Unreadable: the palette is missing or damaged.
     """
     if "RedPaletteColorLookupTableData" not in dataset:
         count, _, bits = dataset.RedPaletteColorLookupTableDescriptor
-        # pydicom counts the entries of an 8-bit palette in 8 bits, and takes them for little-endian.
+        # pydicom counts the entries of an 8-bit palette in 8 bits, and assumes little-endian.
         if not syntax(dataset).is_little_endian or (bits == 8 and not 0 < count <= 256):
-            raise Unreadable("its segmented palette is of a kind that is not supported")
+            raise Unreadable("its segmented palette is of an unsupported kind")
         colors = apply_color_lut(stored, dataset)[..., :3]
         return colors, 8 * colors.dtype.itemsize
     tables = [
@@ -126,12 +126,12 @@ def _transformed(stored: np.ndarray, dataset: Dataset, group: Dataset | None, in
         return stored
     slope, intercept = number(source, "RescaleSlope"), number(source, "RescaleIntercept")
     if not slope or intercept is None:
-        raise Unreadable("its RescaleSlope or RescaleIntercept is missing or not possible")
+        raise Unreadable("its RescaleSlope or RescaleIntercept is missing or impossible")
     return stored.astype(np.float64) * slope + intercept
 
 
 def _table(dataset: Dataset, descriptor: str, data: str, *, little: bool | None = None) -> tuple[np.ndarray, int, int]:
-    """A lookup table's entries, the stored value of the first one, and its bits (PS3.3 section C.11.1.1.1)."""
+    """Return a lookup table's entries, the stored value of the first, and its bits (PS3.3 section C.11.1.1.1)."""
     count, first, bits = (int(value) for value in dataset[descriptor].value)
     count = count % 2**16 or 2**16
     if first >= 2**15 and integer(dataset, "PixelRepresentation", 0, 1, default=0):
@@ -150,7 +150,7 @@ def _table(dataset: Dataset, descriptor: str, data: str, *, little: bool | None 
 
 
 def _padding(stored: np.ndarray, raw: np.ndarray, dataset: Dataset) -> np.ndarray | None:
-    """Where a frame is padding; None where the file knows of none."""
+    """Return a mask of the padding in a frame; None if the file defines none."""
     if stored.dtype.kind == "f":
         for keyword in ("FloatPixelPaddingValue", "DoubleFloatPixelPaddingValue"):
             if keyword in dataset:
@@ -167,8 +167,8 @@ def _padding(stored: np.ndarray, raw: np.ndarray, dataset: Dataset) -> np.ndarra
 
 
 def _signed(value: float, raw: np.ndarray) -> float:
-    """Some files write a negative value as the unsigned number of the same bits, or the other way round."""
-    turn = 2 ** (8 * raw.dtype.itemsize)
+    """Return a value in the signedness of ``raw``: some files confuse signed and unsigned numbers of the same bits."""
+    period = 2 ** (8 * raw.dtype.itemsize)
     if raw.dtype.kind == "i":
-        return value - turn if value >= turn / 2 else value
-    return value + turn if value < 0 else value
+        return value - period if value >= period / 2 else value
+    return value + period if value < 0 else value

@@ -1,4 +1,4 @@
-"""From the data set of one file to its pictures."""
+"""The raw images of one file, from its data set."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from medsynth.data.dicom.elements import frame_group, numbers, text
-from medsynth.data.dicom.headers import frame_place
+from medsynth.data.dicom.headers import frame_position
 from medsynth.data.dicom.pixels import stored_frames, stored_type
-from medsynth.data.dicom.series import in_order, taken
+from medsynth.data.dicom.series import in_order, selected
 from medsynth.data.dicom.values import colored, measured
-from medsynth.data.reading import Picture
+from medsynth.data.reading import RawImage
 
 
-def pictures(dataset: Dataset, *, every: int, skip_ends: int) -> tuple[list[Picture], int]:
-    """The frames, those of a volume along its normal, and how many are not taken.
+def raw_images(dataset: Dataset, *, every: int, skip_ends: int) -> tuple[list[RawImage], int]:
+    """Return the selected frames, those of a volume along its normal, and the number of frames that are not selected.
 
     Raises:
-        InputError: a plugin that decodes them is not installed.
-        Unreadable: they cannot be understood.
+        InputError: the plugin that decodes them is not installed.
+        Unreadable: they cannot be decoded.
     """
     stored, raw = stored_frames(dataset)
     order = list(range(len(raw)))
     if len(raw) > 1:
-        order = in_order([frame_place(dataset, frame) for frame in order])
-        order = taken(order, every=every, skip_ends=skip_ends)
-    return [_picture(stored[frame], raw[frame], dataset, frame) for frame in order], len(raw) - len(order)
+        order = in_order([frame_position(dataset, frame) for frame in order])
+        order = selected(order, every=every, skip_ends=skip_ends)
+    return [_raw_image(stored[frame], raw[frame], dataset, frame) for frame in order], len(raw) - len(order)
 
 
-def _picture(stored: np.ndarray, raw: np.ndarray, dataset: Dataset, frame: int) -> Picture:
+def _raw_image(stored: np.ndarray, raw: np.ndarray, dataset: Dataset, frame: int) -> RawImage:
     kind, remarks = stored_type(raw), ()
     if text(dataset, "PhotometricInterpretation") == "PALETTE COLOR":
         stored, bits = colored(stored, dataset)
@@ -38,14 +38,14 @@ def _picture(stored: np.ndarray, raw: np.ndarray, dataset: Dataset, frame: int) 
     else:
         gray, remarks = measured(stored, raw, dataset, frame)
         values = gray[None]
-    return Picture(np.ascontiguousarray(values), kind, spacing=_spacing(dataset, frame), remarks=remarks)
+    return RawImage(np.ascontiguousarray(values), kind, spacing=_spacing(dataset, frame), remarks=remarks)
 
 
 def _spacing(dataset: Dataset, frame: int) -> tuple[float, float] | None:
-    """Millimetres between rows and between columns: in the patient, or, of projections, on the detector."""
+    """Return millimeters between rows and between columns: in the patient, or on the detector for projections."""
     group = frame_group(dataset, frame, "PixelMeasuresSequence")
     for source, keyword in ((group, "PixelSpacing"), (dataset, "PixelSpacing"), (dataset, "ImagerPixelSpacing")):
         spacing = None if source is None else numbers(source, keyword, 2)
         if spacing and min(spacing) > 0:
-            return spacing
+            return spacing[0], spacing[1]
     return None

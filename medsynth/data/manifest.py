@@ -1,0 +1,52 @@
+"""The record of a prepared data set as a whole, which is kept as ``manifest.json`` in its cache."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from medsynth.data.errors import ReasonKind
+
+
+class IntensityRecord(TypedDict):
+    """The fields of ``contracts.Intensity``."""
+
+    low: float
+    high: float
+    unit: str
+
+
+class Histogram(TypedDict):
+    """Counts in equal bins from ``low`` to ``high``."""
+
+    low: float
+    high: float
+    counts: list[int]
+
+
+class LeftOut(TypedDict):
+    """The number of files, or parts of files, that were left out for one reason."""
+
+    kind: ReasonKind
+    text: str
+    count: int
+
+
+class Manifest(TypedDict):
+    """All that is known of a prepared data set beside its images and their columns.
+
+    ``spacing`` is the median, in millimeters from row to row and from column to column. ``remarks``, ``stored_types``
+    and ``sizes`` ("64x48", width first) count images. ``before`` are the measured values, ``after`` those in [-1, 1].
+    """
+
+    class_names: list[str]
+    unit: str
+    modality: str
+    paired: bool
+    intensity: IntensityRecord
+    spacing: list[float] | None
+    left_out: list[LeftOut]
+    remarks: dict[str, int]
+    stored_types: dict[str, int]
+    sizes: dict[str, int]
+    before: Histogram
+    after: Histogram
