@@ -1,4 +1,4 @@
-"""Folders of runs and of sweeps as training leaves them, of any size, made in milliseconds: for tests of reports."""
+"""Folders of runs and sweeps with the files of a training, written in milliseconds, for tests of reports."""
 
 from __future__ import annotations
 
@@ -39,28 +39,29 @@ def write_run(
     samples: bool = True,
     **summary: Any,
 ) -> Path:
-    """A run that was typed as ``options`` (``{"loss": "hinge", "seed": 1}``) and came to ``value`` of the objective.
+    """Write the folder of a run with the typed ``options``, ``{"loss": "hinge", "seed": 1}``, and return it.
 
-    ``status`` is one of runs.status.STATUSES; what did not complete stopped half-way. ``job`` becomes job.json;
-    ``summary`` replaces entries of summary.json. Without ``curves`` losses and metrics fall towards ``value``.
+    The run reaches ``value`` of the objective. ``status`` is one of runs.status.STATUSES; a run that did not complete
+    stopped half-way. ``job`` becomes job.json; ``summary`` replaces entries of summary.json. Without ``curves`` losses
+    and metrics fall towards ``value``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    whole = status == "completed"
+    complete = status == "completed"
     if job is not None:
         _write_json(folder / "job.json", job)
     if status in ("duplicate", "missing"):
         return folder
-    seen = MAX_IMAGES if whole else MAX_IMAGES // 2
+    seen = MAX_IMAGES if complete else MAX_IMAGES // 2
     curves = make_curves(value, seen) if curves is None else curves
     metrics = {name: c[1][-1] for name, c in curves.items() if name.startswith("val/")} if metrics is None else metrics
     (folder / "config.yaml").write_text(yaml.safe_dump(_configuration(folder, options), sort_keys=False))
     _write_metrics(folder / "metrics.csv", curves)
-    last_word = f"[2026-01-31 12:00:00,000][medsynth][{'INFO' if whole else 'ERROR'}] {reason or 'Done.'}"
-    (folder / "train.log").write_text(f"[2026-01-31 12:00:00,000][medsynth][INFO] Training\n{last_word}\n")
+    last_line = f"[2026-01-31 12:00:00,000][medsynth][{'INFO' if complete else 'ERROR'}] {reason or 'Done.'}"
+    (folder / "train.log").write_text(f"[2026-01-31 12:00:00,000][medsynth][INFO] Training\n{last_line}\n")
     if samples:
         _write_samples(folder / "samples", curves.get(OBJECTIVE, ([seen], [value]))[0])
     record = _summary(options, curves, metrics, seen, seconds) | {"data": data, "process": _process(status, seconds)}
-    # A process that was killed could not say so: its summary still reads "running".
+    # A process that was killed could not write its end: its summary still says "running".
     record |= {"status": "running" if status in ("killed", "running") else status, "reason": reason} | summary
     if status in ("killed", "running"):
         record = {name: record[name] for name in ("status", "reason", "process", "medsynth", "data", "device")}
@@ -79,10 +80,10 @@ def write_sweep(
     seconds: Any = None,
     **run: Any,
 ) -> list[Path]:
-    """Every combination of ``grid``, the last key fastest; returns the folders of its jobs.
+    """Write a sweep over every combination of ``grid``, the last key fastest; return the folders of its jobs.
 
-    ``value(options)`` and ``seconds(options)`` are what a job comes to; ``failures`` says by number what became of a
-    job instead: ``{3: ("diverged", "The loss was NaN."), 5: ("duplicate", None)}`` (a duplicate is one of job 0).
+    ``value(options)`` and ``seconds(options)`` are the results of a job. ``failures`` has the status and reason of jobs
+    that did not complete, ``{3: ("diverged", "The loss was NaN."), 5: ("duplicate", None)}``; duplicates are of job 0.
     """
     failures, common = failures or {}, common or {}
     combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
@@ -121,7 +122,7 @@ def write_sweep(
 
 
 def default_value(options: dict[str, Any]) -> float:
-    """Some number that depends on every option, the same in each process."""
+    """Return a number that depends on every option, the same in each process."""
     text = json.dumps({key: value for key, value in options.items() if key != "seed"}, sort_keys=True)
     rng = np.random.default_rng(list(text.encode()))
     noise = np.random.default_rng([int(options.get("seed", 0)), *text.encode()])
@@ -129,7 +130,7 @@ def default_value(options: dict[str, Any]) -> float:
 
 
 def make_curves(value: float, seen: int = MAX_IMAGES) -> dict[str, tuple[list[int], list[float]]]:
-    """Losses every 2,000 images, metrics with intervals every 10,000, which fall to ``value`` at 40,000."""
+    """Return losses every 2,000 images, and metrics with intervals every 10,000 that fall to ``value`` at 40,000."""
     steps, validated = (
         list(range(LOG_EVERY, seen + 1, LOG_EVERY)),
         list(range(VALIDATE_EVERY, seen + 1, VALIDATE_EVERY)),
@@ -155,16 +156,16 @@ def make_curves(value: float, seen: int = MAX_IMAGES) -> dict[str, tuple[list[in
 
 
 def _configuration(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
-    """As OmegaConf resolves it: the parts stand at the top and again below ``task``."""
+    """Return a configuration as OmegaConf resolves it, with components at the top and again below ``task``."""
     chosen = {"generator": "dcgan", "discriminator": "dcgan", "loss": "non_saturating", "data": "mednist"} | options
-    parts = {name: _part(name, str(chosen[name])) for name in GROUPS if name in chosen}
+    components = {name: _component(name, str(chosen[name])) for name in GROUPS if name in chosen}
     config = {
         "seed": 0,
         "max_images": MAX_IMAGES,
         "objective": OBJECTIVE,
         "run_dir": str(folder),
         "overrides": [f"{key}={value}" for key, value in options.items()],
-        **parts,
+        **components,
         "logger": {"csv": {"path": f"{folder}/metrics.csv"}},
         "trainer": {"accelerator": "cpu", "precision": "32-true"},
         "sweep": {"folder": str(folder.parent), "job": folder.name},
@@ -174,12 +175,12 @@ def _configuration(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
             *above, name = key.split(".")
             functools.reduce(lambda node, step: node.setdefault(step, {}), above, config)[name] = value
     config["data"]["seed"] = config["seed"]
-    copies = {name: part for name, part in parts.items() if name != "data"}
+    copies = {name: options for name, options in components.items() if name != "data"}
     config["task"] = json.loads(json.dumps({"_target_": "medsynth.gan.GAN", **copies, "seed": config["seed"]}))
     return config
 
 
-def _part(group: str, name: str) -> dict[str, Any]:
+def _component(group: str, name: str) -> dict[str, Any]:
     if name == "none":
         return {}
     if group == "backbone":
@@ -202,7 +203,7 @@ def _summary(options: dict[str, Any], curves: dict, metrics: dict, seen: int, se
         "device": "cpu (1 threads)",
         "torch": "2.15.0",
         "peak_memory_gib": 1.5,
-        "weights": {"generator": generator, "discriminator": 2_000_000, "discriminator_trained": 500_000},
+        "parameters": {"generator": generator, "discriminator": 2_000_000, "discriminator_trained": 500_000},
         "metrics": metrics,
         "best": {
             "objective": OBJECTIVE,
@@ -247,7 +248,7 @@ def _write_metrics(path: Path, curves: dict[str, tuple[list[int], list[float]]])
 
 
 def _write_samples(folder: Path, steps: list[int]) -> None:
-    """4 x 4 images of 8 px in a picture: a disk that comes out of the noise, and real.png without noise."""
+    """Write pictures of 4 x 4 images of 8 px: a disk with less and less noise, and real.png without noise."""
     folder.mkdir(exist_ok=True)
     y, x = np.mgrid[:8, :8]
     disk = np.tile(200.0 * ((x - 3.5) ** 2 + (y - 3.5) ** 2 < 9), (4, 4))

@@ -1,4 +1,4 @@
-"""The report in a real browser: chromium, headless, at two widths, light and dark."""
+"""The report in headless chromium, at two widths, light and dark."""
 
 import shutil
 
@@ -39,7 +39,7 @@ def browser():
 
 @pytest.fixture
 def opened(browser, reports):
-    """``opened("sweep", width=400)`` -> the page; at the end nothing may have been complained of or loaded."""
+    """Return a function that opens a report; fail at the end if the page logged or loaded anything."""
     complaints, contexts = [], []
 
     def open_report(name, width=1600, scheme="light"):
@@ -91,7 +91,7 @@ def test_the_table_sorts_by_mouse_and_keyboard(opened):
     assert head.get_attribute("aria-sort") == "ascending"
     values = [float(value) for value in column(page, 6)]
     assert values[:9] == sorted(values[:9])
-    assert set(numbers(page)[9:]) == {"3", "5", "10"}  # what failed stays at the end
+    assert set(numbers(page)[9:]) == {"3", "5", "10"}  # failed jobs stay at the end
     head.locator("button").press("Enter")
     assert head.get_attribute("aria-sort") == "descending"
     values = [float(value) for value in column(page, 6)]
@@ -114,7 +114,7 @@ def test_the_table_is_filtered_by_text_and_factor(opened):
     assert numbers(page) == ["0", "1", "2"]
 
 
-def test_columns_can_be_chosen(opened):
+def test_columns_can_be_selected(opened):
     page = opened("sweep")
     cells = page.locator("#jobs-table .column-0")
     assert cells.count() == 13
@@ -146,7 +146,7 @@ def test_curves_are_toggled_and_colored_by_factor(opened):
     assert page.evaluate(colors) == 3
 
 
-def test_the_cost_can_be_chosen(opened):
+def test_the_cost_can_be_selected(opened):
     page = opened("sweep")
     assert page.locator("[data-cost='seconds']").is_visible()
     page.locator("#cost").select_option("memory_gib")
@@ -185,7 +185,7 @@ def test_the_keyboard_reaches_the_content_first(opened):
     assert page.evaluate("document.activeElement.id") == "content"
 
 
-def test_it_prints_in_the_light_theme_without_cutting(opened, tmp_path):
+def test_it_prints_in_the_light_theme_without_controls(opened, tmp_path):
     page = opened("sweep", scheme="dark")
     page.emulate_media(media="print")
     page.pdf(path=tmp_path / "report.pdf", format="A4")

@@ -1,4 +1,4 @@
-"""The report as HTML: whole, self-contained, and safe with any name."""
+"""The report as HTML: complete, self-contained, and safe with any name."""
 
 import json
 import re
@@ -31,7 +31,7 @@ FAILURES = {
 
 
 class Page(HTMLParser):
-    """Text, attributes and the order of headings; raises where an element is closed that was not open."""
+    """Text, attributes and headings of a page; raises if an element is closed that was not open."""
 
     def __init__(self, html):
         super().__init__()
@@ -61,7 +61,7 @@ class Page(HTMLParser):
 
 
 def data_of(html):
-    """What the page hands to its script."""
+    """Return the data of the page's script."""
     return json.loads(re.search(r'<script type="application/json" id="report-data">(.*?)</script>', html)[1])
 
 
@@ -77,7 +77,7 @@ def sweep_html(sweep):
     return write_report([sweep], sweep / "report.html").read_text()
 
 
-def test_a_sweep_shows_its_parts_in_order(sweep_html):
+def test_a_sweep_shows_its_sections_in_order(sweep_html):
     page = Page(sweep_html)
     names = ["Verdict", "Jobs", "Effects", "Parallel coordinates", "Quality and cost", "Curves", "Samples"]
     assert page.headings == names
@@ -90,7 +90,7 @@ def test_a_sweep_shows_its_parts_in_order(sweep_html):
     assert {row["data-f2"] for row in rows} == {"1", "2", "3"}
 
 
-def test_every_picture_and_figure_has_a_text_and_every_column_a_scope(sweep_html):
+def test_pictures_and_figures_have_a_text_and_columns_a_scope(sweep_html):
     page = Page(sweep_html)
     pictures, figures = page.all("img"), page.all("div", role="img")
     assert len(pictures) == 1 + 12
@@ -102,7 +102,7 @@ def test_every_picture_and_figure_has_a_text_and_every_column_a_scope(sweep_html
     assert len(page.all("th", **{"aria-sort": "none"})) >= 8
 
 
-def test_figures_hold_what_the_runs_logged(sweep_html):
+def test_figures_show_the_logged_values_of_all_jobs(sweep_html):
     data = data_of(sweep_html)
     assert {figure["data-figure"] for figure in Page(sweep_html).all("div", role="img")} == data["figures"].keys()
     objective = next(f for f in data["figures"].values() if f["layout"]["yaxis"]["title"]["text"] == "fd_mini")
@@ -113,7 +113,7 @@ def test_figures_hold_what_the_runs_logged(sweep_html):
     assert data["jobs"][11]["values"] == [1, 1, 2, 11]
 
 
-def test_nothing_is_loaded_from_anywhere(sweep_html):
+def test_the_page_loads_nothing(sweep_html):
     for _, attributes in Page(sweep_html).tags:
         for name in ("src", "href", "action", "data"):
             value = attributes.get(name) or ""
@@ -122,7 +122,7 @@ def test_nothing_is_loaded_from_anywhere(sweep_html):
     assert "@import" not in sweep_html.partition("</style>")[0]
 
 
-def test_names_stay_text(tmp_path):
+def test_markup_in_names_is_escaped(tmp_path):
     hostile = "<script>alert(1)</script>"
     for number, name in enumerate((hostile, '"></script><img src=x onerror=alert(2)>')):
         write_run(
@@ -152,7 +152,7 @@ def data_text(html):
     return html.partition('id="report-data">')[2].partition("</script>")[0]
 
 
-def test_a_run_shows_its_parts(tmp_path):
+def test_a_run_shows_its_sections(tmp_path):
     folder = write_run(tmp_path / "run", options={"loss": "hinge"}, environment={"cuda": {"driver": "570"}})
     measure = {
         "name": "fd_mini",
@@ -191,14 +191,22 @@ def test_penalties_and_augmentations_have_figures_of_their_own(tmp_path):
     values = ("r1", "ada_strength", "ada_overfitting", "lecam", "lecam_real_average", "real_signs", "real_logits")
     curves = {f"train/{name}": (steps, [0.1, 0.2]) for name in values} | {"val/fd_mini": (steps, [9.0, 8.0])}
     view = run_view(read_run(write_run(tmp_path / "run", options={}, curves=curves)), 10**6)
-    words = {item["title"]: item["text"] for item in view["training"]}
-    assert list(words) == ["Mean logits", "r1", "ada", "lecam"]
-    assert "strength" in words["ada"]
-    assert "overfitting" in words["ada"]
-    assert "real average" in words["lecam"]
+    texts = {item["title"]: item["text"] for item in view["training"]}
+    assert list(texts) == ["Mean logits", "r1", "ada", "lecam"]
+    assert "strength" in texts["ada"]
+    assert "overfitting" in texts["ada"]
+    assert "real average" in texts["lecam"]
 
 
-def test_runs_of_every_kind_are_shown_alone(tmp_path):
+def test_figures_of_components_have_the_names_of_the_configuration(tmp_path):
+    curves = {f"train/{name}": ([10_000], [0.1]) for name in ("wasserstein_gp", "wasserstein_gp_norm", "own_strength")}
+    options = {"penalty.wasserstein_gp.weight": 10.0, "augment.own.target": 0.6}
+    view = run_view(read_run(write_run(tmp_path / "run", options=options, curves=curves)), 10**6)
+    assert [item["title"] for item in view["training"]] == ["wasserstein_gp", "own"]
+    assert "Recorded by penalty.wasserstein_gp" in view["training"][0]["remark"]
+
+
+def test_runs_of_every_status_have_a_page(tmp_path):
     for status in ("running", "failed", "killed", "diverged", "stopped"):
         folder = write_run(tmp_path / status, options={"seed": 1}, status=status, reason=None, samples=False, curves={})
         assert status in Page(write_report([folder], tmp_path / "report.html").read_text()).text
@@ -208,10 +216,10 @@ def test_runs_of_every_kind_are_shown_alone(tmp_path):
     assert "metrics.csv" in Page(write_report([folder], tmp_path / "report.html").read_text()).text
 
 
-def test_sixty_runs_stay_below_20_megabytes(tmp_path, monkeypatch):
+def test_the_report_of_sixty_runs_is_smaller_than_20_megabytes(tmp_path, monkeypatch):
     write_sweep(tmp_path / "sweep", {"loss": ["hinge", "non_saturating"], "seed": list(range(30))})
     noise = np.random.default_rng(0).integers(0, 255, (230, 230, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(tmp_path / "noise.png")  # 0.16 MB, as nothing compresses it
+    Image.fromarray(noise).save(tmp_path / "noise.png")  # 0.16 MB, since noise cannot be compressed
     content = (tmp_path / "noise.png").read_bytes()
     for path in (tmp_path / "sweep").glob("*/samples/000040000.png"):
         path.write_bytes(content)
@@ -222,7 +230,7 @@ def test_sixty_runs_stay_below_20_megabytes(tmp_path, monkeypatch):
     assert "To keep the file small" in page.text
 
 
-def test_pictures_are_taken_as_they_are_while_they_fit(tmp_path):
+def test_pictures_are_compressed_or_left_out_only_if_they_do_not_fit(tmp_path):
     paths = []
     for number in range(6):
         paths.append(tmp_path / f"{number}.png")
@@ -238,7 +246,7 @@ def test_pictures_are_taken_as_they_are_while_they_fit(tmp_path):
     assert evenly(paths, round(4.5 * size)) == [paths[0], paths[2], paths[5]] or len(evenly(paths, 5 * size)) == 3
 
 
-def test_an_old_report_is_replaced_whole_or_stays(tmp_path, monkeypatch, sweep):
+def test_an_old_report_is_replaced_completely_or_not_at_all(tmp_path, monkeypatch, sweep):
     out = tmp_path / "report.html"
     out.write_text("old")
     monkeypatch.setattr(page_module, "render", lambda *_: "\ud800")  # cannot be encoded: fails while it is written
@@ -248,7 +256,7 @@ def test_an_old_report_is_replaced_whole_or_stays(tmp_path, monkeypatch, sweep):
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_refusals(tmp_path, sweep):
+def test_errors_name_folder_metric_and_file(tmp_path, sweep):
     (tmp_path / "empty").mkdir()
     for folders, words in (([tmp_path / "empty"], "empty"), ([tmp_path / "gone"], "gone")):
         with pytest.raises(InputError, match=words):
@@ -261,12 +269,12 @@ def test_refusals(tmp_path, sweep):
     assert not (tmp_path / "report.html").exists()
 
 
-def test_another_metric_can_be_the_one_to_compare_by(tmp_path, sweep):
+def test_runs_are_compared_by_another_metric(tmp_path, sweep):
     html = write_report([sweep], tmp_path / "report.html", metric="val/kd_mini").read_text()
     assert "best kd_mini" in Page(html).text
 
 
-def test_command(tmp_path, monkeypatch, capsys, sweep):
+def test_the_command_writes_the_file_or_one_line_of_error(tmp_path, monkeypatch, capsys, sweep):
     monkeypatch.chdir(tmp_path)
     code, out, _ = run_command(monkeypatch, capsys, f"folders={sweep}", "out=here.html", command="report")
     assert code == 0
@@ -284,7 +292,7 @@ def test_command(tmp_path, monkeypatch, capsys, sweep):
         assert err.count("\n") == 1
 
 
-def test_the_live_view_follows_its_files(tmp_path):
+def test_the_live_view_changes_with_its_files(tmp_path):
     folder = write_run(tmp_path / "run", options={"seed": 1}, status="running")
     server = live_server([folder])
     threading.Thread(target=server.serve_forever, daemon=True).start()

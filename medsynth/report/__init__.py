@@ -1,1 +1,1 @@
-"""What people look at afterwards: curves and a summary of each run."""
+"""Reports of runs and sweeps: HTML pages, curves, summaries and tables for the terminal, previews of data sets."""

@@ -1,4 +1,4 @@
-"""Loss and metric curves of a run as pictures, from its metrics.csv."""
+"""Pictures of a run's loss and metric curves, drawn from its metrics.csv."""
 
 from __future__ import annotations
 
@@ -9,28 +9,27 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from medsynth.files import replacing
+from medsynth.report.columns import PANELS, metric_names
 from medsynth.report.run_files import Curve, Damage, read_metrics
-
-LOSS_PANELS = {
-    "losses": ("train/discriminator_loss", "train/generator_loss"),
-    "mean logits": ("train/real_logits", "train/fake_logits"),
-    "gradient norms": ("train/discriminator_gradient_norm", "train/generator_gradient_norm"),
-}
 
 
 def draw_curves(metrics_csv: Path, folder: Path) -> list[Path]:
-    """Write ``losses.png`` and ``metrics.png`` into ``folder``; returns what was written (no data, no picture)."""
+    """Write ``losses.png`` and ``metrics.png`` into ``folder``, each if there are values for it.
+
+    Returns:
+        The files that were written.
+    """
     if not metrics_csv.is_file():
         return []
     curves = read_metrics(metrics_csv, Damage(), growing=False)
-    apart = ("_std", "_low", "_high", "/num_real", "/num_fake")  # the ends of intervals are drawn as bands
-    metrics = {name: (name,) for name in curves if name.startswith("val/") and not name.endswith(apart)}
+    training = {panel.title.lower(): list(panel.labels) for panel in PANELS}
+    metrics = {name: [name] for name in metric_names(curves)}
     written = []
-    for file, panels in {"losses.png": LOSS_PANELS, "metrics.png": metrics}.items():
-        panels = {title: [n for n in names if n in curves] for title, names in panels.items()}
-        panels = {title: names for title, names in panels.items() if names}
-        if panels:
-            written.append(_draw(folder / file, panels, curves))
+    for file, panels in {"losses.png": training, "metrics.png": metrics}.items():
+        logged = {title: [name for name in names if name in curves] for title, names in panels.items()}
+        logged = {title: names for title, names in logged.items() if names}
+        if logged:
+            written.append(_draw(folder / file, logged, curves))
     return written
 
 
@@ -42,16 +41,11 @@ def _draw(path: Path, panels: Mapping[str, Sequence[str]], curves: Mapping[str, 
     for axis, (title, names) in zip(axes, panels.items(), strict=False):
         for name in names:
             steps, values = curves[name]
-            axis.plot(
-                steps,
-                values,
-                label=name.split("/")[-1].replace("_", " "),
-                linewidth=1,
-                marker="." if len(steps) < 40 else None,
-            )
+            label = name.split("/")[-1].replace("_", " ")
+            axis.plot(steps, values, label=label, linewidth=1, marker="." if len(steps) < 40 else None)
             if f"{name}_low" in curves:
-                ends = (curves[f"{name}_{end}"][1] for end in ("low", "high"))
-                axis.fill_between(steps, *ends, alpha=0.2, linewidth=0)
+                low, high = (curves[f"{name}_{end}"][1] for end in ("low", "high"))
+                axis.fill_between(steps, low, high, alpha=0.2, linewidth=0)
         axis.set(title=title, xlabel="real images seen")
         axis.grid(alpha=0.3)
         if len(names) > 1:

@@ -1,4 +1,4 @@
-"""Pictures of a data set: a contact sheet, and the histograms of its intensities."""
+"""Pictures of a data set: a contact sheet of images, and histograms of intensities."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 
 from medsynth.files import replacing
 
-Row = tuple[str, np.ndarray]  # its name, and images (N, C, H, W) in [-1, 1], C 1 or 3
+Row = tuple[str, np.ndarray]  # name, and images (N, C, H, W) in [-1, 1] with C = 1 or 3
 _DOTS = 110  # per inch
-_INCHES = (0.8, 1.6)  # the smallest and largest height of an image on the sheet; between, a dot is a pixel
+_INCHES = (0.8, 1.6)  # smallest and largest height of an image on the sheet; in between, a dot is a pixel
 _WINDOW = "tab:orange"
 
 
 def draw_contact_sheet(path: Path, panels: Mapping[str, Sequence[Row]]) -> None:
-    """Write panels side by side, each a title over rows of images; the rows have the same names in all of them."""
+    """Write panels side by side, each a title above rows of images; all panels have rows of the same names."""
     canvases = [_canvas([images for _, images in rows]) for rows in panels.values()]
     pixels = next(iter(panels.values()))[0][1].shape[2]
     height = max(len(rows) for rows in panels.values()) * float(np.clip(pixels / _DOTS, *_INCHES))
@@ -39,19 +39,19 @@ def draw_contact_sheet(path: Path, panels: Mapping[str, Sequence[Row]]) -> None:
 
 
 def draw_intensities(path: Path, intensity: Mapping[str, Any]) -> None:
-    """Write the histograms of the values as they are measured, where known, and as they are learned.
+    """Write histograms of the intensities as stored in the files, if known, and as the networks see them.
 
-    Each is ``{"low", "high", "counts"}``, ``before`` with its ``unit``, where the window from ``low`` to ``high`` is
-    marked if it is in the same unit.
+    Each is ``{"low", "high", "counts"}``; ``before`` also has ``unit``, and the window from ``low`` to ``high`` is
+    marked in it if it has the same unit.
     """
     shown = [name for name in ("before", "after") if intensity[name]]
     figure = Figure(figsize=(5.5 * len(shown), 3.6), layout="constrained")
     for axis, name in zip(figure.subplots(1, len(shown), squeeze=False).flat, shown, strict=True):
         _draw_histogram(axis, intensity[name])
         if name == "after":
-            axis.set(title="as learned", xlabel="value in [-1, 1]")
+            axis.set(title="after preprocessing", xlabel="value in [-1, 1]")
             continue
-        axis.set(title="as measured", xlabel=intensity["before"]["unit"])
+        axis.set(title="in the files", xlabel=intensity["before"]["unit"])
         if intensity["unit"] == intensity["before"]["unit"]:
             _mark(axis, intensity["low"], intensity["high"])
     _save(figure, path)
@@ -73,7 +73,7 @@ def _mark(axis: Axes, low: float, high: float) -> None:
 
 
 def _canvas(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Rows of images -> one picture (H, W, C) on white, with gaps between the images."""
+    """Arrange rows of images on one white picture (H, W, C), with gaps between the images."""
     channels, height, width = rows[0].shape[1:]
     gap = max(2, height // 24)
     columns = max(1, *map(len, rows))

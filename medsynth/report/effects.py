@@ -1,7 +1,7 @@
-"""What each factor does to a metric: means with the seeds' spread, and differences between runs that are else equal.
+"""Effects of factors on a metric: means with the spread between seeds, and differences between otherwise equal runs.
 
-Only runs that completed have a value. The spread is that of seeds alone: the standard deviation between runs whose
-factors are all equal, pooled over such cells; it says nothing of how much the other factors matter.
+Only runs that completed have a value. The spread is that between seeds alone: the standard deviation between runs whose
+factors are all equal, pooled over such cells; it does not include the effects of other factors.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from medsynth.report.estimates import Estimate, mean_interval, pooled_deviation,
 from medsynth.report.factors import SEED, Factor, factors, value_of
 from medsynth.report.option_values import typed_value
 from medsynth.report.run import Run
+from medsynth.report.run_files import entry
 from medsynth.runs.status import COMPLETED, DUPLICATE
 
 Cells = dict[tuple[str, ...], dict[str, float]]  # values of factors -> seed -> value of the metric
+# Where no file of the runs tells the direction of a metric, as in those of version 0.1:
 _HIGHER = ("precision", "recall", "density", "coverage", "inception_score", "is", "images_per_second")
 
 
@@ -27,9 +29,12 @@ class Effect:
     """All runs with one value of a factor.
 
     Attributes:
-        mean: over the ``count`` runs that completed; None: there are none.
-        spread: the seeds', within cells of equal factors; None: no cell has two seeds.
-        runs: all of them, also those without a value, but no duplicates.
+        factor: the factor.
+        value: its value in these runs.
+        mean: mean of the metric over the ``count`` runs that completed; None: there are none.
+        spread: standard deviation between seeds, within cells of equal factors; None: no cell has two seeds.
+        count: number of runs that completed.
+        runs: all of the runs, also those without a value, but no duplicates.
     """
 
     factor: Factor
@@ -42,12 +47,18 @@ class Effect:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """By how much the metric is higher at ``a`` than at ``b``.
+    """The difference of a metric between two values of a factor, ``a`` minus ``b``.
 
     Attributes:
-        low, high: 95 % interval by Student's t; None: a single pair, or too few runs.
-        pairs: of runs that agree in all other factors and the seed, or of means over seeds that agree in the factors.
-            0: nothing is paired, ``difference`` is that of the means of all runs, and the interval is Welch's.
+        factor: the factor.
+        a: its first value.
+        b: its second value.
+        difference: mean difference of the metric.
+        low: lower end of the 95 % interval by Student's t; None: a single pair, or too few runs.
+        high: its upper end.
+        pairs: number of pairs of runs that agree in all other factors and the seed, or of means over seeds that agree
+            in the factors. 0: nothing is paired, ``difference`` is that of the means of all runs, and the interval is
+            Welch's.
     """
 
     factor: Factor
@@ -58,26 +69,45 @@ class PairedDifference:
     high: float | None
     pairs: int
 
+    @property
+    def excludes_zero(self) -> bool:
+        """True if the interval is known, has a width, and excludes 0."""
+        return (
+            self.low is not None and self.high is not None and self.low < self.high and not self.low <= 0 <= self.high
+        )
 
-def better(metric: str) -> str:
-    """``higher`` for precision, recall, density, coverage and scores, else ``lower``, as for every objective."""
+
+def better(metric: str, runs: Sequence[Run] = ()) -> str:
+    """Return which values of ``metric`` are better, "lower" or "higher".
+
+    This is what the summaries (``better``) or evaluations of ``runs`` say. If they do not, "higher" for precision,
+    recall, density, coverage and inception scores, else "lower", as for every objective.
+    """
+    for run in runs:
+        recorded = entry(run.summary, "better", metric)
+        of_measures = {
+            f"val/{row['name']}": row.get("better") for record in run.evaluations for row in record["measures"]
+        }
+        known = [direction for direction in (recorded, of_measures.get(metric)) if direction in ("lower", "higher")]
+        if known:
+            return known[0]
     name = metric.rpartition("/")[2]
     return "higher" if any(name == known or name.startswith(f"{known}_") for known in _HIGHER) else "lower"
 
 
 def completed(runs: Sequence[Run], metric: str) -> dict[Run, float]:
-    """The runs that completed and know ``metric``, with its value."""
+    """Return the runs that completed and have a value of ``metric``, with the value."""
     values = {run: run.value(metric) for run in runs if run.status == COMPLETED}
     return {run: value for run, value in values.items() if value is not None}
 
 
-def causes(runs: Sequence[Run]) -> list[Factor]:
-    """The factors but for the seed, which repeats runs."""
+def factors_without_seed(runs: Sequence[Run]) -> list[Factor]:
+    """Return the factors of ``runs`` but for the seed, which only repeats runs."""
     return [factor for factor in factors(runs) if factor.key != SEED]
 
 
 def cells(measured: Mapping[Run, float], by: Sequence[Factor]) -> Cells:
-    """Runs by their values of ``by`` and their seed; those that agree in all of it are one, with their mean."""
+    """Group runs by their values of ``by`` and their seed; runs that agree in all of it count once, by their mean."""
     found: dict[tuple[str, ...], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for run, value in measured.items():
         found[tuple(value_of(run, factor) for factor in by)][typed_value(run, SEED)].append(value)
@@ -85,13 +115,13 @@ def cells(measured: Mapping[Run, float], by: Sequence[Factor]) -> Cells:
 
 
 def seed_spread(runs: Sequence[Run], metric: str) -> float | None:
-    """The seeds' standard deviation within cells of equal factors; None: no cell has two seeds."""
-    return _spread(completed(runs, metric), causes(runs))
+    """Return the standard deviation between seeds within cells of equal factors; None: no cell has two seeds."""
+    return _spread(completed(runs, metric), factors_without_seed(runs))
 
 
 def effects(runs: Sequence[Run], metric: str) -> list[Effect]:
-    """One for each value of each factor."""
-    measured, by, found = completed(runs, metric), causes(runs), []
+    """Return the effect of each value of each factor."""
+    measured, by, found = completed(runs, metric), factors_without_seed(runs), []
     for factor in factors(runs):
         for value in factor.values:
             own = tuple(run for run in runs if run.status != DUPLICATE and value_of(run, factor) == value)
@@ -102,28 +132,28 @@ def effects(runs: Sequence[Run], metric: str) -> list[Effect]:
 
 
 def differences(runs: Sequence[Run], metric: str, factor: Factor | None = None) -> list[PairedDifference]:
-    """One for each two values of ``factor`` (None: of each factor) that have completed runs, the earlier value first.
+    """Return a difference for each two values of ``factor`` (None: of each factor) that have completed runs.
 
-    Runs are paired that agree in all other factors and the seed; where fewer than two pairs do, their means over seeds
-    that agree in all other factors; else none. Each interval holds by itself, not all of them together.
+    Runs that agree in all other factors and the seed are paired; if there are fewer than two such pairs, means over
+    seeds that agree in all other factors are; else nothing is. Each interval has its 95 % by itself, not jointly.
     """
     measured, found = completed(runs, metric), []
     for one in [factor] if factor else factors(runs):
-        others = [other for other in causes(runs) if other.key != one.key]
+        others = [other for other in factors_without_seed(runs) if other.key != one.key]
         sides = {v: cells({r: m for r, m in measured.items() if value_of(r, one) == v}, others) for v in one.values}
         for a, b in itertools.combinations([value for value in one.values if sides[value]], 2):
-            estimate, pairs = _compared(sides[a], sides[b])
+            estimate, pairs = _difference(sides[a], sides[b])
             found.append(PairedDifference(one, a, b, *estimate, pairs))
     return found
 
 
 def pareto(runs: Sequence[Run], cost: str, metric: str, direction: str | None = None) -> set[Run]:
-    """Completed runs that no other beats: none is at least as good in both, and better in one.
+    """Return the Pareto front: completed runs that no other run equals in both and exceeds in one.
 
-    ``cost`` ("seconds", "memory_gib", "weights.generator") is lower for the better; ``direction`` says whether
-    ``metric`` is, as "lower" or "higher"; None: as ``better`` knows it.
+    Lower values of ``cost`` ("seconds", "memory_gib", "parameters.generator") are better; ``direction`` tells which
+    values of ``metric`` are, "lower" or "higher"; None: see ``better``.
     """
-    sign = -1 if (direction or better(metric)) == "higher" else 1
+    sign = -1 if (direction or better(metric, runs)) == "higher" else 1
     costs = completed(runs, cost)
     points = {run: (costs[run], sign * value) for run, value in completed(runs, metric).items() if run in costs}
     return {
@@ -137,14 +167,14 @@ def _spread(measured: Mapping[Run, float], by: Sequence[Factor]) -> float | None
     return pooled_deviation([list(seeds.values()) for seeds in cells(measured, by).values()])
 
 
-def _compared(first: Cells, second: Cells) -> tuple[Estimate, int]:
+def _difference(first: Cells, second: Cells) -> tuple[Estimate, int]:
     shared = [cell for cell in first if cell in second]
     seeds = [first[cell][seed] - second[cell][seed] for cell in shared for seed in first[cell] if seed in second[cell]]
     means = [statistics.fmean(first[cell].values()) - statistics.fmean(second[cell].values()) for cell in shared]
-    every = [[value for seeds in side.values() for value in seeds.values()] for side in (first, second)]
+    a, b = ([value for seeds in side.values() for value in seeds.values()] for side in (first, second))
     for pairs in (seeds, means):
         if len(pairs) > 1:
             return mean_interval(pairs), len(pairs)
-    if min(map(len, every)) > 1 or not means:
-        return welch_interval(*every), 0
+    if min(len(a), len(b)) > 1 or not means:
+        return welch_interval(a, b), 0
     return mean_interval(seeds or means), 1

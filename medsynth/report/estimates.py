@@ -1,4 +1,4 @@
-"""Means with what is known of their uncertainty, by Student's t."""
+"""Means and their 95 % intervals by Student's t."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONFIDENCE = 0.95
 
 
 class Estimate(NamedTuple):
-    """A value and the ends of its 95 % interval, None where there are too few numbers for one."""
+    """A value and the ends of its 95 % interval, None if there are too few numbers for an interval."""
 
     value: float
     low: float | None = None
@@ -21,7 +21,7 @@ class Estimate(NamedTuple):
 
 
 def mean_interval(values: Sequence[float]) -> Estimate:
-    """Of the mean of ``values``; paired differences come in as they are."""
+    """Estimate the mean of ``values``, for example of paired differences."""
     mean = statistics.fmean(values)
     if len(values) < 2:
         return Estimate(mean)
@@ -29,7 +29,7 @@ def mean_interval(values: Sequence[float]) -> Estimate:
 
 
 def welch_interval(first: Sequence[float], second: Sequence[float]) -> Estimate:
-    """Of mean(first) - mean(second), whose variances may differ (Welch 1947; freedom after Satterthwaite)."""
+    """Estimate mean(first) - mean(second); variances may differ (Welch 1947; degrees of freedom by Satterthwaite)."""
     difference = statistics.fmean(first) - statistics.fmean(second)
     if min(len(first), len(second)) < 2:
         return Estimate(difference)
@@ -41,7 +41,7 @@ def welch_interval(first: Sequence[float], second: Sequence[float]) -> Estimate:
 
 
 def pooled_deviation(cells: Collection[Sequence[float]]) -> float | None:
-    """Standard deviation within ``cells``, weighted by degrees of freedom; None where no cell has two values."""
+    """Return the standard deviation within ``cells``, pooled by degrees of freedom; None: no cell has two values."""
     freedom = sum(len(cell) - 1 for cell in cells)
     if not freedom:
         return None

@@ -1,42 +1,58 @@
-"""An evaluation as a table for the terminal."""
+"""Records of ``medsynth evaluate``: read from the folder of a run, and shown as a table in the terminal."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from medsynth.report.run_files import entry
+from medsynth.runs.layout import read_json
 
 HEADER = ("", "value", "95 % interval", "baseline", "ratio", "N real", "N fake", "better")
 BETTER = {"lower": "lower", "higher": "higher", "baseline": "like the baseline"}
+_RENAMED = {"floor": "baseline", "num_floor": "num_baseline"}  # in records of version 0.1
+
+
+def read_evaluations(folder: Path) -> list[dict[str, Any]]:
+    """Read the complete records in ``evaluation/`` of a run's folder, each with its file's name as ``file``."""
+    records = []
+    for path in sorted((folder / "evaluation").glob("*.json")):
+        record = read_json(path)
+        measures, notes = record.get("measures"), record.get("notes")
+        counted = [entry(record, side, name) for side in ("real", "fake") for name in ("source", "count")]
+        named = isinstance(measures, list) and all(isinstance(row, dict) and row.get("name") for row in measures)
+        if named and None not in counted:
+            measures = [with_baseline(row) for row in measures or ()]
+            notes = notes if isinstance(notes, list) else []
+            records.append({**record, "measures": measures, "notes": notes, "file": path.name})
+    return records
+
+
+def with_baseline(measure: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a measure in today's names; records of version 0.1 call the baseline floor."""
+    renamed = {_RENAMED.get(name, name): value for name, value in measure.items()}
+    return renamed | ({"better": "baseline"} if renamed.get("better") == "floor" else {})
 
 
 def evaluation_text(record: Mapping[str, Any]) -> str:
-    """The record of ``medsynth evaluate``: what was compared, the measures, those of each class, what to keep in mind.
+    """Format a record as lines: what was compared, the measures of all images and of each class, notes.
 
-    Baseline is the same measure of real images against other real images, and ratio the value in terms of it.
+    The baseline is the same measure between real images and other real images; the ratio is value / baseline.
     """
     real, fake = record["real"], record["fake"]
     lines = [f"{fake['count']:,} images of {fake['source']}", f"against {real['count']:,} of {real['source']}", ""]
     lines += table(record["measures"])
     for name, measures in record.get("classes", {}).items():
         lines += ["", f"class {name}", *table(measures)]
-    lines += ["", "baseline: the same of real images against other real images; ratio: value / baseline."]
+    lines += ["", "baseline: the same measure between real images and other real images; ratio: value / baseline."]
     return "\n".join([*lines, *(f"note: {note}" for note in record["notes"])])
 
 
-def in_current_names(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record with today's names: earlier versions called the baseline a floor."""
-    old = {"floor": "baseline", "num_floor": "num_baseline"}
-    measures = [
-        {old.get(key, key): old.get(value, value) if key == "better" else value for key, value in measure.items()}
-        for measure in record["measures"]
-    ]
-    return {**record, "measures": measures}
-
-
 def table(measures: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Aligned lines, the names of the columns first."""
-    rows = [HEADER, *(_row(measure) for measure in measures)]
+    """Format measures as aligned lines, the names of the columns first."""
+    rows = [HEADER, *(_row(with_baseline(measure)) for measure in measures)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     return [
         "  ".join(

@@ -1,4 +1,4 @@
-"""What varied between runs: as few factors as tell them apart, each named by what a person typed."""
+"""Factors: the options that differ between runs, as few as distinguish them, named as they were typed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medsynth.report.run import Run
 from medsynth.runs.status import DUPLICATE
 
 SEED = "seed"
-_NO_CAUSE = ("logger.", "callbacks.", "objective")  # differ without a difference in the training, unless typed
+_WITHOUT_EFFECT = ("logger.", "callbacks.", "objective")  # on the training; a factor only if they were typed
 
 
 @dataclass(frozen=True)
@@ -24,27 +24,28 @@ class Factor:
         key: as it was typed, without +: "loss", "generator_optimizer.lr".
         label: the shortest end of the key that no other factor has: "lr".
         values: as text; numbers by size, else in the order of the runs.
-        together: other keys that vary one-to-one with this one, so that nobody can tell which of them had an effect.
-            What merely follows from a choice, as loss._target_ does from loss, is not among them.
+        together: other keys that vary one-to-one with this one, so that their effects cannot be separated. Options
+            that follow from a choice, as loss._target_ does from loss, are not among them.
+        of: folder of a run -> its value.
     """
 
     key: str
     label: str
     values: tuple[str, ...]
     together: tuple[str, ...] = ()
-    of: Mapping[Path, str] = field(default_factory=dict, compare=False, repr=False)  # by the run's folder
+    of: Mapping[Path, str] = field(default_factory=dict, compare=False, repr=False)
 
 
 def factors(runs: Sequence[Run]) -> list[Factor]:
-    """What differs between ``runs``, duplicates left out; the seed alone only where nothing else varies.
+    """Return the factors of ``runs``, without duplicates; the seed is one only if nothing else varies.
 
-    The keys of the sweep and those that were typed differently come first. Options that differ and follow from no
-    choice of these are found by their values: options that split the runs in the same way are one factor.
+    The keys of the sweep and keys that were typed differently come first. Options that differ and do not follow from
+    these are found by their values: options that split the runs in the same way are one factor.
     """
     return list(_factors(tuple(runs)))
 
 
-@functools.lru_cache(maxsize=16)  # of the same few selections everything about a report is asked
+@functools.lru_cache(maxsize=16)  # a report asks for the same few selections of runs many times
 def _factors(runs: tuple[Run, ...]) -> tuple[Factor, ...]:
     compared = [run for run in runs if run.status != DUPLICATE]
     typed = {key: [typed_value(run, key, compared) for run in compared] for key in _typed_keys(compared)}
@@ -59,12 +60,12 @@ def _factors(runs: tuple[Run, ...]) -> tuple[Factor, ...]:
 
 
 def value_of(run: Run, factor: Factor) -> str:
-    """Which of the factor's values the run has; "unknown" where its configuration was never written."""
+    """Return the factor's value in ``run``; "unknown" if the run's configuration was never written."""
     return factor.of.get(run.folder) or typed_value(run, factor.key)
 
 
 def split_of(values: Sequence[Hashable]) -> tuple[int, ...]:
-    """Which runs have equal values, whatever these are: ["b", "a", "b"] -> (0, 1, 0)."""
+    """Replace values by the number of their first occurrence, to compare splits: ["b", "a", "b"] -> (0, 1, 0)."""
     first: dict[Hashable, int] = {}
     return tuple(first.setdefault(value, len(first)) for value in values)
 
@@ -76,26 +77,26 @@ def _typed_keys(runs: Sequence[Run]) -> list[str]:
 
 
 def _not_typed(runs: Sequence[Run], typed: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Options that differ and are not determined by what was typed; one for each way to split the runs."""
+    """Return the options that differ and do not follow from the typed ones; one for each split of the runs."""
     known = [number for number, run in enumerate(runs) if run.options]
     choices = {key: [values[number] for number in known] for key, values in typed.items()}
     together = split_of(list(zip(*choices.values(), strict=True))) if choices else (0,) * len(known)
     found: dict[tuple[int, ...], list[str]] = {}
     for key in dict.fromkeys(name for number in known for name in runs[number].options):
         split = split_of([runs[number].options.get(key, DEFAULT) for number in known])
-        if len(set(split)) > 1 and not _follows(split, together) and not key.startswith(_NO_CAUSE):
+        if len(set(split)) > 1 and not _follows(split, together) and not key.startswith(_WITHOUT_EFFECT):
             found.setdefault(split, []).append(key)
     keys = [_representative(names) for names in found.values()]
     return {key: [typed_value(run, key) for run in runs] for key in keys}
 
 
 def _follows(split: Sequence[int], cause: Sequence[int]) -> bool:
-    """Whether runs that are equal in ``cause`` are equal in ``split``."""
+    """Tell whether runs that are equal in ``cause`` are also equal in ``split``."""
     return len(set(zip(cause, split, strict=True))) == len(set(cause))
 
 
 def _representative(keys: Sequence[str]) -> str:
-    """Of keys that vary together: the part where a part varies, else the seed, else the one nearest to the top."""
+    """Return one of ``keys`` that vary together: the seed, else a component, else the key with the fewest dots."""
     own = [key for key in keys if not key.startswith("task.")] or list(keys)
     targets = [key.removesuffix("._target_") for key in own if key.endswith("._target_")]
     if SEED in own:
@@ -104,7 +105,7 @@ def _representative(keys: Sequence[str]) -> str:
 
 
 def _groups(found: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """The first key of those that vary one-to-one -> the others."""
+    """Group keys that vary one-to-one: the first key -> the others."""
     first: dict[tuple[int, ...], str] = {}
     groups: dict[str, list[str]] = {}
     for key, values in found.items():
@@ -125,7 +126,7 @@ def _labels(keys: Sequence[str]) -> dict[str, str]:
 
 
 def _ends(key: str) -> Iterator[str]:
-    """From the shortest: "lr", "generator_optimizer.lr"."""
+    """Yield the ends of a key from the shortest: "lr", "generator_optimizer.lr"."""
     steps = key.rpartition("@")[2].split(".")
     yield from (".".join(steps[-count:]) for count in range(1, len(steps) + 1))
 

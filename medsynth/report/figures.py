@@ -1,7 +1,7 @@
-"""The figures of the report, as what plotly.js draws in the browser: plain lists and dictionaries.
+"""Figures of effects, interactions and Pareto fronts, as data and layout for plotly.js in the browser.
 
-Colors are those of Okabe and Ito (Color Universal Design, 2008), told apart also by dashes and markers. The page's
-script sets fonts, grids and backgrounds, since these depend on the reader's light or dark theme.
+Colors are those of Okabe and Ito (Color Universal Design, 2008); dashes and markers differ, too. The page's script sets
+fonts, grids and backgrounds, since these depend on the reader's light or dark theme.
 """
 
 from __future__ import annotations
@@ -22,8 +22,14 @@ Figure = dict[str, Any]
 
 def effect(
     values: Mapping[str, Sequence[tuple[str, float]]], means: Mapping[str, tuple[float, float | None]], *, title: str
-):
-    """Dots of runs (name, value) for each value of a factor; beside them (mean, spread or None) as a bar."""
+) -> Figure:
+    """Draw a dot for each run for each value of a factor, and beside them the mean with the spread between seeds.
+
+    Args:
+        values: value of the factor -> (name of a run, value of the metric).
+        means: value of the factor -> (mean, spread or None).
+        title: title of the vertical axis.
+    """
     figure = go.Figure()
     for index, (value, dots) in enumerate(values.items()):
         color, count = COLORS[index % len(COLORS)], len(dots)
@@ -54,13 +60,13 @@ def effect(
 def interaction(
     rows: Mapping[str, Sequence[float | None]], columns: Sequence[str], *, title: str, label: str
 ) -> Figure:
-    """Means of the runs: a line for each value of one factor (``rows``) over the values of another (``columns``)."""
+    """Draw means: a line for each value of one factor (``rows``) over the values of another (``columns``)."""
     figure = go.Figure()
     for index, (row, cells) in enumerate(rows.items()):
-        known = [place for place, mean in enumerate(cells) if mean is not None]
+        known = [(place, number(mean)) for place, mean in enumerate(cells) if mean is not None]
         figure.add_scatter(
-            x=known,
-            y=[number(cells[place]) for place in known],
+            x=[place for place, _ in known],
+            y=[mean for _, mean in known],
             name=short(row),
             mode="lines+markers",
             line={"color": COLORS[index % len(COLORS)], "dash": DASHES[index % len(DASHES)], "width": 1.6},
@@ -75,7 +81,7 @@ def interaction(
 
 @dataclass(frozen=True)
 class Point:
-    """A run on the plane of cost and quality."""
+    """A run in the plane of cost and quality."""
 
     name: str
     cost: float
@@ -84,7 +90,7 @@ class Point:
 
 
 def front(points: Sequence[Point], *, cost: str, title: str) -> Figure:
-    """Quality against cost; the runs on the Pareto front are joined, the others stay dots."""
+    """Draw quality against cost; runs on the Pareto front are joined by a line."""
     figure = go.Figure()
     for on_front, name in ((False, "other runs"), (True, "on the Pareto front")):
         chosen = sorted((point for point in points if point.on_front is on_front), key=lambda point: point.cost)
@@ -107,20 +113,20 @@ def front(points: Sequence[Point], *, cost: str, title: str) -> Figure:
 
 
 def number(value: float) -> float:
-    """Five significant digits: what a reader can see, and a third of the bytes."""
+    """Round to five significant digits, more than a reader can see, to save two thirds of the bytes."""
     return float(f"{value:.5g}")
 
 
 def short(text: str, length: int = 22) -> str:
-    """Names that would run into each other lose their middle. Plotly reads a few HTML tags: none must come through."""
+    """Shorten a name in its middle, and escape it, since plotly interprets a few HTML tags."""
     text = text if len(text) <= length else f"{text[: length // 2]}…{text[-length // 2 + 1 :]}"
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def plain(figure: go.Figure) -> Figure:
-    """Data and layout; without plotly's template, whose colors are not for every theme."""
+    """Convert to data and layout, without plotly's template, whose colors do not fit every theme."""
     margin = {"l": 60, "r": 12, "t": 12, "b": 48}
     figure.update_layout(template=go.layout.Template(), margin=margin, hovermode="closest")
-    content = json.loads(figure.to_json())
+    content = json.loads(figure.to_json() or "{}")
     content["layout"].pop("template", None)
     return {"data": content["data"], "layout": content["layout"]}

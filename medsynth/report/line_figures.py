@@ -1,4 +1,4 @@
-"""Figures of curves over images seen, with the bands of their intervals."""
+"""Figures of curves over images seen, with bands of 95 % intervals."""
 
 from __future__ import annotations
 
@@ -9,16 +9,23 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from medsynth.report.figures import COLORS, DASHES, SYMBOLS, Figure, number, plain, short
+from medsynth.report.run import Run
 from medsynth.report.run_files import Curve
-from medsynth.report.runs import Run
 
 IMAGES_SEEN = "real images seen"
-_POINTS = 400  # of one curve; more cannot be told apart on a screen
+_POINTS = 400  # of one curve; more cannot be distinguished on a screen
 
 
 @dataclass(frozen=True)
 class Line:
-    """A curve with its name; with the ends of its intervals it has a band; ``job`` is its place among the runs."""
+    """A curve with its name.
+
+    Attributes:
+        name: name of the curve.
+        curve: (images seen, values).
+        band: lower and upper ends of its intervals; None: it has none.
+        job: index of the run in a report of several; None in a report of one.
+    """
 
     name: str
     curve: Curve
@@ -27,12 +34,12 @@ class Line:
 
 
 def curves(lines: Sequence[Line], *, title: str, baseline: float | None = None) -> Figure:
-    """Curves over images seen, with bands of intervals, and a baseline as a dotted line."""
+    """Draw curves over images seen, with bands of intervals, and a baseline as a dotted line."""
     figure = go.Figure()
     for index, line in enumerate(lines):
         color, meta = COLORS[index % len(COLORS)], {"job": line.job}
         if line.band:
-            figure.add_trace(_band(line, color))
+            figure.add_trace(_band(*line.band, color, line.job))
         steps, values = thinned(line.curve)
         few = len(steps) < 40
         figure.add_scatter(
@@ -45,34 +52,35 @@ def curves(lines: Sequence[Line], *, title: str, baseline: float | None = None) 
             marker={"size": 5, "symbol": SYMBOLS[index % len(SYMBOLS)]},
         )
     if baseline is not None:
-        figure.add_hline(y=baseline, line={"dash": "dot", "width": 1, "color": "#8C8C8C"}, annotation_text="baseline")
+        line_style = {"dash": "dot", "width": 1, "color": "#8C8C8C"}
+        figure.add_hline(y=baseline, line=line_style, annotation_text="baseline")
     figure.update_layout(xaxis_title=IMAGES_SEEN, yaxis_title=title, showlegend=len(lines) > 1 and lines[0].job is None)
     return plain(figure)
 
 
 def line_of(run: Run, name: str, label: str, job: int | None = None) -> Line:
-    """A column of the run with its band, where it has one."""
+    """Return a column of the run as a line, with the band of its intervals if it has one."""
     low, high = run.curves.get(f"{name}_low"), run.curves.get(f"{name}_high")
-    whole = bool(low and high and low[0] == high[0])
-    return Line(label, run.curves[name], (low, high) if whole else None, job)
+    band = (low, high) if low and high and low[0] == high[0] else None
+    return Line(label, run.curves[name], band, job)
 
 
-def in_words(lines: Sequence[Line]) -> str:
-    """What a figure shows, for those who do not see it."""
-    parts = []
+def description(lines: Sequence[Line]) -> str:
+    """Describe a figure of ``lines`` in sentences, for readers who cannot see it."""
+    sentences = []
     for line in lines:
         steps, values = line.curve
         known = [value for value in values if math.isfinite(value)]
         if known:
-            parts.append(
+            sentences.append(
                 f"{line.name}: from {values[0]:.4g} at {steps[0]:,} images to {values[-1]:.4g} at {steps[-1]:,}; "
                 f"lowest {min(known):.4g}, highest {max(known):.4g}"
             )
-    return ". ".join(parts) + "." if parts else "No finite value was logged."
+    return ". ".join(sentences) + "." if sentences else "No finite value was logged."
 
 
-def thinned(curve: Curve) -> Curve:
-    """At most ``_POINTS`` of its points, evenly, the first and the last among them."""
+def thinned(curve: Curve) -> tuple[list[int], list[float | None]]:
+    """Return at most ``_POINTS`` evenly spaced points, including the first and the last; None where not finite."""
     steps, values = curve
     if len(steps) > _POINTS:
         places = [round(place * (len(steps) - 1) / (_POINTS - 1)) for place in range(_POINTS)]
@@ -80,17 +88,17 @@ def thinned(curve: Curve) -> Curve:
     return list(steps), [number(value) if math.isfinite(value) else None for value in values]
 
 
-def _band(line: Line, color: str) -> go.Scatter:
-    (steps, low), (_, high) = (thinned(curve) for curve in line.band)
-    there = [place for place, ends in enumerate(zip(low, high, strict=True)) if None not in ends]
+def _band(lower: Curve, upper: Curve, color: str, job: int | None) -> go.Scatter:
+    (steps, low), (_, high) = thinned(lower), thinned(upper)
+    known = [place for place, ends in enumerate(zip(low, high, strict=True)) if None not in ends]
     return go.Scatter(
-        x=[steps[place] for place in there] + [steps[place] for place in reversed(there)],
-        y=[low[place] for place in there] + [high[place] for place in reversed(there)],
+        x=[steps[place] for place in known] + [steps[place] for place in reversed(known)],
+        y=[low[place] for place in known] + [high[place] for place in reversed(known)],
         fill="toself",
         fillcolor=color + "2b",
         line={"width": 0},
         mode="lines",
         hoverinfo="skip",
         showlegend=False,
-        meta={"job": line.job, "band": True},
+        meta={"job": job, "band": True},
     )

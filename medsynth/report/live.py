@@ -1,4 +1,4 @@
-"""The report of runs that still go on, served to this machine alone."""
+"""A report that follows running trainings, served to this machine only."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _WATCHED = ("*.json", "metrics.csv", "samples/*.png", "evaluation/*.json")
 
 
 def serve(folders: Sequence[Path], *, metric: str | None = None, port: int = 0, open_browser: bool = False) -> None:
-    """Serve the page on 127.0.0.1 until it is interrupted; ``port`` 0 takes a free one.
+    """Serve the page on 127.0.0.1 until interrupted; ``port`` 0 takes a free one.
 
     Raises:
-        InputError: a folder holds no run, or the port is taken.
+        InputError: a folder has no run, or the port is in use.
     """
     server = live_server(folders, metric=metric, port=port)
     address = f"http://127.0.0.1:{server.server_port}/"
-    print(f"The report is at {address} and follows its files; Ctrl+C ends it.", flush=True)
+    print(f"The report is at {address} and is updated while files change; Ctrl+C ends it.", flush=True)
     if open_browser:
         webbrowser.open(address)
     try:
@@ -34,19 +34,19 @@ def serve(folders: Sequence[Path], *, metric: str | None = None, port: int = 0, 
 
 
 def live_server(folders: Sequence[Path], *, metric: str | None = None, port: int = 0) -> ThreadingHTTPServer:
-    """A server of ``/``, the page, and ``/version``, which changes when files do; it does not run yet."""
-    render(read_runs(folders), metric, live=True)  # what is wrong is said before anything is served
+    """Return a server of ``/``, the page, and ``/version``, which changes when files do; it is not started."""
+    render(read_runs(folders), metric, live=True)  # raises errors before anything is served
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == "/version":
-                self._answer(version(folders), "text/plain")
+                self._respond(version(folders), "text/plain")
             elif self.path == "/":
-                self._answer(render(read_runs(folders), metric, live=True), "text/html")
+                self._respond(render(read_runs(folders), metric, live=True), "text/html")
             else:
                 self.send_error(404)
 
-        def _answer(self, text: str, kind: str) -> None:
+        def _respond(self, text: str, kind: str) -> None:
             content = text.encode()
             self.send_response(200)
             self.send_header("Content-Type", f"{kind}; charset=utf-8")
@@ -55,8 +55,8 @@ def live_server(folders: Sequence[Path], *, metric: str | None = None, port: int
             self.end_headers()
             self.wfile.write(content)
 
-        def log_message(self, *_: object) -> None:
-            """Nothing: the terminal may be that of the sweep."""
+        def log_message(self, format: str, *args: object) -> None:
+            """Print nothing: the terminal may be that of the sweep."""
 
     try:
         return ThreadingHTTPServer(("127.0.0.1", port), Handler)
@@ -66,8 +66,8 @@ def live_server(folders: Sequence[Path], *, metric: str | None = None, port: int
 
 
 def version(folders: Sequence[Path]) -> str:
-    """Changes when a file that the report reads is written, or appears."""
-    patterns = [at + pattern for at in ("", "*/") for pattern in _WATCHED]
+    """Return a text that changes whenever a file that the report reads is written or created."""
+    patterns = [below + pattern for below in ("", "*/") for pattern in _WATCHED]
     found = [path for folder in folders for pattern in patterns for path in folder.glob(pattern)]
     stamps = [path.stat().st_mtime_ns for path in found if path.is_file()]
     return f"{len(stamps)}-{max(stamps, default=0)}"

@@ -1,32 +1,32 @@
-"""What to keep in mind when runs are compared."""
+"""Notes that a reader of a comparison of runs must know: unequal data, confounded factors, missing values."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
-from medsynth.report.effects import causes
+from medsynth.report.columns import metric_names
+from medsynth.report.effects import factors_without_seed
 from medsynth.report.factors import SEED, split_of
 from medsynth.report.option_values import UNKNOWN, typed_value
 from medsynth.report.run import Run
 from medsynth.report.run_files import entry
 from medsynth.runs.status import COMPLETED, DUPLICATE, RUNNING
 
-_APART = ("_low", "_high", "_std", "/num_real", "/num_fake")
-_MOST = 4  # names in a sentence
+_MAX_NAMES = 4  # in a sentence
 
 
 def notes(runs: Sequence[Run]) -> list[str]:
-    """One sentence each: unequal data, durations, metrics, seeds or machines, what goes on, failed, or is damaged."""
+    """Return sentences about unequal data, lengths, metrics, seeds or machines, and running, failed or damaged runs."""
     jobs = [run for run in runs if run.status != DUPLICATE]
     done = [run for run in jobs if run.status == COMPLETED]
     return [*_states(runs), *_confounded(jobs), *_unequal(done), *_damaged(runs)]
 
 
 def _states(runs: Sequence[Run]) -> Iterator[str]:
-    going = [run.name for run in runs if run.status == RUNNING]
-    if going:
-        yield f"Still running, and so without a value: {_named(going)}."
+    running = [run.name for run in runs if run.status == RUNNING]
+    if running:
+        yield f"Still running, and so without a value: {_named(running)}."
     lost = [run for run in runs if run.status not in (COMPLETED, RUNNING, DUPLICATE)]
     if lost:
         yield f"Without a value: {_named([f'{run.name} ({run.status})' for run in lost])}."
@@ -34,9 +34,9 @@ def _states(runs: Sequence[Run]) -> Iterator[str]:
     for run in runs:
         if run.status == DUPLICATE:
             other = numbers.get(run.job.get("same_as"), "another job")
-            yield f"{run.name} is the same composition as {other}, was not trained again and counts once."
+            yield f"{run.name} has the same configuration as {other}; it was not trained again and counts once."
     for group in _same_runs([run for run in runs if run.status == COMPLETED]):
-        yield f"Trained more than once with equal options and seed, counted as one by their mean: {_named(group)}."
+        yield f"Trained more than once with equal options and seed, and counted once by their mean: {_named(group)}."
 
 
 def _same_runs(done: Sequence[Run]) -> list[list[str]]:
@@ -45,48 +45,52 @@ def _same_runs(done: Sequence[Run]) -> list[list[str]]:
 
 
 def _confounded(jobs: Sequence[Run]) -> Iterator[str]:
-    for factor in causes(jobs):
+    for factor in factors_without_seed(jobs):
         if factor.together:
             others = ", ".join(factor.together)
-            yield f"{factor.key} and {others} vary together: their effects cannot be told apart."
+            yield f"{factor.key} and {others} vary together: their effects cannot be separated."
         known = [run for run in jobs if typed_value(run, SEED) != UNKNOWN]
         seeds, values = [typed_value(run, SEED) for run in known], [factor.of[run.folder] for run in known]
         if len(set(seeds)) > 1 and split_of(seeds) == split_of(values):
-            yield f"The seed varies together with {factor.key}: their effects cannot be told apart."
+            yield f"The seed varies together with {factor.key}: their effects cannot be separated."
     cells = [frozenset(typed_value(run, SEED) for run in cell) - {UNKNOWN} for cell in _cells(jobs)]
     if len({seeds for seeds in cells if seeds}) > 1:
-        yield "Seeds are not the same everywhere: only runs with equal seeds are paired."
+        yield "Not all values were trained with the same seeds: only runs with equal seeds are paired."
 
 
 def _cells(jobs: Sequence[Run]) -> list[list[Run]]:
     found = defaultdict(list)
-    varied = causes(jobs)
+    varied = factors_without_seed(jobs)
     for run in jobs:
         found[tuple(factor.of[run.folder] for factor in varied)].append(run)
     return list(found.values())
 
 
 def _unequal(done: Sequence[Run]) -> Iterator[str]:
-    varied = {factor.key.split(".")[0].split("@")[0] for factor in causes(done)}
+    varied = {factor.key.split(".")[0].split("@")[0] for factor in factors_without_seed(done)}
     data = _by(done, lambda run: str(entry(run.summary, "environment", "data_fingerprint") or run.summary.get("data")))
     if len(data) > 1:
-        reason = "" if "data" in varied else ", though no option of the data does"
-        yield f"The data differ{reason}: values are comparable within the same data only. {_parts(data)}"
+        reason = "" if "data" in varied else ", although the options of the data are equal"
+        yield f"The data differ{reason}: only values on the same data are comparable. {_groups(data)}"
     seen = _by(done, lambda run: f"{run.images_seen or 0:,} images")
     if len(seen) > 1:
-        yield f"The runs saw different numbers of images, so that longer ones have an advantage. {_parts(seen)}"
-    metrics = [{name for name in (*_recorded(run), *run.curves) if _is_metric(name)} for run in done]
+        yield f"The runs saw different numbers of images, so that longer ones have an advantage. {_groups(seen)}"
+    metrics = [set(metric_names([*_recorded(run), *run.curves])) for run in done]
     partly = sorted(set().union(*metrics) - set.intersection(*metrics)) if metrics else []
     if partly:
-        yield f"Not measured by all runs, and compared between those that did: {_named(partly)}."
+        yield f"Not measured in all runs, and compared between those that have it: {_named(partly)}."
     objectives = _by(done, lambda run: run.objective)
     if len(objectives) > 1:
-        yield f"The runs minimized different objectives. {_parts(objectives)}"
-    for name, what in (("medsynth", "versions of medsynth"), ("torch", "versions of torch"), ("device", "devices")):
+        yield f"The runs minimized different objectives. {_groups(objectives)}"
+    for name, description in (
+        ("medsynth", "versions of medsynth"),
+        ("torch", "versions of torch"),
+        ("device", "devices"),
+    ):
         found = _by(done, lambda run, name=name: str(run.summary.get(name, "unknown")))
         if len(found) > 1:
             affected = "times are not comparable" if name == "device" else "times and values may differ for that reason"
-            yield f"The runs are from different {what}: {affected}. {_parts(found)}"
+            yield f"The runs are from different {description}: {affected}. {_groups(found)}"
 
 
 def _damaged(runs: Sequence[Run]) -> Iterator[str]:
@@ -100,10 +104,6 @@ def _recorded(run: Run) -> Iterator[str]:
     yield from metrics if isinstance(metrics, Mapping) else ()
 
 
-def _is_metric(name: str) -> bool:
-    return name.startswith("val/") and not name.endswith(_APART)
-
-
 def _by(runs: Sequence[Run], key: Callable[[Run], Hashable]) -> dict[Hashable, list[str]]:
     found = defaultdict(list)
     for run in runs:
@@ -111,10 +111,10 @@ def _by(runs: Sequence[Run], key: Callable[[Run], Hashable]) -> dict[Hashable, l
     return found
 
 
-def _parts(found: dict[Hashable, list[str]]) -> str:
+def _groups(found: dict[Hashable, list[str]]) -> str:
     return " ".join(f"{value}: {_named(names)}." for value, names in found.items())
 
 
 def _named(names: Sequence[str]) -> str:
-    others = len(names) - _MOST
-    return ", ".join(names[:_MOST]) + (f" and {others} others" if others > 0 else "")
+    others = len(names) - _MAX_NAMES
+    return ", ".join(names[:_MAX_NAMES]) + (f" and {others} others" if others > 0 else "")

@@ -1,4 +1,4 @@
-"""One self-contained HTML file of a run, or of several: no network, opens from disk."""
+"""The report as one HTML file, which needs no other file and no network."""
 
 from __future__ import annotations
 
@@ -16,24 +16,30 @@ from plotly.offline import get_plotlyjs
 import medsynth
 from medsynth.errors import InputError
 from medsynth.files import replacing
-from medsynth.report.columns import is_metric
+from medsynth.report.columns import metric_names
 from medsynth.report.figures import COLORS, DASHES
+from medsynth.report.run import Run
 from medsynth.report.run_page import run_view
-from medsynth.report.runs import Run, read_runs
+from medsynth.report.runs import read_runs
 from medsynth.report.sweep_page import sweep_view
 
-LIMIT = 20_000_000  # bytes of the whole file
-PICTURES = 12_000_000  # of them for pictures; plotly.js takes 5
+LIMIT = 20_000_000  # bytes of the file
+PICTURES = 12_000_000  # bytes of these for pictures; plotly.js has 5 million
 
 
 def write_report(folders: Sequence[Path], out: Path, metric: str | None = None) -> Path:
-    """Write the report of the runs in ``folders`` (of runs or of sweeps) to ``out``, whole or not at all; returns it.
+    """Write the report of runs to ``out``, completely or not at all.
 
     Args:
-        metric: what the runs are compared by, such as ``val/kd_mini``; None: their objective.
+        folders: folders of runs or of sweeps.
+        out: the HTML file.
+        metric: metric by which the runs are compared, such as ``val/kd_mini``; None: their objective.
+
+    Returns:
+        ``out``.
 
     Raises:
-        InputError: a folder holds no run, no run has ``metric``, or ``out`` cannot be written.
+        InputError: a folder has no run, no run has ``metric``, or ``out`` cannot be written.
     """
     page = render(read_runs(folders), metric)
     try:
@@ -41,16 +47,18 @@ def write_report(folders: Sequence[Path], out: Path, metric: str | None = None) 
         with replacing(out) as temporary:
             temporary.write_text(page, encoding="utf-8")
     except OSError as error:
-        raise InputError(f"out={out} cannot be written ({error.strerror}): name a file that can.") from error
+        raise InputError(f"out={out} cannot be written ({error.strerror}): name another file.") from error
     return out
 
 
 def render(runs: Sequence[Run], metric: str | None = None, live: bool = False) -> str:
-    """The page of one run, or of several; a ``live`` one reloads itself from ``medsynth report watch=true``."""
+    """Return the page of one run or several; a ``live`` one reloads itself from ``medsynth report watch=true``."""
     if metric is not None and not any(metric in run.curves for run in runs):
-        known = sorted({name for run in runs for name in run.curves if is_metric(name)})
-        choice = f"choose among {', '.join(known)}" if known else "no run has reached a validation"
-        raise InputError(f"metric={metric} was logged by no run: {choice}.")
+        known = metric_names(sorted({name for run in runs for name in run.curves}))
+        choice = (
+            f"choose one of {', '.join(known)}" if known else "no run has reached a validation, so leave metric= out"
+        )
+        raise InputError(f"metric={metric} was not logged by any run: {choice}.")
     if len(runs) == 1:
         name, view = "run.html", run_view(runs[0], PICTURES)
     else:
@@ -66,25 +74,26 @@ def render(runs: Sequence[Run], metric: str | None = None, live: bool = False) -
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
+    loader = PackageLoader("medsynth.report")
     environment = Environment(
-        loader=PackageLoader("medsynth.report"),
+        loader=loader,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"value": _value, "count": _count, "interval": _interval, "minutes": _minutes}
-    # Our own files and plotly's, which are to stand unescaped; everything else is escaped.
+    # These files are inserted as they are; everything else is escaped.
     environment.globals |= {
         "plotly_js": Markup(get_plotlyjs()),
-        "style": Markup(environment.loader.get_source(environment, "report.css")[0]),
-        "script": Markup(environment.loader.get_source(environment, "report.js")[0]),
+        "style": Markup(loader.get_source(environment, "report.css")[0]),
+        "script": Markup(loader.get_source(environment, "report.js")[0]),
     }
     return environment
 
 
 def _value(value: Any) -> str:
-    """Four significant digits, a dash for what is not known, and text as it is."""
+    """Format a number with four significant digits, None and NaN as a dash; text is returned as it is."""
     if isinstance(value, bool | str):
         return str(value)
     if value is None or (isinstance(value, float) and not math.isfinite(value)):

@@ -1,4 +1,4 @@
-"""Pictures inside of the page, as data URIs, within a number of bytes."""
+"""Pictures embedded into the page as data URIs, within a number of bytes."""
 
 from __future__ import annotations
 
@@ -10,19 +10,26 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 TYPES = {b"\x89PNG": "png", b"RIFF": "webp"}
-_OVERHEAD = 1.37  # of base64, and of what stands around it
+_OVERHEAD = 1.37  # factor of base64 and of the markup around it
 
 
 class Pictures:
-    """Data URIs of files; ``remark`` says what had to be done so that they fit.
+    """Data URIs of picture files.
 
-    They are taken as they are; if that is too much, packed without loss, then with little loss, then at half the size.
+    Files are embedded as they are; if these are too large together, they are compressed without loss, then with little
+    loss, then at half the size; if they still do not fit, the last ones are left out.
+
+    Args:
+        paths: the files; unreadable ones are skipped.
+        budget: bytes for all of them together.
+
+    Attributes:
+        remark: sentence that says what was done so that they fit; empty if nothing was.
     """
 
     def __init__(self, paths: Sequence[Path], budget: int):
-        """``budget``: bytes for all of them together."""
         readable = {path: content for path in dict.fromkeys(paths) if (content := _read(path)) is not None}
-        self.remark = ""
+        encoded, self.remark = readable, ""
         for remark, encode in _ENCODERS:
             encoded = {path: encode(content) for path, content in readable.items()}
             self.remark = remark
@@ -33,12 +40,12 @@ class Pictures:
             self.remark = f"{len(encoded) - len(self._uris)} pictures were left out to keep the file small."
 
     def get(self, path: Path | None) -> str | None:
-        """The data URI; None: there is no such picture, or it cannot be read."""
+        """Return the data URI of ``path``; None if it was left out or cannot be read."""
         return self._uris.get(path) if path else None
 
 
 def evenly(paths: Sequence[Path], budget: int) -> list[Path]:
-    """As many of ``paths`` as fit, evenly spaced, the first and the last among them."""
+    """Return as many of ``paths`` as fit, evenly spaced, including the first and the last."""
     for count in range(len(paths), 1, -1):
         chosen = [paths[round(place * (len(paths) - 1) / (count - 1))] for place in range(count)]
         if _OVERHEAD * sum(path.stat().st_size for path in chosen) <= budget:
@@ -47,7 +54,7 @@ def evenly(paths: Sequence[Path], budget: int) -> list[Path]:
 
 
 def _read(path: Path) -> bytes | None:
-    """Bytes of a PNG that can be decoded; a run that was killed may leave half of one."""
+    """Return the content of a picture, as PNG or WebP; None if it is damaged, as in a run that was killed."""
     try:
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as image:

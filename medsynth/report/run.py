@@ -1,4 +1,4 @@
-"""One run, and what it came to."""
+"""One run and its results."""
 
 from __future__ import annotations
 
@@ -11,21 +11,28 @@ from typing import Any
 from medsynth.report.run_files import Curve, Option, entry, finite
 
 
-# Two runs are never the same one because they say the same: identity, so that runs can stand in sets.
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False)  # compared by identity, so that runs with equal content can be members of a set
 class Run:
-    """One run.
+    """One run, as read from its folder.
 
     Attributes:
-        number: of the job in its sweep; None outside of one.
-        name: what was swept ("loss=hinge,seed=1"), else the folder's name; different in all runs read together.
-        status, reason: as ``medsynth.runs.status.state`` says.
-        options: config.yaml with dotted keys, without places.
-        choices: what was typed, by key without +; a job's own options where its configuration was never written.
-        swept: the keys that the sweep says it varied; empty outside of one.
-        curves: by name (images seen, values), NaN included.
-        samples: images seen -> picture of generated images from fixed noise, in order.
-        damaged: sentences about files that were skipped, or parts of them.
+        folder: folder of the run.
+        number: number of the job in its sweep; None outside of a sweep.
+        name: the options that the sweep varied ("loss=hinge,seed=1"), else the folder's name; unique among the runs
+            that were read together.
+        status: one of ``runs.status.STATUSES``.
+        reason: sentence that says why the run did not complete; None if it did or still runs.
+        log_tail: last lines of the log.
+        options: config.yaml with dotted keys, without paths of folders.
+        curves: column of metrics.csv -> (images seen, values), NaN included.
+        summary: content of summary.json.
+        samples: images seen -> picture of images generated from fixed noise, in order.
+        real_samples: picture of real images.
+        damaged: sentences about files that were skipped, entirely or in part.
+        choices: options of the command line, by key without +; those of the job if its configuration was never written.
+        swept: keys that the sweep varied, as it recorded them; empty outside of a sweep.
+        job: content of job.json.
+        evaluations: records of ``medsynth evaluate``.
     """
 
     folder: Path
@@ -43,62 +50,65 @@ class Run:
     choices: Mapping[str, str] = field(default_factory=dict)
     swept: tuple[str, ...] = ()
     job: Mapping[str, Any] = field(default_factory=dict)
+    evaluations: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def objective(self) -> str | None:
-        """Name of what is minimized, such as val/fd_mini."""
+        """Name of the metric that is minimized, such as val/fd_mini."""
         name = entry(self.summary, "best", "objective") or self.options.get("objective")
         return name if isinstance(name, str) else None
 
     @property
     def best(self) -> float | None:
-        """The objective where it was best, which is the generator that was kept; of an unfinished run: so far."""
+        """Best value of the objective, that of the exported generator; of an unfinished run the best so far."""
         value = finite(entry(self.summary, "best", "value"))
         return value if value is not None else min(self._values(self.objective), default=None)
 
     @property
     def final(self) -> float | None:
-        """The objective at the end, or as far as the run came."""
+        """Last value of the objective."""
         value = finite(entry(self.summary, "metrics", self.objective or ""))
         return value if value is not None else next(reversed(self._values(self.objective)), None)
 
     @property
     def seconds(self) -> float | None:
-        """Of the training alone, where it could say; else of the job's process."""
+        """Duration of the training if it was recorded, else that of the job's process."""
         value = finite(self.summary.get("seconds"))
         return value if value is not None else finite(self.job.get("seconds"))
 
     @property
     def memory_gib(self) -> float | None:
-        """Peak, of the GPU where one was used, else of the process."""
+        """Peak memory of the GPU if one was used, else of the process."""
         return finite(self.summary.get("peak_memory_gib"))
 
     @property
     def images_seen(self) -> int | None:
-        """Real images that the discriminator saw."""
+        """Number of real images that the discriminator saw."""
         value = finite(self.summary.get("images_seen"))
         last = [curve[0][-1] for curve in self.curves.values() if curve[0]]
         return int(value) if value is not None else max(last, default=None)
 
     def value(self, name: str) -> float | None:
-        """What the run came to: the best of the objective, other metrics of that same generator, else the last value.
+        """Return the result of the run for ``name``; None if it has none.
 
-        ``name`` may also be an entry of the summary: "seconds", "weights.generator".
+        For the objective this is the best value, for other metrics that of the same generator, else the last value.
+        ``name`` may also be a number of the summary: "seconds", "parameters.generator".
         """
         if name == self.objective:
             return self.best
         if name in self.curves or entry(self.summary, "metrics", name) is not None:
-            return self._beside_best(name)
+            return self._value_at_best(name)
         if name in ("seconds", "memory_gib", "images_seen"):
             return getattr(self, name)
         return finite(entry(self.summary, *name.split(".")))
 
-    def _beside_best(self, name: str) -> float | None:
-        curve = self.curves.get(name, ([], []))
-        at = dict(zip(*curve, strict=True)).get(entry(self.summary, "best", "images_seen"))
+    def _value_at_best(self, name: str) -> float | None:
+        steps, values = self.curves.get(name, ([], []))
+        best = entry(self.summary, "best", "images_seen")
+        at_best = next((value for step, value in zip(steps, values, strict=True) if step == best), None)
         last = entry(self.summary, "metrics", name)
-        values = (finite(at), finite(last), next(reversed(self._values(name)), None))
-        return next((value for value in values if value is not None), None)
+        candidates = (finite(at_best), finite(last), next(reversed(self._values(name)), None))
+        return next((value for value in candidates if value is not None), None)
 
     def _values(self, name: str | None) -> list[float]:
         return [value for value in self.curves.get(name or "", ([], []))[1] if math.isfinite(value)]

@@ -1,4 +1,4 @@
-"""The files of a run, read as far as they can be: what is damaged is left out and said in a sentence."""
+"""Reading of a run's files, also of damaged ones: what cannot be read is left out and described in a sentence."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ Curve = tuple[list[int], list[float]]
 Option = str | int | float | bool | None
 
 _PNG_STARTS, _PNG_ENDS = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster, where it was compiled
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster, if PyYAML was compiled with it
 
 
 class Damage(list[str]):
-    """Sentences that each name a file and what was left out of it."""
+    """Sentences about damaged files."""
 
-    def of(self, path: Path, what: str) -> None:
-        self.append(f"{path.name} {what}.")
+    def add(self, path: Path, description: str) -> None:
+        """Add the sentence that the file at ``path`` has this ``description``."""
+        self.append(f"{path.name} {description}.")
 
 
 def read_record(path: Path, damage: Damage) -> dict[str, Any]:
-    """A JSON object; empty where the file is missing or damaged."""
+    """Read a JSON object; empty if the file is missing or damaged."""
     try:
         content = json.loads(path.read_text())
     except FileNotFoundError:
@@ -35,12 +36,12 @@ def read_record(path: Path, damage: Damage) -> dict[str, Any]:
         content = None
     if isinstance(content, dict):
         return content
-    damage.of(path, "is no readable JSON and was left out")
+    damage.add(path, "is not a readable JSON object and was left out")
     return {}
 
 
 def read_configuration(path: Path, damage: Damage) -> dict[str, Any]:
-    """A mapping in YAML; empty where the file is missing or damaged."""
+    """Read a YAML mapping; empty if the file is missing or damaged."""
     try:
         written = path.read_text()
         content = yaml.load(written, Loader=_Loader)
@@ -48,16 +49,16 @@ def read_configuration(path: Path, damage: Damage) -> dict[str, Any]:
         return {}
     except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError):
         written, content = "", None
-    if isinstance(content, dict) and written.endswith("\n"):  # one that was cut may still be valid YAML
+    if isinstance(content, dict) and written.endswith("\n"):  # a truncated one may still be valid YAML
         return content
-    damage.of(path, "is no whole YAML file and was left out")
+    damage.add(path, "is not a complete YAML file and was left out")
     return {}
 
 
 def read_metrics(path: Path, damage: Damage, *, growing: bool) -> dict[str, Curve]:
-    """metrics.csv -> for every column its (images seen, values); NaN stands where training diverged.
+    """Read metrics.csv into (images seen, values) for each column, with NaN where the training diverged.
 
-    A last line without its end may hold half a number: it is left out, silently where the file is still ``growing``.
+    A last line without its end may have half a number: it is left out, without a remark if the file is ``growing``.
     """
     try:
         written = path.read_bytes().decode(errors="replace")
@@ -65,14 +66,14 @@ def read_metrics(path: Path, damage: Damage, *, growing: bool) -> dict[str, Curv
         return {}
     whole, _, rest = written.rpartition("\n")
     if rest and not growing:
-        damage.of(path, "ends within a line, which was left out")
+        damage.add(path, "ends with an incomplete line, which was left out")
     try:
         lines = list(csv.reader(whole.replace("\0", "\N{REPLACEMENT CHARACTER}").splitlines()))
     except csv.Error:
         lines = []
     if not lines or lines[0][:1] != ["step"]:
         if whole:
-            damage.of(path, "is no table of metrics and was left out")
+            damage.add(path, "is not a table of metrics and was left out")
         return {}
     return _columns(lines, path, damage)
 
@@ -94,7 +95,7 @@ def _columns(lines: list[list[str]], path: Path, damage: Damage) -> dict[str, Cu
                 steps.append(int(step))
                 values.append(value)
     if unreadable:
-        damage.of(path, f"has {unreadable:,} lines or cells that are no numbers, which were left out")
+        damage.add(path, f"has {unreadable:,} lines or cells without a number, which were left out")
     return curves
 
 
@@ -106,11 +107,11 @@ def _number(cell: str) -> float | None:
 
 
 def read_samples(folder: Path, damage: Damage) -> tuple[dict[int, Path], Path | None]:
-    """Images seen -> the picture of what was generated then, in order; and that of real images."""
+    """Return the pictures of generated images by images seen, in order, and that of real images."""
     generated = {int(path.stem): path for path in folder.glob("*.png") if path.stem.isdecimal()}
-    whole = {seen: path for seen, path in sorted(generated.items()) if _is_picture(path, damage)}
+    complete = {seen: path for seen, path in sorted(generated.items()) if _is_picture(path, damage)}
     real = folder / "real.png"
-    return whole, real if real.is_file() and _is_picture(real, damage) else None
+    return complete, real if real.is_file() and _is_picture(real, damage) else None
 
 
 def _is_picture(path: Path, damage: Damage) -> bool:
@@ -120,12 +121,12 @@ def _is_picture(path: Path, damage: Damage) -> bool:
         content = b""
     if content.startswith(_PNG_STARTS) and content.endswith(_PNG_ENDS):
         return True
-    damage.of(path, "is no whole PNG file and was left out")
+    damage.add(path, "is not a complete PNG file and was left out")
     return False
 
 
 def entry(record: Mapping[str, Any], *names: str) -> Any:
-    """What stands below ``names``, one in the other; None where anything on the way is missing."""
+    """Return ``record[names[0]][names[1]]...``; None if any of them is missing."""
     node: Any = record
     for name in names:
         node = node.get(name) if isinstance(node, Mapping) else None
@@ -133,23 +134,23 @@ def entry(record: Mapping[str, Any], *names: str) -> Any:
 
 
 def finite(value: Any) -> float | None:
-    """A number; None of anything else, NaN and infinity too."""
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if plain and abs(value) < math.inf else None
+    """Return ``value`` if it is a finite number, else None."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and abs(value) < math.inf else None
 
 
 def text(value: Any) -> str | None:
-    """Text that says something; None of anything else."""
+    """Return ``value`` if it is a text that is not empty, else None."""
     return value if isinstance(value, str) and value else None
 
 
 def texts(values: Any) -> list[str]:
-    """Of a list the texts; of anything else none."""
+    """Return the texts in ``values`` if it is a list, else an empty list."""
     return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []
 
 
 def flat(node: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Option]]:
-    """Dotted keys and plain values; a list is one value, written as text."""
+    """Yield dotted keys and plain values of a nested mapping; a list is one value, written as JSON."""
     for name, value in node.items():
         key = f"{prefix}{name}"
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Runs as their folders tell them, also where they failed, were killed, still go on, or left damaged files."""
+"""Reading of runs from their folders, also of runs that failed, were killed, still run, or left damaged files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medsynth.errors import InputError
+from medsynth.report.evaluation import read_evaluations
 from medsynth.report.run import Run as Run
 from medsynth.report.run_files import (
     Damage,
@@ -25,19 +26,21 @@ from medsynth.report.run_files import (
 from medsynth.runs.layout import CONFIGURATION, JOB, LOG, METRICS, SUMMARY, SWEEP, job_folders, log_tail, read_json
 from medsynth.runs.status import FAILED, MISSING, RUNNING, State, state
 
-_PLACES = ("overrides", "sweep", "hydra", "run_dir", "resume", "report")
-_OUTPUT = "output.log"  # of a job's process: what it said where its log could not
+_RUN_KEYS = ("overrides", "sweep", "hydra", "run_dir", "resume", "report")  # where and how it was started
+_OUTPUT = "output.log"  # what the process of a job printed, also before its log was opened
 
 
 def read_run(folder: Path) -> Run:
-    """The run in ``folder``.
+    """Read the run in ``folder``.
 
     Raises:
         InputError: it is not the folder of a run.
     """
     folder = Path(folder)
     if not _is_run(folder):
-        raise InputError(f"{folder} is not the folder of a run: it holds neither {SUMMARY} nor {JOB}.")
+        raise InputError(
+            f"{folder} is not the folder of a run, since it has neither {SUMMARY} nor {JOB}: name another."
+        )
     damage = Damage()
     job, summary = (read_record(folder / name, damage) for name in (JOB, SUMMARY))
     config = read_configuration(folder / CONFIGURATION, damage)
@@ -53,42 +56,43 @@ def read_run(folder: Path) -> Run:
         log_tail=tuple(log_tail(folder) or _last_output(folder)),
         options=_options(config),
         curves=read_metrics(folder / METRICS, damage, growing=status == RUNNING),
-        summary=summary,
+        summary=_with_parameters(summary),
         samples=samples,
         real_samples=real,
         damaged=tuple(damage),
         choices=choices([*texts(config.get("overrides")), *texts(job.get("overrides"))]),
         job=job,
+        evaluations=tuple(read_evaluations(folder)),
     )
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """The runs in ``folders``, which are those of runs or of sweeps; each run once, however often it is named.
+    """Read the runs in ``folders``, which are folders of runs or of sweeps; each run once.
 
     Raises:
-        InputError: a folder is missing, empty or foreign.
+        InputError: no folder is given, or one is missing or has no runs.
     """
     found: dict[Path, Run] = {}
     for folder in map(Path, folders):
-        for run in _below(folder):
+        for run in _runs_in(folder):
             found.setdefault(run.folder.resolve(), run)
     if not found:
-        raise InputError("No folder of a run or of a sweep was named.")
+        raise InputError("No folder of a run or of a sweep is given: name one.")
     return _distinct(list(found.values()))
 
 
 def choices(overrides: Sequence[str]) -> dict[str, str]:
-    """Hydra's overrides -> what was chosen last for each key, without places: ``["+a.b=1"]`` -> ``{"a.b": "1"}``."""
+    """Return the last choice for each key of Hydra's ``overrides``: ``["+a.b=1"]`` -> ``{"a.b": "1"}``."""
     chosen = {}
     for override in overrides:
         key, _, value = override.partition("=")
         name = key.lstrip("+~")
-        if name and name.split(".")[0] not in _PLACES:
+        if name and name.split(".")[0] not in _RUN_KEYS:
             chosen[name] = "left out" if key.startswith("~") else value
     return chosen
 
 
-def _below(folder: Path) -> Iterator[Run]:
+def _runs_in(folder: Path) -> Iterator[Run]:
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: name the folder of a run or of a sweep.")
     if _is_run(folder):
@@ -97,9 +101,10 @@ def _below(folder: Path) -> Iterator[Run]:
     sweep = read_json(folder / SWEEP)
     swept = tuple(key.lstrip("+~") for key in texts(sweep.get("swept")))
     jobs = {int(path.name): read_run(path) for path in job_folders(folder) if _is_run(path)}
-    planned = sweep.get("jobs") if isinstance(sweep.get("jobs"), list) else []
+    recorded = sweep.get("jobs")
+    planned = recorded if isinstance(recorded, list) else []
     if not jobs and not planned:
-        raise InputError(f"{folder} holds no runs: name the folder of a run ({SUMMARY}) or of a sweep ({SWEEP}).")
+        raise InputError(f"{folder} has no runs: name the folder of a run ({SUMMARY}) or of a sweep ({SWEEP}).")
     for number in sorted({*jobs, *range(len(planned))}):
         overrides = texts(planned[number]) if number < len(planned) else []
         run = jobs.get(number) or Run(folder / str(number), number, "", MISSING, "it was never started")
@@ -112,21 +117,21 @@ def _below(folder: Path) -> Iterator[Run]:
 def _state(folder: Path) -> State:
     try:
         return state(folder)
-    except (TypeError, ValueError, AttributeError, OverflowError):  # sound JSON, with other types than were written
-        return State(FAILED, f"{JOB} or {SUMMARY} is damaged: what became of it is not known")
+    except (TypeError, ValueError, AttributeError, OverflowError):  # valid JSON with other types than a run writes
+        return State(FAILED, f"{JOB} or {SUMMARY} is damaged, so that its end is not known")
 
 
 def _is_run(folder: Path) -> bool:
-    beside = (METRICS, LOG, "composition.yaml")
-    own = (folder / CONFIGURATION).is_file() and any((folder / name).is_file() for name in beside)
-    return own or (folder / SUMMARY).is_file() or (folder / JOB).is_file()
+    others = (METRICS, LOG, "composition.yaml")
+    configured = (folder / CONFIGURATION).is_file() and any((folder / name).is_file() for name in others)
+    return configured or (folder / SUMMARY).is_file() or (folder / JOB).is_file()
 
 
 def _distinct(runs: list[Run]) -> list[Run]:
-    """Names that several have get the sweep's folder before them; within one sweep, the job's behind them."""
+    """Make names unique: by the sweep's folder in front, and within one sweep by the job's folder behind."""
     counts = Counter(run.name for run in runs)
-    places = {name: {run.folder.resolve().parent for run in runs if run.name == name} for name in counts}
-    common = {name: os.path.commonpath(parents) for name, parents in places.items()}
+    parents_of = {name: {run.folder.resolve().parent for run in runs if run.name == name} for name in counts}
+    common = {name: os.path.commonpath(parents) for name, parents in parents_of.items()}
     above = [run.folder.resolve().parent.relative_to(common[run.name]) for run in runs]
     runs = [
         replace(run, name=f"{place}/{run.name}") if place.parts else run for run, place in zip(runs, above, strict=True)
@@ -136,10 +141,16 @@ def _distinct(runs: list[Run]) -> list[Run]:
 
 
 def _options(config: Mapping[str, Any]) -> dict[str, Option]:
-    place = config.get("run_dir")
-    kept = {name: part for name, part in config.items() if name not in _PLACES}
-    inside = place if isinstance(place, str) and place else "\0"
+    """Return the options but for those that start the run and for paths inside of its folder."""
+    folder = config.get("run_dir")
+    kept = {name: node for name, node in config.items() if name not in _RUN_KEYS}
+    inside = folder if isinstance(folder, str) and folder else "\0"
     return {key: value for key, value in flat(kept) if not (isinstance(value, str) and value.startswith(inside))}
+
+
+def _with_parameters(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the summary in today's names; version 0.1 recorded the numbers of parameters as ``weights``."""
+    return {"parameters" if name == "weights" else name: value for name, value in summary.items()}
 
 
 def _last_output(folder: Path, lines: int = 20) -> list[str]:

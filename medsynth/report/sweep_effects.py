@@ -1,4 +1,4 @@
-"""What the sweep's page shows of its factors: effects, interactions, parallel coordinates, quality against cost."""
+"""Content of a sweep's page about its factors: effects, interactions, parallel coordinates, quality against cost."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from medsynth.report import figures
 from medsynth.report.effects import Effect, PairedDifference, better, completed, differences, effects, pareto
 from medsynth.report.factors import Factor, value_of
 from medsynth.report.interaction import interaction
-from medsynth.report.parallel import choice_axis, number_axis, parallel
-from medsynth.report.runs import Run
+from medsynth.report.parallel_coordinates import choice_axis, draw_parallel, number_axis
+from medsynth.report.run import Run
 
-COSTS = {"seconds": "minutes", "memory_gib": "peak memory in GiB", "weights.generator": "weights of the generator"}
-_CROSSED = 3  # factors whose pairs are shown
-_FEWEST = 2  # runs with a value, below which there is nothing to compare
+COSTS = {
+    "seconds": "minutes",
+    "memory_gib": "peak memory in GiB",
+    "parameters.generator": "parameters of the generator",
+}
+_MAX_FACTORS = 3  # whose interactions are shown
+_MIN_RUNS = 2  # with a value, to compare
 
 
-def of_factors(
+def factor_effects(
     runs: Sequence[Run], varied: Sequence[Factor], metric: str, drawn: dict[str, figures.Figure]
 ) -> Iterator[dict[str, Any]]:
-    """For each factor: a dot plot of the runs, the means with their spread, differences of pairs."""
+    """Yield for each factor a plot of the runs, the means with the spread between seeds, and paired differences."""
     means = effects(runs, metric)
     for factor in varied:
         rows = [effect for effect in means if effect.factor.key == factor.key]
@@ -34,7 +38,7 @@ def of_factors(
         chart = {
             "id": f"effect-{len(drawn) - 1}",
             "title": f"{metric} by {factor.label}",
-            "remark": "A dot is a completed run; the bar is their mean with the standard deviation of seeds.",
+            "remark": "A dot is a completed run; the bar is their mean with the standard deviation between seeds.",
             "text": _means(rows),
         }
         pairs = differences(runs, metric, factor)
@@ -48,23 +52,23 @@ def of_factors(
         }
 
 
-def crossings(
+def interactions(
     runs: Sequence[Run], varied: Sequence[Factor], metric: str, drawn: dict[str, figures.Figure]
 ) -> Iterator[dict[str, Any]]:
-    """Tables and lines of the means for pairs of factors."""
-    for first, second in itertools.combinations(varied[:_CROSSED], 2):
-        crossed = interaction(runs, first, second, metric)
+    """Yield a table and a figure of the means for each pair of factors."""
+    for first, second in itertools.combinations(varied[:_MAX_FACTORS], 2):
+        found = interaction(runs, first, second, metric)
         rows = [
             {"value": value, "cells": list(zip(means, counts, strict=True))}
-            for value, means, counts in zip(first.values, crossed.means, crossed.counts, strict=True)
+            for value, means, counts in zip(first.values, found.means, found.counts, strict=True)
         ]
-        drawn[f"crossing-{len(drawn)}"] = figures.interaction(
-            dict(zip(first.values, crossed.means, strict=True)), second.values, title=metric, label=second.label
+        drawn[f"interaction-{len(drawn)}"] = figures.interaction(
+            dict(zip(first.values, found.means, strict=True)), second.values, title=metric, label=second.label
         )
         chart = {
-            "id": f"crossing-{len(drawn) - 1}",
+            "id": f"interaction-{len(drawn) - 1}",
             "title": f"{first.label} and {second.label}",
-            "remark": crossed.sentence,
+            "remark": found.sentence,
             "text": "",
         }
         yield {"first": first.label, "second": second.label, "columns": second.values, "rows": rows, "chart": chart}
@@ -73,22 +77,22 @@ def crossings(
 def parallel_coordinates(
     runs: Sequence[Run], varied: Sequence[Factor], metric: str, drawn: dict[str, figures.Figure]
 ) -> dict[str, Any] | None:
-    """A line for each run that has a value, across its factors, minutes and the metric."""
-    there = list(completed(runs, metric))
-    if len(there) < _FEWEST or not varied:
+    """Return a figure with a line for each run that has a value, across factors, minutes and the metric."""
+    measured = completed(runs, metric)
+    if len(measured) < _MIN_RUNS or not varied:
         return None
-    axes = [choice_axis(factor.label, factor.values, [value_of(run, factor) for run in there]) for factor in varied]
-    if any(run.seconds for run in there):
-        axes.append(number_axis("minutes", [None if run.seconds is None else run.seconds / 60 for run in there]))
-    axes.append(number_axis(metric, [run.value(metric) for run in there]))
-    higher = better(metric) == "higher"
-    best = (max if higher else min)(there, key=lambda run: run.value(metric))
-    drawn["parallel"] = parallel([run.name for run in there], axes, higher=higher)
+    axes = [choice_axis(factor.label, factor.values, [value_of(run, factor) for run in measured]) for factor in varied]
+    if any(run.seconds for run in measured):
+        axes.append(number_axis("minutes", [None if run.seconds is None else run.seconds / 60 for run in measured]))
+    axes.append(number_axis(metric, list(measured.values())))
+    higher = better(metric, runs) == "higher"
+    best = (max if higher else min)(measured, key=measured.__getitem__)
+    drawn["parallel"] = draw_parallel([run.name for run in measured], axes, higher=higher)
     return {
         "id": "parallel",
-        "title": f"{len(there)} jobs from their choices to {metric}",
-        "remark": "The stronger a line, the better its run; the widest is the best.",
-        "text": f"The best {metric} is {best.value(metric):.4g}, of {best.name}.",
+        "title": f"{len(measured)} jobs from their options to {metric}",
+        "remark": "Stronger lines are better runs; the widest is the best.",
+        "text": f"The best {metric} is {measured[best]:.4g}, of {best.name}.",
         "width": 120 * len(axes),
     }
 
@@ -96,31 +100,32 @@ def parallel_coordinates(
 def fronts(
     runs: Sequence[Run], labels: Sequence[str], metric: str, drawn: dict[str, figures.Figure]
 ) -> Iterator[dict[str, Any]]:
-    """For each cost that is known: the runs by cost and quality, those that no other beats in both marked."""
+    """Yield for each known cost a figure of the runs by cost and quality, with the Pareto front marked."""
     for cost, label in COSTS.items():
         scale = 60 if cost == "seconds" else 1
-        there = [run for run in completed(runs, metric) if run.value(cost) is not None]
-        if len(there) < _FEWEST:
+        costs, values = completed(runs, cost), completed(runs, metric)
+        measured = [run for run in values if run in costs]
+        if len(measured) < _MIN_RUNS:
             continue
-        best = pareto(there, cost, metric)
+        best = pareto(measured, cost, metric)
         of_run = dict(zip(runs, labels, strict=True))
-        names = {run: f"job {of_run[run]} ({figures.short(run.name, 60)})" for run in there}
-        points = [figures.Point(names[run], run.value(cost) / scale, run.value(metric), run in best) for run in there]
+        names = {run: f"job {of_run[run]} ({figures.short(run.name, 60)})" for run in measured}
+        points = [figures.Point(names[run], costs[run] / scale, values[run], run in best) for run in measured]
         drawn[f"front-{cost}"] = figures.front(points, cost=label, title=metric)
         on_front = sorted((point for point in points if point.on_front), key=lambda point: point.cost)
         text = "; ".join(f"{point.name} with {point.value:.4g} at {point.cost:,.4g}" for point in on_front)
         chart = {
             "id": f"front-{cost}",
             "title": f"{metric} against {label}",
-            "remark": f"On the front, where no run is both better and cheaper: {text}.",
+            "remark": f"On the Pareto front, where no other run is both better and cheaper: {text}.",
             "text": "",
         }
         yield {"key": cost, "label": label, "chart": chart}
 
 
 def _dots(runs: Sequence[Run], factor: Factor, value: str, metric: str) -> list[tuple[str, float]]:
-    there = [(run.name, number) for run, number in completed(runs, metric).items() if value_of(run, factor) == value]
-    return [(figures.short(name, 60), number) for name, number in there]
+    measured = completed(runs, metric)
+    return [(figures.short(run.name, 60), measured[run]) for run in measured if value_of(run, factor) == value]
 
 
 def _means(rows: Sequence[Effect]) -> str:

@@ -1,4 +1,4 @@
-"""What the page of several runs shows: what won, all jobs, curves and samples side by side."""
+"""Content of the page of several runs: the verdict, a table of all jobs, effects, curves and samples."""
 
 from __future__ import annotations
 
@@ -8,39 +8,40 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from medsynth.report import figures, line_figures
-from medsynth.report.columns import best_step, columns_of, interval_at
-from medsynth.report.comparison import notes, verdict
-from medsynth.report.factors import SEED, UNKNOWN, Factor, factors, typed_value, value_of
+from medsynth.report.columns import LOSSES, best_step, interval_at, metrics_of
+from medsynth.report.factors import SEED, Factor, factors, value_of
+from medsynth.report.notes import notes
+from medsynth.report.option_values import UNKNOWN, typed_value
 from medsynth.report.pictures import Pictures
-from medsynth.report.runs import Run
-from medsynth.report.sweep_effects import crossings, fronts, of_factors, parallel_coordinates
+from medsynth.report.run import Run
+from medsynth.report.sweep_effects import factor_effects, fronts, interactions, parallel_coordinates
+from medsynth.report.verdict import verdict
 from medsynth.runs.status import COMPLETED, RUNNING, STATUSES
 
-LOSSES = {"train/generator_loss": "Generator loss", "train/discriminator_loss": "Discriminator loss"}
-_COLUMNS = 3  # metrics beside the objective that are shown at first; the others can be chosen
-_FEW = 6  # jobs whose intervals can be seen at once
+_COLUMNS = 3  # metrics besides the objective that are shown at first; the others can be selected
+_FEW = 6  # jobs whose intervals can be distinguished in one figure
 
 
 def sweep_view(runs: Sequence[Run], metric: str | None, budget: int) -> dict[str, Any]:
-    """Everything that templates/sweep.html asks for; ``budget``: bytes for pictures."""
+    """Return all values of templates/sweep.html; ``budget``: bytes for pictures."""
     metric = metric or _common_objective(runs)
     varied = factors(runs)
     chosen = [*varied, *_seeds(runs, varied)]
     drawn: dict[str, figures.Figure] = {}
-    others = [name for name in dict.fromkeys(name for run in runs for name in columns_of(run)) if name != metric]
+    others = [name for name in dict.fromkeys(name for run in runs for name in metrics_of(run)) if name != metric]
     labels = _labels(runs)
     colored = _colored(runs, chosen, labels)
     return {
         "title": _title(varied),
         "tally": _tally(runs),
         "metric": metric,
-        "verdict": verdict(runs, metric) if metric else "Nothing was measured, so nothing can be compared.",
+        "verdict": verdict(runs, metric) if metric else "No run has a value of its objective to compare.",
         "notes": notes(runs),
         "factors": chosen,
         "others": [{"name": name, "shown": place < _COLUMNS} for place, name in enumerate(others)],
         "rows": [_row(run, label, chosen, metric, others) for run, label in zip(runs, labels, strict=True)],
-        "effects": list(of_factors(runs, varied, metric, drawn)) if metric else [],
-        "crossings": list(crossings(runs, varied, metric, drawn)) if metric else [],
+        "effects": list(factor_effects(runs, varied, metric, drawn)) if metric else [],
+        "interactions": list(interactions(runs, varied, metric, drawn)) if metric else [],
         "parallel": parallel_coordinates(runs, varied, metric, drawn) if metric else None,
         "fronts": list(fronts(runs, labels, metric, drawn)) if metric else [],
         "curves": list(_curves(runs, metric, others[:_COLUMNS], drawn)),
@@ -55,13 +56,13 @@ def sweep_view(runs: Sequence[Run], metric: str | None, budget: int) -> dict[str
 
 
 def _common_objective(runs: Sequence[Run]) -> str | None:
-    """What most runs are to minimize, among what was measured at all."""
+    """Return the objective of most runs, of those that have a value; None if no run has."""
     counts = Counter(run.objective for run in runs if run.objective and run.value(run.objective) is not None)
     return counts.most_common(1)[0][0] if counts else None
 
 
 def _seeds(runs: Sequence[Run], varied: Sequence[Factor]) -> list[Factor]:
-    """The seed as a column of its own, where it varies beside the factors."""
+    """Return the seed as a further column, if it varies besides the factors."""
     of = {run.folder: typed_value(run, SEED, runs) for run in runs}
     if SEED in [factor.key for factor in varied] or len(set(of.values()) - {UNKNOWN}) < 2:
         return []
@@ -70,7 +71,7 @@ def _seeds(runs: Sequence[Run], varied: Sequence[Factor]) -> list[Factor]:
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    """Numbers of the jobs where they tell them apart, else the sweep's folder and the number."""
+    """Return the numbers of the jobs if these are unique, else folder and number."""
     numbers = [run.number for run in runs]
     if None not in numbers and len(set(numbers)) == len(numbers):
         return [str(number) for number in numbers]
@@ -101,7 +102,7 @@ def _row(run: Run, label: str, varied: Sequence[Factor], metric: str | None, oth
         "final": _last(run, metric),
         "final_interval": interval_at(run, metric, final[0]) if metric and final else None,
         "others": [(run.value(name), interval_at(run, name, best_step(run))) for name in others],
-        "weights": run.value("weights.generator"),
+        "parameters": run.value("parameters.generator"),
     }
 
 
@@ -113,21 +114,22 @@ def _last(run: Run, metric: str | None) -> float | None:
 
 
 def _colored(runs: Sequence[Run], varied: Sequence[Factor], labels: Sequence[str]) -> list[tuple]:
-    """What curves are toggled by: (label, values, value of each run); the jobs themselves are the last."""
+    """Return what curves are colored and filtered by: (label, values, value of each run), the jobs last."""
     groups = [(factor.label, list(factor.values), [value_of(run, factor) for run in runs]) for factor in varied]
     groups = [(label, values + sorted(set(of_runs) - set(values)), of_runs) for label, values, of_runs in groups]
     return [*groups, ("job", list(labels), list(labels))]
 
 
 def _curves(runs: Sequence[Run], metric: str | None, others: Sequence[str], drawn: dict) -> Iterator[dict[str, str]]:
-    titles = ({metric: f"{metric} (objective)"} if metric else {}) | LOSSES | {name: name for name in others}
+    losses = {column: f"{label.capitalize()} loss" for column, label in reversed(LOSSES.labels.items())}
+    titles = ({metric: f"{metric} (objective)"} if metric else {}) | losses | {name: name for name in others}
     for name, title in titles.items():
-        there = [(place, run) for place, run in enumerate(runs) if run.curves.get(name, ([], []))[0]]
-        if not there:
+        logged = [(place, run) for place, run in enumerate(runs) if run.curves.get(name, ([], []))[0]]
+        if not logged:
             continue
-        lines = [line_figures.line_of(run, name, run.name, place) for place, run in there]
+        lines = [line_figures.line_of(run, name, run.name, place) for place, run in logged]
         drawn[f"curve-{len(drawn)}"] = line_figures.curves(lines, title=name.split("/")[-1])
-        last = {run.name: values[-1] for _, run in there for values in [_known(run, name)] if values}
+        last = {run.name: values[-1] for _, run in logged for values in [_finite(run, name)] if values}
         text = f"{name} of {len(lines)} jobs over real images seen."
         if last:
             low, high = min(last, key=last.__getitem__), max(last, key=last.__getitem__)
@@ -135,14 +137,14 @@ def _curves(runs: Sequence[Run], metric: str | None, others: Sequence[str], draw
         yield {"id": f"curve-{len(drawn) - 1}", "title": title, "remark": "", "text": text}
 
 
-def _known(run: Run, name: str) -> list[float]:
+def _finite(run: Run, name: str) -> list[float]:
     return [value for value in run.curves[name][1] if math.isfinite(value)]
 
 
 def _grids(
     runs: Sequence[Run], labels: Sequence[str], varied: Sequence[Factor], metric: str | None, budget: int
 ) -> dict[str, Any]:
-    """The real images first, then of each run those of its best generator, or the last that there are."""
+    """Return the pictures: real images, and for each run those of its best generator, or else the last ones."""
     chosen = {}
     for run in runs:
         at = best_step(run)

@@ -4,7 +4,7 @@
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const one = (selector) => document.querySelector(selector);
 
-  // Figures: fonts and grids of the reader's theme; on paper always the light one.
+  // Figures: fonts and grids follow the reader's theme; printed pages are always light.
   const scheme = matchMedia("(prefers-color-scheme: dark)");
   const plots = all(".plot");
   let printing = false;
@@ -39,7 +39,7 @@
     addEventListener(event, () => { printing = event === "beforeprint"; drawAll(); });
   }
 
-  // Curves of a sweep: which jobs are seen, and by which factor they are colored.
+  // Curves of a sweep: which jobs are visible, and by which factor they are colored.
   const curveControls = one("#curve-controls");
   const dashArrays = { solid: "", dash: "6 3", dot: "2 3", dashdot: "7 3 2 3", longdash: "9 3", longdashdot: "9 3 2 3" };
   const color = (place) => data.colors[place % data.colors.length];
@@ -48,7 +48,7 @@
   function restyle() {
     const factor = Number(new FormData(curveControls).get("color"));
     const boxes = all("input[data-factor]", curveControls);
-    const off = new Set(boxes.filter((box) => !box.checked).map((box) => `${box.dataset.factor}/${box.dataset.value}`));
+    const hidden = new Set(boxes.filter((box) => !box.checked).map((box) => `${box.dataset.factor}/${box.dataset.value}`));
     const bands = one("#bands").checked;
     boxes.forEach((box) => {
       const swatch = box.parentElement.querySelector(".swatch");
@@ -58,7 +58,7 @@
     });
     let seen = 0;
     data.jobs.forEach((job) => {
-      job.seen = job.values.every((value, place) => !off.has(`${place}/${value}`));
+      job.seen = job.values.every((value, place) => !hidden.has(`${place}/${value}`));
       seen += job.seen;
     });
     for (const plot of plots.filter((candidate) => candidate.closest("#curves"))) {
@@ -76,7 +76,7 @@
     one("#curves-seen").textContent = `${seen} of ${data.jobs.length} jobs are shown.`;
   }
 
-  // Tables: numbers sort as numbers; rows without a value, such as failed jobs, stay at the end.
+  // Tables: numbers are sorted as numbers; rows without a value, such as failed jobs, stay at the end.
   function sort(table, column, ascending) {
     const body = table.tBodies[0];
     const key = (row) => row.cells[column].dataset.sort ?? row.cells[column].textContent.trim();
@@ -116,7 +116,7 @@
     one(`#${input.dataset.search}-found`).textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length}`;
   }
 
-  // Samples over time.
+  // Samples by images seen.
   function show(place) {
     const buttons = all("#frames button"), button = buttons[place];
     const picture = button.querySelector("img"), slide = one("#slide");
@@ -164,11 +164,11 @@
     choose();
   }
 
-  // A live view asks its server, which is on this machine, whether files have changed.
+  // A live view asks its server, which runs on this machine, whether files have changed.
   if ("live" in document.body.dataset) {
     let known = null;
     setInterval(async () => {
-      const version = await fetch("version").then((answer) => answer.text(), () => known);
+      const version = await fetch("version").then((response) => response.text(), () => known);
       if (known !== null && version !== known) location.reload();
       known = version;
     }, 3000);

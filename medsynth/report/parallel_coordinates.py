@@ -1,6 +1,6 @@
-"""Parallel coordinates: a line for each run across what was chosen and what came out.
+"""Parallel coordinates: a line for each run across its options, its duration and its result.
 
-Lines on common axes and not plotly's ``parcoords``, which needs WebGL and prints as an empty box without it.
+These are lines on common axes instead of plotly's ``parcoords``, which needs WebGL and prints as an empty box without.
 """
 
 from __future__ import annotations
@@ -13,13 +13,19 @@ import plotly.graph_objects as go
 
 from medsynth.report.figures import COLORS, Figure, number, plain, short
 
-_FAINTEST = 0.4  # opacity of the worst run's line; the best one has 1
-_LABELS = 9  # on an axis; more run into each other
+_LOWEST_OPACITY = 0.4  # of the worst run's line; the best has 1
+_LABELS = 9  # on an axis; more would overlap
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis with the runs' places on it, 0 to 1 (NaN: not known), and its ticks (place, label)."""
+    """One axis.
+
+    Attributes:
+        label: title of the axis.
+        places: position of each run on it, 0 to 1; NaN: not known.
+        ticks: (position, label).
+    """
 
     label: str
     places: Sequence[float]
@@ -27,7 +33,7 @@ class Axis:
 
 
 def choice_axis(label: str, values: Sequence[str], of_runs: Sequence[str]) -> Axis:
-    """Of a factor: its values in their order, at equal distances."""
+    """Return the axis of a factor, with its values at equal distances."""
     last = max(len(values) - 1, 1)
     places = {value: (place / last if len(values) > 1 else 0.5) for place, value in enumerate(values)}
     every = math.ceil(len(values) / _LABELS)
@@ -36,7 +42,7 @@ def choice_axis(label: str, values: Sequence[str], of_runs: Sequence[str]) -> Ax
 
 
 def number_axis(label: str, of_runs: Sequence[float | None]) -> Axis:
-    """Of a quantity, from its smallest value to its largest."""
+    """Return the axis of a number, from its smallest value to its largest."""
     known = [value for value in of_runs if value is not None and math.isfinite(value)]
     low, high = min(known), max(known)
     if high == low:
@@ -46,8 +52,8 @@ def number_axis(label: str, of_runs: Sequence[float | None]) -> Axis:
     return Axis(label, places, ticks)
 
 
-def parallel(names: Sequence[str], axes: Sequence[Axis], *, higher: bool = False) -> Figure:
-    """A line for each run; the better on the last axis, the metric's, the stronger: low, or ``higher``."""
+def draw_parallel(names: Sequence[str], axes: Sequence[Axis], *, higher: bool = False) -> Figure:
+    """Draw a line for each run, stronger for better runs: those low on the last axis, or high if ``higher``."""
     figure = go.Figure()
     badness = [1 - place if higher else place for place in axes[-1].places]
     order = sorted(range(len(names)), key=lambda run: -badness[run])
@@ -58,7 +64,7 @@ def parallel(names: Sequence[str], axes: Sequence[Axis], *, higher: bool = False
             y=[None if math.isnan(axis.places[run]) else number(axis.places[run]) for axis in axes],
             name=short(names[run], 60),
             mode="lines+markers",
-            opacity=number(1 - (1 - _FAINTEST) * badness[run]),
+            opacity=number(1 - (1 - _LOWEST_OPACITY) * badness[run]),
             line={"color": COLORS[1] if best else COLORS[0], "width": 3 if best else 1.5},
             marker={"size": 4},
             hovertemplate="%{fullData.name}<extra></extra>",
@@ -84,6 +90,6 @@ def parallel(names: Sequence[str], axes: Sequence[Axis], *, higher: bool = False
         showlegend=False,
     )
     content = plain(figure)
-    longest = max(len(label) for _, label in axes[0].ticks)  # its labels stand to the left of all axes
+    longest = max(len(label) for _, label in axes[0].ticks)  # its labels are to the left of all axes
     content["layout"]["margin"] = {"l": 8 + 6 * max(0, longest - 6), "r": 8, "t": 36, "b": 8}
     return content
