@@ -46,6 +46,10 @@ class InputError(ValueError):
             self.code = code
 
 
+class Refused(BaseException):
+    """Raised by a callback of Hydra from the error itself: Hydra turns any other exception into a warning."""
+
+
 def extra_command(extra: str) -> str:
     """Return what installs one of the optional dependencies of pyproject.toml, from a clone of the repository."""
     return f"uv sync --extra {extra} or pip install '.[{extra}]' in medsynth's folder"

@@ -2,7 +2,7 @@
 # A sweep on a SLURM cluster: each job is a task of one job array, with a GPU and four cores of its own.
 #
 #   uv sync --extra slurm
-#   bash scripts/slurm_sweep.sh sweep=[seeds,losses] data=image_folder data.root=/data/images
+#   bash scripts/slurm_sweep.sh vary=[seeds,losses] data=image_folder data.root=/data/images
 #
 # Run it on a login node, in tmux or with nohup: this process waits for the jobs, then prints the table and writes the
 # report. If it ends before, the jobs go on; `medsynth sweep resume=multirun/...` does what is left. A job that reaches

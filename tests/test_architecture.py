@@ -63,9 +63,6 @@ BOUNDARIES = {
     "hydra": {"configuration", "runs", "finalize", "training", "evaluation", "planning", "sweep", "search", "cli"},
     "omegaconf": {"configuration", "runs", "finalize", "training", "evaluation", "planning", "sweep", "search", "cli"},
 }
-BEING_MOVED = {  # to be emptied while the second layout is being built
-    "sweep/hydra_callback.py",
-}
 
 
 def package_of(path):
@@ -88,9 +85,7 @@ def imports(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_run_one_way(path, request):
-    if str(path.relative_to(PACKAGE)) in BEING_MOVED:
-        request.applymarker(pytest.mark.xfail(strict=True))
+def test_imports_run_one_way(path):
     own = package_of(path)
     for name in imports(path):
         top, _, rest = name.partition(".")

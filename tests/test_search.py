@@ -382,7 +382,8 @@ def test_a_space_is_written_as_in_a_sweep():
         (["loss=glob(*)"], "has a pattern: name the choices"),
         (["seed=1,2", "seed=3"], "seed is given twice"),
         (["seed=1,2", "resume=outputs"], "resume= is filled in"),
-        (["seed=1,2", "sweep=seeds"], "sweep= is a preset"),
+        (["seed=1,2", "vary=seeds"], "vary= is not an option of a search"),
+        (["seed=1,2", "sweep=seeds"], "sweep= is not an option of a search"),
         (["seed=1,2", "a=[b"], "a=.b cannot be read as key=value"),
     ],
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from medsynth.cli import sweep as sweep_command
 from medsynth.errors import EndCode, InputError
 from medsynth.runs.layout import read_json
 from medsynth.runs.run_end import RunEnd
@@ -356,7 +357,9 @@ def test_a_sweep_fails_goes_on_and_is_resumed(stub, monkeypatch, capsys):
         (["seed=1,2", "sweep.threads=0"], "sweep.threads=0"),
         (["seed=1,2", "sweep.resume=elsewhere"], "sweep.resume=elsewhere is not the folder of a sweep"),
         (["seed=1,2", "sweep.resume=true"], "no sweep with these arguments"),
-        (["sweep=seeds,losses"], "sweep=[seeds,losses]"),
+        (["vary=seeds,losses"], "vary=[seeds,losses]"),
+        (["sweep=seeds"], "sweep=seeds is not an option: type vary=seeds"),
+        (["sweep=[remedies,losses]"], "type vary=[small_data,losses]"),
         (["seed=1,2", "hydra.sweep.subdir=x"], "hydra.sweep.subdir"),
         (["seed=1,2", "objective=val/nonsense"], "objective=val/nonsense is not logged by this training"),
     ],
@@ -370,10 +373,30 @@ def test_what_cannot_be_swept_is_refused_before_the_first_job(stub, monkeypatch,
 
 
 def test_presets_combine_with_each_other_and_with_what_is_typed(stub, monkeypatch, capsys):
-    code, out, err = run(monkeypatch, capsys, "sweep=[gamma,seeds]", "seed=7,8", "penalty.r1.gamma=0.1", "report=false")
+    code, out, err = run(monkeypatch, capsys, "vary=[gamma,seeds]", "seed=7,8", "penalty.r1.gamma=0.1", "report=false")
     assert code == 0, err
     assert "2 jobs over seed" in out
     assert [seed for seed, _ in started()] == ["7", "8"]
+
+
+ENDED = subprocess.CompletedProcess((), 0)
+
+
+def test_a_sweep_of_an_earlier_version_is_resumed(stub, monkeypatch, capsys, tmp_path):
+    stub(s1="killed")
+    code, _, err = run(monkeypatch, capsys, "vary=seeds", "report=false", "hydra.sweep.dir=s")
+    assert code == 1, err
+    plan = read_json(Path("s/sweep.json"))
+    plan["arguments"] = ["sweep=seeds" if item == "vary=seeds" else item for item in plan["arguments"]]
+    Path("s/sweep.json").write_text(json.dumps(plan))
+    stub()
+    resumed = []
+    monkeypatch.setattr(sweep_command.subprocess, "run", lambda command, **options: resumed.append(command) or ENDED)
+    assert run(monkeypatch, capsys, "resume=s", command="sweep")[0] == 0
+    code, out, err = run(monkeypatch, capsys, *resumed[0][resumed[0].index("-m", 3) :])
+    assert code == 0, err
+    assert "3 jobs over seed; 2 are done, 1 are tried again" in out
+    assert same_arguments(["sweep=[seeds,remedies]"], ["vary=[seeds,small_data]"])
 
 
 def test_a_sweep_of_unknown_folder_cannot_be_resumed(monkeypatch, capsys, tmp_path):

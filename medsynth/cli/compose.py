@@ -20,18 +20,14 @@ from medsynth.cli.user_errors import explain
 from medsynth.configuration.compose import conf_folder
 from medsynth.configuration.option_types import with_option_types
 from medsynth.configuration.secrets import check_secrets
-from medsynth.errors import EndCode, extra_command
+from medsynth.errors import EndCode, Refused, extra_command
 from medsynth.runs.parent_process import end_with_parent
 from medsynth.runs.placement import choose_folder, remove_unused
 from medsynth.runs.run_end import RunEnd, end_of, report_run_end
 from medsynth.search.arguments import fold
-from medsynth.sweep.plan import job_number, sweep_folder
+from medsynth.sweep.plan import job_number, refuse_earlier_presets, sweep_folder
 
 DEBUG = "HYDRA_FULL_ERROR"  # Hydra's own switch: where the user has set it, tracebacks are shown
-
-
-class Refused(BaseException):
-    """Raised by a callback of Hydra from the error itself: Hydra turns any other exception into a warning."""
 
 
 @contextlib.contextmanager
@@ -98,6 +94,7 @@ def start(command: str) -> None:
                 raise  # a launcher has to know that this job failed
 
     try:
+        refuse_earlier_presets(sys.argv[1:])
         job()
     except BrokenPipeError:  # `--help | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

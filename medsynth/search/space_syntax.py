@@ -33,9 +33,9 @@ def parse_space(overrides: Sequence[str]) -> tuple[tuple[str, ...], tuple[Dimens
             raise InputError(f"{key} is given twice: give it once, with all of its choices.")
         if key in _FILLED_IN:
             raise InputError(f"{key}= is filled in for each trial: leave it out; search.resume= goes on with a search.")
-        if key == "sweep":
+        if key in ("vary", "sweep"):
             raise InputError(
-                "sweep= is a preset of what `train -m` varies: name what to search, as loss=hinge,minimax."
+                f"{key}= is not an option of a search: name the options to search, such as loss=hinge,minimax."
             )
         keys.add(key)
         if override.is_sweep_override():

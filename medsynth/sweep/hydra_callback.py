@@ -12,15 +12,23 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from medsynth.cli.compose import Refused
 from medsynth.configuration.objectives import check_objectives
 from medsynth.configuration.secrets import check_secrets
-from medsynth.errors import InputError
+from medsynth.errors import InputError, Refused
 from medsynth.runs.layout import SWEEP
 from medsynth.runs.status import COMPLETED, DUPLICATE, MISSING, RUNNING
 from medsynth.sweep.job import SETTLED, composition_hash
 from medsynth.sweep.keep import check_keep
-from medsynth.sweep.plan import extended, is_running, new_plan, read_plan, same_arguments, states, write_plan
+from medsynth.sweep.plan import (
+    SWEEP_OPTIONS,
+    extended,
+    is_running,
+    new_plan,
+    read_plan,
+    same_arguments,
+    states,
+    write_plan,
+)
 from medsynth.sweep.progress import count_words, read_rows, table
 
 # Of a configuration: where it lands, how it is watched, and whose job it is do not change what is trained.
@@ -82,7 +90,7 @@ def _plan(config: DictConfig) -> dict[str, Any]:
     for job, composition in zip(jobs, composed, strict=True):
         check_objectives(composition, overrides=job)
     compositions = [composition_of(job) for job in composed]
-    jobs = [[item for item in job if not item.startswith(("sweep=", "sweep."))] for job in jobs]
+    jobs = [[item for item in job if not item.startswith(SWEEP_OPTIONS)] for job in jobs]
     return new_plan(_arguments(config), jobs, compositions, swept) | {"objective": config.objective}
 
 
@@ -104,8 +112,8 @@ def _check_options(config: DictConfig) -> None:
         raise InputError(f"resume={config.resume} is for a single run: a sweep goes on by sweep.resume=true.")
     if any(item.startswith("hydra.sweep.subdir=") for item in config.hydra.overrides.hydra):
         raise InputError("hydra.sweep.subdir= cannot be set: the folders of a sweep's jobs are their numbers.")
-    if any(item.startswith("sweep=") and "," in item and "[" not in item for item in config.hydra.overrides.task):
-        raise InputError("Several presets of a sweep are given as a list: sweep=[seeds,losses].")
+    if any(item.startswith("vary=") and "," in item and "[" not in item for item in config.hydra.overrides.task):
+        raise InputError("vary= is given several presets: write them as a list, vary=[seeds,losses].")
 
 
 def _fresh(folder: Path, new: dict[str, Any]) -> dict[str, Any]:

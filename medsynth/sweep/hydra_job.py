@@ -19,7 +19,7 @@ from medsynth.runs.status import COMPLETED, RUNNING, state
 from medsynth.sweep.hydra_callback import composition_of
 from medsynth.sweep.job import INTERRUPTED, SETTLED, Job, best, run_job
 from medsynth.sweep.keep import discard_checkpoints
-from medsynth.sweep.plan import read_plan
+from medsynth.sweep.plan import SWEEP_OPTIONS, read_plan
 from medsynth.sweep.process import quoted
 from medsynth.sweep.progress import BAD, progress_line, read_rows
 from medsynth.sweep.thread_budget import gpu_of, slot, thread_count
@@ -56,7 +56,7 @@ def run(config: DictConfig) -> float:
 
 
 def _job(config: DictConfig, hydra_config: DictConfig, folder: Path, plan: dict[str, Any]) -> Job:
-    typed = [item for item in hydra_config.overrides.task if not item.startswith(("sweep=", "sweep."))]
+    typed = [item for item in hydra_config.overrides.task if not item.startswith(SWEEP_OPTIONS)]
     swept = [item for item in typed if item.partition("=")[0] in plan["swept"]]
     number = int(folder.name)
     name = ",".join(swept) or f"job {number}"

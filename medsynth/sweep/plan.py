@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from medsynth.runs.status import RUNNING, State, state, this_process
 ROOT = Path("multirun")
 # What may differ where the same sweep is started once more: how it is done and watched, not what.
 _ASIDE = ("sweep.", "hydra", "report", "logger", "-")
+SWEEP_OPTIONS = ("sweep.", "vary=")  # arguments of a sweep that are none of its jobs'
+_EARLIER, _RENAMED = "sweep=", {"remedies": "small_data"}  # how earlier versions named vary= and a preset
 
 
 def same_arguments(one: Sequence[str], other: Sequence[str]) -> bool:
@@ -44,6 +47,22 @@ def sweep_folder(resume: bool | str | None, fresh: str, arguments: Sequence[str]
         except FileExistsError:
             number += 1
             folder = Path(f"{fresh}-{number}")
+
+
+def refuse_earlier_presets(arguments: Sequence[str]) -> None:
+    """Refuse ``sweep=seeds``: presets are chosen by ``vary=``.
+
+    Raises:
+        InputError: names what to type instead.
+    """
+    for argument, today in zip(arguments, todays_arguments(arguments), strict=True):
+        if argument != today:
+            raise InputError(f"{argument} is not an option: type {today}; the options of a sweep are sweep.keep= etc.")
+
+
+def todays_arguments(arguments: Sequence[str]) -> list[str]:
+    """Return arguments of an earlier version as they are typed today: ``sweep=seeds`` is ``vary=seeds``."""
+    return [_today(argument) for argument in arguments]
 
 
 def read_plan(folder: Path, option: str) -> dict[str, Any]:
@@ -113,7 +132,16 @@ def is_running(folder: Path, plan: dict[str, Any]) -> bool:
 
 
 def _asked(arguments: Sequence[str]) -> list[str]:
-    return [argument for argument in arguments if not argument.startswith(_ASIDE)]
+    return [argument for argument in todays_arguments(arguments) if not argument.startswith(_ASIDE)]
+
+
+def _today(argument: str) -> str:
+    key, value = argument[: len(_EARLIER)], argument[len(_EARLIER) :]
+    if key != _EARLIER or value.startswith("{"):  # sweep={keep:last} sets options
+        return argument
+    for earlier, name in _RENAMED.items():
+        value = re.sub(rf"\b{earlier}\b", name, value)
+    return f"vary={value}"
 
 
 def _newest(arguments: Sequence[str]) -> Path:
