@@ -38,7 +38,7 @@ class GAN(AdversarialModule):
 
         Returns the values to log, by name.
         """
-        self.begin_step()
+        scheduled = self.begin_step()
         microbatches = self._microbatches(batch)
         generator_turn = (self.discriminator_updates + 1) % self.discriminator_steps == 0
         # One graph of the fakes serves both updates; the graphs of several microbatches would not fit in memory at the
@@ -52,7 +52,7 @@ class GAN(AdversarialModule):
             self._update_generator(microbatches, values, have_graph=share_graph)
         if self.images_seen >= self.max_images:
             self.trainer.should_stop = True
-        return values | adapted
+        return values | adapted | scheduled
 
     # ---- the data of a step ------------------------------------------------------------------------------------------
 

@@ -21,6 +21,17 @@ EXTRACTORS = [choice for group, choice in CHOICES if group == "extractor"]  # of
 CHOICES = [(group, choice) for group, choice in CHOICES if group != "extractor"]
 
 
+GAMMA = "schedules.penalty.r1.gamma"
+ENDS = ("start=2.0", "end=0.2")
+VALUES = {  # of choices that need them
+    ("schedule", "constant"): [f"{GAMMA}.value=2.0"],
+    ("schedule", "linear"): [f"{GAMMA}.{end}" for end in ENDS],
+    ("schedule", "cosine"): [f"{GAMMA}.{end}" for end in ENDS],
+    ("schedule", "warmup"): [f"{GAMMA}.then.value=2.0"],
+    ("schedule", "warmup_cosine"): [f"{GAMMA}.then.{end}" for end in ENDS],
+}
+
+
 def compose(*overrides):
     return compose_program("train", "run_dir=somewhere", *overrides)
 
@@ -34,8 +45,8 @@ def compose_program(program, *overrides):
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES, ids=lambda value: value)
 def test_every_choice_composes_and_resolves(group, choice):
-    key = "generator_optimizer" if group == "optimizer" else group
-    config = compose(f"{'optimizer@' if group == 'optimizer' else ''}{key}={choice}")
+    key = {"optimizer": "optimizer@generator_optimizer", "schedule": "+schedule@schedules.penalty.r1.gamma"}
+    config = compose(f"{key.get(group, group)}={choice}", *VALUES.get((group, choice), ()))
     resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert resolved["task"]["generator"]["image_size"] == resolved["data"]["image_size"]
 

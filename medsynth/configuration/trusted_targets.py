@@ -23,6 +23,7 @@ _ROOMS = (
     "loss",
     "penalty",
     "augment",
+    "schedule",
     "data",
     "metrics",
     "lightning",

@@ -40,6 +40,7 @@ from medsynth.lightning.distributed import average_gradients, averaged, first_pr
 from medsynth.lightning.half_precision import HalfPrecision, NetworkName
 from medsynth.lightning.model_state import COUNTERS, check_model_state, checked_format, model_state
 from medsynth.lightning.preparation import check_second_derivatives, compile_networks, evaluating
+from medsynth.lightning.schedules import Schedules, schedulable
 from medsynth.lightning.trainer_access import training_data
 
 
@@ -68,6 +69,8 @@ class AdversarialModule(pl.LightningModule, abc.ABC):
         metrics: compares real and generated images in validation; not a part of the module tree.
         max_images: the training ends when exactly so many real images have been seen.
         feature_cache: keeps the frozen features of the real images, where that is right; None: never.
+        schedules: a ``contracts.Schedule`` for each scheduled option, nested as options are:
+            ``{"penalty": {"r1": {"gamma": schedule}}}``.
         discriminator_steps: discriminator updates, each on images of its own, for one generator update.
         accumulate: microbatches in which a batch is computed to save memory; gradients are summed over them.
         gradient_clip_norm: bound of each network's total gradient norm; None: no bound.
@@ -100,6 +103,7 @@ class AdversarialModule(pl.LightningModule, abc.ABC):
         max_images: int,
         augmentations: Mapping[str, Augmentation] | None = None,
         feature_cache: FeatureCache | None = None,
+        schedules: Mapping[str, Any] | None = None,
         discriminator_steps: int = 1,
         accumulate: int = 1,
         gradient_clip_norm: float | None = None,
@@ -130,6 +134,7 @@ class AdversarialModule(pl.LightningModule, abc.ABC):
         self.penalties = dict(penalties)
         self.augmentations = dict(augmentations or {})
         self.feature_cache = feature_cache
+        self.schedules = schedules or {}
         self.optimizer_factories = {"generator": generator_optimizer, "discriminator": discriminator_optimizer}
         self.metrics = metrics
         self.max_images = max_images
@@ -143,6 +148,7 @@ class AdversarialModule(pl.LightningModule, abc.ABC):
         self.adaptive = adaptive_components(self.penalties, self.augmentations)
         changing = (discriminator, loss, *self.penalties.values(), *self.augmentations.values())
         self._scheduled = [component for component in changing if isinstance(component, Scheduled)]
+        self._schedules = Schedules({}, {})  # filled in with the optimizers
         self.cached_features: CachedFeatures | None = None  # opened before the first step
         self._real_needed = True  # of the metrics
         self.images_seen = 0
@@ -160,11 +166,14 @@ class AdversarialModule(pl.LightningModule, abc.ABC):
     # ---- before the first step ---------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> list[Optimizer]:
-        """Build the optimizers: the generator's, then the discriminator's."""
-        return [
-            self._optimizer("generator", [{"params": list(self.generator.parameters())}]),
-            self._optimizer("discriminator", self.discriminator.parameter_groups()),
-        ]
+        """Build the optimizers, the generator's first, and find what is scheduled."""
+        optimizers = {
+            "generator": self._optimizer("generator", [{"params": list(self.generator.parameters())}]),
+            "discriminator": self._optimizer("discriminator", self.discriminator.parameter_groups()),
+        }
+        quantities = schedulable(optimizers, self.penalties, self.augmentations, self.ema_generator)
+        self._schedules = Schedules(self.schedules, quantities)
+        return list(optimizers.values())
 
     def _optimizer(self, network: NetworkName, groups: list[dict[str, Any]]) -> Optimizer:
         try:
@@ -222,10 +231,15 @@ class AdversarialModule(pl.LightningModule, abc.ABC):
 
     # ---- in the step -------------------------------------------------------------------------------------------------
 
-    def begin_step(self) -> None:
-        """Bring all that changes in the course of the training to ``images_seen``."""
+    def begin_step(self) -> dict[str, Tensor]:
+        """Set all that changes in the course of the training to its state after ``images_seen`` images.
+
+        Returns the scheduled values to log, by name.
+        """
         for component in self._scheduled:
             component.advance(self.images_seen)
+        values = self._schedules.apply(self.images_seen)
+        return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
 
     def seed_step(self, stream: int) -> None:
         """Seed PyTorch's generator by the run's seed, the images seen and a number of this step's random streams."""
