@@ -1,9 +1,12 @@
-"""Classes and options that earlier versions named otherwise, for the configurations that their runs have left."""
+"""Classes and options that earlier versions named otherwise, so that the runs they left can still be read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
 
 TARGETS = {  # old ``_target_`` -> new one
     "medsynth.callbacks.checkpoint.AtomicCheckpointIO": "medsynth.lightning.checkpoint_io.AtomicCheckpointIO",
@@ -16,15 +19,21 @@ TARGETS = {  # old ``_target_`` -> new one
     "medsynth.metrics.several.Several": "medsynth.metrics.collection.MetricCollection",
 }
 KEYS = {"feature_bank": "feature_cache"}  # old name of an option, anywhere in a configuration -> new one
+VALUES = {"${run_dir}/feature_bank": "${run_dir}/feature_cache"}  # old value of any option -> new one
+
+
+def load_configuration(path: Path) -> DictConfig:
+    """Load config.yaml or composition.yaml of a run in today's names; nothing of it is resolved."""
+    return OmegaConf.create(renamed(OmegaConf.to_container(OmegaConf.load(path), resolve=False)))
 
 
 def renamed(node: Any) -> Any:
-    """Return a copy of a plain configuration in today's names; one that has them is returned as it is."""
+    """Return a copy of a plain configuration in today's names; one that has them already stays as it is."""
     if isinstance(node, Mapping):
         return {KEYS.get(key, key): renamed(_target(key, value)) for key, value in node.items()}
     if isinstance(node, list):
         return [renamed(value) for value in node]
-    return node
+    return VALUES.get(node, node) if isinstance(node, str) else node
 
 
 def _target(key: Any, value: Any) -> Any:

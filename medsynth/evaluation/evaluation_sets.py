@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import nn
 
+from medsynth.configuration.moved import load_configuration
 from medsynth.configuration.trusted_targets import check_targets
 from medsynth.contracts import InputError
 from medsynth.evaluation.image_sets import folder_images, generated, open_folder, same_images, shuffled, split_of
@@ -42,7 +43,7 @@ def of_run(config: DictConfig, device: torch.device) -> EvaluationSets:
     folder = Path(config.run)
     if not (folder / CONFIGURATION).is_file():
         raise InputError(f"run={folder} is not the folder of a run: it holds no {CONFIGURATION}.")
-    trained = OmegaConf.load(folder / CONFIGURATION)
+    trained = load_configuration(folder / CONFIGURATION)
     check_targets(trained, folder / CONFIGURATION, trusted=config.trust)
     path = _checkpoint(folder, config.checkpoint) if config.checkpoint else folder / "generator.safetensors"
     generator = _from_checkpoint(path, trained) if config.checkpoint else read_generator(path)[0]

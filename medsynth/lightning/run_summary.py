@@ -24,7 +24,7 @@ from medsynth.lightning.generator_export import GeneratorExport
 from medsynth.lightning.last_checkpoint import LastCheckpoint
 from medsynth.report.curves import draw_curves
 from medsynth.runs.launcher_environment import rank
-from medsynth.runs.layout import FEATURES, GENERATOR, METRICS, SUMMARY, read_json
+from medsynth.runs.layout import EARLIER_FEATURES, FEATURES, GENERATOR, METRICS, SUMMARY, read_json
 from medsynth.runs.placement import shown
 from medsynth.runs.provenance import describe, facts
 from medsynth.runs.run_end import Interrupted, RunEnd, end_of
@@ -50,7 +50,8 @@ def summarized(run: RunFolder, trainer: pl.Trainer, model: pl.LightningModule) -
         raise
     if rank() == 0:
         summary.write(RunEnd(EndCode.COMPLETED))
-        shutil.rmtree(run.path / FEATURES, ignore_errors=True)  # after a failure resume= reads them
+        for name in (FEATURES, EARLIER_FEATURES):  # after a failure resume= reads them
+            shutil.rmtree(run.path / name, ignore_errors=True)
     leave_processes()
 
 

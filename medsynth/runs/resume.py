@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from medsynth.configuration.compose import conf_folder
-from medsynth.configuration.moved import renamed
+from medsynth.configuration.moved import load_configuration
 from medsynth.configuration.trusted_targets import check_targets
 from medsynth.errors import EndCode, InputError
 from medsynth.files import replacing
@@ -50,7 +50,7 @@ def read_composition(folder: Path, overrides: Sequence[str], *, trusted: bool = 
     """
     if rank() == 0:  # the other processes arrive when the first has written that the run is running
         refuse_running(folder)
-    config = OmegaConf.create(renamed(OmegaConf.to_container(OmegaConf.load(folder / COMPOSITION), resolve=False)))
+    config = load_configuration(folder / COMPOSITION)
     check_targets(config, folder / COMPOSITION, trusted=trusted)
     OmegaConf.update(config, "resume_data", SAME, force_add=True)  # a change that was allowed once is asked for again
     config.run_dir = str(folder)  # the folder may have been renamed since

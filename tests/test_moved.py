@@ -1,0 +1,66 @@
+"""Runs of earlier versions, whose classes and options have other names, are resumed and evaluated."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from medsynth.configuration.moved import KEYS, TARGETS, VALUES, load_configuration, renamed
+from medsynth.configuration.targets import target_class
+from medsynth.configuration.trusted_targets import check_targets
+from medsynth.runs.resume import read_composition
+from tests.command import run
+from tests.test_evaluate import a_run
+
+OLD_CACHE = {"_target_": "medsynth.feature_bank.FeatureBank", "folder": "${run_dir}/feature_bank", "enabled": "auto"}
+
+
+def in_old_names(path):
+    """Rewrite a configuration of today's names as the version before wrote it."""
+    text = path.read_text()
+    for old, new in (*TARGETS.items(), *VALUES.items()):
+        text = text.replace(new, old)
+    for old, new in KEYS.items():
+        text = text.replace(f"{new}:", f"{old}:")
+    path.write_text(text)
+
+
+@pytest.mark.parametrize(("old", "new"), TARGETS.items())
+def test_every_renamed_class_exists(tmp_path, old, new):
+    path = tmp_path / "composition.yaml"
+    OmegaConf.save({"task": {"parts": [{"_target_": old, "width": 8}]}}, path)
+    config = load_configuration(path)
+    assert config.task.parts[0] == {"_target_": new, "width": 8}
+    assert target_class(config.task.parts[0]).__name__ == new.rpartition(".")[2]
+    check_targets(config, path)
+
+
+def test_options_and_values_are_renamed_and_others_stay():
+    now = renamed({"task": {"feature_bank": OLD_CACHE}, "name": "feature_bank", "seeds": [1, None]})
+    assert now == {
+        "task": {
+            "feature_cache": {
+                "_target_": "medsynth.discriminator.feature_cache.FeatureCache",
+                "folder": "${run_dir}/feature_cache",
+                "enabled": "auto",
+            }
+        },
+        "name": "feature_bank",
+        "seeds": [1, None],
+    }
+    assert renamed(now) == now
+
+
+def test_the_composition_of_an_earlier_version_is_resumed_with_its_interpolations(tmp_path):
+    composition = {"max_images": 64, "max_epochs": None, "run_dir": "elsewhere", "task": {"feature_bank": OLD_CACHE}}
+    OmegaConf.save(composition, tmp_path / "composition.yaml")
+    config = read_composition(tmp_path, ["max_images=96"])
+    assert config.max_images == 96
+    assert config.task.feature_cache.folder == f"{tmp_path}/feature_cache"
+
+
+def test_a_run_of_an_earlier_version_is_evaluated(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    configuration = a_run(tmp_path / "run") / "config.yaml"
+    in_old_names(configuration)
+    assert "medsynth.metrics.several.Several" in configuration.read_text()
+    code, _, err = run(monkeypatch, capsys, "run=run", command="evaluate")
+    assert code == 0, err
