@@ -170,10 +170,12 @@ def test_a_run_shows_its_sections(tmp_path):
     (folder / "evaluation" / "generator.json").write_text(json.dumps(record))
     (folder / "evaluation" / "broken.json").write_text('{"measures": 7')
     html = write_report([folder], tmp_path / "report.html").read_text()
+    page = Page(html)
     of_earlier_version = {"floor" if key == "baseline" else key: value for key, value in measure.items()}
     (folder / "evaluation" / "generator.json").write_text(json.dumps({**record, "measures": [of_earlier_version]}))
-    assert write_report([folder], tmp_path / "report.html").read_text() == html
-    page = Page(html)
+    renamed = write_report([folder], tmp_path / "report.html").read_text()
+    assert Page(renamed).text.partition("written")[0] == page.text.partition("written")[0]
+    assert data_of(renamed) == data_of(html)
     names = ["Summary", "Configuration", "Curves", "Samples", "Metrics", "Diagnostics", "Environment", "Log"]
     assert page.headings == names
     assert "cuda.driver" in page.text
@@ -236,9 +238,9 @@ def test_pictures_are_compressed_or_left_out_only_if_they_do_not_fit(tmp_path):
         paths.append(tmp_path / f"{number}.png")
         Image.fromarray(np.random.default_rng(number).integers(0, 255, (32, 32), dtype=np.uint8)).save(paths[-1])
     size = paths[0].stat().st_size
-    whole = Pictures(paths, 100 * size)
-    assert whole.remark == ""
-    assert all(whole.get(path).startswith("data:image/png") for path in paths)
+    complete = Pictures(paths, 100 * size)
+    assert complete.remark == ""
+    assert all(complete.get(path).startswith("data:image/png") for path in paths)
     fewer = Pictures(paths, size)
     assert 0 < sum(fewer.get(path) is not None for path in paths) < 6
     assert "left out" in fewer.remark

@@ -283,9 +283,9 @@ def test_a_service_that_hangs_does_not_stop_or_delay_the_run(when, steps, active
     program = STOPPED_SERVICE.replace("WHEN", repr(when)).replace("STEPS", str(steps)).replace("CODE", str(code))
     out, err = python(program, tmp_path, code=code)
     gone = time.monotonic()  # of the machine, so that it compares with that of the other process
-    said, ended = (line.split() for line in out.splitlines())
-    assert said[1] == active
-    assert float(said[3]) < 0.5
+    started, ended = (line.split() for line in out.splitlines())
+    assert started[1] == active
+    assert float(started[3]) < 0.5
     assert float(ended[2]) - float(ended[1]) < 10
     assert gone - float(ended[2]) < 30, "the exit of the process waited for it"
     assert len(err.strip().splitlines()) == 1
@@ -338,9 +338,9 @@ def test_a_full_disk_is_reported_once(monkeypatch, tmp_path, caplog):
     for step in (8, 16):
         logger.log_pictures("samples", {"real": tmp_path / "picture.png"}, step=step)
     logger.close(failed=False)
-    said = [record.getMessage() for record in caplog.records if "No space left" in record.getMessage()]
-    assert len(said) == 1
-    assert "metrics.csv is still written" in said[0]
+    messages = [record.getMessage() for record in caplog.records if "No space left" in record.getMessage()]
+    assert len(messages) == 1
+    assert "metrics.csv is still written" in messages[0]
 
 
 SERVER = """

@@ -39,7 +39,7 @@ PANELS = (
     LOSSES,
     Panel(
         "Mean logits",
-        {"train/real_logits": "of real images", "train/fake_logits": "of generated images"},
+        {"train/real_logits": "real images", "train/fake_logits": "generated images"},
         "The larger the difference, the better the discriminator tells real from generated images.",
     ),
     Panel(

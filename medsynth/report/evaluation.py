@@ -31,7 +31,7 @@ def read_evaluations(folder: Path) -> list[dict[str, Any]]:
 
 
 def with_baseline(measure: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a measure in today's names; records of version 0.1 call the baseline floor."""
+    """Return a measure with current names; records of version 0.1 call the baseline floor."""
     renamed = {_RENAMED.get(name, name): value for name, value in measure.items()}
     return renamed | ({"better": "baseline"} if renamed.get("better") == "floor" else {})
 

@@ -64,15 +64,15 @@ def read_metrics(path: Path, damage: Damage, *, growing: bool) -> dict[str, Curv
         written = path.read_bytes().decode(errors="replace")
     except OSError:
         return {}
-    whole, _, rest = written.rpartition("\n")
+    complete, _, rest = written.rpartition("\n")
     if rest and not growing:
         damage.add(path, "ends with an incomplete line, which was left out")
     try:
-        lines = list(csv.reader(whole.replace("\0", "\N{REPLACEMENT CHARACTER}").splitlines()))
+        lines = list(csv.reader(complete.replace("\0", "\N{REPLACEMENT CHARACTER}").splitlines()))
     except csv.Error:
         lines = []
     if not lines or lines[0][:1] != ["step"]:
-        if whole:
+        if complete:
             damage.add(path, "is not a table of metrics and was left out")
         return {}
     return _columns(lines, path, damage)

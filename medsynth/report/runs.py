@@ -149,7 +149,7 @@ def _options(config: Mapping[str, Any]) -> dict[str, Option]:
 
 
 def _with_parameters(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the summary in today's names; version 0.1 recorded the numbers of parameters as ``weights``."""
+    """Return the summary with current names; version 0.1 recorded the numbers of parameters as ``weights``."""
     return {"parameters" if name == "weights" else name: value for name, value in summary.items()}
 
 

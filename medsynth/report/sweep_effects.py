@@ -113,7 +113,7 @@ def fronts(
         points = [figures.Point(names[run], costs[run] / scale, values[run], run in best) for run in measured]
         drawn[f"front-{cost}"] = figures.front(points, cost=label, title=metric)
         on_front = sorted((point for point in points if point.on_front), key=lambda point: point.cost)
-        text = "; ".join(f"{point.name} with {point.value:.4g} at {point.cost:,.4g}" for point in on_front)
+        text = "; ".join(f"{point.name} with {point.value:.4g} at {_cost(point.cost)}" for point in on_front)
         chart = {
             "id": f"front-{cost}",
             "title": f"{metric} against {label}",
@@ -126,6 +126,10 @@ def fronts(
 def _dots(runs: Sequence[Run], factor: Factor, value: str, metric: str) -> list[tuple[str, float]]:
     measured = completed(runs, metric)
     return [(figures.short(run.name, 60), measured[run]) for run in measured if value_of(run, factor) == value]
+
+
+def _cost(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1e4 else f"{value:.4g}"
 
 
 def _means(rows: Sequence[Effect]) -> str:
