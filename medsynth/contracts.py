@@ -98,7 +98,11 @@ class Backbone(Network, Protocol):
 
     num_features: int
     model_name: str
-    weights_description: str  # which weights are in use, for people; recorded with every run
+
+    @property
+    def weights_description(self) -> str:
+        """Return a description of the weights in use, for people; it is recorded with every run."""
+        ...
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return pooled features (N, num_features)."""
@@ -173,7 +177,11 @@ class Loss(Protocol):
     """
 
     relativistic: bool
-    boundary: float | None
+
+    @property
+    def boundary(self) -> float | None:
+        """Return the logit at which real and generated images are equally likely, or None."""
+        ...
 
     def discriminator(self, *, real: Tensor, fake: Tensor) -> Tensor:
         """Return the discriminator's loss."""
@@ -197,7 +205,11 @@ class Penalty(Protocol):
     regularization, Karras et al. 2020, StyleGAN2).
     """
 
-    at: Literal["real", "fake", "between"]
+    @property
+    def at(self) -> Literal["real", "fake", "between"]:
+        """Return the name of the inputs."""
+        ...
+
     interval: int
 
     def __call__(self, *, inputs: Features, logits: Tensor) -> Tensor:

@@ -103,7 +103,7 @@ def test_enlarging_is_bilinear_and_differentiable():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model_name": "inception_v3", "image_size": 64, "enlarge": False}, "data.image_size=75 is the smallest"),
+        ({"model_name": "inception_v3", "image_size": 64, "enlarge": False}, "choose data.image_size=75 or more"),
         ({"model_name": "inception_v3", "input_size": 64}, "backbone.input_size=64 .* 75 or more"),
         ({"model_name": "test_vit", "input_size": 64}, "backbone.input_size=64 .* 160"),
         ({"input_size": "large"}, "backbone.input_size=large .* 32 or more, native or null"),
@@ -370,7 +370,9 @@ def test_mistakes_in_freezing_name_the_option():
         build().freeze(except_stages=-1)
     backbone = build()
     backbone.network.__class__ = Branching
-    with pytest.raises(InputError, match=r"discriminator.unfreeze=2: test_resnet cannot be cut there; .* none or all"):
+    with pytest.raises(
+        InputError, match=r"discriminator.unfreeze=2: test_resnet cannot be split there; .* none or all"
+    ):
         backbone.freeze(except_stages=2)
     for except_stages in (0, None):
         backbone.freeze(except_stages=except_stages)
@@ -431,13 +433,11 @@ def test_levels_let_gradients_through_to_the_images():
 
 def test_too_many_levels():
     for count in (0, 6):
-        with pytest.raises(
-            InputError, match=rf"discriminator.levels={count}: test_resnet gives 5 levels; choose 1 to 5"
-        ):
+        with pytest.raises(InputError, match=rf"discriminator.levels={count}: test_resnet has 5 levels; choose 1 to 5"):
             build().level_channels(count)
     backbone = build("test_vit")
     backbone.network = torch.nn.Flatten()  # says nothing of levels
-    with pytest.raises(InputError, match=r"discriminator.levels=2: test_vit gives 0 levels"):
+    with pytest.raises(InputError, match=r"discriminator.levels=2: test_vit has 0 levels"):
         backbone.levels(smooth_images(1), 2)
 
 
@@ -519,7 +519,7 @@ def test_files_that_do_not_fit(tmp_path):
     save_file(timm.create_model("test_convnext").state_dict(), other)
     torn.write_bytes(other.read_bytes()[:1000])
     torch.save({"function": Path}, code)
-    with pytest.raises(InputError, match=r"other weights than test_resnet's: it lacks conv1\S+, .* and has also \S+, "):
+    with pytest.raises(InputError, match=r"does not fit test_resnet: it lacks conv1\S+, .* and has also \S+, "):
         build(weights=str(other))
     for file in (torn, code):
         with pytest.raises(InputError, match=f"{file} is not a .safetensors or PyTorch file of weights alone"):
@@ -586,7 +586,7 @@ def test_offline_says_so_at_once(model_name, tmp_path, monkeypatch):
     for proxy in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(proxy, "http://127.0.0.1:9")  # nothing listens there
     start = time.perf_counter()
-    with pytest.raises(InputError, match=r"backbone.weights=/path/to/file, or backbone.weights=random"):
+    with pytest.raises(InputError, match=r"backbone.weights=/path/to/file or backbone.weights=random"):
         build(model_name, weights="pretrained")
     assert time.perf_counter() - start < 10
 

@@ -1,6 +1,6 @@
-"""Training of a timm network to tell labeled images apart, for features that know what the images are about.
+"""Training of a timm network as a classifier of labeled images, whose features then suit the domain.
 
-The weights are saved as any file that ``backbone.weights=/path`` takes.
+The weights are saved to a file that ``backbone.weights=/path`` takes.
 """
 
 from __future__ import annotations
@@ -28,9 +28,12 @@ from medsynth.files import replacing
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """What a classifier reaches on labeled images.
+    """The result of a classifier on labeled images.
 
-    ``correct`` and ``total`` are images of each class, ``loss`` the mean cross-entropy in nats.
+    Attributes:
+        correct: correctly classified images of each class.
+        total: images of each class.
+        loss: mean cross-entropy in nats.
     """
 
     correct: tuple[int, ...]
@@ -39,16 +42,16 @@ class Score:
 
     @property
     def accuracy(self) -> float:
-        """Share of all images, from 0 to 1."""
+        """Return the fraction of correctly classified images."""
         return sum(self.correct) / sum(self.total)
 
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How long and how fast. One cycle of the learning rate (Smith & Topin 2019) with the peak ``learning_rate``.
+    """Options of the training: one cycle of the learning rate (Smith and Topin 2019) with the peak ``learning_rate``.
 
     Raises:
-        InputError: a number that is not possible.
+        InputError: an option is out of range.
     """
 
     epochs: int
@@ -58,10 +61,10 @@ class Training:
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
-            raise InputError(f"epochs={self.epochs} is not possible: 1 or more.")
+            raise InputError(f"epochs={self.epochs} must be 1 or more.")
         if not self.learning_rate > 0 or not self.weight_decay >= 0:
             raise InputError(
-                f"learning_rate={self.learning_rate} must be more than 0 and weight_decay={self.weight_decay} not less."
+                f"learning_rate={self.learning_rate} must be above 0, and weight_decay={self.weight_decay} 0 or more."
             )
 
 
@@ -73,7 +76,8 @@ def make_classifier(backbone: TimmBackbone, num_classes: int) -> None:
     """
     if num_classes < 2:
         raise InputError(
-            "A classifier needs data with two classes or more: images in one subfolder per class, or a table's labels."
+            "A classifier needs data with two classes or more: put images into one subfolder per class, or "
+            "name labels in a table (data=csv)."
         )
     backbone.network.reset_classifier(num_classes)
     backbone.has_classifier = True
@@ -88,16 +92,16 @@ def train_classifier(
     training: Training,
     report: Callable[[int, float, Score], None] | None = None,
 ) -> Score:
-    """Train all weights of ``backbone`` by cross-entropy; it ends with those of the best epoch.
+    """Train all weights of ``backbone`` by cross-entropy, and keep those of the best epoch.
 
-    Best is the highest accuracy on ``val``, and the lowest loss among equals. With the same seed, data, device and
-    number of threads the weights come out the same.
+    The best epoch has the highest accuracy on ``val``, and among equals the lowest loss. The same seed, data, device
+    and number of threads give the same weights.
 
     Args:
         backbone: after ``make_classifier``, on the device to train on.
-        train: batches of one epoch, each time it is iterated over.
-        val: likewise; other images.
-        training: how long and how fast.
+        train: batches of training images, one epoch in each iteration.
+        val: batches of validation images.
+        training: options.
         report: called after each epoch with its number from 1, the mean training loss and the score on ``val``.
 
     Returns:
@@ -116,6 +120,7 @@ def train_classifier(
             best = score, copy.deepcopy(backbone.state_dict())
         if report is not None:
             report(epoch, loss, score)
+    assert best is not None, "there is one epoch or more"
     backbone.load_state_dict(best[1])
     backbone.eval()
     return best[0]
@@ -123,13 +128,10 @@ def train_classifier(
 
 @torch.no_grad()
 def evaluate(backbone: TimmBackbone, batches: Iterable[Batch]) -> Score:
-    """How well ``backbone`` with its classifier does on labeled images."""
+    """Measure ``backbone`` with its classifier on labeled images."""
     backbone.eval()
-    logits, labels = [], []
-    for batch in batches:
-        logits.append(backbone.logits(backbone(batch["image"].to(backbone.scale))).cpu())
-        labels.append(batch["label"])
-    logits, labels = torch.cat(logits), torch.cat(labels)
+    pairs = [(backbone.logits(backbone(b["image"].to(backbone.scale))).cpu(), _labels(b)) for b in batches]
+    logits, labels = (torch.cat(tensors) for tensors in zip(*pairs, strict=True))
     classes = logits.shape[1]
     right = labels[logits.argmax(dim=1) == labels]
     return Score(
@@ -140,37 +142,44 @@ def evaluate(backbone: TimmBackbone, batches: Iterable[Batch]) -> Score:
 
 
 def save_weights(backbone: TimmBackbone, path: Path, record: dict[str, Any]) -> None:
-    """Write the network's state dict as safetensors, the classifier included, whole or not at all.
+    """Write the network's state dict with the classifier as safetensors, completely or not at all.
 
     Args:
-        record: what people may want to know of it, for the file's metadata; plain values only.
+        backbone: the network.
+        path: of the file.
+        record: further information for the file's metadata; plain values only.
     """
     state = {key: value.detach().cpu().contiguous() for key, value in backbone.network.state_dict().items()}
     described = {"model": backbone.model_name, "timm": timm.__version__, "torch": torch.__version__, **record}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as draft:  # under one key: safetensors writes several in random order
+    with replacing(path) as draft:  # one key: safetensors writes several in random order
         draft.write_bytes(save(state, metadata={"medsynth": json.dumps(described, sort_keys=True)}))
 
 
+def _labels(batch: Batch) -> Tensor:
+    assert "label" in batch, "make_classifier has checked that there are classes"
+    return batch["label"]
+
+
 def _optimizer(module: nn.Module, training: Training, *, steps: int) -> tuple[Optimizer, LRScheduler]:
-    """AdamW with decay of matrices and kernels alone."""
+    """Create AdamW, with weight decay of matrices and kernels only, and its schedule."""
     parameters = list(module.parameters())
     groups = [
         {"params": [weight for weight in parameters if weight.ndim > 1], "weight_decay": training.weight_decay},
         {"params": [weight for weight in parameters if weight.ndim <= 1], "weight_decay": 0.0},
     ]
     optimizer = AdamW(groups, lr=training.learning_rate)
-    # At least 10 steps: a cycle of fewer has no rising part.
+    # At least 10 steps: a shorter cycle would have no rising part.
     return optimizer, OneCycleLR(optimizer, max_lr=training.learning_rate, total_steps=max(steps, 10), pct_start=0.2)
 
 
 def _epoch(backbone: TimmBackbone, train: Iterable[Batch], optimizer: Optimizer, schedule: LRScheduler) -> float:
-    """Mean loss of one pass over the training images."""
+    """Train for one pass over the training images; return the mean loss."""
     backbone.train()
     losses = []
     for batch in train:
         logits = backbone.logits(backbone(batch["image"].to(backbone.scale)))
-        loss = cross_entropy(logits, batch["label"].to(logits.device))
+        loss = cross_entropy(logits, _labels(batch).to(logits.device))
         if not loss.isfinite():
             raise InputError("The classifier's training has diverged: choose a smaller learning_rate.")
         optimizer.zero_grad()

@@ -1,4 +1,4 @@
-"""A timm network as what metrics look at images with, such as the embedded ``mini``."""
+"""A timm network as a feature extractor of metrics, such as the embedded ``mini``."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from medsynth.backbone.network import TimmBackbone
 
 
 class TimmExtractor(nn.Module):
-    """A frozen backbone in float32, whatever the precision around it: see ``contracts.FeatureExtractor``.
+    """A frozen backbone in float32, under autocast too: see ``contracts.FeatureExtractor``.
 
-    ``logits`` is there if the backbone keeps its classifier (``classifier: true``).
+    It has ``logits`` if the backbone keeps its classifier (``classifier: true``).
 
     Args:
-        name: goes into the metrics' keys.
-        backbone: made for this purpose; the extractor freezes it.
+        name: the end of the metrics' names.
+        backbone: used by nothing else; the extractor freezes it.
     """
 
     def __init__(self, *, name: str, backbone: TimmBackbone):
@@ -27,10 +27,11 @@ class TimmExtractor(nn.Module):
             self.logits = self._logits
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return features (N, num_features) of images (N, C, H, W) in [-1, 1]."""
         with torch.autocast(images.device.type, enabled=False):
             return self.backbone(images.float())
 
     def _logits(self, features: Tensor) -> Tensor:
-        """Features (N, num_features) -> logits (N, classes)."""
+        """Return logits (N, classes) for features (N, num_features)."""
         with torch.autocast(features.device.type, enabled=False):
             return self.backbone.logits(features.float())

@@ -1,8 +1,9 @@
-"""The small network that ships with its weights, so that a run with a backbone needs no network: ``medsynth_mini``."""
+"""``medsynth_mini``: a small network whose weights ship with medsynth, so that a backbone needs no download."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
@@ -18,20 +19,20 @@ IMAGE_SIZE = 64
 
 
 class MiniResNet(ResNet):
-    """A ResNet-10 of 311,569 weights (310,408 without classifier, both with running statistics) for small gray images:
-    one channel in, 128 features.
+    """A ResNet-10 for small gray images: one channel in, 128 features.
 
-    Its total stride is 16 instead of 32, since the pooling of the stem is left out: 64 pixels then end in 4x4 places
-    instead of 2x2, so that a discriminator on top sees more than a blur of the image, and no max pooling stands in the
-    generator's gradient. The stem is three 3x3 convolutions, the shortcuts average (He et al. 2019, "Bag of Tricks for
-    Image Classification with Convolutional Neural Networks", ResNet-D).
+    It has 311,569 parameters, 310,408 without classifier, both with running statistics. Its total stride is 16 instead
+    of 32, since the stem has no pooling: the last maps of 64 pixels have 4x4 positions instead of 2x2, so that a
+    discriminator sees more detail, and no max pooling lies in the generator's gradient. The stem is three 3x3
+    convolutions, the shortcuts average (He et al. 2019, "Bag of Tricks for Image Classification with Convolutional
+    Neural Networks", ResNet-D).
     """
 
-    def __init__(self, **arguments):
+    def __init__(self, **arguments: Any):
         super().__init__(**arguments)
         self.maxpool = torch.nn.Identity()
         for level in self.feature_info[1:]:
-            level["reduction"] //= 2
+            level["reduction"] = int(level["reduction"]) // 2
 
 
 default_cfgs = generate_default_cfgs(
@@ -51,8 +52,8 @@ default_cfgs = generate_default_cfgs(
 
 
 @register_model
-def medsynth_mini(pretrained: bool = False, **arguments) -> ResNet:
-    """Trained on phantoms (scripts/train_mini_backbone.py). The keyword arguments are timm's."""
+def medsynth_mini(pretrained: bool = False, **arguments: Any) -> ResNet:
+    """Create the network, trained on phantoms by scripts/train_mini_backbone.py; the arguments are timm's."""
     architecture = {
         "block": BasicBlock,
         "layers": (1, 1, 1, 1),

@@ -1,11 +1,13 @@
-"""NASNet-A mobile, which timm has the cells of, but not the network: ``nasnet_mobile``."""
+"""``nasnet_mobile``: NASNet-A mobile, built from the cells of timm's large network."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
-from timm.layers import AvgPool2dSame, ConvNormAct, create_classifier
+from timm.layers.classifier import create_classifier
+from timm.layers.conv_bn_act import ConvNormAct
+from timm.layers.pool2d_same import AvgPool2dSame
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices
 from timm.models.nasnet import CellStem0, CellStem1, FirstCell, NormalCell, ReductionCell0, ReductionCell1
@@ -25,12 +27,13 @@ REDUCTIONS = ("reduction_cell_0", "reduction_cell_1")
 
 
 class AveragePool(nn.Module):
-    """3x3 with stride 2, padded as TensorFlow does: (N, C, H, W) -> (N, C, ceil(H / 2), ceil(W / 2)).
+    """3x3 mean with stride 2, padded like TensorFlow: (N, C, H, W) -> (N, C, ceil(H / 2), ceil(W / 2)).
 
-    At the border it averages the pixels that are there, as in the original network; timm's counts zeros in.
+    At the border it averages the existing pixels, as in the original network; timm's layer includes padded zeros.
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the means of maps (N, C, H, W)."""
         odd = (x.shape[-2] % 2, x.shape[-1] % 2)  # padded on both sides; an even side on its far end alone: ceil_mode
         return avg_pool2d(x, 3, stride=2, padding=odd, ceil_mode=True, count_include_pad=False)
 
@@ -39,9 +42,9 @@ class NASNetAMobile(nn.Module):
     """NASNet-A (4 @ 1056), Zoph et al. 2018, "Learning Transferable Architectures for Scalable Image Recognition".
 
     A convolution, two reducing stem cells, and three stacks of four cells with a reducing cell before the second and
-    the third. Each cell sees the outputs of the two before it. As in Keras's NASNetMobile, and unlike in its
-    NASNetLarge, the cell after a reduction sees what the reduction saw, not the cell before that.
-    5,326,716 weights with 1,000 classes, 4,269,716 without, running statistics counted.
+    the third. Each cell sees the outputs of the two cells before it. As in Keras's NASNetMobile, and unlike its
+    NASNetLarge, the cell after a reduction sees the input of the reduction, not the cell before that.
+    5,326,716 parameters with 1,000 classes, 4,269,716 without classifier, both with running statistics.
 
     The arguments and methods are those of timm's networks.
     """
@@ -62,7 +65,7 @@ class NASNetAMobile(nn.Module):
         self.conv0 = ConvNormAct(in_chans, STEM, 3, stride=2, padding=0, norm_layer=norm, apply_act=False)
         self.cell_stem_0 = CellStem0(STEM, WIDTH // 4, pad_type)
         self.cell_stem_1 = CellStem1(STEM, WIDTH // 2, pad_type)
-        before, entering = WIDTH, 2 * WIDTH  # channels of what the two stem cells put out
+        before, entering = WIDTH, 2 * WIDTH  # channels of the two stem cells' outputs
         for index, names in enumerate(STACKS):
             width = WIDTH * 2**index
             if index:
@@ -89,18 +92,19 @@ class NASNetAMobile(nn.Module):
         self.reset_classifier(num_classes, global_pool)
 
     def get_classifier(self) -> nn.Module:
+        """Return the layer from pooled features to logits."""
         return self.last_linear
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the classifier by a random one, and optionally the kind of pooling before it."""
         self.num_classes = num_classes
         pool = self.global_pool.pool_type if global_pool is None else global_pool
-        self.global_pool, self.head_drop, self.last_linear = create_classifier(
-            self.num_features, num_classes, pool_type=pool, drop_rate=self.drop_rate
-        )
+        layers = create_classifier(self.num_features, num_classes, pool_type=pool, drop_rate=self.drop_rate)
+        self.global_pool, self.head_drop, self.last_linear = layers  # pyright: ignore  # three, with drop_rate
         self.head_hidden_size = self.num_features * self.global_pool.feat_mult()
 
     def _stages(self, x: Tensor) -> list[Tensor]:
-        """What the stem convolution, the first stem cell and each stack put out, not yet activated."""
+        """Return the outputs of the stem convolution, the first stem cell and each stack, before their activation."""
         stem = self.conv0(x)
         previous = self.cell_stem_0(stem)
         outputs = [stem, previous]
@@ -116,15 +120,22 @@ class NASNetAMobile(nn.Module):
     def forward_intermediates(
         self,
         x: Tensor,
-        indices: int | Sequence[int] | None = None,
+        indices: int | list[int] | None = None,
         norm: bool = False,
         stop_early: bool = False,
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Maps after the chosen levels, finest first (an int: the last so many; None: all five), activated as the next
-        cell sees them; together with the last one unless ``intermediates_only``. There is no norm to apply at the end,
-        and all is computed in any case."""
+        """Return the maps after the chosen levels, the finest first, activated as the next cell sees them.
+
+        Args:
+            x: images (N, C, H, W), standardized.
+            indices: of the levels; an int: the last so many; None: all five.
+            norm: not supported; the network has no normalization at its end.
+            stop_early: without effect; all levels are computed.
+            output_fmt: NCHW only.
+            intermediates_only: return the maps alone, without the network's last one.
+        """
         assert output_fmt == "NCHW"
         assert not norm
         taken, _ = feature_take_indices(len(self.feature_info), indices)
@@ -133,13 +144,16 @@ class NASNetAMobile(nn.Module):
         return maps if intermediates_only else (self.act(outputs[-1]), maps)
 
     def forward_features(self, x: Tensor) -> Tensor:
+        """Return the maps of the last stack (N, 1056, H / 32, W / 32)."""
         return self.act(self._stages(x)[-1])
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Return logits from the last maps, or with ``pre_logits`` the pooled features (N, 1056)."""
         x = self.head_drop(self.global_pool(x))
         return x if pre_logits else self.last_linear(x)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return logits (N, num_classes), or the pooled features where there is no classifier."""
         return self.forward_head(self.forward_features(x))
 
 
@@ -159,6 +173,6 @@ default_cfgs = generate_default_cfgs(
 
 
 @register_model
-def nasnet_mobile(pretrained: bool = False, **arguments) -> NASNetAMobile:
-    """timm publishes no weights of it. The keyword arguments are timm's."""
+def nasnet_mobile(pretrained: bool = False, **arguments: Any) -> NASNetAMobile:
+    """Create the network, of which timm publishes no weights; the arguments are timm's."""
     return build_model_with_cfg(NASNetAMobile, "nasnet_mobile", pretrained, **arguments)

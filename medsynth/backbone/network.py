@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -18,6 +15,7 @@ from medsynth.backbone import mini, nasnet_mobile  # noqa: F401  registers them 
 from medsynth.backbone.input_size import choose_size
 from medsynth.backbone.split import NotTraceable, Split, split
 from medsynth.backbone.stages import chosen_levels, count_stages, stages
+from medsynth.backbone.timm_network import TimmNetwork, create_network, pretrained_config
 from medsynth.backbone.weights import embedded_file, load_file, load_pretrained, weights_location
 from medsynth.contracts import Features, InputError
 
@@ -27,8 +25,8 @@ _log = logging.getLogger(__name__)
 class TimmBackbone(nn.Module):
     """``images (N, C, H, W) in [-1, 1] -> pooled features (N, num_features)``.
 
-    Owns its input: gray is repeated to the network's 3 channels (or color averaged to its one), images are resized to
-    ``input_size`` (bilinear, differentiable; with antialiasing where they shrink) and standardized with the mean and
+    It adapts images to the network: gray is repeated to 3 channels (or color averaged to one), images are resized to
+    ``input_size`` (bilinear, differentiable, with antialiasing where they shrink) and standardized with the mean and
     standard deviation that the weights were trained with, from timm's ``pretrained_cfg``.
 
     Args:
@@ -36,20 +34,24 @@ class TimmBackbone(nn.Module):
         channels: channels of the images, 1 or 3.
         image_size: height and width of the images in pixels.
         weights: ``pretrained``: timm's, from the local cache or downloaded; a path: a ``.safetensors`` file or a
-            PyTorch file with a state dict; ``embedded``: what ships with medsynth (medsynth_mini only); ``random``:
-            random, and with batch normalization of no use before ``calibrate``, since the statistics that belong to
-            the weights are not known (the gradient with respect to the images then vanishes or explodes); ``auto``:
-            embedded or pretrained where they can be had, else random, with a warning.
+            PyTorch file with a state dict; ``embedded``: the file that ships with medsynth (medsynth_mini only);
+            ``random``: random weights, which with batch normalization need ``calibrate`` first, since their running
+            statistics are unknown (the gradient with respect to the images would vanish or explode); ``auto``:
+            embedded or pretrained where available, else random, with a warning.
         input_size: height and width in pixels that the network sees; ``native``: the size that the weights were trained
-            with; None: ``image_size``, or the smallest size that the network takes if that is larger, or its only one.
+            with; None: ``image_size``, or the nearest size that the network accepts.
         enlarge: whether images may be enlarged.
         classifier: keep the weights' classifier, for ``logits``.
         fused_attention: whether transformers compute attention by PyTorch's fused function. It has no second
             derivative, which a gradient penalty needs where the backbone is trained.
 
     Raises:
-        InputError: there is no such model, its weights cannot be had or do not fit, or the sizes do not go together.
+        InputError: unknown model, weights that are not available or do not fit, or a size that the network rejects.
     """
+
+    calibrated_on: Tensor
+    scale: Tensor
+    offset: Tensor
 
     def __init__(
         self,
@@ -66,55 +68,57 @@ class TimmBackbone(nn.Module):
         super().__init__()
         config = pretrained_config(model_name)
         self.input_size = choose_size(config, image_size=image_size, input_size=input_size, enlarge=enlarge)
-        self.model_name = model_name
+        assert model_name is not None  # pretrained_config has checked it
+        self.model_name: str = model_name
         self.has_classifier = classifier
         self.frozen = False
         self._trains_all = True
-        self._split: Split | None = None  # where some stages are trained and some are not
+        self._split: Split | None = None  # if some stages are trained and others frozen
         self.network, self._weights_description = _network(model_name, weights, classifier)
-        self.num_features: int = self.network.head_hidden_size
+        self.num_features = self.network.head_hidden_size
         for module in self.network.modules():
             if hasattr(module, "inplace"):
-                module.inplace = False  # maps handed out from inside must not be overwritten
+                module.inplace = False  # pyright: ignore  # maps that are returned must not be overwritten
             if hasattr(module, "fused_attn"):
-                module.fused_attn = module.fused_attn and fused_attention
+                module.fused_attn = module.fused_attn and fused_attention  # pyright: ignore
         self._calibrates = self._weights_description == "random" and any(
             isinstance(m, _BatchNorm) for m in self.network.modules()
         )
-        # Images that it was calibrated on, in the state dict, so that a resumed run knows too.
+        # The number of images used for calibration is in the state dict, so that a resumed run knows it too.
         self.register_buffer("calibrated_on", torch.tensor(0), persistent=self._calibrates)
         network_channels = config.input_size[0]
         if channels not in (1, 3, network_channels) or network_channels not in (1, 3, channels):
-            raise InputError(f"data.channels={channels} does not go with backbone {model_name}, which takes 1 or 3.")
+            raise InputError(f"data.channels={channels} does not suit backbone {model_name}: choose 1 or 3.")
         self._average_channels = network_channels == 1
-        # (images + 1) / 2 is in [0, 1], as mean and std are; both steps in one. Not in the state dict: not learned.
+        # (images + 1) / 2 is in [0, 1], as mean and std are; both steps in one. Not learned, so not in the state dict.
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (config.mean, config.std))
         self.register_buffer("scale", 0.5 / std, persistent=False)
         self.register_buffer("offset", (0.5 - mean) / std, persistent=False)
 
     @property
     def weights_description(self) -> str:
-        """Which weights are in use, in words."""
+        """Describe the weights in use, for people."""
         images = int(self.calibrated_on)
         return f"{self._weights_description}, calibrated on {images} images" if images else self._weights_description
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return pooled features (N, num_features) of images (N, C, H, W) in [-1, 1]."""
         maps = self.network.forward_features(self._to_input(images))
         return self.network.forward_head(maps, pre_logits=True)
 
     def logits(self, features: Tensor) -> Tensor:
-        """Pooled features (N, num_features) -> logits (N, classes) of what the weights were trained to classify."""
+        """Return the classifier's logits (N, classes) for pooled features (N, num_features)."""
         assert self.has_classifier
         return self.network.get_classifier()(features)
 
     def freeze(self, *, except_stages: int | None = 0) -> TimmBackbone:
-        """Weights stay as they are from here on, but for those of the last ``except_stages`` stages; None: of none.
+        """Freeze all weights but those of the last ``except_stages`` stages; None freezes none.
 
-        Running statistics stay as they are in all of it, and dropout is off, whatever mode is set from outside. Stages
-        are timm's (see ``stages``); what follows the last one belongs to it, what precedes the first to the first.
+        Running statistics stay fixed and dropout is off in all stages, in training mode too. Stages are timm's (see
+        ``stages``); layers before the first stage belong to it, layers after the last stage to the last.
 
         Raises:
-            InputError: there are fewer stages, or the network cannot be cut between them.
+            InputError: there are fewer stages, or the network cannot be split between them.
         """
         self.frozen = True
         self.eval()
@@ -126,21 +130,23 @@ class TimmBackbone(nn.Module):
         return self
 
     def frozen_part(self, images: Tensor) -> Features:
-        """Images (N, C, H, W) in [-1, 1] -> as far as the frozen stages go; all of it where everything is frozen, the
-        images where nothing is (as before ``freeze``)."""
+        """Return the output of the frozen stages for images (N, C, H, W) in [-1, 1].
+
+        These are the pooled features if all stages are frozen, and the images if none is (as before ``freeze``).
+        """
         if self._split:
             return self._split.before(self, self._to_input(images))
         return (images,) if self._trains_all else (self(images),)
 
     def trained_part(self, features: Features) -> Tensor:
-        """From there to the pooled features (N, num_features)."""
+        """Return the pooled features (N, num_features) from the output of the frozen stages."""
         if self._split:
             return self._split.after(self, *features)
         (only,) = features
         return self(only) if self._trains_all else only
 
     def level_channels(self, count: int) -> tuple[int, ...]:
-        """Channels of the maps that ``levels`` yields.
+        """Return the channels of the maps that ``levels`` returns.
 
         Raises:
             InputError: there are fewer levels.
@@ -149,9 +155,10 @@ class TimmBackbone(nn.Module):
         return tuple(infos[index]["num_chs"] for index in chosen_levels(self.network, self.model_name, count))
 
     def levels(self, images: Tensor, count: int) -> Features:
-        """Images in [-1, 1] -> maps (N, C_l, H_l, W_l) after each of the last ``count`` stages, the finest first.
+        """Return maps (N, C_l, H_l, W_l) after each of the last ``count`` stages, the finest first.
 
-        In transformers of one resolution, after ``count`` blocks evenly spaced, the last one included.
+        In transformers of one resolution, after ``count`` evenly spaced blocks, the last one included. Images are
+        (N, C, H, W) in [-1, 1].
 
         Raises:
             InputError: there are fewer levels.
@@ -161,15 +168,16 @@ class TimmBackbone(nn.Module):
         return tuple(maps)
 
     def train(self, mode: bool = True) -> TimmBackbone:
+        """Set the mode; a frozen backbone stays in evaluation mode."""
         return super().train(mode and not self.frozen)
 
     @torch.no_grad()
     def calibrate(self, batches: Sequence[Tensor]) -> None:
         """Estimate the batch normalizations' statistics of random weights on real images in [-1, 1].
 
-        They become part of the state dict. Other weights, and networks without batch normalization, stay as they are.
-        A cumulative average of each batch's statistics, all layers in one pass: while they are estimated each layer
-        normalizes by its batch, so that a second pass would find the same.
+        They become part of the state dict. Other weights, and networks without batch normalization, stay unchanged.
+        The statistics are cumulative averages over the batches, of all layers in one pass: meanwhile each layer
+        normalizes by its batch, so that a second pass would give the same result.
         """
         if not self._calibrates:
             return
@@ -199,38 +207,18 @@ class TimmBackbone(nn.Module):
         return images * self.scale + self.offset  # (N, 1 or 3, ...) -> (N, the network's channels, ...)
 
     def _cut(self, count: int) -> Split:
-        """The network cut before its last ``count`` stages."""
+        """Split the network before its last ``count`` stages."""
         assert not self.has_classifier
         try:
             return split(self.network, stages(self.network)[-count - 1]["module"])
         except NotTraceable as error:
             raise InputError(
-                f"discriminator.unfreeze={count}: {self.model_name} cannot be cut there; choose none or all."
+                f"discriminator.unfreeze={count}: {self.model_name} cannot be split there; choose none or all."
             ) from error
 
 
-def pretrained_config(model_name: str | None) -> Any:
-    """timm's record of a model: what its input looks like, and where its weights are.
-
-    Raises:
-        InputError: there is no such model.
-    """
-    if model_name is None:
-        raise InputError("backbone.model_name= is needed: timm's name of a model, as backbone.model_name=resnet18.")
-    if not timm.is_model(model_name):
-        close = difflib.get_close_matches(model_name, timm.list_models(), n=3)
-        hint = f"did you mean {' or '.join(close)}" if close else "see timm.list_models()"
-        raise InputError(f"backbone.model_name={model_name} is not a model of timm {timm.__version__}: {hint}?")
-    name, _, tag = model_name.partition(".")
-    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{name}.*")]
-    if tag and tag not in tags:
-        raise InputError(
-            f"backbone.model_name={model_name}: timm has no weights {tag} of {name}, but {', '.join(tags)}."
-        )
-    return timm.get_pretrained_cfg(model_name)
-
-
-def _network(model_name: str, weights: str, classifier: bool) -> tuple[nn.Module, str]:
+def _network(model_name: str, weights: str, classifier: bool) -> tuple[TimmNetwork, str]:
+    """Return the network with the chosen weights, and a description of these."""
     options = {} if classifier else {"num_classes": 0}
     if weights == "auto":
         weights = "embedded" if weights_location(model_name) == "embedded" else "pretrained"
@@ -238,12 +226,13 @@ def _network(model_name: str, weights: str, classifier: bool) -> tuple[nn.Module
             return _network(model_name, weights, classifier)
         except InputError:
             _log.warning(
-                "No pretrained weights of %s can be had here: they are random, and the results say so.", model_name
+                "No pretrained weights of %s are available here: its weights are random, and the results say so.",
+                model_name,
             )
             weights = "random"
     if weights == "pretrained":
         return load_pretrained(model_name, options)
-    network = timm.create_model(model_name, **options)
+    network = create_network(model_name, **options)
     if weights == "random":
         return network, "random"
     path = embedded_file(model_name) if weights == "embedded" else Path(weights).expanduser()

@@ -1,4 +1,4 @@
-"""A network cut in two before one of its last stages, by its graph: torch.fx records what the network computes."""
+"""Split a network in two before one of its last stages, by the graph of operations that torch.fx records."""
 
 from __future__ import annotations
 
@@ -7,20 +7,27 @@ from collections.abc import Callable, Collection, Iterable
 
 from timm.models._features_fx import get_notrace_functions, get_notrace_modules
 from torch import Tensor, fx, nn
+from torch.fx.node import Argument
 
+from medsynth.backbone.timm_network import TimmNetwork
 from medsynth.contracts import Features
 
 
 class NotTraceable(Exception):
-    """torch.fx cannot record what this network computes, or not as something that can be cut there."""
+    """torch.fx cannot record the operations of this network, or not in a form that can be split there."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """``whole(images) == after(whole, *before(whole, images))`` for a ``whole`` module, here always a ``Pooled``.
+    """Two functions such that ``whole(images) == after(whole, *before(whole, images))``; ``whole`` is a ``Pooled``.
 
-    The functions hold no weights. They look them up in the module that they are given, which may be a copy of the one
-    that was cut, or on another device. ``trained`` are the names of the weights that ``after`` alone depends on.
+    The functions hold no weights. They look them up in the module that is given to them, which may be a copy of the
+    one that was split, or on another device.
+
+    Attributes:
+        before: ``(whole, images)`` -> the values that cross the split.
+        after: ``(whole, *values)`` -> pooled features.
+        trained: names of the parameters that ``after`` depends on and ``before`` does not.
     """
 
     before: Callable[[nn.Module, Tensor], Features]
@@ -29,32 +36,33 @@ class Split:
 
 
 class Pooled(nn.Module):
-    """A timm network without classifier, as a part of a module: ``(N, C, H, W) -> (N, num_features)``."""
+    """A timm network without classifier, inside a module: ``(N, C, H, W) -> (N, num_features)``."""
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: TimmNetwork):
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return pooled features (N, num_features)."""
         return self.network(images)
 
 
-def split(network: nn.Module, module: str) -> Split:
-    """Cut a timm network behind the output of ``module``, a dotted name in it. The network stays as it is.
+def split(network: TimmNetwork, module: str) -> Split:
+    """Split a timm network after the output of ``module``, a dotted name in it; the network itself stays unchanged.
 
-    What this output depends on comes before the cut, all else after it. Where the cells of a network see the outputs
-    of more than one cell before them, more than one value crosses.
+    Operations that this output depends on come before the split, all others after it. If a network's cells see the
+    outputs of more than one earlier cell, more than one value crosses.
 
     Raises:
-        NotTraceable: it cannot be cut there.
+        NotTraceable: it cannot be split there.
     """
     whole = Pooled(network)
     graph, cut = _trace(whole, f"network.{module}")
     (images,) = (node for node in graph.nodes if node.op == "placeholder")
     first = _ancestors([cut])
-    rest = _ancestors([graph.output_node()]) - first  # checks of sizes, and what else nothing depends on, stay out
+    rest = _ancestors([graph.output_node()]) - first  # without checks of sizes and other unused operations
     crossing = [node for node in graph.nodes if node in first and not rest.isdisjoint(node.users)]
-    # What is cheap to compute from other values that cross need not cross: an activation; a look-up of a weight.
+    # Values that are cheap to compute again from other crossing values need not cross: activations, weights.
     again = [node for node in crossing if _is_cheap(node, crossing, whole)]
     crossing = [node for node in crossing if node not in again]
 
@@ -69,7 +77,7 @@ def split(network: nn.Module, module: str) -> Split:
 
 
 class _Tracer(fx.Tracer):
-    """Looks into all modules but PyTorch's own and those that timm says cannot be looked into; notes one's output."""
+    """Trace into all modules but PyTorch's own and those that timm excludes; note the output of one module."""
 
     def __init__(self, module: str):
         super().__init__(autowrap_functions=tuple(get_notrace_functions()))
@@ -88,25 +96,25 @@ class _Tracer(fx.Tracer):
 
 
 def _trace(whole: nn.Module, module: str) -> tuple[fx.Graph, fx.Node]:
-    """The graph, and the node of the module's output in it."""
+    """Return the graph, and the node of the module's output in it."""
     tracer = _Tracer(module)
     try:
         graph = tracer.trace(whole)
-        graph.lint()  # some networks keep what they computed before, here a placeholder of another graph
-    except Exception as error:  # from whatever code of the network meets a placeholder instead of a tensor
+        graph.lint()  # some networks cache a tensor of an earlier call, here a placeholder of another graph
+    except Exception as error:  # any code of the network may fail on a placeholder instead of a tensor
         raise NotTraceable(str(error)) from error
     if tracer.output is None:
         raise NotTraceable(f"{module} is not called")
     for node in graph.nodes:
         if node.op == "get_attr" and not node.target.startswith("network."):
-            raise NotTraceable("a tensor was made while it was recorded")
-        if "inplace" in node.kwargs:  # must not overwrite what crosses
+            raise NotTraceable("a tensor was created during the recording")
+        if "inplace" in node.kwargs:  # a crossing value must not be overwritten
             node.update_kwarg("inplace", False)
     return graph, tracer.output
 
 
 def _ancestors(nodes: Iterable[fx.Node]) -> set[fx.Node]:
-    """The nodes, and all that they depend on."""
+    """Return the nodes and all nodes that they depend on."""
     found: set[fx.Node] = set()
     waiting = list(nodes)
     while waiting:
@@ -126,7 +134,7 @@ def _is_cheap(node: fx.Node, crossing: Collection[fx.Node], whole: nn.Module) ->
 
 
 def _weights(nodes: Iterable[fx.Node], whole: nn.Module) -> set[str]:
-    """Names of the parameters that the nodes use."""
+    """Return the names of the parameters that the nodes use."""
     targets = {node.target for node in nodes if node.op in ("get_attr", "call_module")}
     return {
         name
@@ -135,15 +143,15 @@ def _weights(nodes: Iterable[fx.Node], whole: nn.Module) -> set[str]:
     }
 
 
-def _function(nodes: Iterable[fx.Node], *, inputs: Collection[fx.Node], outputs: fx.node.Argument) -> Callable:
-    """``(whole, *inputs) -> outputs``, of a part of a graph."""
-    part = fx.Graph()
-    copies = {node: part.placeholder(node.name) for node in inputs}
+def _function(nodes: Iterable[fx.Node], *, inputs: Collection[fx.Node], outputs: Argument) -> Callable:
+    """Compile some nodes of a graph to a function ``(whole, *inputs) -> outputs``."""
+    graph = fx.Graph()
+    copies = {node: graph.placeholder(node.name) for node in inputs}
     for node in nodes:
         if node not in copies and node.op != "output":
-            copies[node] = part.node_copy(node, copies.__getitem__)
-    part.output(fx.map_arg(outputs, copies.__getitem__))
-    code = part.python_code("self")
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+    graph.output(fx.map_arg(outputs, copies.__getitem__))
+    code = graph.python_code("self")
     namespace = dict(code.globals)
     exec(code.src, namespace)
     return namespace["forward"]

@@ -1,28 +1,27 @@
-"""The stages of a timm network: which there are, and which of them serve as levels of features."""
+"""The stages of a timm network, and the choice of those whose maps are used as levels."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
-
+from medsynth.backbone.timm_network import TimmNetwork
 from medsynth.contracts import InputError
 
 
-def stages(network: nn.Module) -> list[dict[str, Any]]:
-    """timm's ``feature_info``: ``num_chs``, ``reduction`` and ``module`` of each stage's output, in their order.
+def stages(network: TimmNetwork) -> list[dict[str, Any]]:
+    """Return timm's ``feature_info``: ``num_chs``, ``reduction`` and ``module`` of each stage's output, in their order.
 
-    A stage is what lies between two changes of the resolution; the first begins with the network's first layer. In
-    transformers of one resolution each block is a stage. Empty for the few networks that do not say.
+    A stage is the layers between two changes of the resolution; the first begins with the network's first layer. In
+    transformers of one resolution each block is a stage. The list is empty for the few networks without this attribute.
     """
     return list(getattr(network, "feature_info", None) or [])
 
 
-def count_stages(network: nn.Module, model_name: str, *, at_least: int) -> int:
-    """How many stages there are.
+def count_stages(network: TimmNetwork, model_name: str, *, at_least: int) -> int:
+    """Count the stages.
 
     Raises:
-        InputError: there are not so many as ``at_least``, or that is negative.
+        InputError: there are fewer than ``at_least``, or that is negative.
     """
     number = len(stages(network))
     if not 0 <= at_least <= number:
@@ -31,18 +30,18 @@ def count_stages(network: nn.Module, model_name: str, *, at_least: int) -> int:
     return number
 
 
-def chosen_levels(network: nn.Module, model_name: str, count: int) -> list[int]:
-    """Indices of the ``count`` stages that serve as levels, the finest first.
+def chosen_levels(network: TimmNetwork, model_name: str, count: int) -> list[int]:
+    """Return the indices of the ``count`` stages that are used as levels, the finest first.
 
-    The last ones; where all have the same resolution, ``count`` of them evenly spaced, with the last one included.
+    These are the last stages; if all have the same resolution, evenly spaced ones with the last one included.
 
     Raises:
-        InputError: there are not so many.
+        InputError: there are fewer stages.
     """
     infos = stages(network) if hasattr(network, "forward_intermediates") else []
     if not 1 <= count <= len(infos):
         right = f"choose 1 to {len(infos)}" if infos else "choose a discriminator that takes the pooled features"
-        raise InputError(f"discriminator.levels={count}: {model_name} gives {len(infos)} levels; {right}.")
+        raise InputError(f"discriminator.levels={count}: {model_name} has {len(infos)} levels; {right}.")
     if len({info["reduction"] for info in infos}) > 1:
         return list(range(len(infos)))[-count:]
     return [(level + 1) * len(infos) // count - 1 for level in range(count)]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-import timm
 import torch
 from torch import nn
 
 from medsynth.backbone.input_size import native_size, smallest_size
-from medsynth.backbone.network import TimmBackbone, pretrained_config
+from medsynth.backbone.network import TimmBackbone
 from medsynth.backbone.published import PUBLISHED, Published
 from medsynth.backbone.stages import stages
+from medsynth.backbone.timm_network import TimmNetwork, create_network, pretrained_config
 from medsynth.backbone.weights import weights_location
 
 
@@ -50,7 +50,7 @@ def describe(model_name: str) -> Description:
     """
     config = pretrained_config(model_name)
     with torch.device("meta"):
-        network, headless = timm.create_model(model_name), timm.create_model(model_name, num_classes=0)
+        network, headless = create_network(model_name), create_network(model_name, num_classes=0)
     return Description(
         model_name=model_name,
         parameters=count_parameters(network),
@@ -64,7 +64,7 @@ def describe(model_name: str) -> Description:
     )
 
 
-def count_parameters(network: nn.Module) -> int:
+def count_parameters(network: nn.Module | TimmNetwork) -> int:
     """Count parameters and running statistics, as Keras does, but no counters of batches or images."""
     return sum(value.numel() for value in network.state_dict().values() if value.is_floating_point())
 

@@ -1,4 +1,4 @@
-"""Where a backbone's weights come from. What was asked for is loaded entirely, or an InputError says why not."""
+"""Loading of a backbone's weights from timm's cache, a download or a file: all weights, or an InputError."""
 
 from __future__ import annotations
 
@@ -9,26 +9,30 @@ import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import huggingface_hub
-import timm
 import torch
 from safetensors import SafetensorError
-from timm.models import load_state_dict
-from torch import Tensor, nn
+from timm.models import PretrainedCfg, load_state_dict
+from torch import Tensor
 
+from medsynth.backbone.timm_network import TimmNetwork, create_network, pretrained_config
 from medsynth.contracts import InputError
 
-AUXILIARY = "AuxLogits."  # inception_v3's second classifier, which serves its own training alone
-CONNECTION_TIMEOUT = 5.0  # seconds; the hub's own client tries again for 47 s before it gives up
+AUXILIARY = "AuxLogits."  # inception_v3's second classifier, used in its own training only
+CONNECTION_TIMEOUT = 5.0  # seconds; the hub's own client retries for 47 s
 
 
-def load_pretrained(name: str, network_options: dict[str, Any]) -> tuple[nn.Module, str]:
-    """timm's own weights, from the local cache or the network they are published on -> network, description."""
-    config = timm.get_pretrained_cfg(name)
+def load_pretrained(name: str, network_options: dict[str, Any]) -> tuple[TimmNetwork, str]:
+    """Create a network with timm's pretrained weights, from the local cache or downloaded; describe the weights.
+
+    Raises:
+        InputError: there are none, or they cannot be downloaded.
+    """
+    config = pretrained_config(name)
     if config.hf_hub_id:
-        # Such files are in timm's own format, whatever the format is at the URL that it knows beside them.
+        # These files are in timm's own format; custom_load concerns the file at the model's URL.
         overlay = {"file": str(_from_hub(name, config)), "custom_load": False}
     elif config.url:
         overlay = {"file": str(_from_url(name, config.url))}
@@ -37,15 +41,18 @@ def load_pretrained(name: str, network_options: dict[str, Any]) -> tuple[nn.Modu
             f"timm has no pretrained weights of {name}: backbone.weights=embedded (backbone=mini only), "
             "backbone.weights=/path/to/file or backbone.weights=random."
         )
-    network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **network_options)
+    network = create_network(name, pretrained=True, pretrained_cfg_overlay=overlay, **network_options)
     return network, f"timm {_full_name(config)} (pretrained)"
 
 
-def load_file(network: nn.Module, path: Path, *, headless: bool) -> str:
-    """Load a state dict (safetensors, or PyTorch's format with tensors only) into a timm network -> description.
+def load_file(network: TimmNetwork, path: Path, *, headless: bool) -> str:
+    """Load a state dict (safetensors, or PyTorch's format with tensors only) into a timm network; describe the weights.
 
-    The file must hold all of the network's weights and nothing else; a headless network leaves the classifier's aside,
-    and an auxiliary classifier's are left aside in any case.
+    The file must hold all of the network's weights and nothing else. The classifier's weights are ignored if the
+    network is headless, those of an auxiliary classifier always.
+
+    Raises:
+        InputError: the file cannot be read, or its weights do not fit.
     """
     name = network.pretrained_cfg["architecture"]
     state = {key: value for key, value in _read(path).items() if not key.startswith(AUXILIARY)}
@@ -58,13 +65,17 @@ def load_file(network: nn.Module, path: Path, *, headless: bool) -> str:
         raise InputError(f"backbone.weights={path} does not fit {name}: {reason}.") from error
     wrong = [f"{what} {_some(names)}" for what, names in zip(("lacks", "has also"), keys, strict=True) if names]
     if wrong:
-        raise InputError(f"backbone.weights={path} holds other weights than {name}'s: it {' and '.join(wrong)}.")
+        raise InputError(f"backbone.weights={path} does not fit {name}: it {' and '.join(wrong)}.")
     return f"file {path.name} sha256 {sha256(path)[:16]}"
 
 
 def embedded_file(name: str) -> Path:
-    """The file that ships with medsynth."""
-    path = timm.get_pretrained_cfg(name).file
+    """Return the weights file of a network that ships with medsynth.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = pretrained_config(name).file
     if path is None:
         raise InputError(
             f"backbone.weights=embedded: no weights of {name} ship with medsynth, only medsynth_mini's "
@@ -78,7 +89,7 @@ def weights_location(name: str) -> str:
 
     It looks on this machine alone.
     """
-    config = timm.get_pretrained_cfg(name)
+    config = pretrained_config(name)
     if config.file:
         return "embedded"
     if config.hf_hub_id:
@@ -91,12 +102,13 @@ def weights_location(name: str) -> str:
 
 
 def sha256(path: Path) -> str:
+    """Return the SHA-256 digest of a file in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _full_name(config) -> str:
-    return f"{config.architecture}.{config.tag}" if config.tag else config.architecture
+def _full_name(config: PretrainedCfg) -> str:
+    return f"{config.architecture}.{config.tag}" if config.tag else str(config.architecture)
 
 
 def _is_classifier(key: str, config: dict[str, Any]) -> bool:
@@ -113,8 +125,8 @@ def _some(names: list[str]) -> str:
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(
-            f"backbone.weights={path} is not a file: give pretrained, random, embedded (backbone=mini), or the path of "
-            "a .safetensors or PyTorch state dict file."
+            f"backbone.weights={path} is not a file: give pretrained, random, embedded (backbone=mini only), or the "
+            "path of a .safetensors or PyTorch state dict file."
         )
     try:
         return load_state_dict(str(path), weights_only=True)
@@ -122,8 +134,8 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise InputError(f"backbone.weights={path} is not a .safetensors or PyTorch file of weights alone.") from error
 
 
-def _from_hub(name: str, config) -> Path:
-    """The weights' path in the Hugging Face cache; downloads them if they are not there."""
+def _from_hub(name: str, config: PretrainedCfg) -> Path:
+    """Return the weights' path in the Hugging Face cache, after a download if they are not there."""
     file = _hub_file(config)
     repository = file["repo_id"]
     cached = huggingface_hub.try_to_load_from_cache(**file)
@@ -134,12 +146,17 @@ def _from_hub(name: str, config) -> Path:
         raise _unreachable(name, repository, "HF_HUB_OFFLINE is set" if offline else "no connection")
     try:
         return Path(huggingface_hub.hf_hub_download(**file))
-    except Exception as error:  # which errors there are depends on the hub's HTTP client, and that on its version
+    except Exception as error:  # the classes of errors depend on the hub's HTTP client, and that on its version
         raise _unreachable(name, repository, str(error).splitlines()[0]) from error
 
 
 def _from_url(name: str, source: str | tuple[str, str]) -> Path:
-    """The weights' path in PyTorch's cache; downloads them if they are not there. Source: URL, or URL and file name."""
+    """Return the weights' path in PyTorch's cache, after a download if they are not there.
+
+    Args:
+        name: of the model, for messages.
+        source: URL, or URL and file name.
+    """
     url, path = _url_file(source)
     if path.is_file():
         return path
@@ -153,29 +170,38 @@ def _from_url(name: str, source: str | tuple[str, str]) -> Path:
     return path
 
 
-def _hub_file(config) -> dict[str, str]:
-    """What the Hugging Face hub is asked for."""
+class _HubFile(TypedDict):
+    """A file on the Hugging Face hub, as arguments of the hub's functions."""
+
+    repo_id: str
+    filename: str
+    revision: str | None
+
+
+def _hub_file(config: PretrainedCfg) -> _HubFile:
+    """Return the file of a model's weights on the Hugging Face hub."""
+    assert config.hf_hub_id is not None
     repository, _, revision = config.hf_hub_id.partition("@")
-    file = {"repo_id": repository, "filename": config.hf_hub_filename or "model.safetensors"}
-    return file | ({"revision": revision} if revision else {})
+    filename = config.hf_hub_filename or "model.safetensors"
+    return {"repo_id": repository, "filename": filename, "revision": revision or None}
 
 
 def _url_file(source: str | tuple[str, str]) -> tuple[str, Path]:
-    """The URL, and the place in PyTorch's cache where its file belongs."""
+    """Return the URL, and the path of its file in PyTorch's cache."""
     url, file = (source, source.rsplit("/", 1)[-1]) if isinstance(source, str) else source
     return url, Path(torch.hub.get_dir()) / "checkpoints" / file
 
 
 def _unreachable(name: str, place: str, reason: str) -> InputError:
     return InputError(
-        f"The pretrained weights of {name} are not in the local cache and cannot be had from {place} ({reason}): "
-        "backbone.weights=pretrained where a network is, backbone.weights=/path/to/file, or backbone.weights=random."
+        f"The pretrained weights of {name} are not in the local cache and cannot be downloaded from {place} "
+        f"({reason}): connect this machine, or give backbone.weights=/path/to/file or backbone.weights=random."
     )
 
 
 def _answers(url: str) -> bool:
-    """Whether there is any answer from ``url`` within seconds. Name resolution has no timeout of its own: a thread."""
-    answers = []
+    """Test whether ``url`` answers within seconds; in a thread, since name resolution has no timeout of its own."""
+    answers: list[bool] = []
     thread = threading.Thread(target=lambda: answers.append(_head(url)), daemon=True)
     thread.start()
     thread.join(CONNECTION_TIMEOUT + 1)
@@ -186,7 +212,7 @@ def _head(url: str) -> bool:
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=CONNECTION_TIMEOUT).close()
     except urllib.error.HTTPError:
-        return True  # an answer; the download will say what is wrong
+        return True  # an answer; the download's own error will name the problem
     except urllib.error.URLError as error:
         return isinstance(error.reason, ssl.SSLError)  # other clients may have the certificates that urllib lacks
     except OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from torch import Tensor
 
@@ -27,7 +28,7 @@ class LeCam:
         InputError: names the option that is out of range.
     """
 
-    at = "logits"
+    at: Literal["logits"] = "logits"
 
     def __init__(self, *, weight: float = 0.3, decay: float = 0.99, start: int = 1000, interval: int = 1):
         if not 0 <= decay < 1:

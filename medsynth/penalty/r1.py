@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor
 
 from medsynth.contracts import Features
@@ -11,7 +13,7 @@ from medsynth.penalty.gradient import squared_gradient_norms
 class R1:
     """``gamma / 2 * E[|gradient of D at real inputs|^2]`` (Mescheder et al. 2018, equation 9)."""
 
-    at = "real"
+    at: Literal["real"] = "real"
 
     def __init__(self, *, gamma: float = 1.0, interval: int = 1):
         self.gamma = gamma

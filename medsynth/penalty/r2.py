@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor
 
 from medsynth.contracts import Features
@@ -11,7 +13,7 @@ from medsynth.penalty.gradient import squared_gradient_norms
 class R2:
     """``gamma / 2 * E[|gradient of D at fake inputs|^2]`` (Mescheder et al. 2018, equation 10)."""
 
-    at = "fake"
+    at: Literal["fake"] = "fake"
 
     def __init__(self, *, gamma: float = 1.0, interval: int = 1):
         self.gamma = gamma

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor
 
 from medsynth.contracts import Features
@@ -13,7 +15,7 @@ _SMALLEST_NORM = 1e-6  # added in the square: keeps the derivative of the square
 class WassersteinGradientPenalty:
     """``weight * E[(|gradient of D at a point between real and fake| - 1)^2]`` (Gulrajani et al. 2017, equation 3)."""
 
-    at = "between"
+    at: Literal["between"] = "between"
 
     def __init__(self, *, weight: float = 10.0, interval: int = 1):
         self.weight = weight

@@ -1,0 +1,75 @@
+"""The classes that conf/ names, in lists by contract: pyright checks that each of them fulfills its contract."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from medsynth.augment.ada import AdaptiveAugmentation
+from medsynth.augment.diffaugment import DiffAugment
+from medsynth.backbone.network import TimmBackbone
+from medsynth.configuration.compose import conf_folder
+from medsynth.contracts import Adaptive, Augmentation, Backbone, Discriminator, Generator, LogitPenalty, Loss, Penalty
+from medsynth.discriminator.dcgan import DCGANDiscriminator
+from medsynth.discriminator.patch import PatchDiscriminator
+from medsynth.discriminator.projected import ProjectedDiscriminator
+from medsynth.discriminator.r3gan import R3GANDiscriminator
+from medsynth.discriminator.sngan import SNGANDiscriminator
+from medsynth.discriminator.transfer import TransferDiscriminator
+from medsynth.discriminator.vision_aided import VisionAidedDiscriminator
+from medsynth.generator.dcgan import DCGANGenerator
+from medsynth.generator.fastgan import FastGANGenerator
+from medsynth.generator.mlp import MLPGenerator
+from medsynth.generator.resnet import ResNetGenerator
+from medsynth.generator.tomsk import TomskGenerator
+from medsynth.loss.hinge import Hinge
+from medsynth.loss.least_squares import LeastSquares
+from medsynth.loss.minimax import Minimax
+from medsynth.loss.non_saturating import NonSaturating
+from medsynth.loss.relativistic_average import RelativisticAverage
+from medsynth.loss.relativistic_pairing import RelativisticPairing
+from medsynth.loss.wasserstein import Wasserstein
+from medsynth.penalty.lecam import LeCam
+from medsynth.penalty.r1 import R1
+from medsynth.penalty.r2 import R2
+from medsynth.penalty.wasserstein_gp import WassersteinGradientPenalty
+
+LOSSES: list[type[Loss]] = [
+    Hinge,
+    LeastSquares,
+    Minimax,
+    NonSaturating,
+    RelativisticAverage,
+    RelativisticPairing,
+    Wasserstein,
+]
+PENALTIES: list[type[Penalty] | type[LogitPenalty]] = [R1, R2, WassersteinGradientPenalty, LeCam]
+ADAPTIVE: list[type[Adaptive]] = [LeCam, AdaptiveAugmentation]
+AUGMENTATIONS: list[type[Augmentation]] = [DiffAugment, AdaptiveAugmentation]
+BACKBONES: list[type[Backbone]] = [TimmBackbone]
+GENERATORS: list[type[Generator]] = [DCGANGenerator, FastGANGenerator, MLPGenerator, ResNetGenerator, TomskGenerator]
+DISCRIMINATORS: list[type[Discriminator]] = [
+    DCGANDiscriminator,
+    PatchDiscriminator,
+    ProjectedDiscriminator,
+    R3GANDiscriminator,
+    SNGANDiscriminator,
+    TransferDiscriminator,
+    VisionAidedDiscriminator,
+]
+
+
+@pytest.mark.parametrize("group", ["loss", "penalty", "augment", "backbone", "generator", "discriminator"])
+def test_every_class_of_conf_is_in_the_lists(group: str) -> None:
+    files = (path.read_text() for path in conf_folder().glob(f"{group}/**/*.yaml"))
+    named = {target for text in files for target in re.findall(r"_target_: (\S+)", text)}
+    lists = {
+        "loss": LOSSES,
+        "penalty": PENALTIES,
+        "augment": AUGMENTATIONS,
+        "backbone": BACKBONES,
+        "generator": GENERATORS,
+        "discriminator": DISCRIMINATORS,
+    }
+    assert named == {f"{listed.__module__}.{listed.__qualname__}" for listed in lists[group]}
