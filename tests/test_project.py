@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -60,3 +61,25 @@ def test_constraints_name_versions_and_no_host():
     assert all(re.match(r"[A-Za-z0-9._-]+==\S+( ;.*)?$", line) for line in lines)
     assert "://" not in "".join(lines)
     assert {normalized(requirement) for requirement in PROJECT["dependencies"]} <= pinned
+
+
+IMPORT_AS_ON_WINDOWS = """
+import importlib, os, pkgutil, signal, sys
+import hydra, joblib, matplotlib.pyplot, monai, optuna, pytorch_lightning, torch.distributed.launcher.api, wandb
+for module in ("resource", "fcntl", "grp", "pwd", "termios"):
+    sys.modules[module] = None
+for name in ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGQUIT", "SIGKILL"):
+    delattr(signal, name)
+for name in ("killpg", "setsid", "fork", "getpgid", "getuid", "sched_getaffinity"):
+    delattr(os, name)
+import medsynth
+for module in pkgutil.walk_packages(medsynth.__path__, "medsynth."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+print("imported")
+"""
+
+
+def test_modules_import_where_the_names_of_unix_are_missing():
+    result = subprocess.run([sys.executable, "-c", IMPORT_AS_ON_WINDOWS], capture_output=True, text=True, cwd=ROOT)
+    assert result.stdout.endswith("imported\n"), result.stderr

@@ -340,8 +340,9 @@ def _loading(num_workers: int) -> dict[str, Any]:
 
 def _ignore_signals(worker: int) -> None:
     """Ignore requests to stop, which reach all processes of a terminal or job: the training ends its own workers."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):  # Windows lacks the last two
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _collate(samples: Any) -> dict[str, Tensor]:

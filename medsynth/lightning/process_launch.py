@@ -97,7 +97,7 @@ def launch_processes(count: int, run: RunFolder, setup: Any) -> None:
         except ChildFailedError as error:
             raise error_of(_first_end(error, Path(place), run.path, count)) from error
         except (SignalException, KeyboardInterrupt) as stop:
-            requeue = getattr(stop, "sigval", None) == signal.SIGUSR1
+            requeue = getattr(stop, "sigval", None) == getattr(signal, "SIGUSR1", 0)
             message = next((end.message for end in _ends(Path(place)) if end.code == EndCode.INTERRUPTED), None)
             raise Interrupted(message or f"Stopped. {last_checkpoint(run.path)}", requeue=requeue) from stop
 

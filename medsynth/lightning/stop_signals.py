@@ -10,7 +10,9 @@ from types import FrameType
 
 _log = logging.getLogger(__name__)
 # USR1 is SLURM's, as `sbatch --signal=USR1@60` asks; USR2 submitit has SLURM send, which then queues the job by itself.
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+# Windows has neither.
+_NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")
+SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 _SAME_REQUEST = 2.0  # seconds: a terminal, SLURM and a parent process may each pass on the same request
 
 
@@ -51,7 +53,7 @@ class StopSignals:
         now = time.monotonic()
         if self._since is None:
             self._since = now
-            self.requeue = number == signal.SIGUSR1
+            self.requeue = number == getattr(signal, "SIGUSR1", None)
             if self.patient:
                 return
         elif now - self._since < _SAME_REQUEST:
