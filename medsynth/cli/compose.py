@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from medsynth.cli.user_errors import explain
 from medsynth.configuration.compose import conf_folder
+from medsynth.configuration.option_help import choice_help, option_help
 from medsynth.configuration.option_types import with_option_types
 from medsynth.configuration.secrets import check_secrets
 from medsynth.errors import EndCode, Refused, extra_command
@@ -48,6 +49,8 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("run_folder", choose_folder, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("sweep_folder", sweep_folder, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("job_number", job_number, replace=True)
+    OmegaConf.register_new_resolver("option_help", option_help, replace=True)
+    OmegaConf.register_new_resolver("choice_help", choice_help, replace=True)
 
 
 register_resolvers()  # on import: a launcher's processes import this with the task

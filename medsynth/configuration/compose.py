@@ -32,8 +32,8 @@ def is_group(override: str) -> bool:
     return (conf_folder() / re.split("[@=]", override)[0]).is_dir()
 
 
-def compose(command: str, overrides: Sequence[str]) -> DictConfig:
-    """Compose the configuration of ``command``, with the user's folders of choices.
+def compose(command: str, overrides: Sequence[str], *, with_hydra: bool = False) -> DictConfig:
+    """Compose the configuration of ``command``, with the user's folders of choices; ``with_hydra``: with Hydra's own.
 
     Hydra's global state is restored afterwards: this may run inside of a job.
     """
@@ -44,7 +44,7 @@ def compose(command: str, overrides: Sequence[str]) -> DictConfig:
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
-            return hydra.compose(command, overrides=list(overrides))
+            return hydra.compose(command, overrides=list(overrides), return_hydra_config=with_hydra)
     finally:
         GlobalHydra.instance().hydra = state
         HydraConfig.instance().cfg = hydra_config
