@@ -145,7 +145,16 @@ class TestReading:
         assert run.evaluations[0]["measures"] == [renamed]
 
     def test_choices(self):
-        typed = ["+loss.weight=2", "~penalty", "seed=1", "seed=2", "++a=b=c", "hydra.run.dir=x", "sweep.keep=all"]
+        typed = [
+            "+loss.weight=2",
+            "~penalty",
+            "seed=1",
+            "seed=2",
+            "++a=b=c",
+            "hydra.run.dir=x",
+            "sweep.keep=all",
+            "vary=seeds",
+        ]
         assert choices(typed) == {"loss.weight": "2", "penalty": "left out", "seed": "2", "a": "b=c"}
 
 

@@ -26,7 +26,7 @@ from medsynth.report.run_files import (
 from medsynth.runs.layout import CONFIGURATION, JOB, LOG, METRICS, SUMMARY, SWEEP, job_folders, log_tail, read_json
 from medsynth.runs.status import FAILED, MISSING, RUNNING, State, state
 
-_RUN_KEYS = ("overrides", "sweep", "hydra", "run_dir", "resume", "report")  # where and how it was started
+_RUN_KEYS = ("overrides", "sweep", "vary", "hydra", "run_dir", "resume", "report")  # where and how it was started
 _OUTPUT = "output.log"  # what the process of a job printed, also before its log was opened
 
 
