@@ -25,7 +25,7 @@ from medsynth.runs.run_end import RunEnd
 from medsynth.search.arguments import fold
 from medsynth.search.objective import COSTS, Objective, make_objectives, read_curve, value_of
 from medsynth.search.search import Search, Settings
-from medsynth.search.search_summary import answer
+from medsynth.search.search_summary import search_summary
 from medsynth.search.space import Choices, Interval
 from medsynth.search.space_syntax import parse_space
 from medsynth.search.study import best_trials, importances, open_study, quiet
@@ -187,8 +187,8 @@ def test_several_objectives_have_a_front(hunt, tmp_path):
     hinge = [trial for trial in study.trials if trial.params["loss"] == "hinge"]
     other = [trial for trial in study.trials if trial.params["loss"] != "hinge" and trial.number > hinge[-1].number]
     assert [trial.number for trial in front] == [hinge[-1].number, *(trial.number for trial in other[-1:])]
-    text = answer(study, make_objectives(["val/fd_mini", "seconds"], None), "s", [])
-    assert "Trials that none beats in everything, of 6:" in text
+    text = search_summary(study, make_objectives(["val/fd_mini", "seconds"], None), "s", [])
+    assert "Trials that no other trial beats in all objectives, of 6:" in text
 
 
 def test_failures_are_told_and_the_search_goes_on(hunt, tmp_path):
@@ -204,13 +204,13 @@ def test_failures_are_told_and_the_search_goes_on(hunt, tmp_path):
     assert study.best_value == 5
     assert read_json(tmp_path / f"{failed[0].number}/job.json")["status"] == "diverged"
     assert any("failed: the generator's loss is NaN" in line for line in hunt.said)
-    assert f"8 ({len(failed)} failed)" in answer(study, make_objectives(["val/fd_mini"], None), "s", [])
+    assert f"8 ({len(failed)} failed)" in search_summary(study, make_objectives(["val/fd_mini"], None), "s", [])
 
 
-def test_without_a_completed_trial_there_is_no_answer(hunt):
+def test_a_search_without_a_completed_trial_has_no_summary(hunt):
     study = hunt(Stub(lambda options: [math.nan]), trials=2)
     with pytest.raises(InputError, match=r"None of 2 trials in s completed; .*no finite value of val/fd_mini"):
-        answer(study, make_objectives(["val/fd_mini"], None), "s", [])
+        search_summary(study, make_objectives(["val/fd_mini"], None), "s", [])
 
 
 def test_the_same_composition_is_trained_once(hunt, tmp_path):
@@ -286,6 +286,11 @@ def test_values_are_those_of_the_exported_generator(tmp_path):
     Stub(lambda options: [9, 5, 8, 7])([], folder=tmp_path, watch=lambda: None)
     assert value_of(tmp_path, "val/fd_mini") == 5
     assert value_of(tmp_path, "seconds") == 50
+    for block in ("parameters", "weights"):  # as written now, and by earlier versions
+        summary = json.loads((tmp_path / "summary.json").read_text()) | {block: {"generator": 3}}
+        (tmp_path / "older").mkdir(exist_ok=True)
+        (tmp_path / "older" / "summary.json").write_text(json.dumps(summary))
+        assert value_of(tmp_path / "older", "parameters.generator") == 3
     Stub._write(tmp_path, [9, 5, 8, 7])
     summary = json.loads((tmp_path / "summary.json").read_text())
     summary["best"]["images_seen"] = 19_984
@@ -374,10 +379,10 @@ def test_a_space_is_written_as_in_a_sweep():
     ("overrides", "says"),
     [
         (["loss=hinge"], "nothing to search: give an option several values"),
-        (["seed=interval(3,3)"], "seed: from 3 to 3 there is nothing to search"),
+        (["seed=interval(3,3)"], "seed from 3 to 3 is an empty interval"),
         (["seed=range(5,1)"], r"seed=range\(5,1,1\) is empty"),
         (["task.weight_clip=tag(log,interval(0,1))"], "lower end above 0"),
-        (["seed=tag(log,range(1,9,2))"], "no steps of 2"),
+        (["seed=tag(log,range(1,9,2))"], "cannot have steps of 2"),
         (["seed=tag(odd,interval(1,2))"], "seed has the tag odd"),
         (["loss=glob(*)"], "has a pattern: name the choices"),
         (["seed=1,2", "seed=3"], "seed is given twice"),
@@ -419,7 +424,7 @@ def test_the_command_says_how_to_repeat_the_best_and_goes_on(search):
     typed = ["loss=hinge,non_saturating", LR, "max_images=40000", "report=false"]
     code, out, err = search(Stub(), *typed, "search.trials=2", "search.folder=s")
     assert (code, err) == (0, "")
-    assert "Searching loss, generator_optimizer.lr to minimize val/fd_mini: 2 trials; everything lands in s" in out
+    assert "Searching loss, generator_optimizer.lr to minimize val/fd_mini: 2 trials; all files are in s" in out
     assert re.search(r"python train.py max_images=40000 report=false loss=\w+ generator_optimizer.lr=[\d.e-]+\n", out)
     assert "Warning" not in out
     sweep = read_json(Path("s/sweep.json"))
@@ -436,7 +441,7 @@ def test_the_command_says_how_to_repeat_the_best_and_goes_on(search):
     assert "The search in s has other options of the training, loss=hinge,non_saturating" in err
     code, out, err = search(Stub(), *typed, "search.folder=s")
     assert code == 1
-    assert "search.folder=s holds a search already: go on with it by search.resume=s." in err
+    assert "search.folder=s already holds a search: resume it by search.resume=s." in err
 
 
 @pytest.mark.parametrize(
@@ -447,13 +452,17 @@ def test_the_command_says_how_to_repeat_the_best_and_goes_on(search):
         (["max_images=interval(100,1000)"], "is not a whole number"),
         (["seed=1,2", "search.trials=0"], "search.trials=0 must be a whole number, 1 or more."),
         (["seed=1,2", "search.trials=many"], "search.trials=many is not a whole number"),
-        (["seed=1,2", "search.pruner=medium"], "search.pruner=medium is unknown: choose of auto, none, median"),
-        (["seed=1,2", "search.pruner=median", "search.objectives=[seconds]"], "needs one objective that is measured"),
+        (["seed=1,2", "search.pruner=medium"], "search.pruner=medium is unknown: choose one of auto, none, median"),
+        (
+            ["seed=1,2", "search.pruner=median", "search.objectives=[seconds]"],
+            "needs a single objective that is measured",
+        ),
         (
             ["seed=1,2", "search.objectives=[val/fid]"],
             "objective=val/fid is not logged by this training: choose val/",
         ),
-        (["seed=1,2", "search.directions=[down]"], "search.directions has minimize or maximize for each"),
+        (["seed=1,2", "search.directions=[down]"], "search.directions needs minimize or maximize for each"),
+        (["seed=1,2", "search.objectives=[weights.generator]"], "is unknown: type parameters.generator"),
         (["search.resume=nowhere"], "search.resume=nowhere is not the folder of a search"),
         (["search.trails=5", "seed=1,2"], "trails"),
     ],

@@ -205,7 +205,7 @@ def test_a_job_is_done_once_and_its_record_says_how(stub, tmp_path):
     assert run_job(job(tmp_path, 1, "3", "a"))["same_as"] == 0
     assert state(tmp_path / "1").status == "duplicate"
     assert started() == [("3", False)]
-    with pytest.raises(InputError, match="another composition"):
+    with pytest.raises(InputError, match="another configuration"):
         run_job(job(tmp_path, 0, "4", "b"))
 
 
@@ -395,7 +395,7 @@ def test_a_sweep_of_an_earlier_version_is_resumed(stub, monkeypatch, capsys, tmp
     assert run(monkeypatch, capsys, "resume=s", command="sweep")[0] == 0
     code, out, err = run(monkeypatch, capsys, *resumed[0][resumed[0].index("-m", 3) :])
     assert code == 0, err
-    assert "3 jobs over seed; 2 are done, 1 are tried again" in out
+    assert "3 jobs over seed; 2 are done, 1 are resumed or repeated" in out
     assert same_arguments(["sweep=[seeds,remedies]"], ["vary=[seeds,small_data]"])
 
 

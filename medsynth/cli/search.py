@@ -1,4 +1,4 @@
-"""``medsynth search``: trainings whose options Optuna chooses, and the best of them."""
+"""The command ``medsynth search``: trainings whose options are chosen by Optuna."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import contextlib
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from medsynth.configuration.objectives import check_objectives
-from medsynth.errors import InputError, sentence_of
+from medsynth.errors import EndCode, InputError, sentence_of
 from medsynth.files import make_writable
 from medsynth.search.objective import COSTS, Objective, make_objectives
 from medsynth.search.options import Options, read_options
 from medsynth.search.record import Record
 from medsynth.search.search import Search, Settings
-from medsynth.search.search_summary import answer
+from medsynth.search.search_summary import search_summary
 from medsynth.search.space import described
 from medsynth.search.space_syntax import check_space, composition, parse_space
-from medsynth.search.study import OVERRIDES, open_study, quiet
+from medsynth.search.study import OVERRIDES, Study, open_study, quiet
 
 _SPACE = "space"  # attribute of the study
 
 
 def run(config: DictConfig) -> None:
-    """Search, and print one line for each trial and the best of them at the end."""
+    """Run a search; print a line for each trial, and the best one at the end."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise InputError("A search needs no -m: it starts its trainings itself.")
+        raise InputError("medsynth search needs no -m: it starts several trainings by itself.")
     options = _options(config)
     settings, first, pruner = _settings(options)
     make_writable(options.folder)
@@ -40,21 +40,19 @@ def run(config: DictConfig) -> None:
         print(_beginning(options, settings, len(study.trials)), flush=True)
         Search(study, settings, say=_say, started=record.started).run()
         record.finished([trial.user_attrs.get(OVERRIDES, []) for trial in study.trials])
-        print(answer(study, settings.objectives, str(options.folder), settings.fixed), flush=True)
+        print(search_summary(study, settings.objectives, str(options.folder), settings.fixed), flush=True)
     print(f"More trials: medsynth search search.resume={options.folder} search.trials={2 * options.trials}")
     if first.report is not False:
         _report(options.folder)
 
 
 def _options(config: DictConfig) -> Options:
-    given = OmegaConf.to_container(config.search)
-    if given["train"]:
-        given["train"] += _search_path()
-    return read_options(given, _typed())
+    given = cast(dict[str, Any], OmegaConf.to_container(config.search))
+    return read_options(given | {"train": [*given["train"], *(_search_path() if given["train"] else ())]}, _typed())
 
 
 def _settings(options: Options) -> tuple[Settings, DictConfig, str]:
-    """(what the search does, the configuration of a training with the first of all choices, the pruner)."""
+    """Return the settings, the configuration of a training with the first of all choices, and the pruner."""
     fixed, space = parse_space(options.train)
     first = check_space(fixed, space)
     objectives = make_objectives(options.objectives or [first.objective], options.directions)
@@ -77,8 +75,12 @@ def _settings(options: Options) -> tuple[Settings, DictConfig, str]:
     return settings, first, pruner
 
 
-def _study(options: Options, settings: Settings, pruner: str) -> Any:
-    """Optuna's study; its space stands in it."""
+def _study(options: Options, settings: Settings, pruner: str) -> Study:
+    """Open Optuna's study; it records the space.
+
+    Raises:
+        InputError: it is that of another space.
+    """
     study = open_study(
         options.folder,
         settings.objectives,
@@ -91,18 +93,18 @@ def _study(options: Options, settings: Settings, pruner: str) -> Any:
     )
     space = described(settings.space)
     if study.user_attrs.get(_SPACE, space) != space:
-        raise InputError(f"{options.folder} holds the search of another space: name another search.folder.")
+        raise InputError(f"{options.folder} holds a search of another space: give another search.folder.")
     study.set_user_attr(_SPACE, space)
     return study
 
 
 def _typed() -> list[str]:
-    """Names of the options ``search.*`` on the command line."""
+    """Return the names of the options ``search.*`` on the command line."""
     return [text.lstrip("+").partition("=")[0].removeprefix("search.") for text in HydraConfig.get().overrides.task]
 
 
 def _search_path() -> list[str]:
-    """The folder of choices given by --config-dir, as trainings and compositions take it."""
+    """Return the folder given by --config-dir as an override for the trainings."""
     sources = HydraConfig.get().runtime.config_sources
     return [f"hydra.searchpath=[file://{source.path}]" for source in sources if source.provider == "command-line"]
 
@@ -113,16 +115,16 @@ def _pruner(name: str, objectives: tuple[Objective, ...]) -> str:
         return "median" if able else "none"
     if name != "none" and not able:
         raise InputError(
-            f"search.pruner={name} needs one objective that is measured in validation, such as val/fd_mini: "
+            f"search.pruner={name} needs a single objective that is measured in validation, such as val/fd_mini: "
             "choose search.pruner=none."
         )
     return name
 
 
 def _report(folder: Path) -> None:
-    """Write the search's report.html; that it cannot be done is no failure of the search."""
+    """Write the search's report.html; print why where it cannot be written."""
     try:
-        from medsynth.report.page import write_report  # here, since its libraries take a second
+        from medsynth.report.page import write_report  # here: its libraries take a second to import
 
         print(f"Report: {write_report([folder], folder / 'report.html')}")
     except Exception as error:
@@ -132,8 +134,8 @@ def _report(folder: Path) -> None:
 def _beginning(options: Options, settings: Settings, asked: int) -> str:
     goals = ", ".join(f"{objective.direction} {objective.name}" for objective in settings.objectives)
     keys = ", ".join(dimension.key for dimension in settings.space)
-    before = f", {asked} of them begun earlier" if asked else ""
-    return f"Searching {keys} to {goals}: {options.trials} trials{before}; everything lands in {options.folder}"
+    before = f", {asked} of them from before" if asked else ""
+    return f"Searching {keys} to {goals}: {options.trials} trials{before}; all files are in {options.folder}"
 
 
 def _say(line: str) -> None:
@@ -142,7 +144,7 @@ def _say(line: str) -> None:
 
 @contextlib.contextmanager
 def _interruptible(folder: Path) -> Iterator[None]:
-    """Ctrl-C and a polite kill end the trainings and say how to go on."""
+    """On Ctrl-C or SIGTERM stop the trainings and raise an error that tells how to resume the search."""
 
     def stop(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
@@ -151,6 +153,7 @@ def _interruptible(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interruption:
-        raise InputError(f"Stopped: medsynth search search.resume={folder} goes on.") from interruption
+        sentence = f"Stopped: medsynth search search.resume={folder} resumes it."
+        raise InputError(sentence, code=EndCode.INTERRUPTED) from interruption
     finally:
         signal.signal(signal.SIGTERM, before)

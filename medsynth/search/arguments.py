@@ -1,4 +1,4 @@
-"""The arguments of ``medsynth search``: options of the search, and beside them what is typed for a training."""
+"""Arguments of ``medsynth search``: options of the search itself, and those of its trainings."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _OWN = ("search.", "+search.", "++search.", "~search.", "hydra.", "hydra/", "+hy
 
 
 def fold(arguments: Sequence[str]) -> list[str]:
-    """Gather the overrides of the training in one option, ``search.train=["loss=hinge,non_saturating",...]``.
+    """Gather the overrides of the trainings in one option, ``search.train=["loss=hinge,non_saturating",...]``.
 
-    So Hydra composes conf/search.yaml alone, and a space is written as in a sweep, without brackets. Folding twice is
-    the same as once.
+    Hydra then composes conf/search.yaml alone, and the space is typed as in a sweep, without brackets. Folding twice
+    gives the same as folding once.
 
     >>> fold(["loss=hinge,non_saturating", "search.trials=5"])
     ['search.trials=5', 'search.train=["loss=hinge,non_saturating"]']

@@ -1,4 +1,4 @@
-"""What a search optimizes: a measure of validation or what a run costs, read from the files of the run."""
+"""Objectives of a search: metrics of validation and costs of a run, read from the files of the run."""
 
 from __future__ import annotations
 
@@ -8,84 +8,108 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from medsynth.errors import InputError
 from medsynth.runs.layout import METRICS, SUMMARY, read_json
 
-MINIMIZE, MAXIMIZE = "minimize", "maximize"
-COSTS = {  # numbers of summary.json that every run has
+Direction = Literal["minimize", "maximize"]
+MINIMIZE: Direction = "minimize"
+MAXIMIZE: Direction = "maximize"
+COSTS: dict[str, Direction] = {  # numbers of summary.json that every run has
     "seconds": MINIMIZE,
     "images_per_second": MAXIMIZE,
     "peak_memory_gib": MINIMIZE,
-    "weights.generator": MINIMIZE,
-    "weights.discriminator": MINIMIZE,
-    "weights.discriminator_trained": MINIMIZE,
+    "parameters.generator": MINIMIZE,
+    "parameters.discriminator": MINIMIZE,
+    "parameters.discriminator_trained": MINIMIZE,
 }
+_EARLIER, _TODAY = "weights", "parameters"  # the block of summary.json in earlier versions, and now
 
 
 @dataclass(frozen=True)
 class Objective:
-    """``val/...`` as a run logs it, or one of ``COSTS``; ``direction`` is ``minimize`` or ``maximize``."""
+    """One objective of a search.
+
+    Attributes:
+        name: a metric as a run logs it, ``val/...``, or one of ``COSTS``.
+        direction: ``minimize`` or ``maximize``.
+    """
 
     name: str
-    direction: str
+    direction: Direction
 
     @property
     def measured(self) -> bool:
-        """Whether it is known while a run trains, so that bad runs can be ended early."""
+        """True if its values are known while a run trains, so that bad runs can be stopped early."""
         return self.name.startswith("val/")
 
 
 def make_objectives(names: Sequence[str], directions: Sequence[str] | None) -> tuple[Objective, ...]:
-    """Objectives by name; without ``directions`` the one that the measure is made for.
+    """Return the objectives ``names``.
+
+    Args:
+        names: metrics or costs.
+        directions: ``minimize`` or ``maximize`` for each; None: the usual direction of each.
 
     Raises:
-        InputError: no name, one twice, or directions that do not fit.
+        InputError: there is no name, one occurs twice or was renamed, or the directions do not match.
     """
+    renamed = next((name for name in names if name != todays_name(name)), None)
+    if renamed is not None:
+        raise InputError(f"search.objectives={renamed} is unknown: type {todays_name(renamed)}.")
     if not names or len(set(names)) < len(names):
         raise InputError(
-            "search.objectives names one or more measures, each once: search.objectives=[val/fd_mini,seconds]."
+            "search.objectives needs one or more metrics or costs, each once: search.objectives=[val/fd_mini,seconds]."
         )
     if directions is None:
         directions = [_usual_direction(name) for name in names]
     if len(directions) != len(names) or not set(directions) <= {MINIMIZE, MAXIMIZE}:
         raise InputError(
-            f"search.directions has {MINIMIZE} or {MAXIMIZE} for each of the {len(names)} objectives, "
-            f"as search.directions=[{','.join([MINIMIZE] * len(names))}]."
+            f"search.directions needs {MINIMIZE} or {MAXIMIZE} for each of the {len(names)} objectives, "
+            f"such as search.directions=[{','.join([MINIMIZE] * len(names))}]."
         )
-    return tuple(Objective(name, direction) for name, direction in zip(names, directions, strict=True))
+    return tuple(Objective(name, cast(Direction, direction)) for name, direction in zip(names, directions, strict=True))
+
+
+def todays_name(name: str) -> str:
+    """Return the present name of an objective of an earlier version: ``weights.generator``."""
+    block, dot, rest = name.partition(".")
+    return f"{_TODAY}.{rest}" if dot and block == _EARLIER else name
 
 
 def value_of(folder: Path, name: str) -> float:
-    """The value that the finished run in ``folder`` came to.
+    """Read the value of an objective from the completed run in ``folder``.
 
-    A measure is that of the exported generator: taken at the validation where the run's own objective was best.
+    A metric is that of the exported generator: from the validation at which the run's own objective was best.
 
     Raises:
-        InputError: it is not there, or not finite.
+        InputError: there is no value, or it is not finite.
     """
     summary = read_json(folder / SUMMARY)
+    if _EARLIER in summary:  # written by an earlier version
+        summary = {_TODAY: summary[_EARLIER]} | summary
     if name in COSTS:
         value = _nested(summary, name)
     else:
         best = summary.get("best") or {}
-        at_best = dict(read_curve(folder / METRICS, name)).get(best.get("images_seen"))
+        curve = read_curve(folder / METRICS, name)
+        at_best = next((value for images, value in curve if images == best.get("images_seen")), None)
         value = best.get("value") if best.get("objective") == name else at_best
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"The run came to no finite value of {name}.")
+        raise InputError(f"The run has no finite value of {name}.")
     return float(value)
 
 
 def read_curve(path: Path, name: str) -> list[tuple[int, float]]:
-    """(images seen, value) of one column of metrics.csv, also while it grows; empty where there is none."""
+    """Read pairs of images seen and value from one column of metrics.csv, which may still grow; empty: no values."""
     try:
         text = path.read_text(errors="replace")
     except OSError:
         return []
     points = []
-    for row in csv.DictReader(text[: text.rfind("\n") + 1].splitlines()):  # the last line may not be whole yet
-        with contextlib.suppress(KeyError, TypeError, ValueError):  # an empty cell: this row is of something else
+    for row in csv.DictReader(text[: text.rfind("\n") + 1].splitlines()):  # the last line may be incomplete
+        with contextlib.suppress(KeyError, TypeError, ValueError):  # an empty cell: the row holds other values
             points.append((int(row["step"]), float(row[name])))
     return points
 
@@ -97,7 +121,7 @@ def _nested(summary: dict[str, Any], name: str) -> Any:
     return node
 
 
-def _usual_direction(name: str) -> str:
+def _usual_direction(name: str) -> Direction:
     if name in COSTS:
         return COSTS[name]
     return MAXIMIZE if name == "val/is" or name.startswith("val/is_") else MINIMIZE

@@ -1,4 +1,4 @@
-"""The options ``search.*``: checked, and those of an earlier search where it is resumed."""
+"""The options ``search.*``: their checks, and those of the earlier search where one is resumed."""
 
 from __future__ import annotations
 
@@ -9,16 +9,33 @@ from typing import Any
 
 from medsynth.errors import InputError
 from medsynth.runs.layout import SWEEP, read_json
+from medsynth.search.objective import todays_name
 from medsynth.search.study import PRUNERS, SAMPLERS, STUDY
 
 RECORD = "search"  # in sweep.json: the options
-_PLACES = ("folder", "resume", "jobs", "threads", "timeout")  # of this start alone
-_DECIDED = ("objectives", "directions", "train")  # at the first start: the study stands on them
+_OF_THIS_START = ("folder", "resume", "jobs", "threads", "timeout")  # not recorded
+_FIXED = ("objectives", "directions", "train")  # by the first start: Optuna's study depends on them
 
 
 @dataclass(frozen=True)
 class Options:
-    """``conf/search.yaml`` after it was checked."""
+    """The options of conf/search.yaml, checked.
+
+    Attributes:
+        trials: number of trainings, those before a resume included.
+        objectives: names of metrics or costs; None: the objective of the training.
+        directions: ``minimize`` or ``maximize`` for each objective; None: the usual ones.
+        sampler: one of ``study.SAMPLERS``.
+        startup: number of trials drawn at random before the sampler learns.
+        pruner: ``auto`` or one of ``study.PRUNERS``.
+        seed: of the sampler.
+        jobs: number of trainings at a time.
+        threads: CPU threads of each training; None: the cores divided among them.
+        timeout: seconds after which no further training is started; None: no limit.
+        folder: of the search.
+        resumed: the search was begun earlier.
+        train: overrides of the trainings, as typed.
+    """
 
     trials: int
     objectives: tuple[str, ...] | None
@@ -35,12 +52,16 @@ class Options:
     train: tuple[str, ...]
 
     def recorded(self) -> dict[str, Any]:
-        """What a resumed search starts from, as JSON."""
-        return {key: value for key, value in asdict(self).items() if key not in (*_PLACES, "resumed")}
+        """Return the options that a resumed search starts from, as they are written to sweep.json."""
+        return {key: value for key, value in asdict(self).items() if key not in (*_OF_THIS_START, "resumed")}
 
 
 def read_options(given: dict[str, Any], typed: Sequence[str]) -> Options:
-    """The options of a search, or of the one in ``resume``, of which what was ``typed`` is changed.
+    """Check the options of a search; where one is resumed, start from its recorded options.
+
+    Args:
+        given: the block ``search`` of the configuration.
+        typed: names of the options on the command line; they change those of a resumed search.
 
     Raises:
         InputError: names the option and what would be right.
@@ -51,32 +72,34 @@ def read_options(given: dict[str, Any], typed: Sequence[str]) -> Options:
         folder = Path(str(resume)).expanduser()
         options |= _earlier(folder, {name: options[name] for name in typed if name in options})
     elif (folder / STUDY).exists():
-        raise InputError(f"search.folder={folder} holds a search already: go on with it by search.resume={folder}.")
+        raise InputError(f"search.folder={folder} already holds a search: resume it by search.resume={folder}.")
     _check_numbers(options)
     for name, choices in (("sampler", SAMPLERS), ("pruner", ("auto", *PRUNERS))):
         if options[name] not in choices:
-            raise InputError(f"search.{name}={options[name]} is unknown: choose of {', '.join(choices)}.")
-    for name in _DECIDED:
-        options[name] = _words(options[name])
+            raise InputError(f"search.{name}={options[name]} is unknown: choose one of {', '.join(choices)}.")
+    for name in _FIXED:
+        options[name] = _texts(options[name])
     return Options(**options | {"folder": folder, "resumed": resume is not None, "train": options["train"] or ()})
 
 
 def _earlier(folder: Path, typed: dict[str, Any]) -> dict[str, Any]:
-    """The options of the search in ``folder``, with those that are typed now."""
+    """Return the options of the search in ``folder``, changed by those that are typed now."""
     earlier = read_json(folder / SWEEP).get(RECORD)
     if not earlier or not (folder / STUDY).is_file():
         raise InputError(
             f"search.resume={folder} is not the folder of a search: it holds no {SWEEP} and {STUDY} of one."
         )
-    for name in _DECIDED:
-        now, then = _words(typed.get(name)), _words(earlier[name])
+    if earlier["objectives"] is not None:
+        earlier["objectives"] = [todays_name(name) for name in _texts(earlier["objectives"]) or ()]
+    for name in _FIXED:
+        now, then = _texts(typed.get(name)), _texts(earlier[name])
         if now and sorted(now) != sorted(then or ()):
             what = "options of the training" if name == "train" else f"search.{name}"
             raise InputError(
                 f"The search in {folder} has other {what}, {' '.join(then or ()) or 'the default'}: "
-                "leave them out to go on with it, or give a new search.folder."
+                "leave them out to resume it, or give a new search.folder."
             )
-    return earlier | {name: value for name, value in typed.items() if name not in _DECIDED}
+    return earlier | {name: value for name, value in typed.items() if name not in _FIXED}
 
 
 def _check_numbers(options: dict[str, Any]) -> None:
@@ -89,8 +112,8 @@ def _check_numbers(options: dict[str, Any]) -> None:
             raise InputError(f"search.{name}={value} must be null or a number above 0.")
 
 
-def _words(value: Any) -> tuple[str, ...] | None:
-    """One word, or a list of them."""
+def _texts(value: Any) -> tuple[str, ...] | None:
+    """Return one text or a list of texts as a tuple."""
     if value is None:
         return None
     return tuple(str(item) for item in value) if isinstance(value, list | tuple) else (str(value),)

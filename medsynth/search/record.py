@@ -1,4 +1,4 @@
-"""sweep.json of a search: so that a report reads it like a sweep, and a resumed search finds its options."""
+"""The file sweep.json of a search: a report reads it like that of a sweep, a resumed search finds its options in it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from medsynth.sweep.plan import write_plan
 
 
 class Record:
-    """Written whenever a trial starts, and at the end.
+    """Writes sweep.json when a trial starts and when the search ends.
 
     Args:
-        keys: what is searched.
-        objective: the first, by which a report compares.
+        options: of the search.
+        keys: the searched options.
+        objective: the first one, by which a report compares.
     """
 
     def __init__(self, options: Options, keys: list[str], objective: str):
@@ -35,9 +36,11 @@ class Record:
         }
 
     def started(self, jobs: list[list[str]]) -> None:
+        """Record the overrides of all trials so far."""
         self._write(jobs=jobs)
 
     def finished(self, jobs: list[list[str]]) -> None:
+        """Record the end of the search."""
         self._write(jobs=jobs, finished=time.time())
 
     def _write(self, **changes: Any) -> None:

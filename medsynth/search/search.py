@@ -1,4 +1,4 @@
-"""A search: Optuna is asked for options, jobs train with them, and what they came to is told to Optuna."""
+"""The loop of a search: ask Optuna for options, train with them in parallel jobs, and report the results to Optuna."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from optuna.trial import FrozenTrial, TrialState
 from medsynth.errors import InputError
 from medsynth.search.objective import Objective
 from medsynth.search.optuna_reporting import OptunaReporter
-from medsynth.search.search_summary import came_to
+from medsynth.search.search_summary import result_text
 from medsynth.search.space import Dimension, suggest
-from medsynth.search.study import OVERRIDES, alive
+from medsynth.search.study import OVERRIDES, open_trial
 from medsynth.sweep.job import Job, run_job
 from medsynth.sweep.process import quoted
 from medsynth.sweep.thread_budget import gpu_of, thread_count
@@ -26,17 +26,23 @@ from medsynth.sweep.thread_budget import gpu_of, thread_count
 
 @dataclass(frozen=True)
 class Settings:
-    """What a search does beside asking Optuna.
+    """Settings of a search, after the space was parsed and the objectives were checked.
 
-    Args:
-        folder: holds the study and a folder for each trial, named by its number.
-        fixed: overrides that all trials share; ``space``: what differs.
-        trials: in all, those before a resume included.
-        composition: from overrides to what is the same for the same training. Raises InputError: they do not compose.
-        val_every_images, max_images, prunes: see ``OptunaReporter``.
-        jobs: trainings at a time; each gets ``threads`` of the CPU (None: the cores are shared out) and one GPU.
-        timeout: seconds after which no further training is started.
-        every: seconds between two looks at a running training.
+    Attributes:
+        folder: holds the study and a subfolder for each trial, named by its number.
+        fixed: overrides that all trials share.
+        space: the options that are searched.
+        objectives: what is optimized.
+        trials: number of trials, those before a resume included.
+        composition: returns the same text for overrides that describe the same training; raises InputError where they
+            do not compose.
+        val_every_images: see ``OptunaReporter``.
+        max_images: see there.
+        prunes: see there.
+        jobs: number of trainings at a time; each has one GPU, where there are any.
+        threads: CPU threads of each training; None: the cores divided among them.
+        timeout: seconds after which no further training is started; None: no limit.
+        every: seconds between two checks of a running training.
     """
 
     folder: Path
@@ -55,11 +61,13 @@ class Settings:
 
 
 class Search:
-    """Runs trials until there are as many as wanted.
+    """Runs trials until their number is reached.
 
     Args:
-        say: gets one line for each trial that is over.
-        started: gets the overrides of all trials, whenever one starts.
+        study: Optuna's study.
+        settings: of the search.
+        say: called with one line for each trial that is over.
+        started: called with the overrides of all trials, whenever one starts.
     """
 
     def __init__(
@@ -86,7 +94,7 @@ class Search:
         self._begun, self._over = time.monotonic(), 0
 
     def run(self) -> None:
-        """Until all trials are over, or the time is. What an interruption leaves is gone on with by the next search."""
+        """Run until all trials are over or the time is up. What an interruption leaves, the next search resumes."""
         with ThreadPoolExecutor(self.settings.jobs) as pool:
             try:
                 while True:
@@ -101,11 +109,11 @@ class Search:
                 self._stop.set()  # seen by the watch of each training that still runs
 
     def _fill(self, pool: ThreadPoolExecutor) -> None:
-        """Start trainings until all places are taken; trials that an earlier search left come first."""
+        """Start trainings until all places are taken, first those of trials that an earlier search left open."""
         in_time = time.monotonic() - self._begun < (self.settings.timeout or float("inf"))
         while in_time and len(self._running) < self.settings.jobs:
             if self._left:
-                trial = alive(self.study, self._left.pop(0))
+                trial = open_trial(self.study, self._left.pop(0))
             elif len(self._trials()) < self.settings.trials:
                 trial = self.study.ask()
             else:
@@ -121,7 +129,7 @@ class Search:
         try:
             composition = self.settings.composition([*self.settings.fixed, *chosen])
         except InputError:
-            composition = None  # the training says why, in its own folder
+            composition = None  # the training reports why, in its own folder
         place = (f"sweep.folder={quoted(folder)}", f"sweep.job={trial.number}", f"sweep.name={quoted(name)}")
         overrides = (*self.settings.fixed, *chosen, *place)
         return Job(trial.number, folder / str(trial.number), name, tuple(chosen), overrides, composition)
@@ -145,4 +153,4 @@ class Search:
         minutes = (time.monotonic() - self._begun) / self._over * left / 60
         time_left = f"  (about {max(1, round(minutes))} min left)" if left > 0 else ""
         options = " ".join(trial.user_attrs[OVERRIDES])
-        self.say(f"trial {trial.number}: {came_to(trial, self.settings.objectives)}  {options}{time_left}")
+        self.say(f"trial {trial.number}: {result_text(trial, self.settings.objectives)}  {options}{time_left}")

@@ -1,4 +1,4 @@
-"""What a search found, in words: the best trials, the command that repeats them, and which options mattered."""
+"""The result of a search as text: the best trials, the command that repeats one, the importance of the options."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from medsynth.search.study import OVERRIDES, REASON, best_trials, importances
 _SHOWN = 10  # of the best trials with several objectives
 
 
-def answer(study: optuna.Study, objectives: Sequence[Objective], folder: str, fixed: Sequence[str]) -> str:
-    """Some lines for the end of a search.
+def search_summary(study: optuna.Study, objectives: Sequence[Objective], folder: str, fixed: Sequence[str]) -> str:
+    """Return the lines that a search prints at its end.
 
     Args:
-        folder: of the search, as the user would type it.
+        study: with all trials.
+        objectives: of the search.
+        folder: of the search, as a user would type it.
         fixed: overrides that all trials share.
 
     Raises:
@@ -31,27 +33,27 @@ def answer(study: optuna.Study, objectives: Sequence[Objective], folder: str, fi
     best = best_trials(study)
     if not best:
         reasons = [trial.user_attrs[REASON] for trial in trials if trial.user_attrs.get(REASON)]
-        why = f"; the last one says: {reasons[-1]}" if reasons else "."
+        why = f"; the last reason: {reasons[-1]}" if reasons else "."
         raise InputError(f"None of {len(trials)} trials in {folder} completed{why}")
     several = len(objectives) > 1
-    title = "Trials that none beats in everything" if several else "The best trial"
+    title = "Trials that no other trial beats in all objectives" if several else "The best trial"
     lines = [f"\n{title}, of {_counted(trials)}:"]
     lines += [
-        f"  {came_to(trial, objectives)}  {_options(trial)}  {Path(folder) / str(trial.number)}"
+        f"  {result_text(trial, objectives)}  {_options(trial)}  {Path(folder) / str(trial.number)}"
         for trial in best[:_SHOWN]
     ]
     lines += [f"  and {len(best) - _SHOWN} more"] if len(best) > _SHOWN else []
     first = [*fixed, *best[0].user_attrs[OVERRIDES]]
     lines.append(
-        f"{'The first of them' if several else 'It'} is repeated by\n  {shlex.join(['python', 'train.py', *first])}"
+        f"To repeat {'the first of them' if several else 'it'}:\n  {shlex.join(['python', 'train.py', *first])}"
     )
     for which, objective in enumerate(objectives):
         lines += _importance_lines(objective, importances(study, objectives, which))
     return "\n".join(lines)
 
 
-def came_to(trial: FrozenTrial, objectives: Sequence[Objective]) -> str:
-    """``val/fd_mini 12.3, seconds 40``, or why there is no value."""
+def result_text(trial: FrozenTrial, objectives: Sequence[Objective]) -> str:
+    """Return the values of a trial, ``val/fd_mini 12.3, seconds 40``, or why there are none."""
     reason = trial.user_attrs.get(REASON, "")
     if trial.state == TrialState.COMPLETE:
         values = ", ".join(f"{o.name} {value:.4g}" for o, value in zip(objectives, trial.values, strict=True))
@@ -60,7 +62,7 @@ def came_to(trial: FrozenTrial, objectives: Sequence[Objective]) -> str:
 
 
 def _counted(trials: Sequence[FrozenTrial]) -> str:
-    """``7 (2 failed, 1 pruned)``."""
+    """Return the number of trials: ``7 (2 failed, 1 pruned)``."""
     names = {TrialState.FAIL: "failed", TrialState.PRUNED: "pruned", TrialState.RUNNING: "not finished"}
     counts = Counter(names[trial.state] for trial in trials if trial.state in names)
     others = ", ".join(f"{count} {name}" for name, count in counts.items())
@@ -74,5 +76,5 @@ def _options(trial: FrozenTrial) -> str:
 def _importance_lines(objective: Objective, shares: dict[str, float]) -> list[str]:
     if len(shares) < 2:
         return []
-    told = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
-    return [f"What made the better trials better in {objective.name} (PED-ANOVA, a hint): {told}"]
+    named = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+    return [f"Importance of the options for {objective.name} (estimated by PED-ANOVA): {named}"]

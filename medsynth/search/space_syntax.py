@@ -1,4 +1,4 @@
-"""From overrides in Hydra's grammar to the space of a search, each choice of it tried before the first training."""
+"""Parsing of overrides in Hydra's grammar into the space of a search, and its check before the first training."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _FILLED_IN = ("resume", "run_dir", "overrides", "sweep.folder", "sweep.job", "sw
 
 
 def parse_space(overrides: Sequence[str]) -> tuple[tuple[str, ...], tuple[Dimension, ...]]:
-    """(overrides with one value, the space of those with several).
+    """Return the overrides with one value, and the space of those with several values.
 
     Raises:
-        InputError: an override that cannot be read, is given twice, or is the search's to fill in; nothing to search.
+        InputError: an override cannot be read, is given twice or is filled in, or none has several values.
     """
     fixed, space, keys = [], [], set()
     for text in overrides:
@@ -32,7 +32,7 @@ def parse_space(overrides: Sequence[str]) -> tuple[tuple[str, ...], tuple[Dimens
         if key in keys:
             raise InputError(f"{key} is given twice: give it once, with all of its choices.")
         if key in _FILLED_IN:
-            raise InputError(f"{key}= is filled in for each trial: leave it out; search.resume= goes on with a search.")
+            raise InputError(f"{key}= is filled in for each trial: leave it out. search.resume= resumes a search.")
         if key in ("vary", "sweep"):
             raise InputError(
                 f"{key}= is not an option of a search: name the options to search, such as loss=hinge,minimax."
@@ -50,17 +50,19 @@ def parse_space(overrides: Sequence[str]) -> tuple[tuple[str, ...], tuple[Dimens
 
 
 def compose_training(overrides: Sequence[str]) -> DictConfig:
-    """The configuration of a training with these overrides.
+    """Compose the configuration of a training with these overrides.
 
     Raises:
-        InputError: they do not compose, or a value has another type than its option.
+        InputError: they do not compose, or a value is of another type than its option.
     """
     with _explained():
         return with_option_types(compose("train", overrides), "train", overrides)
 
 
 def check_space(fixed: Sequence[str], space: Sequence[Dimension]) -> DictConfig:
-    """Compose each choice and the ends of each interval, beside the first of all others; returns the first of all.
+    """Compose each choice and the ends of each interval, with the first values of all other options.
+
+    Returns the configuration with the first values of all options.
 
     Raises:
         InputError: one of them does not compose.
@@ -74,7 +76,7 @@ def check_space(fixed: Sequence[str], space: Sequence[Dimension]) -> DictConfig:
 
 
 def composition(overrides: Sequence[str]) -> str:
-    """The same for overrides that come to the same training.
+    """Return a hash of the training that the overrides describe; equal hashes are duplicates.
 
     Raises:
         InputError: they do not compose.
@@ -94,7 +96,7 @@ def _parsed(text: str) -> Override:
 
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
-    """Hydra's errors as one sentence about the training's options."""
+    """Raise Hydra's errors as an InputError of one sentence about the training's options."""
     try:
         yield
     except InputError:
@@ -110,19 +112,23 @@ def _dimension(override: Override) -> Dimension:
     key, value = override.get_key_element(), override._value
     tags = getattr(value, "tags", set())
     if tags - {"log"}:
-        raise InputError(f"{key} has the tag {', '.join(sorted(tags - {'log'}))}: a search knows tag(log, ...) alone.")
+        raise InputError(
+            f"{key} has the tag {', '.join(sorted(tags - {'log'}))}: a search supports only tag(log, ...)."
+        )
     if isinstance(value, IntervalSweep):
+        assert value.start is not None  # Hydra's grammar requires both ends
+        assert value.end is not None
         whole = isinstance(value.start, int) and isinstance(value.end, int)
         return Interval(key, value.start, value.end, log="log" in tags, whole=whole)
     if isinstance(value, RangeSweep):
         return _range(key, value)
     if not override.is_choice_sweep() or not hasattr(value, "list"):
-        raise InputError(f"{override.input_line} has a pattern: name the choices, as {key}=a,b.")
+        raise InputError(f"{override.input_line} has a pattern: name the choices, such as {key}=a,b.")
     return Choices(key, tuple(dict.fromkeys(override.sweep_string_iterator())))
 
 
 def _range(key: str, value: RangeSweep) -> Interval:
-    """As Hydra counts: without the end."""
+    """Return the interval of Hydra's ``range``, which does not include its end."""
     numbers = list(value.range()) if value.step else []
     if not numbers:
         raise InputError(f"{key}=range({value.start},{value.stop},{value.step}) is empty: give a larger end.")

@@ -1,4 +1,4 @@
-"""Optuna's study of a search: kept in one SQLite file, silent, and asked in the words of this program."""
+"""Optuna's study of a search: one SQLite file, its samplers and pruners, the best trials and the importances."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import optuna
+from optuna import Study as Study
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 
 from medsynth.errors import InputError
-from medsynth.search.objective import MAXIMIZE, Objective
+from medsynth.search.objective import MAXIMIZE, Direction, Objective
 
 STUDY = "study.db"
 SAMPLERS = ("tpe", "nsgaii", "random")
 PRUNERS = ("none", "median", "percentile", "hyperband", "successive_halving")
-OVERRIDES, REASON = "overrides", "reason"  # attributes of a trial; a completed one has a reason if it is a copy
-_BEST = 25.0  # percent of the runs that pruner=percentile lets go on
+OVERRIDES, REASON = "overrides", "reason"  # attributes of a trial; of completed trials only duplicates have a reason
+_BEST = 25.0  # percent of the runs that pruner=percentile continues
 _NAME = "search"
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Optuna's log and its notes about what is experimental are not for the user of this program."""
+    """Silence Optuna's log and its warnings about experimental features."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -48,42 +49,47 @@ def open_study(
     val_every_images: int,
     max_images: int | None,
 ) -> optuna.Study:
-    """The study in ``folder``, made where there is none.
+    """Open the study in ``folder``, or create it.
 
     Args:
-        startup: trials that are drawn at random before the sampler learns; half as many before anything is pruned.
-        val_every_images: of a run; no run is ended before its first validation.
-        max_images: of a run; None: not known before it starts.
+        folder: of the search.
+        objectives: their directions are those of the study.
+        sampler: one of ``SAMPLERS``.
+        pruner: one of ``PRUNERS``.
+        seed: of the sampler.
+        startup: trials drawn at random before the sampler learns; half as many complete before any is pruned.
+        val_every_images: interval of a run's validations; no run is stopped before the first.
+        max_images: length of a run; None: not known before it starts.
 
     Raises:
-        InputError: study.db is no study, or one of other objectives.
+        InputError: study.db is not a study, or is that of other objectives.
     """
     path = folder / STUDY
-    directions = [objective.direction for objective in objectives]
+    directions: list[Direction] = [objective.direction for objective in objectives]
     address = f"sqlite:///{path.absolute()}"
     try:
         storage = optuna.storages.RDBStorage(address, engine_kwargs={"connect_args": {"timeout": 60}})
         study = optuna.create_study(storage=storage, study_name=_NAME, directions=directions, load_if_exists=True)
         asked = len(study.get_trials(deepcopy=False))
     except Exception as error:  # SQLAlchemy's and Optuna's errors have no base in common
-        raise InputError(f"{path} cannot be read as the study of a search: name another folder.") from error
+        raise InputError(f"{path} cannot be read as the study of a search: give another search.folder.") from error
     if [direction.name.lower() for direction in study.directions] != directions:
-        raise InputError(f"{path} is the study of other objectives: name another folder.")
+        raise InputError(f"{path} is the study of other objectives: give another search.folder.")
     study.sampler = _sampler(sampler, seed + asked, startup)  # a resumed study must not repeat its first draws
     study.pruner = _pruner(pruner, startup, val_every_images, max_images)
     return study
 
 
-def alive(study: optuna.Study, number: int) -> optuna.Trial:
-    """The trial ``number`` of a search that ended before its run did, to go on with."""
+def open_trial(study: optuna.Study, number: int) -> optuna.Trial:
+    """Return trial ``number``, which an earlier search left open, so that it can be continued."""
     frozen = next(trial for trial in study.get_trials(deepcopy=False) if trial.number == number)
     return optuna.Trial(study, frozen._trial_id)  # the only way to a trial that was asked by another process
 
 
 def best_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """The best trial, or with several objectives those that no other beats in all; in the order of their values.
+    """Return the best trial; with several objectives the Pareto front, sorted by value.
 
-    Trials that repeat the composition of another are left out; empty where none was completed.
+    Duplicates of other trials are left out. Empty: no trial completed.
     """
     completed = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
     if not completed:
@@ -95,9 +101,9 @@ def best_trials(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def importances(study: optuna.Study, objectives: Sequence[Objective], which: int = 0) -> dict[str, float]:
-    """How much of what tells the better trials from the others each option explains (PED-ANOVA, Watanabe et al. 2023).
+    """Estimate the importance of each option for objective ``which`` by PED-ANOVA (Watanabe et al. 2023).
 
-    Shares that sum to 1; empty where too few trials were completed to tell.
+    Returns fractions that sum to 1; empty: too few trials completed.
     """
     sign = -1 if objectives[which].direction == MAXIMIZE else 1
     completed = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]

@@ -1,1 +1,1 @@
-"""Many trainings, each in a process of its own: jobs with a record on disk, resumed, known by what they compose."""
+"""Sweeps: many trainings, each in a process of its own, with a record on disk that makes the sweep resumable."""

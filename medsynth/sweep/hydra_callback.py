@@ -1,10 +1,10 @@
-"""Before a sweep's first job and after its last: what it consists of, and what it came to."""
+"""Hydra's callback of a sweep: checks and plan before the first job, table and report after the last."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
@@ -29,17 +29,17 @@ from medsynth.sweep.plan import (
     states,
     write_plan,
 )
-from medsynth.sweep.progress import count_words, read_rows, table
+from medsynth.sweep.progress import read_rows, status_counts, table
 
-# Of a configuration: where it lands, how it is watched, and whose job it is do not change what is trained.
-_ASIDE = ("hydra", "run_dir", "resume", "resume_data", "trust", "overrides", "sweep", "report", "logger")
+# Entries of a configuration that do not change what is trained: where the run's files are, how it is logged ...
+_NOT_TRAINED = ("hydra", "run_dir", "resume", "resume_data", "trust", "overrides", "sweep", "report", "logger")
 
 
 class SweepCallback(Callback):
     """Writes sweep.json before the first job; prints a table and writes report.html after the last."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Refuse what cannot be done before anything is trained; says how many jobs there are."""
+        """Compose and check every job, write the plan, and print the number of jobs."""
         try:
             check_keep(config.sweep.keep)
             _check_options(config)
@@ -53,7 +53,7 @@ class SweepCallback(Callback):
             raise Refused from error
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """The table, the report, and by an error the exit code where not all jobs completed."""
+        """Print the table, write the report, and raise where a job did not complete, so that the exit code is 1."""
         folder = Path(config.hydra.sweep.dir)
         plan = read_plan(folder, str(folder))
         write_plan(folder, plan | {"finished": time.time()})
@@ -64,27 +64,27 @@ class SweepCallback(Callback):
         statuses = [status for status, _ in states(folder, plan)]
         failed = [status for status in statuses if status not in (COMPLETED, DUPLICATE, RUNNING)]
         if failed:
-            words = f"{len(failed)} of {len(statuses)} jobs did not complete ({count_words(failed)})"
+            sentence = f"{len(failed)} of {len(statuses)} jobs did not complete ({status_counts(failed)})"
             error = InputError(
-                f"{words}: their reasons are in the table above and in {report or folder / '*/job.json'}."
+                f"{sentence}: their reasons are in the table above and in {report or folder / '*/job.json'}."
             )
             raise Refused from error
 
 
 def composition_of(config: DictConfig) -> str:
-    """Hash of what is trained by ``config``, before anything in it is filled in."""
-    plain = OmegaConf.to_container(config, resolve=False)
-    return composition_hash({key: value for key, value in plain.items() if key not in _ASIDE})
+    """Return a hash of the training that ``config`` describes; equal hashes are duplicates."""
+    plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
+    return composition_hash({key: value for key, value in plain.items() if key not in _NOT_TRAINED})
 
 
 def _plan(config: DictConfig) -> dict[str, Any]:
-    """Every job, composed: a typo in any of them is found before the first starts."""
+    """Compose every job, so that a typing error in any of them is found before the first one starts."""
     loader = GlobalHydra.instance().config_loader()
     typed = list(config.hydra.overrides.task)
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
     overrides = OverridesParser.create(config_loader=loader).parse_overrides([*params, *typed])
     jobs = BasicSweeper.split_arguments(overrides, None)[0]
-    columns = zip(*jobs, strict=True)  # an option each, as all jobs have it
+    columns = zip(*jobs, strict=True)  # one for each option
     swept = [column[0].partition("=")[0] for column in columns if len(set(column)) > 1]
     composed = [loader.load_sweep_config(config, list(job)) for job in jobs]
     for job, composition in zip(jobs, composed, strict=True):
@@ -95,7 +95,7 @@ def _plan(config: DictConfig) -> dict[str, Any]:
 
 
 def _arguments(config: DictConfig) -> list[str]:
-    """What was typed, to start the same sweep again; without where it lands."""
+    """Return the arguments that start the same sweep again, without its folder."""
     folders = [source.path for source in config.hydra.runtime.config_sources if source.provider == "command-line"]
     typed = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
     typed = [item for item in typed if not item.startswith(("hydra.mode=", "hydra.sweep.dir=", "sweep.resume="))]
@@ -104,12 +104,12 @@ def _arguments(config: DictConfig) -> list[str]:
 
 def _check_options(config: DictConfig) -> None:
     if config.report not in ("auto", True, False):
-        raise InputError(f"report={config.report} is not known: choose auto, true or false.")
+        raise InputError(f"report={config.report} is unknown: choose auto, true or false.")
     threads = config.sweep.threads
     if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise InputError(f"sweep.threads={threads} is not a number of threads, 1 or more, or null.")
+        raise InputError(f"sweep.threads={threads} is not allowed: give a number of threads, 1 or more, or null.")
     if config.resume is not None:
-        raise InputError(f"resume={config.resume} is for a single run: a sweep goes on by sweep.resume=true.")
+        raise InputError(f"resume={config.resume} resumes a single run: resume a sweep by sweep.resume=true.")
     if any(item.startswith("hydra.sweep.subdir=") for item in config.hydra.overrides.hydra):
         raise InputError("hydra.sweep.subdir= cannot be set: the folders of a sweep's jobs are their numbers.")
     if any(item.startswith("vary=") and "," in item and "[" not in item for item in config.hydra.overrides.task):
@@ -118,7 +118,7 @@ def _check_options(config: DictConfig) -> None:
 
 def _fresh(folder: Path, new: dict[str, Any]) -> dict[str, Any]:
     if (folder / SWEEP).exists():
-        raise InputError(f"{folder} already holds a sweep: sweep.resume={folder} goes on with it.")
+        raise InputError(f"{folder} already holds a sweep: resume it by sweep.resume={folder}.")
     folder.mkdir(parents=True, exist_ok=True)
     return new
 
@@ -126,17 +126,17 @@ def _fresh(folder: Path, new: dict[str, Any]) -> dict[str, Any]:
 def _resumed(folder: Path, new: dict[str, Any]) -> dict[str, Any]:
     old = read_plan(folder, f"sweep.resume={folder}")
     if not same_arguments(old["arguments"], new["arguments"]) and is_running(folder, old):
-        raise InputError(f"The sweep {folder} is still running: wait for its end before giving it other jobs.")
+        raise InputError(f"The sweep {folder} is still running: wait for its end before you add jobs to it.")
     plan = extended(old, new)
     if same_arguments(old["arguments"], new["arguments"]) and len(plan["jobs"]) > len(old["jobs"]):
         print(
-            "The same arguments compose to other trainings than before, since medsynth or the files of choices have "
-            "changed: these are new jobs.",
+            "These arguments now describe other trainings than before, since medsynth or your configuration files have "
+            "changed: they are added as new jobs.",
             flush=True,
         )
     statuses = [status for status, _ in states(folder, plan)]
     if all(status in (*SETTLED, RUNNING) for status in statuses):
-        raise InputError(f"The sweep {folder} has nothing left to do: {count_words(statuses)}.")
+        raise InputError(f"The sweep {folder} has nothing left to do: {status_counts(statuses)}.")
     return plan
 
 
@@ -145,14 +145,14 @@ def _announce(folder: Path, plan: dict[str, Any], resumed: bool) -> None:
     statuses = [status for status, _ in states(folder, plan)]
     done = sum(status in SETTLED for status in statuses)
     again = sum(status not in (*SETTLED, RUNNING, MISSING) for status in statuses)
-    words = f"{total} jobs over {', '.join(plan['swept'])}" if plan["swept"] else "1 job"
+    jobs = f"{total} jobs over {', '.join(plan['swept'])}" if plan["swept"] else "1 job"
     if resumed:
-        words += f"; {done} are done, {again} are tried again or go on, {total - done - again} are new"
-    print(f"{words}. Everything lands in {folder}; `medsynth sweep resume={folder}` goes on after a stop.", flush=True)
+        jobs += f"; {done} are done, {again} are resumed or repeated, {total - done - again} are new"
+    print(f"{jobs}. All files are in {folder}; `medsynth sweep resume={folder}` resumes the sweep.", flush=True)
 
 
 def _report(folder: Path) -> Path | None:
-    """The page of the sweep; a report that fails spoils nothing."""
+    """Write the sweep's report and return its path; None, with a message: it could not be written."""
     try:
         from medsynth.report.page import write_report  # plotly comes with it
 

@@ -1,4 +1,4 @@
-"""One job of ``python train.py -m ...``: what Hydra calls in the place of a training."""
+"""Hydra's call for one job of ``python train.py -m ...``: it trains in a process of its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from joblib import cpu_count
@@ -24,16 +24,17 @@ from medsynth.sweep.process import quoted
 from medsynth.sweep.progress import BAD, progress_line, read_rows
 from medsynth.sweep.thread_budget import gpu_of, slot, thread_count
 
-# What was typed for Hydra and concerns a single run too.
+# Arguments for Hydra that concern a single run too.
 _PASSED_ON = ("hydra.searchpath=", "hydra.job.", "hydra/job_logging=", "hydra.job_logging.", "hydra.verbose=")
 
 
 def run(config: DictConfig) -> float:
-    """Do this job; returns the best value of the objective, NaN where there is none, and never raises what the job did.
+    """Train this job and return the best value of the objective; NaN: the job did not complete.
 
-    An exception would end Hydra's sweep before its other batches and its end; the sweep's callback says what failed.
+    A failed job raises nothing: an exception would end Hydra's sweep before its other jobs. ``SweepCallback`` reports
+    failures at the end.
     """
-    hydra_config = HydraConfig.get()
+    hydra_config = cast(DictConfig, HydraConfig.get())
     folder = Path(hydra_config.runtime.output_dir)
     plan = read_plan(folder.parent, str(folder.parent))
     job = _job(config, hydra_config, folder, plan)
@@ -48,7 +49,7 @@ def run(config: DictConfig) -> float:
             train=None if config.sweep.processes else _training(config, job),
         )
     discard_checkpoints(folder.parent, config.sweep.keep)
-    if not was_done:  # those are counted when the sweep goes on
+    if not was_done:  # jobs that were done before are counted when the sweep is resumed
         _say(folder.parent, record, plan, parallel)
     done_by = record["number"] if record["status"] == COMPLETED else record.get("same_as")
     value = None if done_by is None else best(folder.parent / str(done_by))
@@ -64,20 +65,20 @@ def _job(config: DictConfig, hydra_config: DictConfig, folder: Path, plan: dict[
     sources = [source.path for source in hydra_config.runtime.config_sources if source.provider == "command-line"]
     passed_on = [item for item in hydra_config.overrides.hydra if item.startswith(_PASSED_ON)]
     searched = [part for source in sources for part in ("--config-dir", source)]
-    everything = [*searched, *typed, *passed_on, *place, "hydra.mode=RUN"]  # a preset may have asked for a sweep
+    everything = [*searched, *typed, *passed_on, *place, "hydra.mode=RUN"]  # presets ask for a sweep
     return Job(number, folder, name, tuple(swept), tuple(everything), composition_of(config))
 
 
 def _parallel(launcher: DictConfig, jobs: int) -> int:
-    """How many jobs share this machine."""
+    """Return the number of jobs that run on this machine at the same time."""
     if launcher._target_.endswith("JoblibLauncher"):
         n_jobs = launcher.n_jobs if launcher.n_jobs > 0 else cpu_count() + 1 + launcher.n_jobs
         return max(1, min(n_jobs, jobs))
-    return jobs if launcher._target_.endswith(".LocalLauncher") else 1  # submitit's starts all of them at once
+    return jobs if launcher._target_.endswith(".LocalLauncher") else 1  # submitit's starts all at once
 
 
 def _orphaned(launcher: DictConfig) -> Callable[[], RunEnd | None] | None:
-    """For joblib's processes, which outlive the one that started them."""
+    """Return a watch for a process of joblib, which would outlive the process that started it."""
     if not launcher._target_.endswith("JoblibLauncher"):
         return None
     parent = os.getppid()
@@ -101,7 +102,7 @@ def _training(config: DictConfig, job: Job) -> Callable[[], Any]:
 def _say(sweep: Path, record: dict[str, Any], plan: dict[str, Any], parallel: int) -> None:
     rows = read_rows(sweep)
     if record["status"] == RUNNING:
-        print(f"job {record['number']} runs in another process: {record['name']}", flush=True)
+        print(f"job {record['number']} is running in another process: {record['name']}", flush=True)
         return
     line = progress_line(rows, record["number"], len(plan["jobs"]), plan["objective"], parallel)
     print(line, file=sys.stderr if record["status"] in BAD else sys.stdout, flush=True)

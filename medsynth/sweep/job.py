@@ -1,4 +1,4 @@
-"""A job of a sweep: what it is, what became of it (job.json), and starting it where that is still to be done."""
+"""One job of a sweep: its description, its record job.json, and the training that is started where needed."""
 
 from __future__ import annotations
 
@@ -19,17 +19,22 @@ from medsynth.runs.run_end import RunEnd, end_of, end_of_silent_process, read_ru
 from medsynth.runs.status import COMPLETED, DIVERGED, DUPLICATE, MISSING, RUNNING, State, state, this_process
 from medsynth.sweep.process import Ended, quoted, run_training
 
-SETTLED = (COMPLETED, DIVERGED, DUPLICATE)  # not tried again: it is done, or would come to the same
+SETTLED = (COMPLETED, DIVERGED, DUPLICATE)  # not tried again: it is done, or would end in the same way
 INTERRUPTED = RunEnd(EndCode.INTERRUPTED, "the sweep was interrupted")
-LOCK = ".lock"  # in the sweep's folder, held while somebody decides who does a job
+LOCK = ".lock"  # in the sweep's folder, held while a process decides whether it does a job
 
 
 @dataclass(frozen=True)
 class Job:
     """One training of a sweep.
 
-    ``overrides`` are those that tell it from the others, ``all_overrides`` those that its process is started with;
-    ``composition`` is ``composition_hash`` of its configuration (None: duplicates are not looked for).
+    Attributes:
+        number: of the job in its sweep.
+        folder: of its run.
+        name: for people, such as ``loss=hinge,seed=1``.
+        overrides: those in which the jobs of the sweep differ.
+        all_overrides: arguments of the job's process.
+        composition: ``composition_hash`` of its configuration; None: duplicates are not looked for.
     """
 
     number: int
@@ -41,7 +46,11 @@ class Job:
 
 
 def composition_hash(configuration: Mapping[str, Any]) -> str:
-    """The same for the same unresolved configuration, given as plain JSON without what does not change the training."""
+    """Return a hash of an unresolved configuration; independent of the order of its keys.
+
+    Args:
+        configuration: in plain Python types, without options that do not change the training.
+    """
     text = json.dumps(configuration, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -55,15 +64,22 @@ def run_job(
     every: float = 2.0,
     train: Callable[[], Any] | None = None,
 ) -> dict[str, Any]:
-    """Do what is left of ``job`` and return its record, which stands in ``job.json`` before and after.
+    """Train ``job``, or the rest of it, and return its record, the content of job.json.
 
-    Completed and diverged jobs, those that run in another process and those of a composition that the sweep already
-    has are left alone; one that was stopped, killed or failed goes on from its last checkpoint. Failures are records,
-    never exceptions; an interruption is recorded and passed on. ``threads`` to ``every`` are those of ``run_training``;
-    ``train`` is called in this process instead.
+    A job that completed or diverged, that runs in another process, or that duplicates another one is not started. One
+    that was stopped, killed or failed is resumed from its last checkpoint. A failure is recorded and not raised; an
+    interruption is recorded and raised.
+
+    Args:
+        job: the job.
+        threads: see ``run_training``, as for ``gpu``, ``watch`` and ``every``.
+        gpu: see there.
+        watch: see there.
+        every: see there.
+        train: called in this process in place of starting one, except where a checkpoint is there to resume from.
 
     Raises:
-        InputError: the folder holds a job of another composition.
+        InputError: the folder holds a job with another configuration.
     """
     job.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(job.folder.parent / LOCK):
@@ -72,13 +88,13 @@ def run_job(
         if record is not None:
             return record
         record = _begin(job)
-    go_on = before.status != MISSING and bool(older_ones(job.folder / CHECKPOINT))
+    resumable = before.status != MISSING and bool(older_ones(job.folder / CHECKPOINT))
     try:
-        if train is not None and not go_on:
+        if train is not None and not resumable:
             ended = _in_this_process(job.folder, train)
         else:
             options = {"folder": job.folder, "threads": threads, "gpu": gpu, "watch": watch, "every": every}
-            ended = _process(job, go_on, options)
+            ended = _in_a_process(job, resumable, options)
     except BaseException as error:
         _end(job, record, INTERRUPTED if isinstance(error, KeyboardInterrupt | SystemExit) else end_of(error), None)
         raise
@@ -86,25 +102,28 @@ def run_job(
 
 
 def best(folder: Path) -> float | None:
-    """The best value of the objective that the run in ``folder`` came to; None where it has none."""
+    """Return the best value of the objective in the run in ``folder``; None: there is none."""
     value = (read_json(folder / SUMMARY).get("best") or {}).get("value")
     return float(value) if isinstance(value, int | float) else None
 
 
 def _nothing_to_do(job: Job, now: State) -> dict[str, Any] | None:
-    """The record of a job that is not to be started now; None for one that is."""
+    """Return the record of a job that is not to be started now; None for one that is."""
     record = read_json(job.folder / JOB)
     known = record.get("composition")
     if known and job.composition and known != job.composition:
-        raise InputError(f"{job.folder} holds a job of another composition: give the sweep a folder of its own.")
+        raise InputError(
+            f"{job.folder} holds a job with another configuration: give the sweep a new folder, hydra.sweep.dir=..."
+        )
     if now.status == RUNNING:
         return record | {"status": RUNNING, "code": None}
-    if now.status in SETTLED:
-        return record | _end_record(read_run_end(now._asdict()))
+    end = read_run_end(now._asdict())
+    if end is not None and now.status in SETTLED:
+        return record | _end_record(end)
     original = _same_composition(job)
     if original is None:
         return None
-    end = RunEnd(EndCode.DUPLICATE, f"the same composition as job {original}")
+    end = RunEnd(EndCode.DUPLICATE, f"the same configuration as job {original}")
     return _write(job, _described(job) | _end_record(end) | {"same_as": original, "attempts": 0})
 
 
@@ -119,7 +138,7 @@ def _same_composition(job: Job) -> int | None:
 
 
 def _described(job: Job) -> dict[str, Any]:
-    """A record with all of its keys."""
+    """Return the record of a job that starts now, with all of its keys."""
     return {
         "number": job.number,
         "name": job.name,
@@ -155,8 +174,8 @@ def _end_record(end: RunEnd) -> dict[str, Any]:
     return {name: value for name, value in end.record().items() if name in ("status", "code", "reason")}
 
 
-def _process(job: Job, go_on: bool, options: dict[str, Any]) -> Ended:
-    if not go_on:
+def _in_a_process(job: Job, resumable: bool, options: dict[str, Any]) -> Ended:
+    if not resumable:
         return run_training(job.all_overrides, **options)
     ended = run_training([f"resume={quoted(job.folder)}"], **options)
     if ended.end.code in (EndCode.ALREADY_COMPLETE, EndCode.CHECKPOINT_DAMAGED):

@@ -1,4 +1,4 @@
-"""Which checkpoints of a sweep stay on disk. Exported generators always stay."""
+"""Deletion of checkpoints of a sweep by ``sweep.keep=``. Exported generators are always kept."""
 
 from __future__ import annotations
 
@@ -15,16 +15,23 @@ from medsynth.sweep.job import LOCK, best
 
 
 def check_keep(keep: object) -> None:
-    """Raises InputError: ``keep`` is not one of all, last, or a number of jobs."""
+    """Check the option ``sweep.keep``.
+
+    Raises:
+        InputError: ``keep`` is not ``all``, ``last`` or a number of jobs.
+    """
     number = isinstance(keep, int) and not isinstance(keep, bool) and keep >= 0
     if not number and keep not in ("all", "last"):
-        raise InputError(f"sweep.keep={keep} is not known: choose all, last, or a number of jobs, 0 or more.")
+        raise InputError(f"sweep.keep={keep} is unknown: choose all, last, or a number of jobs, 0 or more.")
 
 
 def discard_checkpoints(sweep: Path, keep: str | int) -> None:
-    """Delete what ``keep`` does not keep, of completed jobs only: all others may yet go on from theirs.
+    """Delete checkpoints of completed jobs; all other jobs may still be resumed from theirs.
 
-    ``last``: each ``best.ckpt``. A number k: all checkpoints but those of the k jobs with the lowest objective.
+    Args:
+        sweep: the folder of the sweep.
+        keep: ``all``: delete nothing. ``last``: delete each best.ckpt. A number k: delete all checkpoints except those
+            of the k jobs with the lowest objective.
     """
     if keep == "all":
         return

@@ -1,4 +1,4 @@
-"""sweep.json: which jobs a sweep has, under which numbers; and finding a sweep again."""
+"""The plan of a sweep, sweep.json: its jobs and their numbers; and the search for a sweep to resume."""
 
 from __future__ import annotations
 
@@ -17,19 +17,24 @@ from medsynth.runs.layout import SWEEP, read_json
 from medsynth.runs.status import RUNNING, State, state, this_process
 
 ROOT = Path("multirun")
-# What may differ where the same sweep is started once more: how it is done and watched, not what.
-_ASIDE = ("sweep.", "hydra", "report", "logger", "-")
+# Arguments that may differ where the same sweep is started again: they do not change what is trained.
+_NOT_TRAINED = ("sweep.", "hydra", "report", "logger", "-")
 SWEEP_OPTIONS = ("sweep.", "vary=")  # arguments of a sweep that are none of its jobs'
 _EARLIER, _RENAMED = "sweep=", {"remedies": "small_data"}  # how earlier versions named vary= and a preset
 
 
 def same_arguments(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether both ask for the same trainings."""
-    return sorted(_asked(one)) == sorted(_asked(other))
+    """Tell whether both lists of arguments ask for the same trainings."""
+    return sorted(_training_arguments(one)) == sorted(_training_arguments(other))
 
 
 def sweep_folder(resume: bool | str | None, fresh: str, arguments: Sequence[str]) -> str:
-    """The folder of the sweep to go on with, or ``fresh``, made now and unique: another may start in the same second.
+    """Return the folder of the sweep to resume, or create a new one.
+
+    Args:
+        resume: the option ``sweep.resume``: a folder, or true for the newest sweep with the same arguments.
+        fresh: where a new sweep's folder is created; with a number behind it where another sweep has just taken it.
+        arguments: as typed.
 
     Raises:
         InputError: ``resume`` is not the folder of a sweep, or there is none with the same arguments.
@@ -66,7 +71,11 @@ def todays_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def read_plan(folder: Path, option: str) -> dict[str, Any]:
-    """What sweep.json says. Raises InputError, naming ``option``: ``folder`` is not that of a sweep."""
+    """Read sweep.json in ``folder``.
+
+    Raises:
+        InputError: ``folder`` is not the folder of a sweep; the message names ``option``.
+    """
     plan = read_json(folder / SWEEP)
     if not isinstance(plan.get("jobs"), list) or not isinstance(plan.get("compositions"), list):
         raise InputError(f"{option} is not the folder of a sweep: it holds no {SWEEP} with the jobs.")
@@ -82,13 +91,20 @@ def write_plan(folder: Path, plan: dict[str, Any]) -> None:
 def new_plan(
     arguments: Sequence[str], jobs: Sequence[Sequence[str]], compositions: Sequence[str], swept: Sequence[str]
 ) -> dict[str, Any]:
-    """A plan whose jobs are numbered as they come; ``order`` says the number of Hydra's first, second, ... job."""
+    """Return the plan of a new sweep, as it is written to sweep.json.
+
+    Args:
+        arguments: as typed.
+        jobs: overrides of each job.
+        compositions: ``composition_hash`` of each job.
+        swept: options in which the jobs differ.
+    """
     return {
         "arguments": list(arguments),
         "directory": os.getcwd(),
         "jobs": [list(job) for job in jobs],
         "compositions": list(compositions),
-        "order": list(range(len(jobs))),
+        "order": list(range(len(jobs))),  # numbers of Hydra's first, second, ... job
         "swept": list(swept),
         "started": time.time(),
         "finished": None,
@@ -98,7 +114,7 @@ def new_plan(
 
 
 def extended(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """``old`` with the jobs of ``new`` that it has not: known ones keep their numbers, new ones follow."""
+    """Return the plan ``old`` with the additional jobs of ``new``: known jobs keep their numbers."""
     jobs, compositions = list(old["jobs"]), list(old["compositions"])
     free = {number: composition for number, composition in enumerate(compositions)}
     order = []
@@ -116,23 +132,23 @@ def extended(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 
 
 def job_number(folder: str, position: int) -> int:
-    """Under which number, and so in which folder, the sweep in ``folder`` has Hydra's job at ``position``."""
+    """Return the number, which is the name of the subfolder, of Hydra's job at ``position``."""
     order = read_json(Path(folder) / SWEEP).get("order") or []
     return order[position] if position < len(order) else position
 
 
 def states(folder: Path, plan: dict[str, Any]) -> list[State]:
-    """Of the jobs that are asked for now, in Hydra's order."""
+    """Return the states of the jobs of this start, in Hydra's order."""
     return [state(folder / str(number)) for number in plan["order"]]
 
 
 def is_running(folder: Path, plan: dict[str, Any]) -> bool:
-    """Whether any job of the sweep is being trained now."""
+    """Tell whether a job of the sweep is being trained now."""
     return any(state(folder / str(number)).status == RUNNING for number in range(len(plan["jobs"])))
 
 
-def _asked(arguments: Sequence[str]) -> list[str]:
-    return [argument for argument in todays_arguments(arguments) if not argument.startswith(_ASIDE)]
+def _training_arguments(arguments: Sequence[str]) -> list[str]:
+    return [argument for argument in todays_arguments(arguments) if not argument.startswith(_NOT_TRAINED)]
 
 
 def _today(argument: str) -> str:

@@ -21,7 +21,7 @@ from medsynth.runs.status import COMPLETED
 OUTPUT = "output.log"  # all that the process prints, for people: programs read its RunEnd
 _END = "run_end.json"  # the process's RunEnd; removed when it has been read
 PROGRAM = (sys.executable, "-m", "medsynth", "train")
-GRACE = 20.0  # seconds in which a process that was told to stop may write its last checkpoint and summary
+GRACE = 20.0  # seconds in which a process that is stopped may write its last checkpoint and summary
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,18 @@ def run_training(
     watch: Callable[[], RunEnd | None] | None = None,
     every: float = 2.0,
 ) -> Ended:
-    """Run ``medsynth train`` with ``overrides`` in ``folder`` as a process, and wait for it.
+    """Run ``medsynth train`` with ``overrides`` in ``folder`` as a process, and wait for its end.
 
-    The process and all that it started end with it, with an interruption of the caller, and with the caller's death.
+    No process is left behind: those that the training has started are ended with it, and all of them with the caller,
+    whether it is interrupted or killed.
 
     Args:
-        overrides: as typed, of the task and of Hydra; ``hydra.run.dir`` is added.
-        folder: where the run lands; what the process prints is appended to ``output.log`` there.
-        threads: of the CPU; None: as many as the libraries choose.
-        gpu: index among those visible to this process; None: all of them.
-        watch: called every ``every`` seconds; when it returns a ``RunEnd``, the process is stopped and ends by that.
+        overrides: arguments of the command; ``hydra.run.dir`` is added.
+        folder: of the run; the output of the process is appended to ``output.log`` there.
+        threads: CPU threads; None: as many as the libraries choose.
+        gpu: index among the GPUs visible to this process; None: all of them.
+        watch: called while the process runs; when it returns a ``RunEnd``, the process is stopped and ends by that.
+        every: seconds between two calls of ``watch``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _END).unlink(missing_ok=True)  # of an attempt that was killed with its sweep
@@ -63,7 +65,7 @@ def run_training(
             stdout=output,
             stderr=subprocess.STDOUT,
             env=_environment(threads, gpu) | {RUN_END: str((folder / _END).absolute())},
-            start_new_session=True,  # a group of its own: Ctrl-C reaches us alone, and we end the group as a whole
+            start_new_session=True,  # a process group: Ctrl-C reaches only this process, which ends the group
         )
         with _ending(process):
             stopped = _wait(process, watch, every)
@@ -72,7 +74,7 @@ def run_training(
 
 
 def quoted(value: object) -> str:
-    """As Hydra reads one text back, whatever commas, spaces, equal signs and brackets are in it."""
+    """Quote a text for Hydra's grammar, so that commas, spaces, equal signs and brackets are part of it."""
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", str(value))
     return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
 
@@ -99,21 +101,21 @@ def _wait(process: subprocess.Popen, watch: Callable[[], RunEnd | None] | None, 
 
 @contextlib.contextmanager
 def _ending(process: subprocess.Popen) -> Iterator[None]:
-    """At the end nothing of the process is left, whether it ended by itself or is to be stopped now."""
+    """Stop the process if it still runs at the end of the block, and whatever it has started."""
     try:
         yield
     finally:
         if process.poll() is None:
-            process.terminate()  # alone: it stops in order, its helpers with it
+            process.terminate()  # it alone: it stops its own helpers in order
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(GRACE)
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)  # what it left behind, such as readers of data
+            os.killpg(process.pid, signal.SIGKILL)  # processes that it has left behind, such as data loaders
         process.wait()
 
 
 def _environment(threads: int | None, gpu: int | None) -> dict[str, str]:
-    environment = dict(os.environ, HYDRA_FULL_ERROR="0")  # this process may have set it to see errors itself
+    environment = dict(os.environ, HYDRA_FULL_ERROR="0")  # this process has set it, to see errors itself
     environment[PARENT] = str(os.getpid())
     if threads:
         environment |= {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}

@@ -1,4 +1,4 @@
-"""What a sweep says: one line after each job, and a table at its end."""
+"""Output of a sweep for people: a line after each job, and a table at the end."""
 
 from __future__ import annotations
 
@@ -12,11 +12,20 @@ from medsynth.runs.status import COMPLETED, DIVERGED, DUPLICATE, FAILED, KILLED,
 from medsynth.sweep.job import best
 
 BAD = (FAILED, KILLED, DIVERGED)
-WIDTH = 100  # of a reason in the table: the rest of it is in job.json
+WIDTH = 100  # of a reason in the table; job.json holds all of it
 
 
 class Row(NamedTuple):
-    """A job as the table shows it; ``seconds`` of its attempts (none for killed ones), ``best`` of the objective."""
+    """A job as the table shows it.
+
+    Attributes:
+        number: of the job.
+        name: its varied options.
+        status: one of ``runs.status.STATUSES``.
+        reason: why it did not complete; None: it did.
+        seconds: of all attempts, except those that were killed.
+        best: value of the objective; None: there is none.
+    """
 
     number: int
     name: str
@@ -27,7 +36,7 @@ class Row(NamedTuple):
 
 
 def read_rows(sweep: Path) -> list[Row]:
-    """Of all jobs that have been started or found to be duplicates."""
+    """Read the jobs of a sweep that have been started or found to be duplicates."""
     rows = []
     for folder in job_folders(sweep):
         record, (status, reason) = read_json(folder / JOB), state(folder)
@@ -38,14 +47,22 @@ def read_rows(sweep: Path) -> list[Row]:
 
 
 def progress_line(rows: Sequence[Row], number: int, total: int, objective: str, parallel: int) -> str:
-    """How job ``number`` ended, how many of ``total`` have, and in how many minutes all will have."""
+    """Describe the end of job ``number``, with the progress of the sweep and an estimate of the time left.
+
+    Args:
+        rows: all jobs so far.
+        number: of the job that has just ended.
+        total: jobs of the sweep.
+        objective: name of the objective.
+        parallel: jobs that run at the same time.
+    """
     row = next(row for row in rows if row.number == number)
     ended = [row for row in rows if row.status not in (RUNNING, STOPPED)]
     failed = sum(row.status in BAD for row in rows)
     value = f"  {objective} {row.best:.4g}" if row.best is not None and row.status == COMPLETED else ""
     reason = f": {row.reason}" if row.reason else ""
     if row.status == DIVERGED:
-        reason += " (resuming the sweep does not try it again)"
+        reason += " (resuming the sweep does not repeat it)"
     notes = [_duration(row.seconds)]
     usual = [row.seconds for row in rows if row.status == COMPLETED and row.seconds]
     left = total - len(ended)
@@ -58,8 +75,8 @@ def progress_line(rows: Sequence[Row], number: int, total: int, objective: str, 
 
 
 def table(rows: Sequence[Row], objective: str) -> str:
-    """All jobs, a line each: number, what varies, status, best objective, duration, and why one did not complete."""
-    head = ("job", "what varies", "status", f"best {objective}", "time", "")
+    """Return a table with a line for each job; the last column says why a job did not complete."""
+    head = ("job", "options", "status", f"best {objective}", "time", "")
     body = [
         (
             str(row.number),
@@ -79,8 +96,8 @@ def table(rows: Sequence[Row], objective: str) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def count_words(statuses: Sequence[str]) -> str:
-    """``10 completed, 2 failed``."""
+def status_counts(statuses: Sequence[str]) -> str:
+    """Return the number of jobs in each status: ``10 completed, 2 failed``."""
     return ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
 
 

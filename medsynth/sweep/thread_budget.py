@@ -1,4 +1,4 @@
-"""What one of several jobs on the same machine gets of it: a slot, its share of the cores, a GPU."""
+"""Division of a machine among parallel jobs: a slot, a number of threads and a GPU for each."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from joblib import cpu_count  # of what this process may use: a cluster gives it less than the machine has
+from joblib import cpu_count  # cores that this process may use: on a cluster fewer than the machine has
 
 SLOTS = ".slots"
 
 
 @contextlib.contextmanager
 def slot(sweep: Path, parallel: int) -> Iterator[int]:
-    """A number from 0 to ``parallel`` - 1 that no other job of the sweep has; waits for one. It is free again at the
-    end of this process, however that ends."""
+    """Wait for a number from 0 to ``parallel`` - 1 that no other job of the sweep has, and hold it during the block.
+
+    It is free again when this process ends, however it ends.
+    """
     if parallel < 2:
         yield 0
         return
@@ -33,18 +35,18 @@ def slot(sweep: Path, parallel: int) -> Iterator[int]:
 
 
 def thread_count(parallel: int) -> int | None:
-    """The share of the cores that this process may use, at least one; None where there is nothing to share."""
+    """Return the number of threads of each of ``parallel`` jobs, at least 1; None for a single job: no limit."""
     return max(1, cpu_count() // parallel) if parallel > 1 else None
 
 
 def gpu_of(index: int, parallel: int) -> int | None:
-    """The GPU of a slot, by its place among the visible ones; None where there is none or nothing to share."""
+    """Return the GPU of slot ``index``, as a position among the visible ones; None: no GPU, or a single job."""
     count = gpu_count() if parallel > 1 else 0
     return index % count if count else None
 
 
 def gpu_count() -> int:
-    """Visible GPUs, found without torch: it would hold memory on each of them for as long as the sweep lasts."""
+    """Count the visible GPUs without importing torch, which would occupy memory on each GPU during the whole sweep."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])

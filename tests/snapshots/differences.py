@@ -19,5 +19,7 @@ class Difference:
 
 
 COMPOSITIONS: tuple[Difference, ...] = ()
-COMMANDS: dict[str, str] = {}  # recorded command -> the one that README has instead
+COMMANDS: dict[str, str] = {
+    "python train.py 'sweep=[seeds,losses]'": "python train.py 'vary=[seeds,losses]'"
+}  # recorded command -> the one that README has instead
 FILES: dict[str, str] = {}  # name of a recorded file -> today's name; "" where it is not written any more
