@@ -447,7 +447,7 @@ def test_the_command_says_how_to_repeat_the_best_and_goes_on(search):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["loss=hinge,hinges"], "Could not find 'loss/hinges'"),
+        (["loss=hinge,hinges"], "There is no loss=hinges: choose hinge or"),
         (["losses=1,2"], "There is no option losses"),
         (["max_images=interval(100,1000)"], "is not a whole number"),
         (["seed=1,2", "search.trials=0"], "search.trials=0 must be a whole number, 1 or more."),

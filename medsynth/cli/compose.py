@@ -71,14 +71,12 @@ def start(command: str) -> None:
 
     def refuse(error: BaseException) -> None:
         """Say in one sentence what the user can correct; raise what is a fault of the program."""
-        end = end_of(error)
-        sentence = None if show_traceback else _missing_launcher(sys.argv) or explain(error, command)
-        if sentence is None:
-            report_run_end(end)
+        end = None if show_traceback else _missing_launcher(sys.argv) or explain(error, command)
+        if end is None:
+            report_run_end(end_of(error))
             raise error
-        print(f"medsynth {command}: error: {sentence}", file=sys.stderr, flush=True)
-        code = EndCode.BAD_OPTION if end.code == EndCode.PROGRAM_ERROR else end.code
-        failures.append(RunEnd(code, sentence, end.requeue))
+        print(f"medsynth {command}: error: {end.message}", file=sys.stderr, flush=True)
+        failures.append(end)
 
     @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=command)
     def job(config: DictConfig) -> Any:
@@ -118,9 +116,10 @@ def start(command: str) -> None:
         sys.exit(1)
 
 
-def _missing_launcher(arguments: Sequence[str]) -> str | None:
-    """Return a sentence if a launcher is asked for whose package is not installed."""
+def _missing_launcher(arguments: Sequence[str]) -> RunEnd | None:
+    """Return the end of a command that asks for a launcher whose package is not installed; None: it asks for none."""
     asked = any(argument.startswith("hydra/launcher=submitit_") for argument in arguments)
     if not asked or importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher") is not None:
         return None
-    return f"hydra/launcher=submitit_... needs a package that is not installed: type {extra_command('slurm')}."
+    sentence = f"hydra/launcher=submitit_... needs a package that is not installed: type {extra_command('slurm')}."
+    return RunEnd(EndCode.BAD_OPTION, sentence)

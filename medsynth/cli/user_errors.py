@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 
 from medsynth.configuration.composition_errors import composition_error
-from medsynth.errors import InputError, causes
-from medsynth.runs.run_end import is_out_of_memory
-
-_CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EEXIST, errno.ENOTDIR)
+from medsynth.errors import EndCode, InputError, causes
+from medsynth.runs.run_end import RunEnd, cannot_write, end_of
 
 
-def explain(error: BaseException, command: str) -> str | None:
-    """Return one sentence for an error that the user can correct; None for a fault of the program."""
+def explain(error: BaseException, command: str) -> RunEnd | None:
+    """Describe the end of a command by an error that has a sentence for the user; None: a fault of the program."""
+    end = end_of(error)
+    if end.code != EndCode.PROGRAM_ERROR or any(isinstance(cause, InputError) for cause in causes(error)):
+        return end
     for cause in causes(error):
-        if isinstance(cause, InputError):
-            return str(cause)
-        if isinstance(cause, OSError) and (
-            cause.errno in _CANNOT_WRITE or f"hydra.run.dir={cause.filename}" in sys.argv
-        ):
-            place = cause.filename or "the run's folder"
-            return f"Cannot write {place}: {cause.strerror}; give another folder by hydra.run.dir=/path/to/folder."
-        if is_out_of_memory(cause):
-            return (
-                "The memory of the device is not enough: raise task.accumulate, which splits a batch into "
-                "microbatches, or lower data.batch_size, data.image_size or the widths of the networks."
-            )
-        if isinstance(cause, RuntimeError) and "DataLoader worker" in str(cause):  # PyTorch has no class for it
-            ended = str(cause).splitlines()[0].rstrip(". ")
-            return f"{ended}: resume= continues the run; data.num_workers=0 uses no such processes."
-    return composition_error(error, command, sys.argv[1:])
+        if isinstance(cause, OSError) and f"hydra.run.dir={cause.filename}" in sys.argv:
+            return RunEnd(EndCode.CANNOT_WRITE, cannot_write(cause))
+    sentence = composition_error(error, command, sys.argv[1:])
+    return None if sentence is None else RunEnd(EndCode.BAD_OPTION, sentence)

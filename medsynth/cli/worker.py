@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+import traceback
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log, setup_globals
 
 from medsynth.cli.compose import register_resolvers
+from medsynth.cli.user_errors import explain
 from medsynth.errors import EndCode
 from medsynth.runs.launcher_environment import silence
 from medsynth.runs.parent_process import end_with_parent
@@ -18,7 +20,7 @@ from medsynth.runs.run_end import end_of, write_run_end
 
 
 def main() -> None:
-    """Train the run that the file named by the argument holds; write the end beside that file where it fails."""
+    """Train the run in the file that the argument names; where that fails, write the end into a file beside it."""
     end_with_parent()
     order = Path(sys.argv[1])
     told = pickle.loads(order.read_bytes())  # written by the process that started this one, for its user alone
@@ -36,7 +38,10 @@ def main() -> None:
     try:
         fit(told["run"])
     except BaseException as error:
-        end = end_of(error)
+        end = explain(error, "train")
+        if end is None:
+            traceback.print_exc()
+            end = end_of(error)
         write_run_end(end, end_file(order, rank))
         # All are interrupted or diverge alike: the others must not have the first one ended before it has written all.
         sys.exit(0 if end.code in (EndCode.INTERRUPTED, EndCode.DIVERGED) and rank != 0 else 1)

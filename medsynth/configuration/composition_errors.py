@@ -6,11 +6,12 @@ import difflib
 import re
 from collections.abc import Iterator, Sequence
 
-from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from medsynth.configuration.compose import compose, conf_folder, is_group
+from medsynth.configuration.choices import choices
+from medsynth.configuration.compose import compose, is_group
 from medsynth.errors import causes
 
 
@@ -28,20 +29,29 @@ def composition_error(error: BaseException, command: str, overrides: Sequence[st
         return f"{error.override} cannot be read as key=value: {str(error).splitlines()[0]}."
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
-    messages = "\n".join(str(cause) for cause in causes(error))
-    key = re.search(r"full_key: (\S+)", messages)
-    if key and "is not in struct" in messages:
-        return _unknown_key(key[1], command, overrides)
-    choice = re.search(r"Could not load '(\w+)/([^']+)'", messages)
-    if choice:  # one of a list, where Hydra does not name the choices
-        names = ", ".join(sorted(path.stem for path in (conf_folder() / choice[1]).glob("*.yaml")))
-        return f"{choice[1]}=[...] names {choice[2]}, which does not exist: choose from {names}."
-    noise = ("full_key", "object_type", "Set the environment", "Config search path", "provider=")
-    lines = [line.strip() for line in str(error).splitlines()]
-    return " ".join(line for line in lines if line and not line.startswith(noise)).replace("\t", " ").rstrip(".") + "."
+    for cause in causes(error):
+        if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.full_key:
+            return _unknown_key(cause.full_key, command, overrides)
+        if isinstance(cause, MissingConfigException) and cause.missing_cfg_file:
+            group, _, name = cause.missing_cfg_file.rpartition("/")
+            names = cause.options or choices(group)  # Hydra does not name them for one of a list
+            if names:
+                return f"There is no {group}={name}: choose {' or '.join(names)}."
+    return _without_notes(str(error))
+
+
+def _without_notes(message: str) -> str:
+    """Put a message of Hydra or OmegaConf into one line, without what helps nobody but their developers."""
+    notes = ("full_key", "object_type", "Set the environment", "Config search path", "provider=")
+    lines = [line.strip() for line in message.splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith(notes)).replace("\t", " ").rstrip(".") + "."
 
 
 def _unexpected_option(error: InstantiationException) -> str | None:
+    """Name the option that a class has not; None: the class raised another error.
+
+    Python has no class for it and Hydra no attribute, so that their messages are read.
+    """
     for cause in causes(error):
         unexpected = re.search(r"got an unexpected keyword argument '(\w+)'", str(cause))
         if isinstance(cause, TypeError) and unexpected:
@@ -55,12 +65,14 @@ def _unknown_key(key: str, command: str, overrides: Sequence[str]) -> str:
     parent, _, name = key.rpartition(".")
     config = compose(command, [override for override in overrides if is_group(override)])
     node = OmegaConf.select(config, parent) if parent else config
-    choices = sorted(str(k) for k in node if not str(k).startswith("_")) if isinstance(node, DictConfig) else []
+    known = sorted(str(k) for k in node if not str(k).startswith("_")) if isinstance(node, DictConfig) else []
     elsewhere = [path for path in _paths(config) if path.rpartition(".")[2] == name]
-    near = elsewhere or difflib.get_close_matches(name, choices, n=1)
+    near = elsewhere or difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {' or '.join(near[:3])}?" if near else "."
     place = f"{parent} has" if parent else "there are"
-    return f"There is no option {key}: {place} {', '.join(choices)}{hint}"
+    if not known:
+        return f"There is no option {key}: {parent} holds one value."
+    return f"There is no option {key}: {place} {', '.join(known)}{hint}"
 
 
 def _paths(config: DictConfig, prefix: str = "") -> Iterator[str]:

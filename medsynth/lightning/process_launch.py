@@ -125,13 +125,14 @@ def end_file(order: Path, rank: int) -> Path:
 
 def _first_end(error: ChildFailedError, place: Path, folder: Path, count: int) -> RunEnd:
     ends = _ends(place)
-    for end in ends:  # the others then report that the exchange with this one broke off
-        if end.code in (EndCode.DIVERGED, EndCode.INTERRUPTED):
-            return end
+    diverged = next((end for end in ends if end.code == EndCode.DIVERGED), None)
+    if diverged is not None:
+        return diverged
     number, failure = error.get_first_failure()
     if failure.exitcode < 0:  # the others then report no more than that this one is gone
         name = signal.Signals(-failure.exitcode).name
         return RunEnd(EndCode.KILLED, f"Process {number} of {count} was ended by {name}. {last_checkpoint(folder)}")
+    # After the first one the others report that the exchange with it broke off, or that they were told to stop.
     return ends[0] if ends else end_of_silent_process(failure.exitcode)
 
 

@@ -8,6 +8,7 @@ where no run's folder came to be, and nobody has to read what it printed.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -20,6 +21,11 @@ from medsynth.files import replacing
 from medsynth.runs.layout import read_json
 from medsynth.runs.status import COMPLETED, DIVERGED, DUPLICATE, FAILED, KILLED, STOPPED
 
+_CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EEXIST, errno.ENOTDIR)
+_SAVE_MEMORY = (
+    "The memory of the device is not enough: raise task.accumulate, which splits a batch into microbatches, or lower "
+    "data.batch_size, data.image_size or the widths of the networks"
+)
 RUN_END = "MEDSYNTH_RUN_END"  # in the environment of a process: the file to write its end to
 _STATUS = {
     EndCode.COMPLETED: COMPLETED,
@@ -82,11 +88,27 @@ def end_of(error: BaseException) -> RunEnd:
             return RunEnd(cause.code, str(cause), requeue)
     if isinstance(error, KeyboardInterrupt | SystemExit):
         return RunEnd(EndCode.INTERRUPTED, sentence_of(error), requeue)
-    if any(is_out_of_memory(cause) for cause in causes(error)):
-        return RunEnd(EndCode.OUT_OF_MEMORY, sentence_of(error))
-    if any(isinstance(cause, OSError) for cause in causes(error)):
-        return RunEnd(EndCode.CANNOT_WRITE, sentence_of(error))
-    return RunEnd(EndCode.PROGRAM_ERROR, sentence_of(error))
+    ends = map(_end_of_library_error, causes(error))
+    return next((end for end in ends if end is not None), RunEnd(EndCode.PROGRAM_ERROR, sentence_of(error)))
+
+
+def _end_of_library_error(error: BaseException) -> RunEnd | None:
+    """Describe the end by an error that the system or a library has raised; None: a fault of the program."""
+    if is_out_of_memory(error):
+        return RunEnd(EndCode.OUT_OF_MEMORY, f"{_SAVE_MEMORY} ({sentence_of(error)}).")
+    if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+        return RunEnd(EndCode.CANNOT_WRITE, cannot_write(error))
+    # PyTorch has no class for a process of a DataLoader that was killed, and raises RuntimeError.
+    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
+        line = str(error).splitlines()[0].rstrip(". ")
+        return RunEnd(EndCode.KILLED, f"{line}: resume= continues the run; data.num_workers=0 uses no such processes.")
+    return None
+
+
+def cannot_write(error: OSError) -> str:
+    """Say in one sentence which file or folder could not be written, and what to do."""
+    place = error.filename or "the run's folder"
+    return f"Cannot write {place}: {error.strerror}; give another folder by hydra.run.dir=/path/to/folder."
 
 
 def end_of_silent_process(exit_code: int) -> RunEnd:
