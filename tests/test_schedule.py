@@ -104,7 +104,7 @@ def test_a_mistyped_name_is_refused_with_the_list(quantities):
         InputError, match=r"schedules\.penalty\.r1\.gama cannot .*penalty\.r1\.gamma.*task\.ema_half_life"
     ):
         Schedules({"penalty": {"r1": {"gama": Constant(1.0)}}}, quantities[0])
-    with pytest.raises(InputError, match=r"schedules\.penalty\.r1\.gamma: float has no __call__.*contract Schedule"):
+    with pytest.raises(InputError, match=r"schedules\.penalty\.r1\.gamma=1\.0 is not a schedule: .*=cosine"):
         Schedules({"penalty": {"r1": {"gamma": 1.0}}}, quantities[0])
 
 

@@ -30,6 +30,11 @@ class Schedules:
         for name, schedule in named.items():
             if name not in quantities:
                 raise InputError(f"schedules.{name} cannot be scheduled: choose of {', '.join(quantities)}.")
+            if isinstance(schedule, int | float | str):
+                raise InputError(
+                    f"schedules.{name}={schedule} is not a schedule: choose one by +schedule@schedules.{name}=cosine, "
+                    f"or set {name} for a constant value."
+                )
             check_contract(schedule, Schedule, f"schedules.{name}")
         self._scheduled: list[tuple[str, Schedule, Setter]] = [
             (name, schedule, quantities[name]) for name, schedule in named.items()
