@@ -16,6 +16,8 @@ from medsynth.backbone.extractor import TimmExtractor
 from medsynth.cli.compose import register_resolvers
 from medsynth.configuration.compose import conf_folder
 from medsynth.contracts import InputError
+from medsynth.evaluation.evaluate import evaluate as medsynth_evaluate
+from medsynth.files import write_json
 from medsynth.generator.export import save_generator
 from medsynth.metrics.feature_store import FeatureStore
 from medsynth.metrics.image_set import ImageSet, spread
@@ -103,7 +105,7 @@ def test_a_run_is_measured(evaluate, tmp_path):
 
 def test_lpips_of_pairs_is_measured_on_demand(evaluate, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "medsynth.cli.evaluate.lpips_network", lambda name: lambda a, b: (a - b).square().mean((1, 2, 3))
+        "medsynth.evaluation.evaluate.lpips_network", lambda name: lambda a, b: (a - b).square().mean((1, 2, 3))
     )
     a_run(tmp_path / "run")
     code, _, err = evaluate("run=run", "lpips=squeeze", "extractor=[pixels]")
@@ -246,6 +248,65 @@ def test_an_extractor_of_ones_own_is_one_class_and_one_yaml(evaluate, monkeypatc
     assert "objective=val/fd_row is not logged by this training: choose val/fd_rows or val/kd_rows." in err
 
 
+def as_tensor(folder):
+    """Return the images of a folder in [-1, 1], in the order of their names."""
+    images = [np.asarray(Image.open(path)) for path in sorted(folder.iterdir())]
+    return torch.from_numpy(np.stack(images))[:, None].float() / 127.5 - 1
+
+
+def test_python_measures_folders_as_the_command_does(evaluate, tmp_path):
+    pictures(tmp_path / "real", seed=1)
+    pictures(tmp_path / "fake", seed=2)
+    code, _, err = evaluate("real=real", "fake=fake", "out=a.json", "extractor=[mini,pixels]", "pairs=3")
+    assert code == 0, err
+    before, hydra_before = torch.random.get_rng_state(), GlobalHydra.instance().hydra
+    result = medsynth_evaluate("real", tmp_path / "fake", pairs=3)
+    assert torch.equal(torch.random.get_rng_state(), before), "PyTorch's random state is the caller's"
+    assert GlobalHydra.instance().hydra is hydra_before
+    plain = result.to_dict()
+    plain["fake"]["source"] = "fake"
+    write_json(tmp_path / "b.json", plain)
+    assert (tmp_path / "b.json").read_text() == (tmp_path / "a.json").read_text()
+    measure = result["fd_pixels"]
+    assert measure.low <= measure.value <= measure.high
+    assert (measure.num_real, measure.num_fake) == (10, 10)
+    assert measure.baseline > 0
+    with pytest.raises(KeyError, match="fid was not measured; measured were kd_mini"):
+        result["fid"]
+
+
+def test_python_measures_tensors_with_training_images(tmp_path):
+    real, fake = (as_tensor(pictures(tmp_path / str(seed), seed=seed)) for seed in (1, 2))
+    training = pictures(tmp_path / "training", 30, seed=3, size=24)
+    result = medsynth_evaluate(real, fake, extractors="pixels", training=training, cache=False)
+    assert (result.real, result.fake, result.training) == (("a tensor (10, 1, 16, 16)", 10),) * 2 + (30,)
+    assert result["fd_pixels"].num_baseline == (10, 10)
+    assert result["copies_pixels"].value == 0
+    from_files = medsynth_evaluate(tmp_path / "1", tmp_path / "2", extractors="pixels", training=training)
+    assert from_files["fd_pixels"].value == pytest.approx(result["fd_pixels"].value, rel=1e-4)
+    assert any("same images" in note for note in medsynth_evaluate(real, real.flip(0), extractors="pixels").notes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "says"),
+    [
+        ((torch.zeros(4, 1, 16, 16), torch.zeros(4, 1, 8, 8)), {}, r"fake is a tensor of shape \(4, 1, 8, 8\), and"),
+        ((torch.zeros(4, 16, 16), torch.zeros(4, 16, 16)), {}, r"real is a tensor of shape \(4, 16, 16\): give"),
+        ((torch.full((4, 1, 16, 16), 255), torch.zeros(4, 1, 16, 16)), {}, "real has values from 255 to 255: scale"),
+        (("nowhere", "nowhere"), {}, "real=nowhere does not exist"),
+        (("real", "far"), {"extractors": "resnet"}, "resnet"),
+        (("real", "far"), {"extractors": ["timm"]}, r"extractor\.timm\.backbone\.model_name= is needed"),
+        (("real", "far"), {"pair": 3}, r"evaluate\(\) has no option pair: choose image_size, per_class"),
+        (("real", "far"), {"pairs": "many"}, "pairs=many is not a whole number"),
+        (("real", "far", "dat.channels=3"), {}, "dat"),
+    ],
+)
+def test_python_errors_are_input_errors(monkeypatch, folders, arguments, options, says):
+    monkeypatch.chdir(folders)
+    with pytest.raises(InputError, match=says):
+        medsynth_evaluate(*arguments, **options)
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """What the refused commands name: a run without its generator's file, and pictures."""
@@ -267,7 +328,7 @@ def folders(tmp_path_factory):
         (["real=real"], "Give run=, the folder of a run, or both real= and fake="),
         (["run=real"], "run=real is not the folder of a run: it holds no config.yaml."),
         (["run=bare"], "There is no generator at bare/generator.safetensors"),
-        (["run=bare", "checkpoint=best"], "checkpoint=best is not there: give last, best, or the path"),
+        (["run=bare", "checkpoint=best"], "checkpoint=best does not exist: give last, best, or the path"),
         (["run=bare", "checkpoint=real/0.png"], "checkpoint=real/0.png is damaged or of another generator"),
         (["run=bare", "checkpoint=last", "split=dev"], "split=dev is unknown: choose train, val, test or all."),
         (["run=bare", "checkpoint=last", "split=test"], "split=test is empty"),
@@ -282,7 +343,7 @@ def folders(tmp_path_factory):
         (["real=real", "fake=far", "extractor=timm"], "extractor.timm.backbone.model_name= is needed"),
         (["real=real", "fake=far", "extractor=resnet"], "resnet"),
         (["real=real", "fake=far", "batch_size=0"], "batch_size=0 must be 1 or more."),
-        (["real=real", "fake=far", "device=tpu"], "device=tpu is not there: choose auto or cpu."),
+        (["real=real", "fake=far", "device=tpu"], "device=tpu is unknown: choose auto, cpu or cuda."),
     ],
 )
 def test_refuses(evaluate, monkeypatch, folders, arguments, words):
@@ -335,8 +396,8 @@ def test_baseline_is_of_training_images_or_of_halves():
 
 def test_table_is_aligned_and_shows_what_is_not_known():
     measures = [
-        Measure("fd_mini", "lower", Estimate(12.34567, 11.0, 14.0), 1000, 20, 2.0, (1000, 20)).record(),
-        Measure("kd_mini", "lower", Estimate(0.5, math.nan, math.nan), 1000, 20, -0.1, (1000, 20)).record(),
+        Measure("fd_mini", "lower", Estimate(12.34567, 11.0, 14.0), 1000, 20, 2.0, (1000, 20)).to_dict(),
+        Measure("kd_mini", "lower", Estimate(0.5, math.nan, math.nan), 1000, 20, -0.1, (1000, 20)).to_dict(),
     ]
     header, first, second = table(measures)
     assert first.split() == ["fd_mini", "12.35", "11", "to", "14", "2", "6.173", "1,000", "20", "lower"]

@@ -1,4 +1,4 @@
-"""Both sides of an evaluation: a run's generator against its data, or one folder against another."""
+"""The two sides of an evaluation: a run's generator and its data, or two sets of images."""
 
 from __future__ import annotations
 
@@ -9,50 +9,61 @@ from typing import Any, NamedTuple
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
-from torch import nn
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
 
 from medsynth.configuration.moved import load_configuration
 from medsynth.configuration.trusted_targets import check_targets
 from medsynth.contracts import InputError
-from medsynth.evaluation.image_sets import folder_images, generated, open_folder, same_images, shuffled, split_of
+from medsynth.evaluation.folders import ImageFolder, folder_images, open_folder
+from medsynth.evaluation.image_sets import SourceImages, generated, shuffled, split_of, tensor_images
 from medsynth.generator.export import read_generator
 from medsynth.metrics.image_set import ImageSet
 from medsynth.runs.layout import CONFIGURATION
 
 AVERAGED = "ema_generator.module."  # the averaged generator in a checkpoint
+Images = str | Path | Tensor  # a folder or zip archive, or images (N, C, H, W) in [-1, 1]
 
 
 class EvaluationSets(NamedTuple):
-    """Both sides, and what is known of them."""
+    """Real and generated images of one size, and where they come from.
+
+    Attributes:
+        real: the reference, in random order.
+        fake: the generated images.
+        training: real images apart from the reference, in random order; None: there are none.
+        class_names: of the labels of all sets; empty: they have none.
+        sources: descriptions of ``real`` and ``fake`` for people.
+        notes: sentences about what may bias the measures.
+        image_size: height and width in pixels.
+        channels: their number.
+    """
 
     real: ImageSet
     fake: ImageSet
     training: ImageSet | None
     class_names: tuple[str, ...]
-    sources: tuple[str, str]  # real, fake; for people
-    notes: list[str]
+    sources: tuple[str, str]
+    notes: tuple[str, ...]
+    image_size: int
+    channels: int
 
 
 def of_run(config: DictConfig, device: torch.device) -> EvaluationSets:
-    """What a run's generator makes, against a split of its data, which becomes ``config.data``.
+    """Compare the images of a run's generator with a split of the run's data.
 
     Raises:
         InputError: no run, generator, checkpoint or split of that name.
     """
     folder = Path(config.run)
-    if not (folder / CONFIGURATION).is_file():
-        raise InputError(f"run={folder} is not the folder of a run: it holds no {CONFIGURATION}.")
-    trained = load_configuration(folder / CONFIGURATION)
-    check_targets(trained, folder / CONFIGURATION, trusted=config.trust)
+    trained = _configuration(folder, trusted=config.trust)
     path = _checkpoint(folder, config.checkpoint) if config.checkpoint else folder / "generator.safetensors"
     generator = _from_checkpoint(path, trained) if config.checkpoint else read_generator(path)[0]
     generator.eval().to(device)
 
-    config.data = trained.data  # what the extractors' channels and sizes refer to
     data = instantiate(trained.data, _convert_="all")
     if hasattr(data.source, "views"):
-        data.source.views = None  # images are measured as they are
+        data.source.views = None  # images are measured without random crops and flips
     data.prepare()
     split = config.split or "val"
     real = shuffled(split_of(data, trained, split))
@@ -60,19 +71,36 @@ def of_run(config: DictConfig, device: torch.device) -> EvaluationSets:
     training = shuffled(split_of(data, trained, "train"), most=config.max_training) if apart else None
     count = config.num_samples or real.count
     fake = generated(generator, count, reference=real, conditional=trained.num_classes > 0, seed=config.seed)
-    sources = (f"{data.description}, split {split}", str(path))
-    return EvaluationSets(real, fake, training, data.class_names, sources, list(_bias_notes(config, trained)))
+    return EvaluationSets(
+        real,
+        fake,
+        training,
+        data.class_names,
+        sources=(f"{data.description}, split {split}", str(path)),
+        notes=tuple(_bias_notes(config, trained)),
+        image_size=trained.data.image_size,
+        channels=trained.data.channels,
+    )
+
+
+def _configuration(folder: Path, *, trusted: bool) -> DictConfig:
+    path = folder / CONFIGURATION
+    if not path.is_file():
+        raise InputError(f"run={folder} is not the folder of a run: it holds no {CONFIGURATION}.")
+    config = load_configuration(path)
+    check_targets(config, path, trusted=trusted)
+    return config
 
 
 def _checkpoint(folder: Path, name: str) -> Path:
     path = folder / "checkpoints" / f"{name}.ckpt" if name in ("last", "best") else Path(name)
     if not path.is_file():
-        raise InputError(f"checkpoint={name} is not there: give last, best, or the path of a checkpoint of the run.")
+        raise InputError(f"checkpoint={name} does not exist: give last, best, or the path of a checkpoint of the run.")
     return path
 
 
 def _from_checkpoint(path: Path, trained: DictConfig) -> nn.Module:
-    """The averaged generator.
+    """Load the averaged generator.
 
     Raises:
         InputError: the checkpoint is damaged, or of another generator than the run's.
@@ -101,7 +129,7 @@ def _bias_notes(config: DictConfig, trained: DictConfig) -> Iterator[str]:
 
 
 def _backbones(node: Any) -> Iterator[tuple[str, str]]:
-    """timm's name and the choice of weights of each network anywhere below ``node``."""
+    """Yield timm's name and the choice of weights of each network anywhere below ``node``."""
     if isinstance(node, DictConfig):
         if node.get("model_name"):
             yield str(node.model_name).split(".")[0], str(node.get("weights"))
@@ -109,28 +137,72 @@ def _backbones(node: Any) -> Iterator[tuple[str, str]]:
             yield from _backbones(node[name])
 
 
-def of_folders(config: DictConfig) -> EvaluationSets:
-    """``config.fake`` against ``config.real``; ``config.data`` takes the size and channels that both get.
+def of_images(real: Images, fake: Images, training: Images | None, config: DictConfig) -> EvaluationSets:
+    """Compare two sets of images.
+
+    Files are brought to the size and channels of ``real``, or to ``config.image_size``; tensors have to have them.
+
+    Args:
+        real: the reference.
+        fake: the generated images.
+        training: real images apart from the reference; None: there are none.
+        config: ``data`` (how files are read), ``image_size``, ``per_class``.
 
     Raises:
-        InputError: a folder cannot be read, or classes are asked for that are not the same on both sides.
+        InputError: a folder cannot be read, a tensor does not fit, or classes are asked for that differ.
     """
-    real, fake = (open_folder(option, config[option], config) for option in ("real", "fake"))
-    notes = []
-    config.data.image_size = config.image_size or real.side
-    config.data.channels = real.channels
-    if (fake.side, fake.channels) != (config.data.image_size, real.channels):
-        notes.append(
-            f"The images of fake= ({fake.side} pixels, {fake.channels} channels) are converted to "
-            f"{config.data.image_size} pixels and {real.channels} channels."
-        )
-    (of_real, first), (of_fake, second) = (
-        folder_images(name, folder, config) for name, folder in (("real", real), ("fake", fake))
-    )
-    if same_images(first, second):
-        notes.append("real= and fake= hold the same images: these are the distances of a set from itself.")
-    class_names = first.class_names if first.class_names == second.class_names else ()
+    given = {"real": real, "fake": fake} | ({} if training is None else {"training": training})
+    opened = {name: _opened(name, images, config) for name, images in given.items()}
+    channels, side = _channels_and_side(opened["real"])
+    size: int = config.image_size or side
+    config = OmegaConf.merge(config, {"data": {"image_size": size, "channels": channels}})  # pyright: ignore
+    sources = {name: _prepared(name, images, config) for name, images in opened.items()}
+    class_names = sources["real"].class_names
+    if any(source.class_names != class_names for source in sources.values()):
+        class_names = ()
     if config.per_class and not class_names:
         raise InputError("per_class=true needs the same class folders in real= and fake=: per_class=false.")
-    sources = (str(config.real), str(config.fake))
-    return EvaluationSets(shuffled(of_real), of_fake, None, class_names, sources, notes)
+    return EvaluationSets(
+        shuffled(sources["real"].images),
+        sources["fake"].images,
+        shuffled(sources["training"].images) if "training" in sources else None,
+        class_names,
+        sources=(_described(real), _described(fake)),
+        notes=tuple(_conversion_notes(opened["fake"], sources, size, channels)),
+        image_size=size,
+        channels=channels,
+    )
+
+
+def _opened(name: str, images: Images, config: DictConfig) -> ImageFolder | Tensor:
+    return images if isinstance(images, Tensor) else open_folder(name, str(images), config)
+
+
+def _channels_and_side(images: ImageFolder | Tensor) -> tuple[int, int]:
+    if isinstance(images, ImageFolder):
+        return images.channels, images.side
+    if images.ndim != 4:
+        raise InputError(f"real is a tensor of shape {tuple(images.shape)}: give images (N, C, H, W).")
+    return images.shape[1], images.shape[-1]
+
+
+def _prepared(name: str, images: ImageFolder | Tensor, config: DictConfig) -> SourceImages:
+    if isinstance(images, ImageFolder):
+        return folder_images(name, images, config)
+    return tensor_images(name, images, size=config.data.image_size, channels=config.data.channels)
+
+
+def _described(images: Images) -> str:
+    return f"a tensor {tuple(images.shape)}" if isinstance(images, Tensor) else str(images)
+
+
+def _conversion_notes(
+    fake: ImageFolder | Tensor, sources: dict[str, SourceImages], size: int, channels: int
+) -> Iterator[str]:
+    if isinstance(fake, ImageFolder) and (fake.side, fake.channels) != (size, channels):
+        yield (
+            f"The images of fake= ({fake.side} pixels, {fake.channels} channels) are converted to {size} pixels and "
+            f"{channels} channels."
+        )
+    if sources["real"].digests == sources["fake"].digests:
+        yield "real= and fake= hold the same images: these are the distances of a set from itself."

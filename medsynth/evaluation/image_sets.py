@@ -1,36 +1,31 @@
-"""The images that ``medsynth evaluate`` compares: splits of a run's data, what its generator makes, folders."""
+"""Sets of images for an evaluation: splits of a run's data, generated images, tensors."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 import medsynth
-from medsynth.contracts import InputError, counter_seed, noise
-from medsynth.data.csv import Csv
+from medsynth.contracts import Generator, InputError, counter_seed, noise
 from medsynth.data.files import ImageFiles
 from medsynth.data.module import ImageDataModule, ImageDataset
-from medsynth.data.prepared import PreparedImages
 from medsynth.data.preview import datasets, labels
-from medsynth.data.reading import SPLITS, Reader
+from medsynth.data.reading import SPLITS
 from medsynth.metrics.image_set import ImageSet
 
-PROBED = 16  # files by whose pictures size and channels of a folder are known
+TOLERANCE = 1e-3  # values that far beyond [-1, 1] are rounding
 
 
 def shuffled(images: ImageSet, *, most: int | None = None) -> ImageSet:
-    """The images in random order, ``most`` of them: then the first ones are a random part.
+    """Return the images in random order, ``most`` of them, so that the first ones are a random sample.
 
     The order does not depend on the run's seed, so that kept features serve all seeds.
     """
@@ -39,7 +34,7 @@ def shuffled(images: ImageSet, *, most: int | None = None) -> ImageSet:
 
 
 def split_of(data: ImageDataModule, config: DictConfig, split: str) -> ImageSet:
-    """The images of a prepared data module's split: train, val, test or all.
+    """Return the images of a prepared data module's split: train, val, test or all.
 
     Raises:
         InputError: there is no such split.
@@ -54,86 +49,68 @@ def split_of(data: ImageDataModule, config: DictConfig, split: str) -> ImageSet:
     return ImageSet(
         name="training" if split == "train" else "reference",
         count=sum(map(len, chosen.values())),
-        read=functools.partial(_read, list(chosen.values())),
+        read=functools.partial(read_datasets, list(chosen.values())),
         labels=np.concatenate([of_images[name] for name in chosen]) if of_images else None,
         key={"version": medsynth.__version__, "split": split, "size": data.image_size, **_content(data, config)},
     )
 
 
 def generated(generator: nn.Module, count: int, *, reference: ImageSet, conditional: bool, seed: int) -> ImageSet:
-    """What a generator makes of noise; a conditional one with the labels in the reference's proportions."""
+    """Return generated images; those of a conditional generator have the labels in the reference's proportions."""
     of_images = None
     if conditional and reference.labels is not None:
         of_images = reference.labels
         if count != reference.count:
             of_images = np.sort(of_images)[np.arange(count) * reference.count // count]
     device = next(generator.parameters()).device
+    make = cast(Generator, generator)
     seed = counter_seed("generate", seed)
 
     @torch.inference_mode()
     def read(numbers: Sequence[int]) -> Tensor:
-        z = torch.cat([noise(1, generator.latent_dim, seed=seed, start=int(number)) for number in numbers])
+        z = torch.cat([noise(1, make.latent_dim, seed=seed, start=int(number)) for number in numbers])
         chosen = None if of_images is None else torch.as_tensor(of_images[list(numbers)], device=device)
-        return generator(z.to(device), chosen).float().clamp(-1, 1).cpu()
+        return make(z.to(device), chosen).float().clamp(-1, 1).cpu()
 
     return ImageSet("generated", count, read, of_images)
 
 
-@dataclasses.dataclass(frozen=True)
-class Folder:
-    """A folder or archive of images, not yet prepared: how to read it, and what its pictures are like."""
+class SourceImages(NamedTuple):
+    """All images of one source.
 
-    root: str
-    reader: Callable[[str | None], Reader]
-    side: int
-    channels: int
+    Attributes:
+        images: the images.
+        class_names: of their labels; empty: they have none.
+        digests: sorted hashes of the images; equal digests mean the same images, whatever their order and names.
+    """
+
+    images: ImageSet
+    class_names: tuple[str, ...]
+    digests: tuple[str, ...]
 
 
-def open_folder(option: str, root: str, config: DictConfig) -> Folder:
-    """What lies at ``root``, read as ``data=`` says or, if ``medsynth generate`` made it, as that wrote it.
+def tensor_images(name: str, images: Tensor, *, size: int, channels: int) -> SourceImages:
+    """Take images ``(N, channels, size, size)`` in [-1, 1] as a source.
 
     Raises:
-        InputError: it is not there, was written in a format that is not read here, or holds no image.
+        InputError: another shape, or values beyond [-1, 1].
     """
-    path = Path(root).expanduser()
-    if not path.exists():
-        raise InputError(f"{option}={root} does not exist: give a folder or a zip archive of images.")
-    reader = instantiate(config.data.reader)
-    if (path / "generate.json").is_file():
-        form = json.loads((path / "generate.json").read_text())["format"]
-        if form not in ("png8", "png16"):
-            raise InputError(f"{option}={root} was written with format={form}: generate it anew with format=png8.")
-        labeled = (path / "table.csv").is_file()
-        root, reader = (str(path), Csv) if labeled else (str(path / "images"), reader)
-    opened = reader(root)
-    records = opened.scan().records[:PROBED]
-    shapes = [image.values.shape for record in records for image in opened.read(record)[0]]
-    if not shapes:
-        raise InputError(f"{option}={root} holds no image that can be read.")
-    side = Counter(min(shape[1:]) for shape in shapes).most_common(1)[0][0]
-    return Folder(root, reader, side, max(shape[0] for shape in shapes))
+    if images.ndim != 4 or tuple(images.shape[1:]) != (channels, size, size):
+        raise InputError(
+            f"{name} is a tensor of shape {tuple(images.shape)}, and (N, {channels}, {size}, {size}) is needed: square "
+            "images, of the size and channels of real."
+        )
+    images = images.detach().cpu().float()
+    if images.numel() and bool(images.abs().max() > 1 + TOLERANCE):
+        raise InputError(f"{name} has values from {images.min():g} to {images.max():g}: scale the images to [-1, 1].")
+    digests = sorted(
+        hashlib.blake2b(image.contiguous().numpy().tobytes(), digest_size=16).hexdigest() for image in images
+    )
+    return SourceImages(ImageSet(name, len(images), lambda numbers: images[list(numbers)]), (), tuple(digests))
 
 
-def folder_images(name: str, folder: Folder, config: DictConfig) -> tuple[ImageSet, ImageFiles]:
-    """All images of a folder, prepared as ``config.data`` says but for its splits and views."""
-    options = OmegaConf.to_container(config.data, resolve=True)
-    del options["reader"]
-    options |= {"root": folder.root, "flip": None, "rotate": 0, "random_crop": None, "batch_size": 2}
-    source = instantiate({**options, "_convert_": "all"}, reader=folder.reader).source
-    column = source.labels
-    dataset = PreparedImages(source.store, range(len(source.store)), labels=column, size=source.image_size)
-    key = {"version": medsynth.__version__, "store": source.store.folder.name, "size": source.image_size}
-    of_images = None if column is None else np.asarray(column)
-    return ImageSet(name, len(dataset), functools.partial(_read, [dataset]), of_images, key), source
-
-
-def same_images(first: ImageFiles, second: ImageFiles) -> bool:
-    """Whether two folders hold the same prepared images, whatever their names."""
-    return sorted(first.columns["digest"]) == sorted(second.columns["digest"])
-
-
-def _read(parts: list[ImageDataset], numbers: Sequence[int]) -> Tensor:
-    """Images of datasets that follow one another."""
+def read_datasets(parts: list[ImageDataset], numbers: Sequence[int]) -> Tensor:
+    """Read images by number from datasets that follow one another."""
     starts = np.cumsum([0, *map(len, parts)])
     which = np.searchsorted(starts, np.asarray(numbers), side="right") - 1
     if len(set(which.tolist())) == 1 and hasattr(parts[which[0]], "__getitems__"):
@@ -144,7 +121,7 @@ def _read(parts: list[ImageDataset], numbers: Sequence[int]) -> Tensor:
 
 
 def _content(data: ImageDataModule, config: DictConfig) -> dict[str, object]:
-    """What the images of all splits depend on."""
+    """Describe what the images of all splits depend on."""
     if isinstance(data.source, ImageFiles):
         rows = json.dumps({name: list(map(int, rows)) for name, rows in data.source.rows.items()})
         digest = hashlib.blake2b(rows.encode(), digest_size=16).hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -51,8 +51,23 @@ class Measure:
         """Value to baseline; NaN where the baseline is 0, as unbiased distances of real images may be, or negative."""
         return self.estimate.value / self.baseline if self.baseline > 0 else math.nan
 
-    def record(self) -> dict[str, object]:
-        """Plain values, for a file."""
+    @property
+    def value(self) -> float:
+        """The value."""
+        return self.estimate.value
+
+    @property
+    def low(self) -> float:
+        """The lower end of the 95 % interval; NaN: not known."""
+        return self.estimate.low
+
+    @property
+    def high(self) -> float:
+        """The upper end of the 95 % interval; NaN: not known."""
+        return self.estimate.high
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for a file."""
         values = {name: value for name, value in vars(self).items() if name != "estimate"}
         return {**values, **vars(self.estimate), "ratio": self.ratio}
 

@@ -1,0 +1,223 @@
+"""Measure how close generated images are to real ones: the function of the package, and what the command shares."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+import medsynth
+from medsynth.configuration.compose import compose
+from medsynth.configuration.input_errors import input_errors
+from medsynth.configuration.option_types import with_option_types
+from medsynth.contracts import FeatureExtractor, InputError
+from medsynth.evaluation.evaluation_sets import EvaluationSets, Images, of_images
+from medsynth.metrics.evaluation import Evaluation
+from medsynth.metrics.feature_store import FeatureStore, features_folder
+from medsynth.metrics.measures import Measure
+from medsynth.metrics.pairs import lpips_network
+
+OPTIONS = ("image_size", "per_class", "pairs", "lpips", "batch_size", "device", "cache")  # of conf/evaluate.yaml
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationResult:
+    """The measures of generated images against real ones.
+
+    Attributes:
+        real: description of the reference and its number of images.
+        fake: the same of the generated images.
+        training: number of real images apart from the reference.
+        seed: of noise, subsets and pairs.
+        extractors: configurations of the feature extractors, by name.
+        measures: all measures, the most reliable distance of each extractor first.
+        classes: the measures of each class by its name; empty unless they were asked for.
+        notes: sentences about what biases the values.
+    """
+
+    real: tuple[str, int]
+    fake: tuple[str, int]
+    training: int
+    seed: int
+    extractors: dict[str, Any]
+    measures: tuple[Measure, ...]
+    classes: dict[str, tuple[Measure, ...]]
+    notes: tuple[str, ...]
+
+    def __getitem__(self, name: str) -> Measure:
+        """Return a measure by name: ``result["fd_mini"].value``."""
+        for measure in self.measures:
+            if measure.name == name:
+                return measure
+        raise KeyError(f"{name} was not measured; measured were {', '.join(measure.name for measure in self.measures)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as ``medsynth evaluate`` writes them."""
+        record: dict[str, Any] = {
+            "medsynth": medsynth.__version__,
+            "real": {"source": self.real[0], "count": self.real[1]},
+            "fake": {"source": self.fake[0], "count": self.fake[1]},
+            "training": self.training,
+            "seed": self.seed,
+            "extractors": self.extractors,
+            "measures": [measure.to_dict() for measure in self.measures],
+            "notes": list(self.notes),
+        }
+        if self.classes:
+            record["classes"] = {name: [m.to_dict() for m in measures] for name, measures in self.classes.items()}
+        return record
+
+
+def evaluate(
+    real: Images,
+    fake: Images,
+    *overrides: str,
+    extractors: str | Sequence[str] = ("mini", "pixels"),
+    training: Images | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> EvaluationResult:
+    """Measure how close the images ``fake`` are to the images ``real``, as ``medsynth evaluate`` does.
+
+    PyTorch's random state stays as it is. Features of real images in files are kept in the user's cache folder.
+
+    Args:
+        real: the reference: a folder or zip archive of images, or a tensor ``(N, C, H, W)`` in [-1, 1].
+        fake: the generated images, given in the same ways. Files are brought to the size and channels of ``real``.
+        overrides: options as they are typed after ``medsynth evaluate``, such as
+            ``"extractor.timm.backbone.model_name=resnet18"`` or ``"data=dicom"``.
+        extractors: one or several files of ``conf/extractor/``: mini, pixels, inception, timm, radimagenet, classifier.
+        training: real images apart from ``real``, for the baseline and for the measures of memorization.
+        seed: of subsets, pairs and intervals.
+        options: ``image_size``, ``per_class``, ``pairs``, ``lpips``, ``batch_size``, ``device``, ``cache``, as
+            ``medsynth evaluate --help`` describes them.
+
+    Raises:
+        InputError: an option that is not known, images that cannot be read or do not fit, weights that are missing.
+
+    >>> result = evaluate("my/images", "generated")  # doctest: +SKIP
+    >>> result["fd_mini"].value, result["fd_mini"].low, result["fd_mini"].high  # doctest: +SKIP
+    """
+    unknown = next((name for name in options if name not in OPTIONS), None)
+    if unknown is not None:
+        raise InputError(f"evaluate() has no option {unknown}: choose {', '.join(OPTIONS)}.")
+    names = [extractors] if isinstance(extractors, str) else list(extractors)
+    typed = [f"extractor=[{','.join(names)}]", *overrides, f"seed={json.dumps(seed)}"]
+    typed += [f"{name}={json.dumps(value)}" for name, value in options.items()]
+    with (
+        torch.random.fork_rng(devices=[]),
+        input_errors("evaluate", typed),
+    ):  # networks are built with random weights first
+        config = with_option_types(compose("evaluate", typed), "evaluate", typed)
+        check_options(config)
+        return evaluate_sets(of_images(real, fake, training, config), config)
+
+
+def check_options(config: DictConfig) -> None:
+    """Refuse numbers that are too small and an empty choice of extractors.
+
+    Raises:
+        InputError: names the option.
+    """
+    for name in ("batch_size", "pairs"):
+        if config[name] < 1:
+            raise InputError(f"{name}={config[name]} must be 1 or more.")
+    for name in ("num_samples", "max_training"):
+        if config[name] is not None and config[name] < 2:
+            raise InputError(f"{name}={config[name]} must be 2 or more, or null.")
+    if not config.extractor:
+        raise InputError("extractor= is needed: mini, pixels, inception, timm, radimagenet, classifier, or [a,b].")
+
+
+def evaluate_sets(sets: EvaluationSets, config: DictConfig) -> EvaluationResult:
+    """Compute all measures of two sets of images with the options of conf/evaluate.yaml.
+
+    Raises:
+        InputError: weights that are missing, images or features that are not finite, or all equal.
+    """
+    device = choose_device(config.device)
+    extractors = _extractors(config, sets, device)
+    with tempfile.TemporaryDirectory(prefix="medsynth-evaluate-") as folder:
+        store = FeatureStore(
+            Path(folder),
+            cache=features_folder() if config.cache else None,
+            batch_size=config.batch_size,
+            device=device,
+        )
+        evaluation = Evaluation(
+            store,
+            real=sets.real,
+            fake=sets.fake,
+            training=sets.training,
+            extractors=extractors,
+            pairs=config.pairs,
+            seed=config.seed,
+            lpips=None if config.lpips is None else lpips_network(config.lpips),
+        )
+        measures = tuple(evaluation.measures())
+        classes = evaluation.of_classes(sets.class_names) if config.per_class else {}
+    return EvaluationResult(
+        real=(sets.sources[0], sets.real.count),
+        fake=(sets.sources[1], sets.fake.count),
+        training=sets.training.count if sets.training else 0,
+        seed=config.seed,
+        extractors=cast(dict[str, Any], OmegaConf.to_container(_for_images(config, sets).extractor, resolve=True)),
+        measures=measures,
+        classes={name: tuple(of_class) for name, of_class in classes.items()},
+        notes=(*sets.notes, *_notes_on_counts(sets, extractors.values())),
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device for ``device=``: auto, cpu or cuda.
+
+    Raises:
+        InputError: an unknown name, or no GPU where one is asked for.
+    """
+    has_gpu = torch.cuda.is_available()
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"device={name} is unknown: choose auto, cpu or cuda.")
+    if name == "cuda" and not has_gpu:
+        raise InputError("device=cuda needs a GPU, and PyTorch finds none: choose auto or cpu.")
+    return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
+
+
+def _for_images(config: DictConfig, sets: EvaluationSets) -> DictConfig:
+    """Return a copy in which ``data`` has the size and channels of the images, which extractors refer to."""
+    return cast(
+        DictConfig, OmegaConf.merge(config, {"data": {"image_size": sets.image_size, "channels": sets.channels}})
+    )
+
+
+def _extractors(config: DictConfig, sets: EvaluationSets, device: torch.device) -> dict[str, FeatureExtractor]:
+    """Build the chosen extractors; the keys are their configurations."""
+    made: dict[str, FeatureExtractor] = {}
+    for name, node in _for_images(config, sets).extractor.items():
+        for option in ("model_name", "weights"):
+            if "backbone" in node and node.backbone[option] is None:
+                raise InputError(f"extractor.{name}.backbone.{option}= is needed: see conf/extractor/{name}.yaml.")
+        extractor = instantiate(node, _convert_="all").eval().requires_grad_(False).to(device)
+        made[json.dumps(OmegaConf.to_container(node, resolve=True), sort_keys=True)] = extractor
+    return made
+
+
+def _notes_on_counts(sets: EvaluationSets, extractors: Iterable[FeatureExtractor]) -> Iterator[str]:
+    """Describe how the numbers of images bias the values."""
+    fewest = min(sets.real.count, sets.fake.count)
+    for extractor in extractors:
+        if fewest <= extractor.num_features:
+            yield (
+                f"{fewest:,} images are no more than the {extractor.num_features:,} features of {extractor.name}: its "
+                "Fréchet distance is biased upwards; compare by the kernel distance."
+            )
+    if sets.training is None:
+        yield "There are no training images beside the reference: baselines are of its halves, at half of the N."
+    elif sets.training.count < sets.fake.count:
+        yield f"There are only {sets.training.count:,} training images: baselines are at that N, and higher for it."

@@ -1,0 +1,82 @@
+"""Folders and zip archives of images, read as ``medsynth evaluate`` compares them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+import medsynth
+from medsynth.contracts import InputError
+from medsynth.data.csv import Csv
+from medsynth.data.files import ImageFiles
+from medsynth.data.prepared import PreparedImages
+from medsynth.data.reading import Reader
+from medsynth.evaluation.image_sets import SourceImages, read_datasets
+from medsynth.metrics.image_set import ImageSet
+
+PROBED = 16  # files that are read to learn size and channels of a folder
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFolder:
+    """A folder or archive of images that are not yet prepared.
+
+    Attributes:
+        root: its path.
+        reader: makes a reader for ``root``.
+        side: the most frequent length of the shorter side, in pixels.
+        channels: the highest number of channels.
+    """
+
+    root: str
+    reader: Callable[[str | None], Reader]
+    side: int
+    channels: int
+
+
+def open_folder(option: str, root: str, config: DictConfig) -> ImageFolder:
+    """Open ``root`` as ``config.data`` says or, if ``medsynth generate`` wrote it, as that wrote it.
+
+    Raises:
+        InputError: it does not exist, was written in a format that is not read here, or holds no image.
+    """
+    path = Path(root).expanduser()
+    if not path.exists():
+        raise InputError(f"{option}={root} does not exist: give a folder or a zip archive of images.")
+    reader = instantiate(config.data.reader)
+    if (path / "generate.json").is_file():
+        form = json.loads((path / "generate.json").read_text())["format"]
+        if form not in ("png8", "png16"):
+            raise InputError(f"{option}={root} was written with format={form}: generate it again with format=png8.")
+        labeled = (path / "table.csv").is_file()
+        root, reader = (str(path), Csv) if labeled else (str(path / "images"), reader)
+    opened = reader(root)
+    records = opened.scan().records[:PROBED]
+    shapes = [image.values.shape for record in records for image in opened.read(record)[0]]
+    if not shapes:
+        raise InputError(f"{option}={root} holds no image that can be read: give a folder of images.")
+    side = Counter(min(shape[1:]) for shape in shapes).most_common(1)[0][0]
+    return ImageFolder(root, reader, side, max(shape[0] for shape in shapes))
+
+
+def folder_images(name: str, folder: ImageFolder, config: DictConfig) -> SourceImages:
+    """Prepare all images of a folder as ``config.data`` says, without its splits and random views."""
+    options = cast(dict[str, Any], OmegaConf.to_container(config.data, resolve=True))
+    del options["reader"]
+    options |= {"root": folder.root, "flip": None, "rotate": 0, "random_crop": None, "batch_size": 2}
+    source: ImageFiles = instantiate({**options, "_convert_": "all"}, reader=folder.reader).source
+    column = source.labels
+    dataset = PreparedImages(source.store, range(len(source.store)), labels=column, size=source.image_size)
+    key = {"version": medsynth.__version__, "store": source.store.folder.name, "size": source.image_size}
+    labels = None if column is None else np.asarray(column)
+    images = ImageSet(name, len(dataset), functools.partial(read_datasets, [dataset]), labels, key)
+    return SourceImages(images, source.class_names, tuple(sorted(source.columns["digest"])))
