@@ -47,6 +47,7 @@ WORDS = {  # pattern -> what to write instead
 # Names of earlier versions that are still read, and words that mean something else: file -> words.
 ALLOWED = {
     "medsynth/configuration/moved.py": {*WORDS},
+    "medsynth/report/evaluation.py": {r"(?<![.\w])floors?(?!\()"},
 }
 # Packages that are not clean yet; to be emptied.
 UNCLEAN_WORDS: set[str] = {
@@ -65,7 +66,6 @@ UNCLEAN_WORDS: set[str] = {
     "medsynth/metrics",
     "medsynth/penalty",
     "medsynth/planning",
-    "medsynth/report",
     "medsynth/runs",
     "medsynth/search",
     "medsynth/sweep",
@@ -84,7 +84,6 @@ UNCLEAN_DOCSTRINGS: set[str] = {
     "medsynth/lightning",
     "medsynth/metrics",
     "medsynth/planning",
-    "medsynth/report",
     "medsynth/runs",
     "medsynth/search",
     "medsynth/sweep",

@@ -1,4 +1,4 @@
-"""What is known of a data set as lines for the terminal."""
+"""The preview of a data set as lines for the terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 _SHADES = " .:-=+*#@"  # plain ASCII, for terminals of any encoding
 _WIDTH = 50  # characters of a histogram
-_LISTED = 5  # duplicates, and sizes of images
+_LISTED = 5  # duplicates or image sizes that are listed
 
 
 def data_text(record: Mapping[str, Any], *, remarks: Sequence[str]) -> str:
@@ -21,7 +21,7 @@ def data_text(record: Mapping[str, Any], *, remarks: Sequence[str]) -> str:
 
 
 def _table(record: Mapping[str, Any]) -> list[str]:
-    """Counts by class and split, with totals, and patients by split."""
+    """Format numbers of images by class and split, with totals, and numbers of patients by split."""
     splits = list(record["images"])
     rows = [["", *(SPLIT_NAMES[name] for name in splits), "total"]]
     for name, counts in {**record["classes"], "images": record["images"]}.items():
@@ -75,7 +75,7 @@ def _intensity(intensity: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _histogram(histogram: Mapping[str, Any]) -> str:
-    """One line: the darker, the more pixels, by the square root of their count."""
+    """Draw a histogram in one line: darker characters are more pixels, by the square root of their number."""
     counts = histogram["counts"]
     step = -(-len(counts) // _WIDTH)
     sums = [sum(counts[start : start + step]) for start in range(0, len(counts), step)]
