@@ -18,8 +18,23 @@ class Difference:
     new: tuple[str, ...] = ()
 
 
-COMPOSITIONS: tuple[Difference, ...] = ()
-COMMANDS: dict[str, str] = {
-    "python train.py 'sweep=[seeds,losses]'": "python train.py 'vary=[seeds,losses]'"
-}  # recorded command -> the one that README has instead
+COMPOSITIONS: tuple[Difference, ...] = (
+    Difference(
+        "frozen features of real images are a cache, not a bank; runs delete the folder at their end",
+        old=("task.feature_cache.folder: */feature_bank",),
+        new=("task.feature_cache.folder: */feature_cache",),
+    ),
+    Difference(
+        "options change with the images seen where a schedule is given; by default none is",
+        new=("schedules: {}", "task.schedules: {}"),
+    ),
+    Difference(
+        "experiment=r3gan has its paper's schedules, and gammas follow them instead of staying at 2",
+        old=("penalty.r[12].gamma: 2.0", "task.penalties.r[12].gamma: 2.0"),
+        new=("penalty.r[12].gamma: 0.1", "task.penalties.r[12].gamma: 0.1", "schedules.*.*", "task.schedules.*.*"),
+    ),
+)
+COMMANDS: dict[str, str] = {  # recorded command -> the one that README has instead
+    "python train.py 'sweep=[seeds,losses]'": "python train.py 'vary=[seeds,losses]'",
+}
 FILES: dict[str, str] = {}  # name of a recorded file -> today's name; "" where it is not written any more
