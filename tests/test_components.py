@@ -72,7 +72,7 @@ def test_a_missing_member_is_named(option, member):
 
 
 def test_several_missing_members_are_named_at_once():
-    with pytest.raises(InputError, match=r"Constant has no at and no interval, which the contract Penalty .* add them"):
+    with pytest.raises(InputError, match=r"Constant has no interval and no at, which the contract Penalty .* add them"):
         gan(penalties={"own": Constant(1.0)})
 
 

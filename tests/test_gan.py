@@ -116,10 +116,10 @@ def fit(model, data=None, **options):
         "accelerator": "cpu",
         "val_check_interval": 4,
         "check_val_every_n_epoch": None,
+        "enable_checkpointing": False,
     } | options
     trainer = pl.Trainer(
         logger=False,
-        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
