@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from omegaconf import DictConfig
 
 from medsynth.configuration.compose import compose
-from medsynth.configuration.composition_errors import composition_error
-from medsynth.configuration.option_types import with_option_types
+from medsynth.configuration.training_options import compose_training, explained
 from medsynth.errors import InputError
 from medsynth.search.space import Choices, Dimension, Interval
 from medsynth.sweep.hydra_callback import composition_of
@@ -49,16 +47,6 @@ def parse_space(overrides: Sequence[str]) -> tuple[tuple[str, ...], tuple[Dimens
     return tuple(fixed), tuple(space)
 
 
-def compose_training(overrides: Sequence[str]) -> DictConfig:
-    """Compose the configuration of a training with these overrides.
-
-    Raises:
-        InputError: they do not compose, or a value is of another type than its option.
-    """
-    with _explained():
-        return with_option_types(compose("train", overrides), "train", overrides)
-
-
 def check_space(fixed: Sequence[str], space: Sequence[Dimension]) -> DictConfig:
     """Compose each choice and the ends of each interval, with the first values of all other options.
 
@@ -81,7 +69,7 @@ def composition(overrides: Sequence[str]) -> str:
     Raises:
         InputError: they do not compose.
     """
-    with _explained():
+    with explained():
         return composition_of(compose("train", overrides))
 
 
@@ -90,22 +78,8 @@ def _overrides(values: dict[str, str]) -> list[str]:
 
 
 def _parsed(text: str) -> Override:
-    with _explained():
+    with explained():
         return OverridesParser.create().parse_overrides([text])[0]  # whose errors name the override
-
-
-@contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    """Raise Hydra's errors as an InputError of one sentence about the training's options."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        sentence = composition_error(error, "train", ())
-        if sentence is None:
-            raise
-        raise InputError(sentence) from error
 
 
 def _dimension(override: Override) -> Dimension:

@@ -1,0 +1,99 @@
+"""medsynth from Python: ``medsynth.train``, the counterpart of the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from medsynth.cli.compose import register_resolvers
+from medsynth.configuration.training_options import compose_training
+from medsynth.runs.placement import choose_folder
+from medsynth.runs.run_folder import Launch, RunResult
+from medsynth.sweep.process import quoted
+from medsynth.training import train as _train
+
+
+def train(
+    *overrides: str, folder: str | Path | None = None, config_dir: str | Path | None = None, **options: Any
+) -> RunResult:
+    """Train a GAN as ``python train.py`` does, and return where the run landed and what it measured.
+
+    The process is left as it was found: random numbers, warnings, levels of loggers, environment and signal handlers.
+
+    Args:
+        overrides: options as typed on the command line: ``"data=image_folder"``, ``"generator.width=16"``.
+        folder: where the run lands; None: a new folder in outputs/, named by date and time.
+        config_dir: a folder with choices of your own.
+        options: options whose names have no dot: ``max_images=20_000, seed=1``.
+
+    Raises:
+        InputError: an option is unknown or unsuitable, the data cannot be read, or the training diverged or was
+            stopped; the message is one sentence, ``code`` says which.
+    """
+    typed = [*overrides, *(f"{name}={_written(value)}" for name, value in options.items())]
+    with unchanged_process():
+        register_resolvers()
+        searched = [] if config_dir is None else [f"hydra.searchpath=[{quoted(f'file://{_absolute(config_dir)}')}]"]
+        config = compose_training([*typed, *searched])
+        if folder is None:
+            name = time.strftime("%Y-%m-%d/%H-%M-%S")
+            place = choose_folder(config.resume, "outputs", name, typed)
+        else:
+            place = folder
+            _absolute(folder).mkdir(parents=True, exist_ok=True)
+        return _train(config, Launch(_absolute(place), tuple(typed), folder_named=folder is not None))
+
+
+@contextlib.contextmanager
+def unchanged_process() -> Iterator[None]:
+    """Restore the state of this process that a training changes."""
+    environment, states = dict(os.environ), (random.getstate(), np.random.get_state(), torch.get_rng_state())
+    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "timm")]
+    levels = [logger.level for logger in loggers]
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in _stop_signals()} if in_main_thread else {}
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _written(value: Any) -> str:
+    """Write a Python value as Hydra reads it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_written, value))}]"
+    return quoted(value) if isinstance(value, str | Path) else repr(value)
+
+
+def _absolute(path: str | Path) -> Path:
+    return Path(path).expanduser().absolute()
+
+
+def _stop_signals() -> list[signal.Signals]:
+    names = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]
