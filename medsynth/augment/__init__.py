@@ -1,4 +1,4 @@
-"""Differentiable augmentations inside the step, the same for real and generated images; not transforms of the data."""
+"""Differentiable augmentations of real and generated images inside the training step."""
 
 from medsynth.exports import lazy_classes
 

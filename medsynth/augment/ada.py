@@ -1,4 +1,4 @@
-"""Adaptive discriminator augmentation (ADA), for training with few images."""
+"""Adaptive discriminator augmentation (ADA), for training with few images (Karras et al. 2020)."""
 
 from __future__ import annotations
 
@@ -20,47 +20,48 @@ _LARGEST = {
 
 
 class AdaptiveAugmentation:
-    """Changes each image as strongly as the discriminator overfits (Karras et al. 2020, StyleGAN2-ADA).
+    """Random changes of each image, the more of them the more the discriminator overfits (Karras et al. 2020).
 
-    ``strength`` is the probability p with which each change is made to each image, all independently. Overfitting is
-    r = E[sign(D(real))] (section 3.1): 0 where real images are not told from generated ones, 1 where all of them are.
-    Every ``interval`` discriminator updates p rises if r has been above ``target`` since the last time, and falls if it
-    has been below.
+    ``strength`` is the probability p of each change of each image, all independent. Overfitting is measured by
+    r = E[sign(D(real))] (section 3.1): 0 if the discriminator cannot tell real from generated images, 1 if all real
+    images are classified correctly. Every ``interval`` discriminator updates p rises if the mean of r over these
+    updates is above ``target``, and falls if it is below.
 
     The changes have the order and magnitudes of the paper's appendix B:
 
     * blit: [mirroring, quarter turns,] a shift by whole pixels, uniformly distributed.
-    * geometry: scale, rotation, stretch in a random direction, fractional shift. A rotation comes before the stretch
-      and another after it, so seldom that an image is left without any with probability 1 - p.
-    * color: brightness, contrast about 0, and saturation where there are several channels. Nothing is clipped.
+    * geometry: scale, rotation, stretch in a random direction, fractional shift. There is a rotation before the stretch
+      and another after it, with probabilities such that an image has neither with probability 1 - p.
+    * color: brightness, contrast about 0, and saturation if there are several channels. Nothing is clipped.
 
-    While p < 1 a change does not enter what the generator learns, as an image still comes more often without it than in
-    any one way with it; in practice the authors trust this up to about 0.8. As p may come that far, changes that make
-    wrong anatomy or density plausible are left out: mirroring and quarter turns unless asked for (the heart is on the
+    While p < 1 a change does not leak into the generated images, since unchanged images are more frequent than images
+    changed in any one way; in practice the authors rely on this up to about 0.8. As p may become as large, changes that
+    make wrong anatomy or density plausible are left out: mirroring and quarter turns unless chosen (the heart is on the
     left, the table below), inverted intensities (bone is brighter than air), and hues (channels may not be colors).
-    Rotation by any angle stays, for the paper found geometry to help most; ``rotation`` bounds it where it leaks.
+    Rotation by any angle stays, since geometry helped most in the paper; ``rotation`` bounds it if it leaks.
 
-    It differs from the paper also in how images are sampled: once and at twice the density, as there, but by linear
-    interpolation and a filter of 5 taps (``geometry.resample``) instead of 12-tap wavelets. The paper's filtering and
-    corruption of images, which it found not to help, are left out. An image that draws no change stays bit for bit.
+    Images are sampled once and at twice the density, as in the paper, but by linear interpolation and a filter of 5
+    taps (``geometry.resample``) instead of 12-tap wavelets. The paper's filtering and corruption of images, which did
+    not help there, are left out. An image without any change stays bit for bit.
 
     Args:
-        batch_size: real images in a discriminator update, all processes and parts together.
+        batch_size: real images in a discriminator update, over all processes and microbatches.
         strength: p at the start of the training.
         target: of r; None: the strength stays as it is.
         interval: discriminator updates from one adjustment of p to the next.
-        ramp_images: real images in which p goes from 0 to 1, where it always rises.
-        policy: of blit, geometry, color.
-        flip: blit mirrors left and right, half of the images for which this is drawn.
-        rotate90: blit turns by 0, 90, 180 or 270 degrees, equally frequent where this is drawn.
+        ramp_images: real images in which p rises from 0 to 1 if it rises at every adjustment.
+        policy: any of blit, geometry and color.
+        flip: blit includes mirroring left and right.
+        rotate90: blit includes turns by 0, 90, 180 or 270 degrees, equally frequent.
         translation: largest shift by whole pixels, as a fraction of height and width.
         scale: standard deviation of the logarithm to base 2 of the factor in size.
-        rotation: largest angle, in degrees either way; uniformly distributed. 180: any angle.
+        rotation: largest angle in degrees, in both directions, uniformly distributed; 180: any angle.
         stretch: standard deviation of the logarithm to base 2 of the factor along one axis; the other has its inverse.
         shift: standard deviation of the fractional shift, as a fraction of height and width.
-        brightness: standard deviation of what is added, in units of [-1, 1].
+        brightness: standard deviation of the added value, in units of [-1, 1].
         contrast: standard deviation of the logarithm to base 2 of the factor by which the image is multiplied.
-        saturation: the same of the factor by which pixels differ from the mean of their channels.
+        saturation: standard deviation of the logarithm to base 2 of the factor of each pixel's deviation from the mean
+            of its channels.
 
     Raises:
         InputError: names the option that is unknown or out of range.
@@ -108,9 +109,10 @@ class AdaptiveAugmentation:
         self._brightness = _checked("brightness", brightness)
         self._contrast = _checked("contrast", contrast)
         self._saturation = _checked("saturation", saturation)
-        self._signs, self._updates = 0.0, 0  # their sum and number since the last adjustment
+        self._signs, self._updates = 0.0, 0  # sum and number since the last adjustment
 
     def observe(self, *, real_logits: float, fake_logits: float, real_signs: float) -> Mapping[str, float]:
+        """Adapt the strength every ``interval`` discriminator updates; return the strength and r so far."""
         self._signs += real_signs
         self._updates += 1
         overfitting = self._signs / self._updates
@@ -122,12 +124,15 @@ class AdaptiveAugmentation:
         return {"strength": self.strength, "overfitting": overfitting}
 
     def state_dict(self) -> dict[str, float]:
+        """Return the strength, and the signs since its last adjustment."""
         return {"strength": self.strength, "signs": self._signs, "updates": self._updates}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Restore the strength, and the signs since its last adjustment."""
         self.strength, self._signs, self._updates = state["strength"], state["signs"], int(state["updates"])
 
     def __call__(self, images: Tensor) -> Tensor:
+        """Return augmented images (N, C, H, W)."""
         if self.strength == 0 or not self.policy:
             return images
         wide = images.float() if images.dtype in (torch.float16, torch.bfloat16) else images  # rounded once, at the end
@@ -144,7 +149,7 @@ class AdaptiveAugmentation:
         return [*blit, *geometry]
 
     def _color(self, images: Tensor) -> Tensor:
-        """The three at once; saturation leaves the mean of the channels as it is, and all of a single one."""
+        """Change brightness, contrast and saturation; the latter keeps the mean of the channels."""
         deviations = images.new_tensor([self._brightness, self._contrast, self._saturation])
         drawn = torch.stack([normal(images) for _ in deviations], dim=1) * deviations
         applied = torch.rand(drawn.shape, device=images.device) < self.strength

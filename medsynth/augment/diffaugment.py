@@ -1,4 +1,4 @@
-"""DiffAugment, for training with few images."""
+"""DiffAugment, for training with few images (Zhao et al. 2020)."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ _LARGEST = {"brightness": 2.0, "saturation": 1.0, "contrast": 1.0, "translation"
 
 
 class DiffAugment:
-    """Color, translation and cutout of every image that the discriminator sees (Zhao et al. 2020).
+    """Random color, translation and cutout of every image that the discriminator sees (Zhao et al. 2020).
 
-    * color: brightness, saturation and contrast, uniformly distributed. Saturation does nothing to one channel.
+    * color: brightness, saturation and contrast, uniformly distributed. Saturation does not change a single channel.
     * translation: whole pixels, uniformly distributed in both directions.
-    * cutout: a square is hidden, its center anywhere in the image, part of it possibly outside. So a square of half the
-      side hides no pixel in more than a quarter of the images; of those wholly inside, almost all hide the center.
+    * cutout: a square is hidden, its center anywhere in the image, so that a part of it may lie outside. A square of
+      half the side hides each pixel in at most a quarter of the images.
 
-    They come in this order, whatever the order in ``policy``: what was filled in keeps its value. Nothing is clipped.
+    They are applied in this order, whatever the order in ``policy``, so that color does not change the filled pixels.
+    Nothing is clipped.
 
-    ``fill`` stands where translation and cutout leave nothing. The paper's 0 is kept, although medical images have a
-    background of -1: it shows how far an image was shifted and what is hidden, which the discriminator must be able to
+    ``fill`` is the value of pixels that translation and cutout leave empty. The paper's 0 is kept, although medical
+    images have a background of -1: it marks the shift and the hidden square, which the discriminator must be able to
     tell from an organ off center or a cavity, or else the generator may learn to make these (Karras et al. 2020, ADA,
     section 2.2).
 
-    There is no mirroring: the heart is on the left and the liver on the right, and generated anatomy must be so too.
+    There is no mirroring: the heart is on the left and the liver on the right, in generated anatomy too.
 
     Args:
-        policy: of color, translation, cutout.
+        policy: any of color, translation and cutout.
         brightness: largest shift, in units of [-1, 1].
-        saturation: largest change of the factor 1 by which pixels differ from the mean of their channels.
-        contrast: largest change of the factor 1 by which pixels differ from the image's mean.
+        saturation: each pixel's deviation from the mean of its channels is multiplied by 1 -/+ up to this.
+        contrast: each pixel's deviation from the image's mean is multiplied by 1 -/+ up to this.
         translation: largest shift, as a fraction of height and width.
         cutout: side of the square, as a fraction of height and width.
-        fill: value in [-1, 1] of pixels that come from outside the image or are hidden.
+        fill: value in [-1, 1] of pixels from outside the image and of hidden pixels.
 
     Raises:
         InputError: names the option that is unknown or out of range.
@@ -66,6 +67,7 @@ class DiffAugment:
         self.fill = fill
 
     def __call__(self, images: Tensor) -> Tensor:
+        """Return augmented images (N, C, H, W)."""
         if "color" in self.policy:
             images = self._color(images)
         if "translation" in self.policy:
@@ -75,7 +77,7 @@ class DiffAugment:
         return images
 
     def _color(self, images: Tensor) -> Tensor:
-        """The three at once: they commute, as saturation and contrast leave the image's mean where it is."""
+        """Change brightness, saturation and contrast, which commute: the latter two keep the image's mean."""
         wide = images.float() if images.dtype in (torch.float16, torch.bfloat16) else images  # rounded once, at the end
         mean = wide.mean(dim=(1, 2, 3), keepdim=True)
         deviation = wide - mean
@@ -104,18 +106,18 @@ class DiffAugment:
 
 
 def _uniform(largest: float, images: Tensor) -> Tensor:
-    """(N, 1, 1, 1) in [-largest, largest)."""
+    """Draw (N, 1, 1, 1) numbers in [-largest, largest)."""
     return (torch.rand(len(images), 1, 1, 1, device=images.device, dtype=images.dtype) * 2 - 1) * largest
 
 
 def _sources(images: Tensor, size: int, largest: int) -> Tensor:
-    """Where each row or column comes from when shifted by -largest to largest pixels: (N, size), also out of bounds."""
+    """Draw shifts by -largest to largest pixels; return each row's or column's source (N, size), also out of bounds."""
     shift = torch.randint(-largest, largest + 1, (len(images), 1), device=images.device)
     return torch.arange(size, device=images.device) - shift
 
 
 def _hidden(images: Tensor, size: int, length: int) -> Tensor:
-    """Which rows or columns a stretch of ``length`` covers: (N, size); its middle is anywhere from 0 to size."""
+    """Draw a span of ``length``, its middle anywhere from 0 to ``size``; return which positions it covers (N, size)."""
     first = torch.randint(-(length // 2), size - length + length // 2 + 1, (len(images), 1), device=images.device)
     position = torch.arange(size, device=images.device)
     return (position >= first) & (position < first + length)

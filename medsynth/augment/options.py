@@ -1,4 +1,4 @@
-"""What augmentations check of their options alike."""
+"""Checks of options that all augmentations share."""
 
 from __future__ import annotations
 
@@ -7,17 +7,27 @@ from collections.abc import Sequence
 from medsynth.contracts import InputError
 
 
-def chosen(part: str, policy: Sequence[str] | str | None, known: Sequence[str]) -> frozenset[str]:
-    """The policy as a set; one name may stand alone. Raises InputError: a name that is not ``known``."""
+def chosen(augmentation: str, policy: Sequence[str] | str | None, known: Sequence[str]) -> frozenset[str]:
+    """Return the policy as a set of names; a single name may be given as a string.
+
+    Raises:
+        InputError: a name is not among the ``known``.
+    """
     names = frozenset([policy] if isinstance(policy, str) else policy or ())
     unknown = sorted(names - set(known))
     if unknown:
-        raise InputError(f"augment.{part}.policy does not know {', '.join(unknown)}: choose of [{','.join(known)}].")
+        raise InputError(
+            f"augment.{augmentation}.policy does not know {', '.join(unknown)}: choose from [{','.join(known)}]."
+        )
     return names
 
 
-def checked(part: str, name: str, value: float, largest: float) -> float:
-    """The value. Raises InputError: it is not from 0 to ``largest``."""
+def checked(augmentation: str, name: str, value: float, largest: float) -> float:
+    """Return ``value``.
+
+    Raises:
+        InputError: it is not from 0 to ``largest``.
+    """
     if not 0 <= value <= largest:
-        raise InputError(f"augment.{part}.{name}={value} must be from 0 to {largest:g}.")
+        raise InputError(f"augment.{augmentation}.{name}={value} must be from 0 to {largest:g}.")
     return value

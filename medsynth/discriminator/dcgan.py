@@ -13,7 +13,7 @@ from medsynth.discriminator.trained import TrainedDiscriminator
 
 
 class DCGANDiscriminator(TrainedDiscriminator):
-    """Strided 4x4 convolutions down to 4 x 4 pixels, leaky ReLU, one logit. All of it is trained.
+    """Strided 4x4 convolutions down to 4 x 4 pixels, leaky ReLU, one logit; all layers are trained.
 
     Args:
         image_size: height and width in pixels; 8, 16, 32, 64, ...
@@ -56,6 +56,7 @@ class DCGANDiscriminator(TrainedDiscriminator):
             self.apply(_normalize)
 
     def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
+        """Return logits (N, 1)."""
         (images,) = features
         return self.logit(self.layers(images), labels)
 

@@ -1,4 +1,4 @@
-"""Labels for discriminators."""
+"""Conditioning of discriminators on labels by projection (Miyato and Koyama 2018)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class ProjectedLogit(nn.Module):
 
     Args:
         num_features: length of the features.
-        num_classes: classes of the labels; 0: there is no embedding, and labels are ignored.
-        bias: the linear unit has one.
+        num_classes: classes of the labels; 0: no embedding, and labels are ignored.
+        bias: whether the linear unit has a bias.
         spectral: spectral normalization of both parts.
     """
 
@@ -27,6 +27,7 @@ class ProjectedLogit(nn.Module):
         self.embedding = _embedding(num_classes, num_features, spectral=spectral)
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return logits (N, 1)."""
         logits = self.linear(features)
         if self.embedding is None:
             return logits
@@ -35,15 +36,15 @@ class ProjectedLogit(nn.Module):
 
 
 class ProjectedMap(nn.Module):
-    """A logit for each position of feature maps: a convolution to one map, plus projection conditioning there.
+    """A logit for each position of feature maps: a convolution to one map, plus projection conditioning.
 
     ``(N, channels, h, w), (N,) -> (N, positions)``, row by row; with ``kernel_size`` 1 there are h * w positions, each
-    with a ``ProjectedLogit`` of the features there. Where a position is a larger window, the inner product with the
-    label's embedding is that of the window's mean. The projection for each position is ours.
+    with a ``ProjectedLogit`` of its features. If a position is a larger window, the inner product with the label's
+    embedding is that of the window's mean. The papers have no projection for each position.
 
     Args:
         channels: of the feature maps.
-        num_classes: classes of the labels; 0: there is no embedding, and labels are ignored.
+        num_classes: classes of the labels; 0: no embedding, and labels are ignored.
         kernel_size: height and width of the convolution.
         padding: zeros around the maps.
         spectral: spectral normalization of both parts.
@@ -60,6 +61,7 @@ class ProjectedMap(nn.Module):
         self.embedding = _embedding(num_classes, channels, spectral=spectral)
 
     def forward(self, maps: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return logits (N, positions)."""
         logits = self.convolution(maps).flatten(1)
         if self.embedding is None:
             return logits
@@ -72,7 +74,7 @@ def _embedding(num_classes: int, num_features: int, *, spectral: bool) -> nn.Emb
     if not num_classes:
         return None
     embedding = nn.Embedding(num_classes, num_features)
-    if spectral:  # starts from N(0, 1): the zero matrix has no largest singular value to divide by
+    if spectral:  # from N(0, 1): the zero matrix has no largest singular value to divide by
         spectral_norm(embedding)
     else:
         nn.init.zeros_(embedding.weight)  # starts as the unconditional discriminator

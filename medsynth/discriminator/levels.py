@@ -1,4 +1,4 @@
-"""What projected and vision-aided discriminators stand on: the maps of a frozen backbone's last levels."""
+"""Standardized maps of a frozen backbone's last levels, for projected and vision-aided discriminators."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from medsynth.contracts import Backbone, Features
 class FrozenLevels(nn.Module):
     """``images (N, C, H, W) in [-1, 1] -> standardized maps (N, C_l, H_l, W_l)`` of the last levels, the finest first.
 
-    Networks and levels differ in scale by orders of magnitude, and their maps after a ReLU have large means that say
-    nothing about an image. So each channel's mean on real images is taken away and each level is divided by its
-    standard deviation there (``calibrate``); within a level the channels keep their proportions. This is ours: the
-    papers choose networks and heads that suit each other.
+    Networks and levels differ in scale by orders of magnitude, and maps after a ReLU have large means that do not
+    depend on the image. Therefore each channel's mean on real images is subtracted, and each level is divided by its
+    standard deviation on them (``calibrate``); within a level the channels keep their proportions. The papers do
+    without, since they choose networks and heads that suit each other.
 
     Args:
-        backbone: frozen here; stays in evaluation mode.
-        count: levels.
+        backbone: will be frozen, and stays in evaluation mode.
+        count: number of levels.
         channels: channels of the images.
         image_size: height and width of the images in pixels.
 
@@ -43,12 +43,13 @@ class FrozenLevels(nn.Module):
         self.standardizations = nn.ModuleList(_Standardization(channels) for channels in self.channels)
 
     def forward(self, images: Tensor) -> Features:
+        """Return standardized maps (N, C_l, H_l, W_l) of the levels, the finest first."""
         maps = self.backbone.levels(images, len(self.channels))
         return tuple(standardize(tensor) for standardize, tensor in zip(self.standardizations, maps, strict=True))
 
     @torch.no_grad()
     def calibrate(self, batches: Sequence[Tensor]) -> None:
-        """Estimate random weights' statistics, then means and deviations of the maps, on real images in [-1, 1]."""
+        """Calibrate the backbone, then estimate means and deviations of the maps, on real images in [-1, 1]."""
         self.backbone.calibrate(batches)
         total = sum(map(len, batches))
         device = batches[0].device
@@ -64,6 +65,7 @@ class FrozenLevels(nn.Module):
             standardize.set(mean, (square - mean.square()).mean())
 
     def train(self, mode: bool = True) -> FrozenLevels:
+        """Set the mode; the backbone stays in evaluation mode."""
         super().train(mode)
         self.backbone.eval()
         return self

@@ -1,4 +1,4 @@
-"""PatchGAN, the discriminator of pix2pix (Isola et al. 2017): it judges overlapping patches."""
+"""PatchGAN, the discriminator of pix2pix (Isola et al. 2017), with a logit for each of many overlapping patches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class PatchDiscriminator(TrainedDiscriminator):
 
     As in the paper's section 6.1.2: weights from N(0, 0.02), no normalization in the first layer. A logit sees
     ``9 * 2**layers - 2`` pixels in height and width: 16, 34, 70 (the paper's choice), 142, 286; there are
-    ``(image_size // 2**layers - 2)**2`` of them. Labels enter by projection at each position, which is ours.
+    ``(image_size // 2**layers - 2)**2`` of them. Labels enter by projection at each
+    position, which the paper does not have.
 
     Args:
         image_size: height and width in pixels; at least ``3 * 2**layers``.
@@ -28,7 +29,7 @@ class PatchDiscriminator(TrainedDiscriminator):
         num_classes: classes of the labels; 0 means unconditional.
 
     Raises:
-        InputError: an unknown normalization, no layer, or more layers than the images are large enough for.
+        InputError: an unknown normalization, no layer, or too many layers for the size of the images.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class PatchDiscriminator(TrainedDiscriminator):
         self.logit = ProjectedMap(widths[-1], num_classes, kernel_size=4, padding=1, spectral=spectral)
 
     def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
+        """Return logits (N, patches)."""
         (images,) = features
         return self.logit(self.layers(images), labels)  # (N, patches)
 

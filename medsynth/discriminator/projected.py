@@ -19,29 +19,29 @@ _GOAL = 4  # height and width of each level's map of logits, in positions
 
 
 class ProjectedDiscriminator(nn.Module):
-    """Maps of a frozen backbone, mixed by fixed random convolutions; a light discriminator for each level is trained.
+    """A frozen backbone whose maps are mixed by fixed random convolutions, and a trained discriminator for each level.
 
-    The mixing makes every level depend on deeper ones and spreads what the discriminators would otherwise pick out, so
-    that they cannot rest on a few channels of the backbone (the paper's section 3.2). Their spectral normalization
-    stands in place of a gradient penalty.
+    The mixing makes every level depend on deeper ones and distributes information over channels, so that the
+    discriminators cannot use a few channels of the backbone only (section 3.2 of the paper). Their spectral
+    normalization replaces a gradient penalty.
 
-    Logits are (N, levels * positions), with as many positions for each level. The paper adds up the levels' losses; the
-    mean over all columns, which losses take, is the same divided by the number of levels.
+    Logits are (N, levels * positions), with the same number of positions for each level. The paper adds the levels'
+    losses; the mean over all columns, which losses take, is the same divided by the number of levels.
 
-    The paper names spectral normalization alone; the authors' program has batch normalization in the light
-    discriminators too. Here as well it kept the generator from collapsing to one image with the paper's Adam (0, 0.99).
+    The paper mentions spectral normalization only; the authors' program has batch normalization in these discriminators
+    too. Here as well it kept the generator from collapsing to one image with the paper's Adam (0, 0.99).
 
     With two backbones (StyleGAN-XL, Sauer et al. 2022) each has its own input mapping, mixing and discriminators.
 
     Args:
-        backbone: frozen here.
-        second_backbone: another one, of a different kind: a vision transformer beside a convolutional network.
+        backbone: will be frozen.
+        second_backbone: another backbone, of a different kind: a vision transformer beside a convolutional network.
         image_size: height and width of the images in pixels.
         channels: channels of the images.
-        levels: maps that are taken from each backbone, counted from its end.
+        levels: number of maps from each backbone, counted from its end.
         width: channels of the finest level after mixing; doubled with every level.
-        normalization: of the light discriminators, beside the spectral one: ``batch``, or ``none``, which a gradient
-            penalty needs.
+        normalization: of the discriminators of the levels, beside the spectral one: ``batch``, or ``none``, as a
+            gradient penalty needs.
         num_classes: classes of the labels, which enter by projection at each position; 0 means unconditional.
 
     Raises:
@@ -85,22 +85,25 @@ class ProjectedDiscriminator(nn.Module):
         )
 
     def features(self, images: Tensor) -> Features:
-        """Mixed maps of all levels, the finest first, those of the second backbone after those of the first."""
+        """Return mixed maps of all levels, the finest first, those of the second backbone after those of the first."""
         pairs = zip(self.backbones, self.projections, strict=True)
         return tuple(itertools.chain.from_iterable(mix(maps(images)) for maps, mix in pairs))
 
     def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
+        """Return logits (N, levels * positions)."""
         pairs = zip(self.discriminators, features, strict=True)
         return torch.cat([discriminator(maps, labels) for discriminator, maps in pairs], dim=1)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return logits (N, levels * positions) of images (N, C, H, W)."""
         return self.head(self.features(images), labels)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the light discriminators' parameters."""
         return [{"params": list(self.discriminators.parameters())}]
 
     def calibrate(self, batches: Sequence[Tensor]) -> None:
-        """Estimate random weights' statistics, then the scale of the maps, on real images in [-1, 1]."""
+        """Calibrate the backbones, then estimate the scale of their maps, on real images in [-1, 1]."""
         for maps in cast("Iterable[FrozenLevels]", self.backbones):
             maps.calibrate(batches)
 
@@ -113,10 +116,10 @@ def level_widths(width: int, levels: int) -> list[int]:
 class Projection(nn.Module):
     """Fixed random mixing: maps (N, C_l, H_l, W_l), the finest first -> maps (N, widths[l], H_l, W_l).
 
-    Across channels by 1x1 convolutions, then across scales from the coarsest to the finest: a level is its own mixed
-    channels plus a 3x3 convolution of the next coarser level, upsampled bilinearly to its size. Where all sizes are
-    equal, as in a vision transformer, nothing is left to upsample. Kaiming initialization for linear layers keeps the
-    variance; the weights are never trained, and are saved as part of the state.
+    Channels are mixed by 1x1 convolutions, then scales from the coarsest to the finest: a level is the sum of its own
+    mixed channels and a 3x3 convolution of the next coarser level, upsampled bilinearly to its size (or not at all
+    where sizes are equal, as in a vision transformer). Kaiming initialization for linear layers keeps the variance. The
+    weights are never trained, but saved as part of the state.
     """
 
     def __init__(self, channels: Sequence[int], width: int):
@@ -133,6 +136,7 @@ class Projection(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, maps: Features) -> Features:
+        """Return mixed maps (N, widths[l], H_l, W_l)."""
         mixed = [mix(tensor) for mix, tensor in zip(self.across_channels, maps, strict=True)]
         for level in reversed(range(len(self.across_scales))):
             coarser = self.across_scales[level](mixed[level + 1])
@@ -141,11 +145,11 @@ class Projection(nn.Module):
 
 
 class LevelDiscriminator(nn.Module):
-    """Light and spectrally normalized: ``(N, channels, size, size), (N,) -> logits (N, goal * goal)``.
+    """A small, spectrally normalized discriminator: ``(N, channels, size, size), (N,) -> logits (N, goal * goal)``.
 
     4x4 convolutions of stride 2 while the size stays at ``goal`` or above, each doubling the channels up to
     ``max_channels``; a 1x1 convolution; after each batch normalization, if ``batch``, and leaky ReLU. A size between
-    ``goal`` and twice that is averaged to ``goal`` in the end.
+    ``goal`` and twice that is averaged to ``goal`` at the end.
     """
 
     def __init__(self, size: int, goal: int, channels: int, max_channels: int, *, batch: bool, num_classes: int):
@@ -162,6 +166,7 @@ class LevelDiscriminator(nn.Module):
         self.logit = ProjectedMap(channels, num_classes, spectral=True)
 
     def forward(self, maps: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return logits (N, goal * goal)."""
         return self.logit(self.layers(maps), labels)
 
 

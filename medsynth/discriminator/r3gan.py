@@ -18,12 +18,12 @@ _EXPANSION = 2
 class R3GANDiscriminator(TrainedDiscriminator):
     """Residual stages without any normalization, halved to 4 x 4 pixels, and a head with a learned basis.
 
-    From the paper (its final configuration): grouped bottleneck blocks that expand to twice the maps, 16 maps in a
+    As in the paper's final configuration: grouped bottleneck blocks that expand to twice the maps, 16 maps in a
     group, two blocks in a stage; leaky ReLU; initialization as in Fixup (Zhang et al. 2019), the last convolution of a
     block from zero; bilinear halving of the resolution, which for a factor of two is the mean of 2 x 2 pixels, then a
     1x1 convolution where the number of maps changes; a 4x4 depthwise convolution that takes 4 x 4 pixels to one, and a
-    linear unit; the inner product with the label's embedding. Ours, for small images and machines: far fewer maps,
-    which double with every halving; and the unconditional logit that is added to the inner product.
+    linear unit; the inner product with the label's embedding. Unlike in the paper, for small images and machines, there
+    are far fewer maps, which double with every halving; and an unconditional logit is added to the inner product.
 
     Args:
         image_size: height and width in pixels; 8, 16, 32, 64, ...
@@ -35,7 +35,7 @@ class R3GANDiscriminator(TrainedDiscriminator):
         num_classes: classes of the labels; 0 means unconditional.
 
     Raises:
-        InputError: ``image_size`` is not 4 times a power of two, no block, or groups that do not come out even.
+        InputError: ``image_size`` is not 4 times a power of two, no block, or groups of unequal size.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class R3GANDiscriminator(TrainedDiscriminator):
         nn.init.normal_(self.logit.linear.weight, 0.0, widths[-1] ** -0.5)
 
     def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
+        """Return logits (N, 1)."""
         (images,) = features
         return self.logit(self.layers(images), labels)
 
@@ -76,10 +77,10 @@ class GroupedBottleneck(nn.Module):
     """1x1 convolution to twice the maps, grouped 3x3, 1x1 back, leaky ReLU between: ``(N, maps, H, W)`` -> the same.
 
     Args:
-        maps: maps that enter and leave.
+        maps: number of input and output maps.
         group_width: maps in a group of the 3x3 convolution.
-        scale: of the initial weights of the first two convolutions; the third starts from zero, so the block starts as
-            the identity.
+        scale: of the initial weights of the first two convolutions; the third starts from zero, so that the block
+            starts as the identity.
     """
 
     def __init__(self, maps: int, group_width: int, *, scale: float):
@@ -91,6 +92,7 @@ class GroupedBottleneck(nn.Module):
         self.reduce = _convolution(inner, maps, 1, gain=0.0)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return maps (N, maps, H, W)."""
         branch = leaky_relu(self.expand(x), _SLOPE)
         branch = leaky_relu(self.grouped(branch), _SLOPE)
         return x + self.reduce(branch)
@@ -106,7 +108,7 @@ def _convolution(
     gain: float = 1.0,
     bias: bool = False,
 ) -> nn.Conv2d:
-    """Weights from N(0, gain^2 / what enters one output); biases from zero."""
+    """Create a convolution with weights from N(0, gain^2 / inputs of one output) and biases of zero."""
     layer = nn.Conv2d(inputs, outputs, kernel_size, padding=padding, groups=groups, bias=bias)
     nn.init.normal_(layer.weight, 0.0, gain / math.sqrt(inputs // groups * kernel_size**2))
     if layer.bias is not None:

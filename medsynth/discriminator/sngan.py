@@ -30,7 +30,7 @@ class SNGANDiscriminator(TrainedDiscriminator):
         num_classes: classes of the labels; 0 means unconditional.
 
     Raises:
-        InputError: ``image_size`` is not a power of two from 16 on.
+        InputError: ``image_size`` is not a power of two of 16 or more.
     """
 
     def __init__(self, *, image_size: int, channels: int, width: int = 64, max_width: int = 1024, num_classes: int = 0):
@@ -48,6 +48,7 @@ class SNGANDiscriminator(TrainedDiscriminator):
         self.logit = ProjectedLogit(widths[-1], num_classes, bias=True, spectral=True)
 
     def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
+        """Return logits (N, 1)."""
         (images,) = features
         maps = torch.relu(self.blocks(images))
         return self.logit(maps.sum(dim=(2, 3)), labels)
@@ -57,10 +58,10 @@ class ResidualBlock(nn.Module):
     """ReLU and 3x3 convolution, twice, beside a shortcut: ``(N, inputs, H, W) -> (N, outputs, H or H/2, W or W/2)``.
 
     Args:
-        inputs: maps that enter.
-        outputs: maps that leave.
+        inputs: number of input maps.
+        outputs: number of output maps.
         downsample: halve the resolution, by the mean of 2 x 2 pixels.
-        first: what enters are images, which no ReLU may cut.
+        first: the inputs are images, which must not pass a ReLU.
     """
 
     def __init__(self, inputs: int, outputs: int, *, downsample: bool, first: bool = False):
@@ -73,9 +74,10 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Conv2d(inputs, outputs, 1) if projects else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return maps (N, outputs, H, W) or (N, outputs, H / 2, W / 2)."""
         branch = self.convolution2(torch.relu(self.convolution1(self.activation(x))))
         if self.downsample:
-            # A 1x1 convolution and a mean can change places: the mean first costs a quarter.
+            # A 1x1 convolution and a mean commute; the mean first costs a quarter.
             branch, x = avg_pool2d(branch, 2), avg_pool2d(x, 2)
         return branch + self.shortcut(x)
 

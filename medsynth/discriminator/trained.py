@@ -1,4 +1,4 @@
-"""What all discriminators without a frozen part share."""
+"""The base class of discriminators without a frozen part."""
 
 from __future__ import annotations
 
@@ -12,22 +12,25 @@ from medsynth.contracts import Features
 
 
 class TrainedDiscriminator(nn.Module, abc.ABC):
-    """A discriminator of which everything is trained: its head sees the images. See ``contracts.Discriminator``."""
+    """A discriminator that is trained completely: its features are the images. See ``contracts.Discriminator``."""
 
     has_frozen_features = False
 
     @abc.abstractmethod
     def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
-        """The images ``(N, C, H, W)``, as a tuple of one -> logits (N, K)."""
+        """Return logits (N, K) of the images (N, C, H, W), given as a tuple of one."""
 
     def features(self, images: Tensor) -> Features:
+        """Return the images, as a tuple of one."""
         return (images,)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return logits (N, K) of images (N, C, H, W)."""
         return self.head(self.features(images), labels)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return all parameters as one group."""
         return [{"params": list(self.parameters())}]
 
     def calibrate(self, batches: Sequence[Tensor]) -> None:
-        """Nothing here needs data before the training."""
+        """Do nothing: no statistics are needed before the training."""

@@ -15,25 +15,25 @@ from medsynth.discriminator.label import ProjectedLogit
 class TransferDiscriminator(nn.Module):
     """Pooled features of a backbone, normalization without scale and offset, and one linear unit without bias.
 
-    With ``unfreeze`` none the backbone is frozen and the head alone is trained: with Xception 2,048 weights, as in the
-    paper. Otherwise the last stages of the backbone, or all of it, are fine-tuned as a part of ``head``, and
-    ``features`` are as far as the frozen ones go. ``forward``: (N, C, H, W) -> logits (N, 1).
+    With ``unfreeze`` none the backbone is frozen and only the linear unit is trained: with Xception 2,048 parameters,
+    as in the paper. Otherwise the last stages of the backbone, or all, are fine-tuned as a part of ``head``, and
+    ``features`` are the output of the frozen stages. ``forward``: (N, C, H, W) -> logits (N, 1).
 
-    The paper's head is, most plausibly, batch normalization before the unit. Computed over a batch of one side it would
-    take away the mean of that side, and with it what a linear unit tells them apart by: every batch, real or fake,
-    would have the mean logit 0. So the running statistics of both sides are used, which is what batch normalization
-    converges to. They start from real images (``calibrate``) and follow what the head sees while it is trained. For the
-    same reason a fine-tuned backbone keeps its own running statistics; its weights and scales are trained.
+    The paper's head is most plausibly batch normalization before the unit. Computed over a batch of real or of fake
+    images alone, it would subtract their mean, the only difference that a linear unit can detect: every batch would
+    have the mean logit 0. Therefore running statistics over both are used, to which batch normalization converges.
+    They start from real images (``calibrate``) and are updated while the head is trained. For the same reason a
+    fine-tuned backbone keeps its own running statistics; its weights and scales are trained.
 
     Args:
         backbone: images -> (N, num_features).
         unfreeze: ``none``, the number of the backbone's last stages that are trained too, or ``all``.
-        backbone_lr_factor: learning rate of what is unfrozen, as a factor of the head's.
+        backbone_lr_factor: learning rate of the unfrozen stages, as a factor of the head's.
         momentum: of the running statistics, per batch (Keras's default).
         num_classes: classes of the labels; 0 means unconditional.
 
     Raises:
-        InputError: ``unfreeze`` is none of these, or the factor is not positive.
+        InputError: another value of ``unfreeze``, or a factor that is not positive.
     """
 
     def __init__(
@@ -60,18 +60,22 @@ class TransferDiscriminator(nn.Module):
         self.logit = ProjectedLogit(backbone.num_features, num_classes, bias=False)
 
     def features(self, images: Tensor) -> Features:
+        """Return the output of the backbone's frozen stages."""
         return self.backbone.frozen_part(images)
 
     def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
+        """Return logits (N, 1); while the head is trained, update the running statistics."""
         pooled = self.backbone.trained_part(features).float()
-        if self.training and self.logit.linear.weight.requires_grad:  # the head's own turn
+        if self.training and self.logit.linear.weight.requires_grad:  # not in the generator's step
             self._follow(pooled.detach())
         return self.logit(self._normalized(pooled), labels)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return logits (N, 1) of images (N, C, H, W)."""
         return self.head(self.features(images), labels)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the linear unit's parameters, and the backbone's unfrozen ones with their ``lr_factor``."""
         groups: list[dict[str, Any]] = [{"params": list(self.logit.parameters())}]
         unfrozen = [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
         if unfrozen:
@@ -80,7 +84,7 @@ class TransferDiscriminator(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, batches: Sequence[Tensor]) -> None:
-        """Estimate random weights' statistics, then mean and variance of the features, on real images in [-1, 1]."""
+        """Calibrate the backbone, then estimate mean and variance of the features, on real images in [-1, 1]."""
         self.backbone.calibrate(batches)
         pooled = torch.cat([self.backbone(images).float() for images in batches])
         mean, variance = self._statistics()
@@ -108,13 +112,14 @@ class TransferDiscriminator(nn.Module):
         return mean, variance
 
     def train(self, mode: bool = True) -> TransferDiscriminator:
+        """Set the mode; the backbone stays in evaluation mode."""
         super().train(mode)
         self.backbone.eval()
         return self
 
 
 def _stages(unfreeze: int | str) -> int | None:
-    """The backbone's last stages that are trained: 0 for ``none``, None for ``all``."""
+    """Return the number of the backbone's last stages to train: 0 for ``none``, None for ``all``."""
     if unfreeze in ("none", "all"):
         return {"none": 0, "all": None}[unfreeze]
     if not isinstance(unfreeze, int) or isinstance(unfreeze, bool) or unfreeze < 1:

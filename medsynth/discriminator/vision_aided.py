@@ -17,31 +17,31 @@ _MAX_SIZE = 4  # height and width to which a level's maps are averaged, in posit
 
 
 class VisionAidedDiscriminator(nn.Module):
-    """A trained discriminator and, once the warm-up is over, small heads on the last levels of a frozen backbone.
+    """A trained discriminator and, after a warm-up, small heads on the last levels of a frozen backbone.
 
-    Before the warm-up is over it is the trained discriminator alone, and the backbone is not run. The pretrained
-    network is strong from the start: joined too early it leaves the generator behind (the paper's section 4).
+    During the warm-up only the trained discriminator is used, and the backbone is not run. The pretrained network is
+    strong from the start: if it joins too early, the generator cannot keep up (section 4 of the paper).
 
     Logits are (N, 2 K'): the trained discriminator's K columns and one column for each of the L levels, each set
-    repeated to the least common multiple K' of K and L, the trained one's first. So both sides weigh the same in the
-    losses' mean over the columns, whether the trained discriminator gives one logit or a map of them. The paper adds up
+    repeated to the least common multiple K' of K and L, the trained one's first. Therefore both have the same weight in
+    the losses' mean over the columns, whether the trained discriminator has one logit or a map of them. The paper adds
     the losses of both, which is twice this mean.
 
     A gradient penalty acts on the mean of the columns with respect to images and maps as separate inputs. After the
-    warm-up the trained discriminator is half of that mean: its gradient norm counts half, its square a quarter, against
-    half of its loss. So R1 and R2 hold it as with half their gamma, and the heads are held with respect to their maps,
-    whose scale is one standard deviation; WGAN-GP bounds the norm of both together.
+    warm-up the trained discriminator is half of that mean: its gradient norm has a factor of 1/2, its square of 1/4,
+    and its loss of 1/2. Therefore R1 and R2 act on it as with half their gamma, and on the heads with respect to their
+    maps, whose scale is one standard deviation; WGAN-GP bounds the norm of both together.
 
-    ``has_frozen_features`` is false: the features hold the images, and the warm-up changes them.
+    ``has_frozen_features`` is false, since the features include the images and change with the warm-up.
 
     Args:
         trained: any trained discriminator.
-        backbone: frozen here.
+        backbone: will be frozen.
         image_size: height and width of the images in pixels.
         channels: channels of the images.
-        levels: maps that are taken from the backbone, counted from its end; each has a head of its own.
+        levels: number of maps from the backbone, counted from its end; each has a head of its own.
         width: channels of the heads.
-        warmup_images: real images that are seen before the backbone joins in.
+        warmup_images: real images seen before the backbone is used.
         num_classes: classes of the labels, which enter the heads by projection; 0 means unconditional.
 
     Raises:
@@ -77,33 +77,36 @@ class VisionAidedDiscriminator(nn.Module):
         self.advance(0)
 
     def advance(self, images_seen: int) -> None:
-        """From ``warmup_images`` on the backbone takes part."""
+        """Use the backbone if ``warmup_images`` real images have been seen."""
         self.warm = images_seen >= self.warmup_images
         if isinstance(self.trained, Scheduled):
             self.trained.advance(images_seen)
 
     def features(self, images: Tensor) -> Features:
-        """What the trained discriminator's head sees (the images), then the backbone's maps if they take part."""
+        """Return the trained discriminator's features (the images), then the backbone's maps after the warm-up."""
         return (*self.trained.features(images), *(self.levels(images) if self.warm else ()))
 
     def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
+        """Return logits (N, K), with the heads on the backbone after the warm-up."""
         if not self.warm:
             return self.trained.head(features, labels)
         count = len(self.heads)
         trained = self.trained.head(features[:-count], labels)
         pairs = zip(self.heads, features[-count:], strict=True)
-        judged = torch.cat([head(maps, labels) for head, maps in pairs], dim=1)
+        aided = torch.cat([head(maps, labels) for head, maps in pairs], dim=1)
         columns = math.lcm(trained.shape[1], count)
-        return torch.cat([logits.repeat(1, columns // logits.shape[1]) for logits in (trained, judged)], dim=1)
+        return torch.cat([logits.repeat(1, columns // logits.shape[1]) for logits in (trained, aided)], dim=1)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return logits of images (N, C, H, W)."""
         return self.head(self.features(images), labels)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the parameters of the trained discriminator and of the heads."""
         return [*self.trained.parameter_groups(), {"params": list(self.heads.parameters())}]
 
     def calibrate(self, batches: Sequence[Tensor]) -> None:
-        """Estimate random weights' statistics, then the scale of the maps, on real images in [-1, 1]."""
+        """Calibrate both discriminators on real images in [-1, 1]: statistics of random weights, and scales of maps."""
         self.trained.calibrate(batches)
         self.levels.calibrate(batches)
 
@@ -112,7 +115,7 @@ class LevelHead(nn.Module):
     """``(N, channels, size, size), (N,) -> logits (N, 1)``: a 3x3 convolution, averaged to 4x4, and two linear layers.
 
     The paper has such a head with convolutions for maps and one without for pooled features. Leaky ReLU, no
-    normalization; the 4x4 positions stay apart, since where something is matters in an image.
+    normalization; the 4x4 positions are not averaged, since the position of a structure matters.
     """
 
     def __init__(self, channels: int, size: int, width: int, num_classes: int):
@@ -129,4 +132,5 @@ class LevelHead(nn.Module):
         self.logit = ProjectedLogit(width, num_classes, bias=True)
 
     def forward(self, maps: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return logits (N, 1)."""
         return self.logit(self.layers(maps), labels)

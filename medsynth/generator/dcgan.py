@@ -51,6 +51,7 @@ class DCGANGenerator(nn.Module):
         self.apply(_initialize)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return images (N, C, H, W) in [-1, 1]."""
         x = self.condition(z, labels)[:, :, None, None]  # (N, latent_dim [+ embedding], 1, 1)
         return self.layers(self.first(x))
 

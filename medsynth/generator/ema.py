@@ -10,7 +10,7 @@ from torch.optim.swa_utils import AveragedModel
 
 
 class EMA(AveragedModel):
-    """Exponential moving average with a half-life in images, so that it means the same at any batch size.
+    """An exponential moving average whose half-life is in images, so that it does not depend on the batch size.
 
     Batch statistics are averaged along with the weights, and the average is always in evaluation mode. The number of
     images that it has seen is in its state dict, so that a resumed run is exact.

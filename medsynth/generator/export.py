@@ -28,7 +28,7 @@ def save_generator(path: Path, generator: nn.Module, *, config: Mapping[str, Any
 
     Args:
         path: the file; an older one is replaced.
-        generator: the network, e.g. the moving average of the trained one.
+        generator: the network, for example the EMA of the trained one.
         config: its class as ``_target_`` and the class's arguments: what rebuilds it.
         card: what its user must know: data, intensity, class names, images seen, metrics.
     """
@@ -40,7 +40,7 @@ def save_generator(path: Path, generator: nn.Module, *, config: Mapping[str, Any
 
 
 def read_generator(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The generator of ``path``, in evaluation mode on the CPU, and its card.
+    """Load the generator of ``path``, in evaluation mode on the CPU, and its card.
 
     Raises:
         InputError: no such file, no generator of medsynth, of another format, its content is not what was written, or
@@ -99,7 +99,7 @@ def _verify(path: Path, metadata: Mapping[str, str], weights: Mapping[str, Tenso
 
 
 def _build(path: Path, config: Mapping[str, Any]) -> nn.Module:
-    """The network that ``config`` names. A file may come from anyone: it may choose among this room's classes alone."""
+    """Build the network that ``config`` names: a class of this package only, since a file may come from anyone."""
     target = str(config.get("_target_"))
     module, _, name = target.rpartition(".")
     try:

@@ -17,16 +17,16 @@ _MAPS = {4: 16, 8: 8, 16: 4, 32: 2, 64: 2, 128: 1, 256: 1 / 2, 512: 1 / 4, 1024:
 
 
 class FastGANGenerator(nn.Module):
-    """One convolution for each resolution, gated linear units, and skip-layer excitation: light, for few images.
+    """One convolution for each resolution, gated linear units and skip-layer excitation; small, for few images.
 
-    From the paper: a transposed 4x4 convolution to 4 x 4 pixels; for each doubling nearest-neighbor upsampling, 3x3
+    As in the paper: a transposed 4x4 convolution to 4 x 4 pixels; for each doubling nearest-neighbor upsampling, 3x3
     convolution, batch normalization and gated linear unit; maps at resolution r gate the channels of those at 16 r
     (``SkipLayerExcitation``); weights from N(0, 0.02).
 
-    Ours: images of less than 64 pixels have no such pair, so there 4 x 4 gates the last resolution; labels choose scale
-    and offset of the batch normalization. Left out: the noise injected between layers and the second convolution at
-    every other resolution, both of which the authors' code has and the paper's text has not, since images depend on z
-    alone here; and spectral normalization, since batch normalization undoes the scale of all convolutions but the last.
+    Not in the paper: images of less than 64 pixels have no such pair, so that 4 x 4 gates the last resolution; labels
+    choose scale and offset of the batch normalization. Left out are the noise between layers and the second convolution
+    at every other resolution, which the authors' code has and the paper's text has not, since images depend on z alone
+    here; and spectral normalization, since batch normalization undoes the scale of all convolutions but the last.
 
     Args:
         image_size: height and width in pixels; 16, 32, ..., 1024.
@@ -44,14 +44,14 @@ class FastGANGenerator(nn.Module):
         resolutions = [resolution for resolution in _MAPS if resolution <= image_size]
         if image_size < 16 or resolutions[-1] != image_size:
             raise InputError(
-                f"data.image_size={image_size} cannot be made by generator=fastgan: choose 16, 32, 64, 128 or 256."
+                f"data.image_size={image_size} does not suit generator=fastgan: choose 16, 32, 64, 128 or 256."
             )
         self.latent_dim = latent_dim
         maps = {resolution: max(1, round(width * _MAPS[resolution])) for resolution in resolutions}
         self.ratio = min(16, image_size // 4)
         self.first = nn.ConvTranspose2d(latent_dim, 2 * maps[4], 4, bias=False)
         self.first_norm = ConditionalBatchNorm2d(2 * maps[4], num_classes)
-        # By resolution as a text: what ModuleDict takes.
+        # The keys are resolutions as text, since ModuleDict takes text only.
         self.upsamplings = nn.ModuleDict(
             {str(size): GatedUpsampling(maps[size // 2], maps[size], num_classes) for size in resolutions[1:]}
         )
@@ -66,6 +66,7 @@ class FastGANGenerator(nn.Module):
         self.apply(_initialize)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return images (N, C, H, W) in [-1, 1]."""
         x = glu(self.first_norm(self.first(z[:, :, None, None]), labels), dim=1)  # (N, maps, 4, 4)
         at = {4: x}
         for name, upsampling in self.upsamplings.items():
@@ -86,11 +87,12 @@ class GatedUpsampling(nn.Module):
         self.norm = ConditionalBatchNorm2d(2 * outputs, num_classes)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return maps (N, out, 2H, 2W)."""
         return glu(self.norm(self.convolution(interpolate(x, scale_factor=2)), labels), dim=1)
 
 
 class SkipLayerExcitation(nn.Module):
-    """Each channel of the high-resolution maps, times a gate in (0, 1) made from the low-resolution ones.
+    """Multiply each channel of the high-resolution maps by a gate in (0, 1) computed from the low-resolution maps.
 
     ``(low (N, low_maps, h, w), high (N, high_maps, H, W)) -> high * gate`` (the paper's section 3.1): the mean over a
     4 x 4 grid, a 4x4 convolution to one position, leaky ReLU, a 1x1 convolution, sigmoid.
@@ -107,6 +109,7 @@ class SkipLayerExcitation(nn.Module):
         )
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
+        """Return the gated maps (N, high_maps, H, W)."""
         return high * self.gate(low)  # (N, high_maps, 1, 1) spread over H and W
 
 

@@ -1,4 +1,4 @@
-"""Labels for generators: beside the noise, or in batch normalization."""
+"""Conditioning of generators on labels: by the noise, or by batch normalization."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class LabeledNoise(nn.Module):
-    """Noise with a learned embedding of the label appended (Mirza and Osindero 2014, section 3).
+    """Append a learned embedding of the label to the noise (Mirza and Osindero 2014, section 3).
 
     ``(z (N, latent_dim), labels (N,) or None) -> (N, out_features)``. Without classes it is the identity.
     """
@@ -18,6 +18,7 @@ class LabeledNoise(nn.Module):
         self.out_features = latent_dim + (embedding_dim if num_classes else 0)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return noise with the label's embedding (N, out_features)."""
         if self.embedding is None:
             return z
         assert labels is not None, "a conditional generator needs labels"
@@ -27,8 +28,8 @@ class LabeledNoise(nn.Module):
 class ConditionalBatchNorm2d(nn.Module):
     """Batch normalization with a scale and an offset for each class (de Vries et al. 2017; Miyato and Koyama 2018).
 
-    ``(x (N, num_features, H, W), labels (N,) or None) -> x`` normalized over the whole batch, then scaled and moved by
-    what is learned for the label. Scales start from N(1, 0.02), so that classes differ from the first step on.
+    ``(x (N, num_features, H, W), labels (N,) or None) -> x`` normalized over the whole batch, then scaled and shifted
+    by learned values of the label. Scales start from N(1, 0.02), so that classes differ from the first step.
     Without classes it is batch normalization with one learned scale and offset.
     """
 
@@ -42,6 +43,7 @@ class ConditionalBatchNorm2d(nn.Module):
             nn.init.zeros_(self.offset.weight)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return normalized maps (N, num_features, H, W)."""
         x = self.norm(x)
         if self.scale is None or self.offset is None:
             return x

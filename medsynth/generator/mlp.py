@@ -10,7 +10,7 @@ from medsynth.generator.label import LabeledNoise
 
 
 class MLPGenerator(nn.Module):
-    """Dense layers with batch normalization and leaky ReLU, then tanh; knows nothing of neighboring pixels.
+    """Dense layers with batch normalization and leaky ReLU, then tanh, without any structure of neighboring pixels.
 
     Args:
         image_size: height and width in pixels; any.
@@ -41,4 +41,5 @@ class MLPGenerator(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(inputs, channels * image_size**2), nn.Tanh())
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return images (N, C, H, W) in [-1, 1]."""
         return self.layers(self.condition(z, labels)).view(len(z), *self.shape)

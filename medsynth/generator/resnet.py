@@ -55,6 +55,7 @@ class ResNetGenerator(nn.Module):
         self.apply(_initialize)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return images (N, C, H, W) in [-1, 1]."""
         x = self.dense(z).view(len(z), -1, 4, 4)  # (N, widths[0], 4, 4)
         for block in self.blocks:
             x = block(x, labels)
@@ -76,9 +77,10 @@ class UpsamplingBlock(nn.Module):
         self.shortcut = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return maps (N, out, 2H, 2W)."""
         branch = interpolate(torch.relu(self.norm1(x, labels)), scale_factor=2)
         branch = torch.relu(self.norm2(self.convolution1(branch), labels))
-        # A 1x1 convolution and a repetition of pixels can change places: the convolution first costs a quarter.
+        # A 1x1 convolution and nearest-neighbor upsampling commute; the convolution first costs a quarter.
         return self.convolution2(branch) + interpolate(self.shortcut(x), scale_factor=2)
 
 

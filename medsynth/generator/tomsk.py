@@ -1,4 +1,4 @@
-"""The generator of the reference system (Tomsk, 2020): three parallel ways of upsampling, concatenated."""
+"""The generator of the reference system (Tomsk, 2020), with three parallel upsampling branches in each level."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ParallelUpsampling(nn.Module):
 
     Three branches, all fed by the level's input: 3x3 convolution, then nearest upsampling; 1x1 convolution, then 3x3
     transposed convolution; 1x1 convolution, then 1x1 transposed convolution (it fills one pixel in four). Batch
-    normalization and ReLU after the concatenation are ours: the paper does not say where they stand.
+    normalization and ReLU follow the concatenation; the paper does not give their place.
     """
 
     def __init__(self, in_channels: int, filters: int):
@@ -36,18 +36,20 @@ class ParallelUpsampling(nn.Module):
         self.norm = nn.BatchNorm2d(3 * filters)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return maps (N, 3 * filters, 2H, 2W)."""
         x = torch.cat([self.convolved(x), self.transposed3(x), self.transposed1(x)], dim=1)
         return torch.relu(self.norm(x))
 
 
 class PointwiseTransposed(nn.ConvTranspose2d):
-    """A 1x1 transposed convolution of stride 2, computed as what it is: a 1x1 convolution, spread to every other pixel.
+    """A 1x1 transposed convolution of stride 2, computed as a 1x1 convolution that is spread to every other pixel.
 
-    The library's own backward pass writes beyond its memory on CPUs in bfloat16 and channels-last format (PyTorch 2.15
-    with 8 to 16 channels at 64 x 64 pixels), and this is faster.
+    PyTorch's own backward pass writes out of bounds on CPUs in bfloat16 and channels-last format (version 2.15, with 8
+    to 16 channels at 64 x 64 pixels), and this is faster.
     """
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Return maps (N, out, 2H, 2W); ``output_size`` must be None."""
         dense = conv2d(input, self.weight.transpose(0, 1))  # (N, out, H, W)
         size = (*dense.shape[:2], 2 * dense.shape[2], 2 * dense.shape[3])
         spread = dense.new_zeros(size)
@@ -58,19 +60,19 @@ class PointwiseTransposed(nn.ConvTranspose2d):
 class TomskGenerator(nn.Module):
     """``levels`` upsampling levels of ``2**l * 8 * width`` filters (l = levels, ..., 1) from a dense layer to tanh.
 
-    From the paper: the wiring and the filters of a level, and six of them. Ours, since the paper does not say and its
-    totals do not determine them: latent_dim, the dense first layer to ``base_channels`` maps with batch normalization
-    and ReLU, normalization in the levels, and the output (3x3 convolution with bias, tanh). At full size (six levels
-    to 256 x 256, one channel) it counts 17,154,289 weights, running statistics included, where the paper counts
-    17,074,528: 0.47 % more.
+    The branches and filters of a level and the number of six levels are the paper's. The paper does not give, and its
+    totals do not determine, latent_dim, the dense first layer to ``base_channels`` maps with batch normalization and
+    ReLU, normalization in the levels, and the output (3x3 convolution with bias, tanh). At full size (six levels to
+    256 x 256, one channel) there are 17,154,289 parameters with running statistics, 0.47 % more than the 17,074,528 in
+    the paper.
 
     Args:
         image_size: height and width of the images in pixels; a multiple of ``2**levels``.
         channels: channels of the images.
         latent_dim: length of the noise.
-        levels: upsampling levels; None: as many as lead from 4 x 4 pixels to ``image_size``.
+        levels: upsampling levels; None: from 4 x 4 pixels to ``image_size``.
         width: multiplier of all channel counts.
-        base_channels: maps that enter the first level, before ``width``.
+        base_channels: maps before the first level, to be multiplied by ``width``.
         num_classes: classes of the labels; 0 means unconditional.
 
     Raises:
@@ -93,7 +95,7 @@ class TomskGenerator(nn.Module):
         self.base_size = image_size // 2**levels
         if self.base_size < 1 or self.base_size * 2**levels != image_size:
             raise InputError(
-                f"data.image_size={image_size} cannot be made by generator=tomsk with {levels} levels: "
+                f"data.image_size={image_size} does not suit generator=tomsk with {levels} levels: "
                 f"choose a multiple of {2**levels}, or set generator.levels."
             )
         self.latent_dim = latent_dim
@@ -107,6 +109,7 @@ class TomskGenerator(nn.Module):
         self.output = nn.Conv2d(inputs[-1], channels, 3, padding=1)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return images (N, C, H, W) in [-1, 1]."""
         x = self.dense(self.condition(z, labels))
         x = x.view(len(z), -1, self.base_size, self.base_size)  # (N, base_channels, base, base)
         x = self.levels(torch.relu(self.norm(x)))

@@ -1,4 +1,4 @@
-"""Adversarial losses: logits -> scalar, for each player. Every class has the same two methods."""
+"""Adversarial losses: logits (N, K) -> scalar, with one method for each of the two networks."""
 
 from medsynth.exports import lazy_classes
 

@@ -1,4 +1,4 @@
-"""The minimax loss: the zero-sum game as first written down."""
+"""The minimax loss of the original GAN: a zero-sum game."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from torch.nn.functional import softplus
 
 
 class Minimax:
-    """Both players on E[log D(x)] + E[log(1 - D(G(z)))] (Goodfellow et al. 2014, equation 1)."""
+    """Both networks optimize E[log D(x)] + E[log(1 - D(G(z)))] (Goodfellow et al. 2014, equation 1).
+
+    D is the sigmoid of the logit.
+    """
 
     relativistic = False
     boundary = 0.0
 
     def discriminator(self, *, real: Tensor, fake: Tensor) -> Tensor:
+        """Return ``-E[log D(x)] - E[log(1 - D(G(z)))]``."""
         return softplus(-real).mean() + softplus(fake).mean()
 
     def generator(self, *, real: Tensor | None, fake: Tensor) -> Tensor:
-        return -softplus(fake).mean()  # log(1 - sigmoid(logits))
+        """Return ``E[log(1 - D(G(z)))]``."""
+        return -softplus(fake).mean()

@@ -1,4 +1,4 @@
-"""Penalties of the discriminator, with respect to what its head sees: images, or features of a frozen backbone."""
+"""Penalties of the discriminator, on the inputs of its head (images, or features of a frozen backbone) or on logits."""
 
 from medsynth.exports import lazy_classes
 

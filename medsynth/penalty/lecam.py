@@ -1,4 +1,4 @@
-"""The LeCam regularization, for training with few images."""
+"""LeCam regularization, for training with few images (Tseng et al. 2021)."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from medsynth.contracts import InputError
 
 
 class LeCam:
-    """Keeps the logits of either side from running away from what the other side's have been (Tseng et al. 2021).
+    """Bound on the distance of each side's logits from the average logits of the other side (Tseng et al. 2021).
 
-    ``weight * (E[relu(D(x) - average of D(G(z)))^2] + E[relu(average of D(x) - D(G(z)))^2])``, with the exponential
-    moving averages of the mean logits over the updates before this one (equation 3; the rectifiers are those of the
-    authors' published code and leave images alone that the discriminator takes for the other side). For logits that
-    have a boundary: with a Wasserstein or relativistic loss it also pins what may drift freely.
+    ``weight * (E[relu(D(x) - average of D(G(z)))^2] + E[relu(average of D(x) - D(G(z)))^2])``, with exponentially
+    weighted averages of the mean logits over earlier updates (equation 3; the rectifiers are those of the authors'
+    published code and exempt images that the discriminator assigns to the wrong side). It suits losses whose logits
+    have a boundary; with a Wasserstein or relativistic loss it also fixes the mean logit, which may drift there.
 
     Args:
-        weight: of the term. The published ones go from 0.3 (BigGAN) to 3e-7 (StyleGAN2): try several.
+        weight: of the term. Published values range from 3e-7 (StyleGAN2) to 0.3 (BigGAN): try several.
         decay: of the averages, for each discriminator update.
         start: discriminator updates before the first one with the term; until then the averages are the last logits.
-        interval: discriminator updates for one with the term, which is then as many times as strong.
+        interval: the term enters every so many discriminator updates, multiplied by this number.
 
     Raises:
         InputError: names the option that is out of range.
@@ -34,7 +34,7 @@ class LeCam:
         if not 0 <= decay < 1:
             raise InputError(f"penalty.lecam.decay={decay} must be from 0 to less than 1.")
         if start < 1:
-            raise InputError(f"penalty.lecam.start={start} must be 1 or more: the averages need an update.")
+            raise InputError(f"penalty.lecam.start={start} must be 1 or more, since the averages need an update.")
         self.weight = weight
         self.decay = decay
         self.start = start
@@ -43,11 +43,13 @@ class LeCam:
         self._real = self._fake = 0.0
 
     def __call__(self, *, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the term, a scalar; zero before ``start``."""
         above, below = (real - self._fake).relu(), (self._real - fake).relu()
         term = self.weight * (above.square().mean() + below.square().mean())
         return term if self._updates >= self.start else 0 * term
 
     def observe(self, *, real_logits: float, fake_logits: float, real_signs: float) -> Mapping[str, float]:
+        """Update the averages by the mean logits of an update; return them."""
         decay = self.decay if self._updates >= self.start else 0.0
         self._real = decay * self._real + (1 - decay) * real_logits
         self._fake = decay * self._fake + (1 - decay) * fake_logits
@@ -55,7 +57,9 @@ class LeCam:
         return {"real_average": self._real, "fake_average": self._fake}
 
     def state_dict(self) -> dict[str, float]:
+        """Return the averages and the number of updates."""
         return {"updates": self._updates, "real": self._real, "fake": self._fake}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Restore the averages and the number of updates."""
         self._updates, self._real, self._fake = int(state["updates"]), state["real"], state["fake"]

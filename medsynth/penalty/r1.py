@@ -1,4 +1,4 @@
-"""The R1 penalty."""
+"""The R1 gradient penalty (Mescheder et al. 2018)."""
 
 from __future__ import annotations
 
@@ -20,4 +20,5 @@ class R1:
         self.interval = interval
 
     def __call__(self, *, inputs: Features, logits: Tensor) -> Tensor:
+        """Return the penalty, a scalar with its graph."""
         return self.gamma / 2 * squared_gradient_norms(inputs, logits).mean()

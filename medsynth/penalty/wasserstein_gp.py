@@ -1,4 +1,4 @@
-"""The gradient penalty of WGAN-GP."""
+"""The gradient penalty of WGAN-GP (Gulrajani et al. 2017)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from medsynth.contracts import Features
 from medsynth.penalty.gradient import squared_gradient_norms
 
-_SMALLEST_NORM = 1e-6  # added in the square: keeps the derivative of the square root finite where the gradient is 0
+_SMALLEST_NORM = 1e-6  # its square is added: keeps the derivative of the square root finite at a gradient of 0
 
 
 class WassersteinGradientPenalty:
@@ -22,5 +22,6 @@ class WassersteinGradientPenalty:
         self.interval = interval
 
     def __call__(self, *, inputs: Features, logits: Tensor) -> Tensor:
+        """Return the penalty, a scalar with its graph."""
         norms = (squared_gradient_norms(inputs, logits) + _SMALLEST_NORM**2).sqrt()
         return self.weight * (norms - 1).square().mean()
