@@ -11,6 +11,7 @@ from medsynth.configuration.compose import conf_folder
 from medsynth.data.files import image_files
 from medsynth.data.geometry import Geometry, RandomViews
 from medsynth.data.intensity import Normalization
+from medsynth.data.phantom import Phantoms
 from medsynth.data.preparing import Preparation
 from medsynth.data.split import SplitOptions
 
@@ -51,6 +52,16 @@ def test_each_option_of_image_files_is_a_field_of_one_dataclass_with_the_same_de
 def test_each_option_of_a_reader_is_a_field_with_the_same_default(reader, options):
     assert options.pop("_partial_") is True
     assert options == defaults(reader)
+
+
+def test_each_option_of_phantoms_is_a_field_with_the_same_default():
+    source = yaml("phantom")["source"]
+    del source["_target_"]
+    fields = defaults(Phantoms)
+    assert set(source) == {field.name for field in dataclasses.fields(Phantoms)}
+    assert {name: value for name, value in source.items() if not str(value).startswith("${")} == {
+        name: value for name, value in fields.items() if name != "channels"
+    }
 
 
 def test_every_reader_is_tested():

@@ -193,7 +193,7 @@ def test_score_counts_by_class():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "out= is needed"),
+        ((), "out= is required"),
         (("out=weights.pth",), "out=weights.safetensors"),
         (("out=/dev/null/w.safetensors",), "out=/dev/null/w.safetensors cannot be written"),
         (("out=w.safetensors", "data.source.anatomies=[head]"), "two classes or more"),

@@ -1,4 +1,4 @@
-"""``medsynth data``: a preview of what a training would see of a data set."""
+"""The command ``medsynth data``: preview a data set as a training would see it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 import medsynth
-from medsynth.contracts import InputError, counter_seed
+from medsynth.contracts import counter_seed
 from medsynth.data.module import ImageDataModule, ImageDataset
 from medsynth.data.preview import datasets, labels, preview
+from medsynth.errors import EndCode, InputError
 from medsynth.files import write_json
 from medsynth.report.data_sheet import Row, draw_contact_sheet, draw_intensities
 from medsynth.report.data_text import SPLIT_NAMES, data_text
 
-MOST_BITS = 32  # of near_distance; beyond, all that is of one kind is near
+MAX_BITS = 32  # of near_distance; with more, all images of one kind count as duplicates
 CLASSES_SHOWN = 24  # on the contact sheet
-COLUMNS = {"train": 10, "val": 5}  # of the contact sheet, where each class is a row
+COLUMNS = {"train": 10, "val": 5}  # of the contact sheet, which has a row for each class
 SQUARE = 8  # rows and columns of the contact sheet without classes
 
 
 def run(config: DictConfig) -> None:
-    """Print the preview; with ``out``, write it with a contact sheet and histograms to a folder too."""
+    """Print the preview, and with ``out`` write it to a folder with a contact sheet and histograms."""
     out, distance = _target(config.out), _distance(config.near_distance)
     data = instantiate(config.data, _convert_="all")
     with _captured_warnings() as warnings:
@@ -41,7 +42,8 @@ def run(config: DictConfig) -> None:
         **preview(data, near_distance=distance),
         "warnings": [warning.getMessage() for warning in warnings],
     }
-    print(data_text(record, remarks=[w.getMessage() for w in warnings if not getattr(w, "left_out", False)]))
+    remarks = [warning.getMessage() for warning in warnings if not getattr(warning, "left_out", False)]
+    print(data_text(record, remarks=remarks))
     if out:
         _write(out, record, _panels(data, config.seed))
         print(f"\ncontact_sheet.png, intensities.png and preview.json are in {out}.")
@@ -54,8 +56,8 @@ def _target(out: str | None) -> Path | None:
 
 
 def _distance(distance: int | None) -> int | None:
-    if distance is not None and not 0 <= distance <= MOST_BITS:
-        raise InputError(f"near_distance={distance} is not possible: 0 to {MOST_BITS} bits, or null.")
+    if distance is not None and not 0 <= distance <= MAX_BITS:
+        raise InputError(f"near_distance={distance} is not possible: choose 0 to {MAX_BITS} bits, or null.")
     return distance
 
 
@@ -80,16 +82,16 @@ def _captured_warnings() -> Iterator[list[logging.LogRecord]]:
 
 
 def _panels(data: ImageDataModule, seed: int) -> dict[str, list[Row]]:
-    """Images for the contact sheet, chosen by the seed; of the test images none, so that they stay unseen."""
+    """Choose images for the contact sheet by the seed; none of the test images, so that they stay unseen."""
     panels = {}
     names = data.class_names[:CLASSES_SHOWN]
     note = f" ({len(names)} of {data.num_classes} classes)" if len(names) < data.num_classes else ""
-    of_images = labels(data)
+    split_labels = labels(data)
     for split, count in COLUMNS.items():
         dataset = datasets(data)[split]
         order = np.random.default_rng(counter_seed("preview", seed, split)).permutation(len(dataset))
         if names:
-            ordered = of_images[split][order]
+            ordered = split_labels[split][order]
             chosen = {name: order[ordered == label][:count] for label, name in enumerate(names)}
         else:
             rows = min(SQUARE, -(-data.num_train // SQUARE))
@@ -99,17 +101,17 @@ def _panels(data: ImageDataModule, seed: int) -> dict[str, list[Row]]:
 
 
 def _stacked(dataset: ImageDataset, indices: np.ndarray) -> np.ndarray:
-    """Images ``(N, C, H, W)``; of pairs ``(N, C, H, 2 W)``, the target on the right."""
-    images = [_picture(dataset[int(index)]) for index in indices]
-    return torch.stack(images).numpy() if images else _picture(dataset[0])[None][:0].numpy()
+    """Return images ``(N, C, H, W)``; pairs ``(N, C, H, 2 W)`` with the target on the right."""
+    images = [_side_by_side(dataset[int(index)]) for index in indices]
+    return torch.stack(images).numpy() if images else _side_by_side(dataset[0])[None][:0].numpy()
 
 
-def _picture(item: Mapping[str, Tensor]) -> Tensor:
-    return torch.cat([item["image"], item["target"]], dim=2) if "target" in item else item["image"]
+def _side_by_side(sample: Mapping[str, Tensor]) -> Tensor:
+    return torch.cat([sample["image"], sample["target"]], dim=2) if "target" in sample else sample["image"]
 
 
 def _write(out: Path, record: Mapping[str, Any], panels: Mapping[str, Sequence[Row]]) -> None:
-    """Complete or absent: written under another name and renamed at the end."""
+    """Write the folder under a temporary name and rename it at the end, so that it is complete or absent."""
     temporary = out.with_name(out.name + ".tmp")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -120,6 +122,8 @@ def _write(out: Path, record: Mapping[str, Any], panels: Mapping[str, Sequence[R
         os.replace(temporary, out)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise InputError(f"out={out} cannot be written ({reason}): name another folder.") from error
+        raise InputError(
+            f"out={out} cannot be written ({reason}): name another folder.", code=EndCode.CANNOT_WRITE
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -58,7 +58,7 @@ def run(config: DictConfig) -> None:
         raise
     intensity = images.intensity
     print(
-        f"{config.num_samples} images of {generator.path} are in {out / writer.place}, an overview in "
+        f"{config.num_samples} images of {generator.path} are in {out / writer.location}, an overview in "
         f"{out / 'contact_sheet.png'}: black is {intensity.low:g} and white {intensity.high:g} {intensity.unit}."
     )
 

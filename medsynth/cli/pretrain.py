@@ -1,4 +1,4 @@
-"""``medsynth pretrain``: a classifier of the labeled real images, whose features measure and discriminate."""
+"""The command ``medsynth pretrain``: train a classifier whose features serve discriminators and metrics."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from omegaconf import DictConfig
 import medsynth
 from medsynth.backbone.classifier import Score, Training, make_classifier, save_weights, train_classifier
 from medsynth.backbone.network import TimmBackbone
-from medsynth.contracts import InputError
 from medsynth.data.module import ImageDataModule
+from medsynth.errors import EndCode, InputError
 
 DEVICES = ("auto", "cpu", "cuda")
 
 
 def run(config: DictConfig) -> None:
-    """Train, write the weights to the file ``out``, and print how well it does and how to use it."""
+    """Train, write the weights to the file ``out``, and print the accuracies and how to use the weights."""
     out, device = _target(config.out), _device(config.device)
     training = Training(
         epochs=config.epochs,
@@ -47,25 +47,28 @@ def run(config: DictConfig) -> None:
 
 def _target(out: str | None) -> Path:
     if out is None:
-        raise InputError("out= is needed: the file to write the weights to, for example out=weights.safetensors.")
+        raise InputError("out= is required: the file to write the weights to, for example out=weights.safetensors.")
     path = Path(out).expanduser()
     if path.suffix != ".safetensors":
-        raise InputError(f"out={out} must end in .safetensors, as out={path.with_suffix('.safetensors')}.")
+        raise InputError(f"out={out} must end in .safetensors: type out={path.with_suffix('.safetensors')}.")
     if path.exists():
         raise InputError(f"out={out} exists already: name a new file, so that nothing is overwritten.")
     folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not (folder.is_dir() and os.access(folder, os.W_OK)):  # known before the training, not after it
-        raise InputError(f"out={out} cannot be written, since {folder} is no folder to write to: name another place.")
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):  # checked before the training, not after it
+        raise InputError(
+            f"out={out} cannot be written, since {folder} is not a writable folder: name another one.",
+            code=EndCode.CANNOT_WRITE,
+        )
     return path
 
 
 def _device(name: str) -> torch.device:
     if name not in DEVICES:
         raise InputError(f"device={name} is unknown: choose {', '.join(DEVICES)}.")
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise InputError("device=cuda: PyTorch finds no GPU here; choose device=cpu.")
-    return torch.device("cuda" if there and name != "cpu" else "cpu")
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise InputError("device=cuda is not possible, since PyTorch finds no GPU: choose device=cpu.")
+    return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 
 def _progress(epoch: int, loss: float, score: Score) -> None:
@@ -73,16 +76,14 @@ def _progress(epoch: int, loss: float, score: Score) -> None:
 
 
 def _accuracies(score: Score, names: tuple[str, ...]) -> str:
-    """A table of the shares of validation images that are classified rightly."""
+    """Format a table of accuracies on the validation images by class."""
     width = max(map(len, (*names, "all classes")))
     rows = [*zip(names, score.correct, score.total, strict=True)]
     rows.append(("all classes", sum(score.correct), sum(score.total)))
-    lines = [
-        f"\nOf the validation images, by which the epoch was chosen, it tells rightly\n  {'':{width}}  images  right"
-    ]
+    lines = [f"\nAccuracy on the validation images, which also chose the epoch\n  {'':{width}}  images  accuracy"]
     for name, correct, total in rows:
-        share = f"{correct / total:.3f}" if total else "-"
-        lines.append(f"  {name:{width}}  {total:6}  {share:>5}")
+        accuracy = f"{correct / total:.3f}" if total else "-"
+        lines.append(f"  {name:{width}}  {total:6}  {accuracy:>8}")
     return "\n".join(lines)
 
 
@@ -91,16 +92,16 @@ def _usage(out: Path, model_name: str) -> str:
     model = f" backbone.model_name={model_name}" if choice == "timm" else ""
     extractor = f"extractor.classifier.backbone.model_name={model_name} extractor.classifier.backbone.weights={out}"
     return (
-        f"The weights are in {out}. A discriminator stands on them by\n"
+        f"The weights are in {out}. To train a discriminator on them, type\n"
         f"  python train.py backbone={choice}{model} backbone.weights={out}\n"
-        "and generated images are measured with their features by\n"
+        "To evaluate generated images with their features, type\n"
         f"  medsynth evaluate run=FOLDER extractor=[classifier] {extractor}\n"
-        "where the discriminator should stand on another network, or the values flatter."
+        "Do not do both with the same weights: a discriminator on the same network biases the metrics."
     )
 
 
 def _record(config: DictConfig, data: ImageDataModule, backbone: TimmBackbone, score: Score) -> dict:
-    """For the file's metadata: what it was made of. Class names and counts, no file names."""
+    """Return the metadata of the file of weights: class names, counts and options, but no file names."""
     return {
         "medsynth": medsynth.__version__,
         "started_from": backbone.weights_description,

@@ -1,1 +1,1 @@
-"""Real images: sources, splits, caching and the loaders that feed a run. MONAI lives here."""
+"""Real images: readers, preparation, cache, splits, phantoms, and the loaders of a run; writers of generated images."""

@@ -14,16 +14,16 @@ import numpy as np
 
 from medsynth.data.phantom.anatomy import Anatomy
 from medsynth.data.phantom.canvas import Array, Canvas, Shape, ripple
-from medsynth.data.phantom.lesion import Kind, Site
+from medsynth.data.phantom.lesion import LesionSite, LesionType
 from medsynth.data.phantom.trunk import FAT, MUSCLE, paint_ribs, paint_vertebra, paint_wall
 
-METASTASIS = Kind(radius=(11.0, 16.0), hu=(5.0, 25.0), rim=2.0, rim_hu=70.0)
+METASTASIS = LesionType(radius=(11.0, 16.0), hu=(5.0, 25.0), rim=2.0, rim_hu=70.0)
 
 GAS = -950.0
 
 
-def paint(canvas: Canvas, rng: np.random.Generator) -> Site:
-    """Paint one healthy abdomen; ``site`` of lesions: the right lobe of the liver."""
+def paint(canvas: Canvas, rng: np.random.Generator) -> LesionSite:
+    """Paint one healthy abdomen, and return the site of lesions: the right lobe of the liver."""
     wide, long, fat = rng.normal(158, 7), rng.normal(114, 5), float(rng.uniform(9, 24))
     trunk = Shape(0, 0, wide, long, ripple=(complex(0.0), complex(0, rng.normal(-0.015, 0.006)), complex(-0.012, 0)))
     cavity = paint_wall(canvas, rng, trunk, fat, 13.0)
@@ -37,18 +37,19 @@ def paint(canvas: Canvas, rng: np.random.Generator) -> Site:
     kidney = _paint_kidneys(canvas, rng, back, inside)
     _paint_vessels(canvas, rng, back)
     _paint_stomach_and_spleen(canvas, rng, inside)
-    room = canvas.cover(cavity - 1.5)
+    free = canvas.cover(cavity - 1.5)
     region, depth = canvas.depth(kidney.grown(3.0))
-    room[region] *= 1 - canvas.cover(depth)
-    cover, lobe = _paint_liver(canvas, rng, room, (wide - fat) / 140)
+    free[region] *= 1 - canvas.cover(depth)
+    cover, lobe = _paint_liver(canvas, rng, free, (wide - fat) / 140)
     inner = Shape(0, 0, wide - fat - 14, long - fat - 14)
-    return Site((lobe,), inner, cover, avoid=((kidney.x, kidney.y, 24.0),))
+    return LesionSite((lobe,), inner, cover, avoid=((kidney.x, kidney.y, 24.0),))
 
 
 def _paint_kidneys(canvas: Canvas, rng: np.random.Generator, back: float, inside: Array) -> Shape:
-    """Psoas muscles beside the spine; kidneys with bright cortex, medulla and a sinus of fat that opens inwards.
+    """Paint psoas muscles beside the spine, and kidneys with bright cortex, medulla and a fatty sinus.
 
-    Returns the right kidney, which the liver leaves free.
+    Returns:
+        The right kidney, which the liver must not cover.
     """
     cortex = rng.uniform(150, 185)
     kidneys = []
@@ -70,7 +71,7 @@ def _paint_kidneys(canvas: Canvas, rng: np.random.Generator, back: float, inside
 
 
 def _paint_vessels(canvas: Canvas, rng: np.random.Generator, back: float) -> None:
-    """Aorta, inferior vena cava, superior mesenteric artery and vein, and the pancreas in front of them."""
+    """Paint aorta, inferior vena cava, superior mesenteric artery and vein, and the pancreas in front of them."""
     blood = rng.uniform(140, 175)
     pancreas = Shape(rng.normal(14, 4), back - 42, 40, 9, rng.normal(-0.15, 0.1), 0, ripple(rng, 0.08))
     canvas.paint(pancreas, 92 + 6 * canvas.grain, soft=2.0)
@@ -82,7 +83,7 @@ def _paint_vessels(canvas: Canvas, rng: np.random.Generator, back: float) -> Non
 
 
 def _paint_stomach_and_spleen(canvas: Canvas, rng: np.random.Generator, inside: Array) -> None:
-    """The spleen at the left side; the stomach with a level of fluid under its gas (the patient lies on the back)."""
+    """Paint the spleen, and the stomach with a fluid level under its gas (the patient lies on the back)."""
     spleen = Shape(rng.normal(104, 4), rng.normal(16, 6), rng.uniform(18, 25), rng.uniform(40, 52), 0.2, 0.35)
     canvas.paint(spleen._replace(ripple=ripple(rng, 0.06)), 118 + 3 * canvas.grain, soft=1.5, within=inside)
     stomach = Shape(
@@ -97,12 +98,12 @@ def _paint_stomach_and_spleen(canvas: Canvas, rng: np.random.Generator, inside: 
 
 
 def _paint_bowel(canvas: Canvas, rng: np.random.Generator, inside: Array) -> None:
-    """Mesentery with its vessels, loops of bowel with fluid or gas, the descending colon at the left."""
+    """Paint the mesentery with its vessels, loops of bowel with fluid or gas, and the descending colon at the left."""
     spots = rng.uniform((-45, -65), (85, 15), size=(36, 2))
     canvas.blend(canvas.blobs(spots[:, 0], spots[:, 1], rng.uniform(1.2, 2.8, size=36)) * inside, 120.0)
     content = 18 + 14 * canvas.field(rng, 12.0)
     loops = [(96.0, -22.0, 13.0)]
-    # Loops lie on a spiral with equal areas between them, so that they fill the room without a search.
+    # The loops are on a spiral with equal areas between them, so that they fill the cavity without a search.
     for number in range(9):
         angle, far = 2.4 * number + rng.uniform(-0.3, 0.3), math.sqrt((number + 0.5) / 9)
         loops.append((30 + 62 * far * math.cos(angle), -34 + 40 * far * math.sin(angle), rng.uniform(9, 14)))
@@ -117,7 +118,7 @@ def _paint_bowel(canvas: Canvas, rng: np.random.Generator, inside: Array) -> Non
 
 
 def _paint_liver(canvas: Canvas, rng: np.random.Generator, inside: Array, size: float) -> tuple[Array, Shape]:
-    """Right and left lobe, joined, with their veins; returns the cover of the right lobe and its main part."""
+    """Paint the joined lobes of the liver with their veins; return the right lobe's cover and its main part."""
     tissue = rng.uniform(100, 118) + 3.5 * canvas.grain
     right = Shape(
         -82 * size, rng.normal(-12, 4), 60 * size, rng.normal(70, 4), rng.normal(0.12, 0.08), 0, ripple(rng, 0.05)

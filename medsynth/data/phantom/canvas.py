@@ -1,11 +1,11 @@
 """A pixel grid in millimeters that organs are painted on, in Hounsfield units (HU).
 
 The frame is that of a radiological axial slice: x grows to the image's right (the patient's left), y grows downwards
-(posterior), the origin is the middle of the patient. The frame itself carries the pose of the patient and a smooth
-random warp, so that shapes that are simple in the frame come out irregular in the image and still fit each other.
+(posterior), the origin is the center of the patient. The frame includes the pose of the patient and a smooth random
+warp, so that shapes that are simple in the frame become irregular in the image and still fit each other.
 
-Everything is a function of position in millimeters: the same random numbers give the same picture at every image
-size. Edges are ramps one pixel wide (the fraction of the pixel that the shape covers, i.e. the partial volume effect).
+Everything is a function of position in millimeters: the same random numbers give the same image at every size. Edges
+are ramps one pixel wide (the fraction of the pixel that the shape covers, the partial volume effect).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]
 Region = tuple[slice, slice]
 
 AIR = -1000.0
@@ -27,8 +27,8 @@ _FALLOFF = 1 / np.repeat(np.arange(2, 6), 2)
 class Shape(NamedTuple):
     """An ellipse with semi-axes ``a`` (along x) and ``b`` (along y) in mm, turned by ``angle`` (radians).
 
-    ``bend`` makes a banana of it (the ends of the b axis move by ``bend * a``); ``ripple`` are the complex
-    coefficients of the harmonics 2, 3, ... of the outline's radius, relative to the radius.
+    ``bend`` curves it (the ends of the b axis move by ``bend * a``); ``ripple`` are the complex coefficients of the
+    harmonics 2, 3, ... of the outline's radius, relative to the radius.
     """
 
     x: float
@@ -40,25 +40,25 @@ class Shape(NamedTuple):
     ripple: tuple[complex, ...] = ()
 
     def grown(self, margin: float) -> Shape:
-        """The same shape with ``margin`` mm more on every side (less where negative)."""
+        """Return the same shape, larger by ``margin`` mm on every side (smaller if negative)."""
         return self._replace(a=max(self.a + margin, 0.3), b=max(self.b + margin, 0.3))
 
 
 def ripple(rng: np.random.Generator, strength: float) -> tuple[complex, ...]:
-    """Random harmonics 2 to 5 of an outline, falling off as 1/order; ``strength`` relative to the radius."""
+    """Draw random harmonics 2 to 5 of an outline, falling as 1/order; ``strength`` is relative to the radius."""
     return tuple((rng.standard_normal(8) * (strength * _FALLOFF)).view(np.complex128).tolist())
 
 
 @functools.lru_cache(maxsize=64)
 def _cosines(image_size: int, count: int) -> Array:
-    """The first ``count`` cosines on the pixel centers, ``(image_size, count)``."""
+    """Return the first ``count`` cosines at the pixel centers, ``(image_size, count)``."""
     position = (np.arange(image_size) + 0.5) / image_size
     return np.cos(np.pi * position[:, None] * np.arange(count)).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=64)
 def _spectrum(count: int) -> Array:
-    """Amplitudes ``(count, count)`` of a field with a Gaussian spectrum and a standard deviation of about 1."""
+    """Return amplitudes ``(count, count)`` of a field with a Gaussian spectrum and a standard deviation of about 1."""
     order = np.arange(count)
     amplitude = np.exp(-2 * (order[:, None] ** 2 + order**2) / count**2)
     amplitude[0, 0] = 0
@@ -67,21 +67,28 @@ def _spectrum(count: int) -> Array:
 
 @functools.lru_cache(maxsize=64)
 def _blur(image_size: int, sigma: float) -> Array:
-    """The matrix ``(image_size, image_size)`` that blurs a column with a Gaussian of ``sigma`` pixels."""
+    """Return the matrix ``(image_size, image_size)`` that blurs a column with a Gaussian of ``sigma`` pixels."""
     position = np.arange(image_size)
     weights = np.exp(-((position[:, None] - position) ** 2) / (2 * sigma**2))
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 class Canvas:
-    """One square slice being painted: ``hu`` is ``(image_size, image_size)``, air at first.
+    """One square slice to paint on.
 
-    ``x``, ``y`` and ``point`` (x + iy) are the pixels' places in the patient's frame in mm; ``grain`` is a fine random
-    field of mean 0 and standard deviation 1, the texture of whatever tissue wants one.
+    Args:
+        image_size: height and width in pixels.
+        field_of_view: side of the slice in mm.
+        warp: standard deviation of the random displacement in mm.
+        rng: of the pose, the warp and the texture.
+
+    Attributes:
+        hu: ``(image_size, image_size)``, air at first.
+        x: positions of the pixels in the patient's frame in mm, like ``y`` and ``point`` (x + iy).
+        grain: a fine random field of mean 0 and standard deviation 1, the texture of tissue.
     """
 
     def __init__(self, *, image_size: int, field_of_view: float, warp: float, rng: np.random.Generator) -> None:
-        """``field_of_view`` and ``warp`` (standard deviation of the warp's displacement) are in mm."""
         self.image_size = image_size
         self.field_of_view = field_of_view
         self.pixel = field_of_view / image_size
@@ -100,9 +107,9 @@ class Canvas:
         self.grain = self.field(rng, 7.0)
 
     def field(self, rng: np.random.Generator, length: float) -> Array:
-        """A smooth Gaussian random field of mean 0 and standard deviation 1; details are about ``length`` mm wide.
+        """Draw a smooth Gaussian random field of mean 0 and standard deviation 1 with details of about ``length`` mm.
 
-        Drawn as a cosine series, so that a smaller image shows the same field with the finest waves left out.
+        It is a cosine series, so that a smaller image shows the same field without the finest waves.
         """
         count = max(3, round(2 * self.field_of_view / length))
         coefficients = rng.standard_normal((count, count), dtype=np.float32) * _spectrum(count)
@@ -111,16 +118,16 @@ class Canvas:
         return basis @ coefficients[:kept, :kept] @ basis.T
 
     def depth(self, shape: Shape) -> tuple[Region, Array]:
-        """The region of pixels around the shape, and there the depth under its outline in mm (negative outside).
+        """Return the region of pixels around the shape and their depth under its outline in mm.
 
-        The distance is the first-order one: the implicit function of the outline over the length of its gradient.
-        Points are complex numbers x + iy: this function is most of the work, and they halve its NumPy calls.
+        The distance is a first-order one: the implicit function of the outline over the length of its gradient. Points
+        are complex numbers x + iy, which halves the NumPy calls of this function, the slowest of the rendering.
         """
         region = self._region(shape)
         turn = complex(math.cos(shape.angle), -math.sin(shape.angle))
         mean, half = (1 / shape.a + 1 / shape.b) / 2, (1 / shape.a - 1 / shape.b) / 2
         point = self.point[region] - complex(shape.x, shape.y)
-        # The linear map that makes the ellipse the unit circle.
+        # The linear map from the ellipse to the unit circle.
         point = point * (mean * turn) + point.conj() * (half * turn.conjugate())
         if shape.bend:
             point += shape.bend * np.square(point.imag)
@@ -139,11 +146,11 @@ class Canvas:
         return region, (edge - radius) * radius / slope
 
     def cover(self, depth: Array, soft: float = 0.0) -> Array:
-        """The fraction of each pixel under the outline, in [0, 1]; the edge is ``soft`` mm wide, one pixel at least."""
+        """Return the fraction of each pixel inside the outline; the edge is ``soft`` mm wide, one pixel at least."""
         return np.minimum(np.maximum(0.5 + depth * (1 / max(self.pixel, soft)), 0), 1)
 
     def paint(self, shape: Shape, hu: float | Array, *, soft: float = 0.0, within: Array | None = None) -> None:
-        """Fill the shape with ``hu`` (a number, or an image of numbers), only ``within`` another's cover if given."""
+        """Fill the shape with ``hu`` (a number, or one for each pixel), if given only ``within`` another cover."""
         region, depth = self.depth(shape)
         alpha = self.cover(depth, soft)
         width = max(self.pixel, soft)
@@ -161,10 +168,10 @@ class Canvas:
         target += alpha * (hu - target)
 
     def blobs(self, x: Array, y: Array, radius: Array) -> Array:
-        """The cover ``(image_size, image_size)`` of many small round blobs ``(n,)``: vessels as strings of pearls.
+        """Return the cover ``(image_size, image_size)`` of many small round blobs ``(n,)``, such as vessels in a row.
 
-        A round Gaussian is a product of two of one dimension, so that n blobs cost one matrix product. A blur of
-        1.2 mm makes a thread of the pearls.
+        A round Gaussian is the product of two one-dimensional ones, so that n blobs cost one matrix product. A blur of
+        1.2 mm connects neighboring blobs.
         """
         column, row = self._to_image(x.astype(np.float32), y.astype(np.float32))
         radius = radius.astype(np.float32)
@@ -178,19 +185,19 @@ class Canvas:
         return np.minimum(1.5 * (down.T @ across), 1)
 
     def scan(self, *, blur: float, noise: float, rng: np.random.Generator) -> Array:
-        """What the scanner sees: blurred by a Gaussian of ``blur`` mm, white noise of ``noise`` HU added."""
+        """Return the slice as scanned: blurred by a Gaussian of ``blur`` mm, with white noise of ``noise`` HU."""
         matrix = _blur(self.image_size, math.hypot(0.4, blur / self.pixel))
         grain = rng.standard_normal(self.hu.shape, dtype=np.float32)
         return matrix @ self.hu @ matrix.T + noise * grain
 
     def _to_image(self, x: float | Array, y: float | Array) -> tuple[float | Array, float | Array]:
-        """From the patient's frame to that of the image, both in mm, but for the warp."""
+        """Map the patient's frame to the image's, both in mm, without the warp."""
         column = self._zoom * (self._cos * x - self._sin * y) + self._shift[0]
         row = self._zoom * (self._sin * x + self._cos * y) + self._shift[1]
         return column, row
 
     def _region(self, shape: Shape) -> Region:
-        """The rows and columns that the shape can reach."""
+        """Return the rows and columns that the shape can reach."""
         column, row = self._to_image(shape.x, shape.y)
         swell = 1.02 + sum(map(abs, shape.ripple))
         a, b = shape.a * swell * (1 + abs(shape.bend) * swell), shape.b * swell

@@ -1,7 +1,7 @@
 """An axial slice of the chest with contrast agent, from the great vessels down to the middle of the heart.
 
 Typical HU (W. A. Kalender, Computed Tomography, 3rd ed., 2011, and radiology textbooks): air -1000, lung -900 to -700
-(denser where the patient lies on it), fat -100, muscle 50 to 65, myocardium 90 to 120 and blood 150 to 220 with
+(denser on the side the patient lies on), fat -100, muscle 50 to 65, myocardium 90 to 120 and blood 150 to 220 with
 contrast agent, spongy bone 150 to 250, compact bone 500 and more, solid nodules of the lung 20 to 60.
 """
 
@@ -13,16 +13,16 @@ import numpy as np
 
 from medsynth.data.phantom.anatomy import Anatomy
 from medsynth.data.phantom.canvas import AIR, Array, Canvas, Shape, ripple
-from medsynth.data.phantom.lesion import Kind, Site
+from medsynth.data.phantom.lesion import LesionSite, LesionType
 from medsynth.data.phantom.trunk import FAT, MUSCLE, paint_ribs, paint_vertebra, paint_wall
 
-NODULE = Kind(radius=(9.5, 15.0), hu=(20.0, 60.0), rim=2.5, rim_hu=-550.0, ripple=0.16)
+NODULE = LesionType(radius=(9.5, 15.0), hu=(20.0, 60.0), rim=2.5, rim_hu=-550.0, ripple=0.16)
 
 LUNG = -860.0
 
 
-def paint(canvas: Canvas, rng: np.random.Generator) -> Site:
-    """Paint one healthy chest; ``site`` of lesions: the outer parts of both lungs."""
+def paint(canvas: Canvas, rng: np.random.Generator) -> LesionSite:
+    """Paint one healthy chest, and return the site of lesions: the outer parts of both lungs."""
     level = rng.uniform()
     wide, long, fat = rng.normal(160, 6), rng.normal(112, 5), float(rng.uniform(6, 16))
     trunk = Shape(0, 0, wide, long, ripple=(complex(0.0), complex(0, rng.normal(-0.01, 0.006)), complex(-0.02, 0)))
@@ -40,12 +40,12 @@ def paint(canvas: Canvas, rng: np.random.Generator) -> Site:
     paint_vertebra(canvas, rng, back, rng.normal(0.95, 0.04))
     canvas.paint(Shape(0, fat + 13 - long, 17, 5.5), 550.0)
     canvas.paint(Shape(0, fat + 13 - long, 15, 3.8), 200.0, soft=1.5)
-    room = Shape(0, 0, wide - fat - wall - 2, long - fat - wall - 2)
-    return Site(lobes, room, lungs, avoid=((22.0, -22.0, 42.0), (-25.0, 0.0, 18.0)))
+    bounds = Shape(0, 0, wide - fat - wall - 2, long - fat - wall - 2)
+    return LesionSite(lobes, bounds, lungs, avoid=((22.0, -22.0, 42.0), (-25.0, 0.0, 18.0)))
 
 
 def _paint_shoulder_blades(canvas: Canvas, rng: np.random.Generator, back: float, level: float) -> None:
-    """Thin blades of bone among the muscles behind the ribs; only their tips at the lower levels."""
+    """Paint the thin shoulder blades among the muscles behind the ribs; only their tips at lower levels."""
     long = 30 - 20 * level
     for side in (-1, 1):
         blade = Shape(side * 98, 0.62 * back, long, 2.6, side * rng.normal(-0.62, 0.08))
@@ -56,7 +56,7 @@ def _paint_shoulder_blades(canvas: Canvas, rng: np.random.Generator, back: float
 def _paint_lungs(
     canvas: Canvas, rng: np.random.Generator, cavity: Array, wide: float, long: float
 ) -> tuple[Array, tuple[Shape, ...]]:
-    """Both lungs with their vessels; returns their cover and the shapes where lesions may grow."""
+    """Paint both lungs with their vessels; return their cover and the shapes where lesions may be placed."""
     cover = np.zeros_like(cavity)
     x, lobes = 0.53 * wide, []
     for side in (-1, 1):
@@ -72,7 +72,7 @@ def _paint_lungs(
 
 
 def _vessels(canvas: Canvas, rng: np.random.Generator) -> Array:
-    """The cover of the vessels of both lungs: branches that wind outwards from the hilum and get thinner, and dots."""
+    """Return the cover of both lungs' vessels: thinning branches that wind outwards from the hilum, and dots."""
     branches, steps, dots = 10, 24, 60
     count = 2 * branches
     # The second half of the branches starts farther out: they are the branches of branches.
@@ -91,7 +91,7 @@ def _vessels(canvas: Canvas, rng: np.random.Generator) -> Array:
 
 
 def _paint_heart(canvas: Canvas, rng: np.random.Generator, back: float, level: float, lungs: Array) -> Array:
-    """Heart or great vessels, descending aorta, esophagus, airways; returns what is left of the lungs' cover."""
+    """Paint heart or great vessels, descending aorta, esophagus and airways; return the rest of the lungs' cover."""
     blood = rng.uniform(150, 210)
     shapes: list[tuple[Shape, float]] = []
     if level > 0.45:

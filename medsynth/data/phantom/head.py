@@ -11,15 +11,15 @@ import numpy as np
 
 from medsynth.data.phantom.anatomy import Anatomy
 from medsynth.data.phantom.canvas import Array, Canvas, Shape, ripple
-from medsynth.data.phantom.lesion import Kind, Site
+from medsynth.data.phantom.lesion import LesionSite, LesionType
 
-HEMORRHAGE = Kind(radius=(9.0, 14.0), hu=(66.0, 84.0), rim=4.0, rim_hu=17.0)
+HEMORRHAGE = LesionType(radius=(9.0, 14.0), hu=(66.0, 84.0), rim=4.0, rim_hu=17.0)
 
 FLUID, GRAY, WHITE = 8.0, 39.0, 26.0
 
 
-def paint(canvas: Canvas, rng: np.random.Generator) -> Site:
-    """Paint one healthy head; ``site`` of lesions: the white matter off the midline."""
+def paint(canvas: Canvas, rng: np.random.Generator) -> LesionSite:
+    """Paint one healthy head, and return the site of lesions: the white matter off the midline."""
     level = rng.uniform()
     wide, long = rng.normal(73, 2.5), rng.normal(92, 3)
     egg = (
@@ -37,11 +37,11 @@ def paint(canvas: Canvas, rng: np.random.Generator) -> Site:
     if level < 0.35:
         _paint_sinuses(canvas, rng, long, canvas.cover(skull - 1.5) * (1 - canvas.cover(brain + 1.5)))
     lobes = tuple(Shape(side * 31, 2, 17, 52, angle=side * 0.08) for side in (-1, 1))
-    return Site(lobes, Shape(0, 0, wide - 13, long - 13), canvas.cover(brain - 1.0))
+    return LesionSite(lobes, Shape(0, 0, wide - 13, long - 13), canvas.cover(brain - 1.0))
 
 
 def _paint_skull(canvas: Canvas, rng: np.random.Generator, head: Shape) -> tuple[Array, Array]:
-    """Skin, fat and the layers of the bone; returns the depths under its outer and inner face."""
+    """Paint skin, fat and the layers of the bone; return the depths under its outer and inner face."""
     region, inside = canvas.depth(head)
     depth = np.full_like(canvas.hu, -99.0)
     depth[region] = inside
@@ -65,7 +65,7 @@ def _paint_skull(canvas: Canvas, rng: np.random.Generator, head: Shape) -> tuple
 
 
 def _paint_matter(canvas: Canvas, rng: np.random.Generator, brain: Array, bulk: Array, level: float) -> None:
-    """Gray and white matter, folded: sulci are where a random field crosses zero near the surface."""
+    """Paint folded gray and white matter: sulci are where a random field crosses zero near the surface."""
     # Waves around the center, bent by a random field: sulci run inwards, 14 mm apart.
     around = canvas.point / (np.abs(canvas.point) + 1.0)
     for _ in range(4):
@@ -91,7 +91,7 @@ def _paint_matter(canvas: Canvas, rng: np.random.Generator, brain: Array, bulk: 
 
 
 def _paint_nuclei(canvas: Canvas, rng: np.random.Generator, level: float) -> None:
-    """Lentiform nucleus, thalamus and caudate of both sides; they are left below at the higher levels."""
+    """Paint lentiform nucleus, thalamus and caudate of both sides; they fade at higher levels."""
     gray = WHITE + (GRAY + 1 - WHITE) * min(1.0, 2.2 * (1 - level))
     size = rng.normal(1, 0.06)
     for side in (-1, 1):
@@ -103,7 +103,7 @@ def _paint_nuclei(canvas: Canvas, rng: np.random.Generator, level: float) -> Non
 
 
 def _paint_midline(canvas: Canvas, rng: np.random.Generator, bulk: Array, long: float, level: float) -> None:
-    """The fissure between the hemispheres with the falx in it, before and behind the corpus callosum."""
+    """Paint the fissure between the hemispheres with the falx, before and behind the corpus callosum."""
     gap = rng.uniform(1.0, 2.2)
     front, back = rng.normal(-36, 3) + 12 * level, rng.normal(38, 3) - 8 * level
     for near, far in ((front, -long), (back, long)):
@@ -116,7 +116,7 @@ def _paint_midline(canvas: Canvas, rng: np.random.Generator, bulk: Array, long: 
 
 
 def _paint_ventricles(canvas: Canvas, rng: np.random.Generator, level: float) -> None:
-    """Lateral ventricles (horns below, bodies above), third ventricle, calcified pineal gland and choroid plexus."""
+    """Paint lateral ventricles (horns below, bodies above), third ventricle, pineal gland and choroid plexus."""
     size = rng.lognormal(0, 0.22)
     low, high = max(0.0, 1 - 1.3 * level), max(0.0, 1 - abs(level - 0.65) / 0.4)
     calcified = rng.uniform(60, 260, size=3)
@@ -141,7 +141,7 @@ def _paint_ventricles(canvas: Canvas, rng: np.random.Generator, level: float) ->
 
 
 def _paint_sinuses(canvas: Canvas, rng: np.random.Generator, long: float, bone: Array) -> None:
-    """The frontal sinuses: air in the bone of the forehead."""
+    """Paint the frontal sinuses: air in the bone of the forehead."""
     for side in (-1, 1):
         wide = rng.uniform(5, 13)
         canvas.paint(

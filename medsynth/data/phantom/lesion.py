@@ -1,4 +1,4 @@
-"""Lesions: round, irregular, apart from each other, inside the organ that an anatomy names."""
+"""Lesions: round, irregular, apart from each other, inside the organs that an anatomy names."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from medsynth.data.phantom.canvas import Array, Canvas, Shape, ripple
 
 
 @dataclasses.dataclass(frozen=True)
-class Kind:
-    """How an anatomy's lesions look: ranges of the radius (mm) and of the core's intensity (HU), and the rim.
+class LesionType:
+    """The appearance of an anatomy's lesions.
 
-    ``rim`` is the width in mm of a zone around the core (edema), ``rim_hu`` its intensity; 0 mm is none.
+    Attributes:
+        radius: range in mm.
+        hu: range of the core's intensity in HU.
+        rim: width in mm of a zone around the core (edema); 0: none.
+        rim_hu: intensity of the rim in HU.
+        ripple: irregularity of the outline, relative to the radius.
     """
 
     radius: tuple[float, float]
@@ -25,27 +30,31 @@ class Kind:
 
 
 @dataclasses.dataclass(frozen=True)
-class Site:
-    """Where lesions may grow: with their middle in one of ``organs`` and wholly in ``room``, an upright ellipse.
+class LesionSite:
+    """The places where lesions may be.
 
-    ``avoid`` are circles (x, y, radius in mm) that they keep away from; ``cover`` is where they are painted.
+    Attributes:
+        organs: each lesion has its center in one of them.
+        bounds: an upright ellipse that contains all lesions completely.
+        cover: the pixels in which lesions are painted.
+        avoid: circles (x, y, radius in mm) that lesions must not touch.
     """
 
     organs: tuple[Shape, ...]
-    room: Shape
+    bounds: Shape
     cover: Array
     avoid: tuple[tuple[float, float, float], ...] = ()
 
 
-def place(site: Site, kind: Kind, count: int, rng: np.random.Generator) -> list[Shape]:
-    """``count`` shapes in the site that do not touch; where there is little room, they are made smaller."""
+def place(site: LesionSite, kind: LesionType, count: int, rng: np.random.Generator) -> list[Shape]:
+    """Return ``count`` shapes in the site that do not touch each other; they are made smaller if they do not fit."""
     taken = list(site.avoid)
     shapes: list[Shape] = []
     radius, tries = rng.uniform(*kind.radius), 0
     while len(shapes) < count:
-        x, y = _middle(site, rng)
+        x, y = _center(site, rng)
         tries += 1
-        if not _fits(x, y, 1.2 * radius + kind.rim, site.room, taken):
+        if not _fits(x, y, 1.2 * radius + kind.rim, site.bounds, taken):
             radius *= 0.97 if tries % 10 == 0 else 1.0
             continue
         taken.append((x, y, 1.2 * radius + kind.rim))
@@ -56,8 +65,8 @@ def place(site: Site, kind: Kind, count: int, rng: np.random.Generator) -> list[
     return shapes
 
 
-def _middle(site: Site, rng: np.random.Generator) -> tuple[float, float]:
-    """A random point, uniform in a random one of the organs."""
+def _center(site: LesionSite, rng: np.random.Generator) -> tuple[float, float]:
+    """Draw a random point, uniform in a random organ."""
     organ = site.organs[int(rng.integers(len(site.organs)))]
     angle, far = rng.uniform(0, 2 * math.pi), math.sqrt(rng.uniform())
     u, v = far * math.cos(angle) * organ.a, far * math.sin(angle) * organ.b
@@ -65,13 +74,13 @@ def _middle(site: Site, rng: np.random.Generator) -> tuple[float, float]:
     return organ.x + cos * u - sin * v, organ.y + sin * u + cos * v
 
 
-def _fits(x: float, y: float, reach: float, room: Shape, taken: list[tuple[float, float, float]]) -> bool:
-    """Whether a circle of radius ``reach`` lies in the room and touches none of the circles."""
-    far = math.hypot((x - room.x) / (room.a - reach), (y - room.y) / (room.b - reach))
+def _fits(x: float, y: float, reach: float, bounds: Shape, taken: list[tuple[float, float, float]]) -> bool:
+    """Return whether a circle of radius ``reach`` is inside the bounds and touches none of the circles."""
+    far = math.hypot((x - bounds.x) / (bounds.a - reach), (y - bounds.y) / (bounds.b - reach))
     return far < 1 and all(math.hypot(x - p, y - q) > reach + r for p, q, r in taken)
 
 
-def paint(canvas: Canvas, site: Site, kind: Kind, shapes: list[Shape], rng: np.random.Generator) -> None:
+def paint(canvas: Canvas, site: LesionSite, kind: LesionType, shapes: list[Shape], rng: np.random.Generator) -> None:
     """Paint the lesions into the canvas: rims first, cores with a little texture on top."""
     for shape in shapes:
         if kind.rim:

@@ -1,7 +1,8 @@
-"""The source of phantoms: chooses anatomy and class of each image, renders it from its number, keeps it in memory."""
+"""The source of phantoms: it chooses anatomy and class of each image, renders it, and keeps it in memory."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from medsynth.contracts import InputError, Intensity, counter_seed
+from medsynth.contracts import Intensity, counter_seed
 from medsynth.data.module import Datasets
 from medsynth.data.phantom import lesion
 from medsynth.data.phantom.abdomen import ABDOMEN
@@ -18,88 +19,72 @@ from medsynth.data.phantom.anatomy import Anatomy
 from medsynth.data.phantom.canvas import Array, Canvas, Shape
 from medsynth.data.phantom.chest import CHEST
 from medsynth.data.phantom.head import HEAD
+from medsynth.errors import InputError
 
 ANATOMIES: dict[str, Anatomy] = {"head": HEAD, "abdomen": ABDOMEN, "chest": CHEST}
-LESIONS = {"healthy": (0, 0), "one_lesion": (1, 1), "several_lesions": (2, 4)}  # fewest and most
+LESIONS = {"healthy": (0, 0), "one_lesion": (1, 1), "several_lesions": (2, 4)}  # smallest and largest number
 BLUR = 0.7  # mm; standard deviation of the scanner's point spread function, 1.6 mm wide at half of its height
 
 
+@dataclasses.dataclass(kw_only=True)
 class Phantoms:
-    """A source of slices of computed tomography that are made from the seed.
+    """A source of slices of computed tomography that are rendered from a seed.
 
-    The classes are the combinations of ``anatomies`` and ``classes`` and are equally frequent. An image depends on
-    ``seed``, its split and its index; at another ``image_size`` it is the same picture but for the noise.
-
-    Args:
-        image_size: height and width in pixels, 16 or more.
-        channels: 1, or 3 equal ones.
-        anatomies: of ``head``, ``abdomen``, ``chest``.
-        classes: of ``healthy``, ``one_lesion``, ``several_lesions`` (2 to 4).
-        num_images: training images; they are kept in memory once made (2 bytes per pixel). None: fresh ones for ever.
-        num_val: validation images, 2 or more; never the same as training images.
-        epoch_images: length of an epoch where ``num_images`` is None.
-        window_center: HU that becomes 0. None, with ``window_width``: the usual window of each anatomy.
-        window_width: HU from -1 to 1.
-        noise_hu: standard deviation of the noise in each pixel, in HU.
-        seed: of all random numbers.
+    The fields are the options ``data.source.*``; conf/data/phantom.yaml describes them. The labels are the combinations
+    of ``anatomies`` and ``classes`` and are equally frequent. An image depends on ``seed``, its split and its index; at
+    another ``image_size`` it is the same image with different noise.
 
     Attributes:
-        class_names: in the order of the labels; ``head one_lesion`` where there are several anatomies.
-        intensity: the window, in HU; where several anatomies have each their usual window, in percent of it.
-        spacing: millimetres from row to row and from column to column; None where anatomies of several sizes are mixed.
+        class_names: in the order of the labels; ``head one_lesion`` with several anatomies.
+        intensity: the window in HU; in percent of the window if several anatomies have their usual windows.
+        spacing: millimeters from row to row and from column to column; None if anatomies of several sizes are mixed.
         modality: CT.
-        description: one phrase for people.
+        description: one phrase about the data, for people.
 
     Raises:
-        InputError: an option has no such value.
+        InputError: an option has an impossible value.
     """
 
-    def __init__(
-        self,
-        *,
-        image_size: int,
-        channels: int = 1,
-        anatomies: Sequence[str] = ("head",),
-        classes: Sequence[str] = ("healthy", "one_lesion", "several_lesions"),
-        num_images: int | None = 4000,
-        num_val: int = 1000,
-        epoch_images: int = 10_000,
-        window_center: float | None = None,
-        window_width: float | None = None,
-        noise_hu: float = 3.0,
-        seed: int,
-    ) -> None:
-        self.anatomies = _chosen("anatomies", anatomies, ANATOMIES)
-        self.classes = _chosen("classes", classes, LESIONS)
-        _at_least("data.image_size", image_size, 16)
-        _at_least("data.source.num_images", 1 if num_images is None else num_images, 1)
-        _at_least("data.source.num_val", num_val, 2)
-        _at_least("data.source.epoch_images", epoch_images, 1)
-        _at_least("data.source.noise_hu", noise_hu, 0)
-        if channels not in (1, 3):
-            raise InputError(f"data.channels={channels} is not possible: phantoms are gray, 1 or 3 equal channels.")
-        self.image_size = image_size
-        self.channels = channels
-        self.num_images = num_images
-        self.num_val = num_val
-        self.epoch_images = epoch_images
-        self.windows = _windows(self.anatomies, window_center, window_width)
-        self.noise_hu = noise_hu
-        self.seed = seed
+    image_size: int
+    channels: int = 1
+    anatomies: str | Sequence[str] = ("head",)
+    classes: str | Sequence[str] = ("healthy", "one_lesion", "several_lesions")
+    num_images: int | None = 4000
+    num_val: int = 1000
+    epoch_images: int = 10_000
+    window_center: float | None = None
+    window_width: float | None = None
+    noise_hu: float = 3.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.anatomies = _chosen("anatomies", self.anatomies, ANATOMIES)
+        self.classes = _chosen("classes", self.classes, LESIONS)
+        _at_least("data.image_size", self.image_size, 16)
+        _at_least("data.source.num_images", 1 if self.num_images is None else self.num_images, 1)
+        _at_least("data.source.num_val", self.num_val, 2)
+        _at_least("data.source.epoch_images", self.epoch_images, 1)
+        _at_least("data.source.noise_hu", self.noise_hu, 0)
+        if self.channels not in (1, 3):
+            raise InputError(
+                f"data.channels={self.channels} is not possible: phantoms are gray, 1 or 3 equal channels."
+            )
+        self.windows = _windows(self.anatomies, self.window_center, self.window_width)
         self.class_names = self.classes
         if len(self.anatomies) > 1:
             self.class_names = tuple(f"{anatomy} {name}" for anatomy in self.anatomies for name in self.classes)
-        several = len(set(self.windows)) > 1
-        self.intensity = Intensity(0.0, 100.0, "% of window") if several else Intensity(*self.windows[0], "HU")
-        fields = {ANATOMIES[name].field_of_view for name in self.anatomies}
-        self.spacing = (fields.pop() / image_size,) * 2 if len(fields) == 1 else None
+        mixed = len(set(self.windows)) > 1
+        self.intensity = Intensity(0.0, 100.0, "% of window") if mixed else Intensity(*self.windows[0], "HU")
+        fields_of_view = {ANATOMIES[name].field_of_view for name in self.anatomies}
+        pixel = fields_of_view.pop() / self.image_size
+        self.spacing = None if fields_of_view else (pixel, pixel)
         self.modality = "CT"
-        count = "endless" if num_images is None else f"{num_images:,}"
+        count = "endless" if self.num_images is None else f"{self.num_images:,}"
         self.description = f"{count} procedural {', '.join(self.anatomies)} phantoms"
 
     @property
     def content(self) -> str:
-        """See medsynth.data.module.Source: of the options that make the images."""
+        """The options that the images depend on, as text; see medsynth.data.module.Source."""
         names = (
             "anatomies",
             "classes",
@@ -114,22 +99,21 @@ class Phantoms:
         return str({name: getattr(self, name) for name in names})
 
     def datasets(self) -> Datasets:
-        """See medsynth.data.module.Source."""
-        endless = self.num_images is None
-        count = self.epoch_images if endless else self.num_images
+        """Return training and validation images; see medsynth.data.module.Source."""
+        endless, count = self.num_images is None, self.num_images or self.epoch_images
         return Datasets(PhantomImages(self, "train", count, endless=endless), PhantomImages(self, "val", self.num_val))
 
     def lesions(self, split: str, index: int) -> list[Shape]:
-        """The outlines of an image's lesions, in mm from the middle of the patient."""
+        """Return the outlines of an image's lesions, in mm from the center of the patient."""
         return self._paint(split, index, lesions=True)[1]
 
     def hounsfield(self, split: str, index: int, *, lesions: bool = True) -> Array:
-        """Image ``index`` of a split in HU ``(image_size, image_size)``; or without its lesions, all else the same."""
+        """Render image ``index`` of a split in HU ``(image_size, image_size)``; without its lesions if asked for."""
         canvas, _ = self._paint(split, index, lesions=lesions)
         return canvas.scan(blur=BLUR, noise=self.noise_hu, rng=self._rng("noise", split, index))
 
     def image(self, split: str, index: int) -> Array:
-        """Image ``index`` of a split ``(image_size, image_size)`` in [-1, 1]."""
+        """Render image ``index`` of a split ``(image_size, image_size)`` in [-1, 1]."""
         low, high = self.windows[index % len(self.class_names) // len(self.classes)]
         image = self.hounsfield(split, index)
         image -= (low + high) / 2
@@ -137,16 +121,16 @@ class Phantoms:
         return np.clip(image, -1, 1, out=image)
 
     def _paint(self, split: str, index: int, *, lesions: bool) -> tuple[Canvas, list[Shape]]:
-        """What the scanner is going to see. Anatomy, lesions and noise have each their own random numbers."""
-        which, kind = divmod(index % len(self.class_names), len(self.classes))
-        anatomy = ANATOMIES[self.anatomies[which]]
+        """Paint the slice before the scanner's blur. Anatomy, lesions and noise have their own random numbers."""
+        anatomy_number, class_number = divmod(index % len(self.class_names), len(self.classes))
+        anatomy = ANATOMIES[self.anatomies[anatomy_number]]
         rng = self._rng("anatomy", split, index)
         canvas = Canvas(image_size=self.image_size, field_of_view=anatomy.field_of_view, warp=anatomy.warp, rng=rng)
         site = anatomy.paint(canvas, rng)
         if not lesions:
             return canvas, []
         rng = self._rng("lesions", split, index)
-        fewest, most = LESIONS[self.classes[kind]]
+        fewest, most = LESIONS[self.classes[class_number]]
         shapes = lesion.place(site, anatomy.lesion, int(rng.integers(fewest, most + 1)), rng)
         lesion.paint(canvas, site, anatomy.lesion, shapes, rng)
         return canvas, shapes
@@ -155,11 +139,11 @@ class Phantoms:
         return np.random.default_rng(counter_seed("phantom", self.seed, split, index, purpose))
 
 
-class PhantomImages(Dataset):
-    """``{"image" float32 (C, H, W) in [-1, 1], "label" int, "index" int}``; ``labels`` int64 ``(len,)``.
+class PhantomImages(Dataset[dict[str, Any]]):
+    """Samples ``{"image" float32 (C, H, W) in [-1, 1], "label" int, "index" int}``; ``labels`` int64 ``(len,)``.
 
-    Images of a fixed number are rendered when first asked for and kept as float16, whose steps are 1/2000 of the
-    window at most. ``endless`` ones exist for every index >= 0 and are rendered each time.
+    A fixed number of images is rendered on first use and kept as float16, whose steps are 1/2000 of the window at
+    most. ``endless`` images exist for every index >= 0 and are rendered each time.
     """
 
     def __init__(self, source: Phantoms, split: str, count: int, *, endless: bool = False) -> None:
@@ -168,7 +152,7 @@ class PhantomImages(Dataset):
         self.labels = torch.arange(count) % len(source.class_names)
         self._source = source
         self._split = split
-        # Untouched memory is not taken yet.
+        # The system allocates memory only when it is written.
         self._kept = np.empty((0 if endless else count, source.image_size, source.image_size), dtype=np.float16)
         self._rendered = np.zeros(len(self._kept), dtype=bool)
 
@@ -192,25 +176,26 @@ class PhantomImages(Dataset):
 
 
 def _windows(anatomies: Sequence[str], center: float | None, width: float | None) -> tuple[tuple[float, float], ...]:
-    """The HU that become -1 and 1, for each anatomy."""
+    """Return the HU that become -1 and 1, for each anatomy."""
     if (center is None) != (width is None):
         raise InputError(
-            f"data.source.window_center={center} and data.source.window_width={width} go together: "
+            f"data.source.window_center={center} and data.source.window_width={width} belong together: "
             f"give both in HU, or leave both null."
         )
-    if center is not None and width <= 0:
-        raise InputError(f"data.source.window_width={width} is not possible: it is more than 0 HU.")
-    usual = [(ANATOMIES[name].window_center, ANATOMIES[name].window_width) for name in anatomies]
-    windows = usual if center is None else [(center, width)] * len(anatomies)
+    if width is not None and width <= 0:
+        raise InputError(f"data.source.window_width={width} is not possible: choose more than 0 HU.")
+    windows = [(ANATOMIES[name].window_center, ANATOMIES[name].window_width) for name in anatomies]
+    if center is not None and width is not None:
+        windows = [(center, width)] * len(anatomies)
     return tuple((center - width / 2, center + width / 2) for center, width in windows)
 
 
-def _chosen(option: str, names: Sequence[str], known: dict[str, Any]) -> tuple[str, ...]:
-    """The names, each once; a single one may come without brackets."""
+def _chosen(option: str, names: str | Sequence[str], known: dict[str, Any]) -> tuple[str, ...]:
+    """Return the names, each once; a single name may be given without brackets."""
     chosen = (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
     if not chosen or not set(chosen) <= set(known):
         raise InputError(
-            f"data.source.{option}=[{','.join(map(str, chosen))}] is not possible: choose of {', '.join(known)}."
+            f"data.source.{option}=[{','.join(map(str, chosen))}] is not possible: choose from {', '.join(known)}."
         )
     return chosen
 

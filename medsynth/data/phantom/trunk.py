@@ -1,4 +1,4 @@
-"""What chest and abdomen share: the layers of the trunk's wall, a vertebra, ribs and soft organs."""
+"""Parts that chest and abdomen share: the layers of the trunk's wall, a vertebra and ribs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FAT, MUSCLE = -100.0, 55.0
 
 
 def paint_wall(canvas: Canvas, rng: np.random.Generator, trunk: Shape, fat: float, wall: float) -> Array:
-    """Skin, fat under the skin and muscle, ``fat`` and ``wall`` mm thick; returns the depth under the muscle."""
+    """Paint skin, fat and muscle, ``fat`` and ``wall`` mm thick; return the depth under the muscle."""
     depth = np.full_like(canvas.hu, -99.0)
     region, inside = canvas.depth(trunk)
     depth[region] = inside
@@ -29,7 +29,7 @@ def paint_wall(canvas: Canvas, rng: np.random.Generator, trunk: Shape, fat: floa
 
 
 def paint_vertebra(canvas: Canvas, rng: np.random.Generator, y: float, size: float) -> None:
-    """A vertebra whose body has its middle at (0, y): body, pedicles, canal, processes, and the muscles behind."""
+    """Paint a vertebra with its body centered at (0, y): pedicles, canal, processes, and the muscles behind."""
     soft = 2.5
     spongy, compact = rng.uniform(150, 230), rng.uniform(480, 680)
     for side in (-1, 1):
@@ -40,7 +40,7 @@ def paint_vertebra(canvas: Canvas, rng: np.random.Generator, y: float, size: flo
         canvas.paint(process, compact)
         canvas.paint(Shape(side * 12 * size, y + 22 * size, 4 * size, 12 * size, side * 0.45), compact)
     canvas.paint(Shape(0, y + 40 * size, 3.2 * size, 13 * size), compact)
-    # The body is wider than long and hollow behind, where the canal begins.
+    # The body is wider than long and concave behind, at the canal.
     body = Shape(0, y, 20 * size, 15.5 * size, ripple=(-0.03 + 0j, -0.03j))
     canvas.paint(body, compact)
     canvas.paint(body.grown(-2.0), spongy + 25 * canvas.grain, soft=1.5)
@@ -49,7 +49,7 @@ def paint_vertebra(canvas: Canvas, rng: np.random.Generator, y: float, size: flo
 
 
 def paint_ribs(canvas: Canvas, rng: np.random.Generator, trunk: Shape, depth: float, angles: list[float]) -> None:
-    """Ribs cut obliquely, ``depth`` mm under the skin, at these ``angles`` (radians) around the trunk."""
+    """Paint obliquely cut ribs, ``depth`` mm under the skin, at these ``angles`` (radians) around the trunk."""
     long, wide = trunk.a - depth, trunk.b - depth
     for angle in angles:
         x, y = long * math.cos(angle), wide * math.sin(angle)

@@ -1,7 +1,7 @@
-"""DICOM: Secondary Capture images with values in physical units, marked as synthetic in every way there is.
+"""Writer of DICOM: Secondary Capture images with values in physical units, marked as synthetic in several elements.
 
-One single-frame file for each image, as all viewers and readers open them (Secondary Capture Image IOD, PS3.3 A.8.1;
-modules in C.7 and C.8.6). All images of one call are a study of their own; each class is a series.
+Each image is a single-frame file, which all viewers and readers open (Secondary Capture Image IOD, PS3.3 A.8.1; modules
+in C.7 and C.8.6). All images of one call form a study; each class is a series.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from torch import Tensor
 
 from medsynth.data.writer.base import FilePerImage, ImageSet, quantized, to_levels
 
-LEVELS = 2**16 - 1  # of gray images; those in color have 8 bits
-SYNTHETIC = "Synthetic image made by a generative network. It is no examination of a patient, nor for diagnosis."
+LEVELS = 2**16 - 1  # of gray images; color images have 8 bits
+SYNTHETIC = "Synthetic image made by a generative network. Not an examination of a patient, not for diagnosis."
 
 
 class DicomWriter(FilePerImage):
-    """Gray of 16 bits with the way to physical units (Modality LUT, PS3.3 C.11.1), or RGB of 8 bits, which has none.
+    """A writer of 16-bit gray images with a map to physical units (Modality LUT, PS3.3 C.11.1), or of 8-bit RGB images.
 
-    The slope and the intercept are decimal strings of at most 16 characters (PS3.5 6.2); what is stored is worked
-    out with them as they are written, so that reading makes an error of at most half of the slope.
+    Slope and intercept are decimal strings of at most 16 characters (PS3.5 6.2). Stored values are computed with the
+    written strings, so that reading them is exact within half of the slope.
 
     Raises:
-        InputError: the images have other than 1 or 3 channels.
+        InputError: the images do not have 1 or 3 channels.
     """
 
     suffix = ".dcm"
 
     def __init__(self, folder: Path, images: ImageSet) -> None:
-        images.demand_channels("dicom", 1, 3)
+        images.check_channels("dicom", 1, 3)
         super().__init__(folder, images)
         self.color = images.shape[1] == 3
         self.stored = quantized(images.intensity, 255 if self.color else LEVELS)
@@ -46,6 +46,7 @@ class DicomWriter(FilePerImage):
         self.now = datetime.datetime.now()
 
     def write(self, path: Path, number: int, image: Tensor, label: int | None) -> None:
+        """Write one file; see FilePerImage."""
         dataset = Dataset()
         dataset.SpecificCharacterSet = "ISO_IR 192"  # UTF-8: class names are the user's
         dataset.SOPClassUID, dataset.SOPInstanceUID = SecondaryCaptureImageStorage, generate_uid(prefix=None)
@@ -59,21 +60,21 @@ class DicomWriter(FilePerImage):
         dataset.save_as(path, enforce_file_format=True)
 
     def _describe_study(self, dataset: Dataset) -> None:
-        """Patient and study. What has no value here is empty: it must be there all the same (type 2)."""
+        """Set patient and study. Elements of type 2 must be present even if they are empty."""
         dataset.PatientName, dataset.PatientID = "SYNTHETIC^MEDSYNTH", "SYNTHETIC"
         dataset.PatientBirthDate = dataset.PatientSex = ""
         dataset.StudyInstanceUID, dataset.StudyID = self.study, "SYNTHETIC"
         dataset.StudyDescription = "Synthetic images"
         dataset.ReferringPhysicianName = dataset.AccessionNumber = ""
         # PatientIdentityRemoved and BurnedInAnnotation are left out: there is no patient whose identity was removed,
-        # and whether the network has learned any writing by heart is nothing that can be vouched for here.
+        # and the network may have memorized writing in its training images.
 
     def _describe_series(self, dataset: Dataset, label: int | None) -> None:
         dataset.SeriesInstanceUID = self.series[label or 0]
         dataset.SeriesNumber = (label or 0) + 1
-        dataset.SeriesDescription = f"Synthetic{self._class(label)}"[:64]  # a long string (LO) is no longer
+        dataset.SeriesDescription = f"Synthetic{self._class(label)}"[:64]  # the longest long string (LO)
         dataset.Modality = self.images.modality or "OT"
-        dataset.Laterality = ""  # needed where the body part is one of a pair, which is not known
+        dataset.Laterality = ""  # required if the body part is one of a pair, which is not known
         dataset.Manufacturer, dataset.SoftwareVersions = "medsynth", self.images.version
         dataset.ConversionType = "SYN"  # synthetic image
 
@@ -90,7 +91,7 @@ class DicomWriter(FilePerImage):
             setattr(dataset, f"{kind}Time", self.now.strftime("%H%M%S"))
 
     def _class(self, label: int | None) -> str:
-        """With what a long string may hold (PS3.5 6.2): no control characters, and no backslash, which separates."""
+        """Return the class without control characters and backslashes, which a long string cannot hold (PS3.5 6.2)."""
         if label is None:
             return ""
         name = self.images.class_names[label]
@@ -98,8 +99,8 @@ class DicomWriter(FilePerImage):
 
     def _set_spacing(self, dataset: Dataset) -> None:
         if self.images.spacing:
-            # The standard's place for it (Basic Pixel Spacing Calibration Macro, PS3.3 10.7) and the one where software
-            # based on GDCM looks in secondary captures.
+            # The standard's element (Basic Pixel Spacing Calibration Macro, PS3.3 10.7), and the one that software
+            # based on GDCM reads in secondary captures.
             spacing = [format_number_as_ds(float(distance)) for distance in self.images.spacing]
             dataset.PixelSpacing = dataset.NominalScannedPixelSpacing = spacing
 
@@ -117,9 +118,9 @@ class DicomWriter(FilePerImage):
         self._set_window(dataset)
 
     def _set_window(self, dataset: Dataset) -> None:
-        """Black at ``low`` and white at ``high``: the standard's line goes from c - w / 2 to c + w / 2 - 1.
+        """Set black at ``low`` and white at ``high``, in units after the rescale.
 
-        PS3.3 C.11.2.1.2.1; in units after the rescale.
+        The standard's window extends from c - w / 2 to c + w / 2 - 1 (PS3.3 C.11.2.1.2.1).
         """
         low, high = self.images.intensity.low, self.images.intensity.high
         dataset.WindowCenter = format_number_as_ds((low + high) / 2 + 0.5)

@@ -1,4 +1,4 @@
-"""NumPy: all images in one array of float32 values in physical units."""
+"""Writer of NumPy files: all images in one array of float32 values in physical units."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ from medsynth.data.writer.base import ImageSet, as_measured
 
 
 class NpyWriter:
-    """``images.npy`` (N, C, H, W), float32, and ``labels.npy`` (N,), int64, where there are labels."""
+    """A writer of ``images.npy`` (N, C, H, W), float32, and with labels ``labels.npy`` (N,), int64."""
 
-    place = "images.npy"
+    location = "images.npy"
 
     def __init__(self, folder: Path, images: ImageSet) -> None:
         self.folder, self.images = folder, images
         self.stored = as_measured(images.intensity)
         self._labels: list[int] = []
-        with (folder / self.place).open("wb") as file:
+        with (folder / self.location).open("wb") as file:
             header = {"descr": "<f4", "fortran_order": False, "shape": images.shape}
             np.lib.format.write_array_header_1_0(file, header)
 
     def add(self, number: int, image: Tensor, label: int | None) -> None:
-        # Image by image, so that any number fits into memory; appended to a plain file, since a full disk is an error
-        # there, where it would end the process that writes to a memory map.
-        with (self.folder / self.place).open("ab") as file:
+        """Append one image; see Writer."""
+        # A plain file is appended to, since a full disk raises an error there but kills a process that writes to a
+        # memory map.
+        with (self.folder / self.location).open("ab") as file:
             file.write(self.images.intensity.to_physical(image).numpy().astype("<f4").tobytes())
         if label is not None:
             self._labels.append(label)
 
     def close(self) -> None:
+        """Write the labels; see Writer."""
         if self._labels:
             np.save(self.folder / "labels.npy", np.array(self._labels, dtype=np.int64))

@@ -1,4 +1,4 @@
-"""PNG: for looking at. Black is the intensity's ``low``, white its ``high``; a PNG has no place for units."""
+"""Writer of PNG files for viewing: black is the intensity's ``low``, white its ``high``; units are not stored."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from medsynth.data.writer.base import FilePerImage, ImageSet, quantized, to_leve
 
 
 class PngWriter(FilePerImage):
-    """Gray or RGB of 8 bits, or gray of 16, over the full range of the type.
+    """A writer of gray or RGB images of 8 bits, or gray images of 16 bits, over the full range of the type.
 
     Raises:
-        InputError: PNG as Pillow writes it holds no such images.
+        InputError: Pillow does not write PNG files with this number of channels and bits.
     """
 
     suffix = ".png"
 
     def __init__(self, folder: Path, images: ImageSet, *, bits: int) -> None:
-        images.demand_channels(f"png{bits}", *((1, 3) if bits == 8 else (1,)))
+        images.check_channels(f"png{bits}", *((1, 3) if bits == 8 else (1,)))
         super().__init__(folder, images)
         self.levels = 2**bits - 1
         self.dtype = np.uint8 if bits == 8 else np.uint16
         self.stored = quantized(images.intensity, self.levels)
 
     def write(self, path: Path, number: int, image: Tensor, label: int | None) -> None:
+        """Write one file; see FilePerImage."""
         values = to_levels(image, self.levels).numpy().astype(self.dtype)
         Image.fromarray(values[0] if len(values) == 1 else values.transpose(1, 2, 0)).save(path)
