@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 
 from medsynth.contracts import InputError
-from medsynth.data.module import ImageDataModule
+from medsynth.data.module import Datasets, ImageDataModule
 from medsynth.data.sampler import BlockSampler, ResumableBatchSampler
 from medsynth.lightning import distributed as parallel
 from medsynth.lightning.checkpoint_io import damage
@@ -146,9 +146,9 @@ def test_who_started_the_processes():
 
 def test_a_batch_that_cannot_be_shared_is_refused():
     module = ImageDataModule(source=None, channels=1, image_size=16, batch_size=9, seed=0)
-    module.train_dataset = [0] * 20
+    module._datasets = Datasets([0] * 20, [0] * 2)
     module.trainer = SimpleNamespace(global_rank=0, world_size=2)
-    with pytest.raises(InputError, match=r"data\.batch_size=9 cannot be shared by 2 processes"):
+    with pytest.raises(InputError, match=r"data\.batch_size=9 cannot be divided among 2 processes"):
         module.train_dataloader()
 
 

@@ -249,7 +249,7 @@ def test_dicom_file_says_what_it_is(generate, strict):
     assert (dataset.SyntheticData, dataset.ConversionType, dataset.ImageType[0]) == ("YES", "SYN", "DERIVED")
     assert (dataset.Modality, dataset.RescaleType) == ("CT", "HU")
     assert str(dataset.PatientName).startswith("SYNTHETIC")
-    assert "no examination of a patient" in dataset.DerivationDescription
+    assert "Not an examination of a patient" in dataset.DerivationDescription
     assert dataset.SeriesDescription == "Synthetic, class Läsion_groß"
     record = json.loads((out / "generate.json").read_text())
     assert f"generator {record['generator_sha256'][:16]}, seed 7" in dataset.ImageComments
@@ -376,10 +376,10 @@ def test_cards_of_older_runs(generate):
         (
             ["format=png16"],
             {"channels": 3},
-            "gray images alone, and this generator makes 3 channels: choose png8 or npy",
+            "gray images only, but the generator makes 3 channels: choose png8 or npy",
         ),
-        (["format=dicom"], {"channels": 2}, "gray or RGB images, and this generator makes 2 channels: choose npy"),
-        (["format=png8"], {"channels": 2}, "gray or RGB images, and this generator makes 2 channels: choose npy"),
+        (["format=dicom"], {"channels": 2}, "gray or RGB images, but the generator makes 2 channels: choose npy"),
+        (["format=png8"], {"channels": 2}, "gray or RGB images, but the generator makes 2 channels: choose npy"),
         (["bits=16"], {}, "There is no option bits"),
     ],
 )

@@ -56,7 +56,6 @@ UNCLEAN_WORDS: set[str] = {
     "conf",
     "medsynth/cli",
     "medsynth/configuration",
-    "medsynth/data",
     "medsynth/files.py",
     "medsynth/lightning",
     "medsynth/metrics",
@@ -69,7 +68,6 @@ UNCLEAN_WORDS: set[str] = {
 UNCLEAN_DOCSTRINGS: set[str] = {
     "medsynth/cli",
     "medsynth/configuration",
-    "medsynth/data",
     "medsynth/errors.py",
     "medsynth/evaluation",
     "medsynth/files.py",

@@ -321,7 +321,7 @@ def test_a_hostile_download_writes_nothing_elsewhere(monkeypatch, tmp_path, kind
         "monai.apps.utils.download_url", lambda url, filepath, *_, **__: Path(filepath).write_bytes(content.getvalue())
     )
     (tmp_path / "data").mkdir()
-    with pytest.raises(InputError, match="could not fetch MedNIST"):
+    with pytest.raises(InputError, match="could not download MedNIST"):
         MedNist(str(tmp_path / "data"), download=True)
     assert below(tmp_path) == ["data"]
 

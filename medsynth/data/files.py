@@ -135,9 +135,13 @@ class ImageFiles:
         """Labels of all rows of the store; None: no labels."""
         return self.columns["label"] if self.class_names else None
 
-    @cached_property
+    @property
     def content(self) -> str:
         """A digest of all images' values, as they are in the files, and of their classes; see Source."""
+        return self._content
+
+    @cached_property
+    def _content(self) -> str:
         columns = [self.columns[name] for name in ("digest", "label")]
         content = hashlib.blake2b(str(self.class_names).encode(), digest_size=16)
         for name in ("train", "val"):

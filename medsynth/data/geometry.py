@@ -10,7 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import CenterSpatialCrop, Compose, CropForeground, RandFlip, RandRotate, ResizeWithPadOrCrop
+from monai.transforms import (
+    CenterSpatialCrop,  # pyright: ignore[reportPrivateImportUsage]
+    Compose,  # pyright: ignore[reportPrivateImportUsage]
+    CropForeground,  # pyright: ignore[reportPrivateImportUsage]
+    RandFlip,  # pyright: ignore[reportPrivateImportUsage]
+    RandRotate,  # pyright: ignore[reportPrivateImportUsage]
+    ResizeWithPadOrCrop,  # pyright: ignore[reportPrivateImportUsage]
+)
 from torch import Tensor
 from torch.nn import functional
 
@@ -129,7 +136,7 @@ class RandomViews:
 
     @property
     def active(self) -> bool:
-        """Whether any random transform is chosen."""
+        """True if any random transform is chosen."""
         return bool(self.random_crop or self.flip or self.rotate)
 
     @property

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from monai.transforms import ScaleIntensityRange
+from monai.transforms import ScaleIntensityRange  # pyright: ignore[reportPrivateImportUsage]
 from skimage.exposure import equalize_adapthist
 
 from medsynth.contracts import Intensity
@@ -89,7 +89,7 @@ class Normalization:
 
     @property
     def per_image(self) -> bool:
-        """Whether each image is scaled by itself."""
+        """True if each image is scaled by itself."""
         return self.normalize_per == "image" and self.fixed is None
 
     def key(self) -> dict[str, object]:
@@ -149,7 +149,7 @@ class Normalization:
             scaled = np.stack([_scale(image, *bounds) for image, bounds in zip(images, each, strict=True)])
         else:
             scaled = _scale(images, *bounds)
-        return scaled if self.clahe is None else np.stack([self._equalized(image) for image in scaled])
+        return scaled if self.clahe is None else np.stack([_equalized(image, self.clahe) for image in scaled])
 
     def _own_bounds(self, image: np.ndarray, stored_type: str) -> tuple[float, float]:
         values = image[np.isfinite(image)]
@@ -167,12 +167,6 @@ class Normalization:
         # In a black image with a few bright pixels the percentiles coincide, the extremes do not.
         return (float(low), float(high)) if low < high else (float(values.min()), float(values.max()))
 
-    def _equalized(self, image: np.ndarray) -> np.ndarray:
-        channels = [
-            equalize_adapthist((channel + 1) / 2, clip_limit=self.clahe) for channel in image.astype(np.float64)
-        ]
-        return (2 * np.stack(channels) - 1).clip(-1, 1).astype(np.float32)
-
 
 def statistics(chunks: Iterator[np.ndarray] | Sequence[np.ndarray], low: float, high: float) -> Statistics:
     """Compute statistics of the finite values in arrays of any shape; all lie between ``low`` and ``high``."""
@@ -188,6 +182,11 @@ def statistics(chunks: Iterator[np.ndarray] | Sequence[np.ndarray], low: float, 
         count += values.size
     mean = total / count
     return Statistics(low, high, middle + mean, max(squares / count - mean**2, 0.0) ** 0.5, counts)
+
+
+def _equalized(image: np.ndarray, clip_limit: float) -> np.ndarray:
+    channels = [equalize_adapthist((channel + 1) / 2, clip_limit=clip_limit) for channel in image.astype(np.float64)]
+    return (2 * np.stack(channels) - 1).clip(-1, 1).astype(np.float32)
 
 
 def _scale(image: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -69,7 +69,11 @@ def _download(folder: Path, root: str) -> None:
     Raises:
         InputError: MedNIST cannot be downloaded or written.
     """
-    from monai.apps import MedNISTDataset, download_and_extract  # imported here since it takes seconds
+    # Imported here since it takes seconds.
+    from monai.apps import (
+        MedNISTDataset,  # pyright: ignore[reportPrivateImportUsage]
+        download_and_extract,  # pyright: ignore[reportPrivateImportUsage]
+    )
 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import pytorch_lightning as pl
 import torch
@@ -101,7 +101,7 @@ class TrainLoader(DataLoader):
         batches_trained: Callable[[], int | None],
         num_workers: int,
     ) -> None:
-        super().__init__(dataset, batch_sampler=sampler, **_loading(num_workers))
+        super().__init__(cast("Dataset[Any]", dataset), batch_sampler=sampler, **_loading(num_workers))
         self._sampler = sampler
         self._batches_trained = batches_trained
         self.seconds_waited = 0.0
@@ -161,9 +161,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
-        self.train_dataset: ImageDataset | None = None
-        self.val_dataset: ImageDataset | None = None
-        self.test_dataset: ImageDataset | None = None
+        self._datasets: Datasets | None = None
 
     def prepare(self) -> None:
         """Build the datasets, once; later calls have no effect.
@@ -171,11 +169,12 @@ class ImageDataModule(pl.LightningDataModule):
         Raises:
             InputError: the source has no images, or ``batch_size``, ``channels`` or ``image_size`` do not fit it.
         """
-        if self.train_dataset is not None:
+        if self._datasets is not None:
             return
         if self.batch_size < 2:
             raise InputError(f"data.batch_size={self.batch_size} is too small: 2 images or more.")
-        train, val, test = self.source.datasets()
+        datasets = self.source.datasets()
+        train = datasets.train
         if self.batch_size > len(train):
             raise InputError(
                 f"data.batch_size={self.batch_size} is more than the {len(train)} training images: "
@@ -187,11 +186,33 @@ class ImageDataModule(pl.LightningDataModule):
                 f"data.channels={self.channels} and data.image_size={self.image_size} mean images of shape {expected}, "
                 f"but the data source has images of shape {shape}: change these options or the source."
             )
-        self.train_dataset, self.val_dataset, self.test_dataset = train, val, test
+        self._datasets = datasets
 
     def setup(self, stage: str) -> None:
         """Prepare the datasets; Lightning's hook before fit, validate and test."""
         self.prepare()
+
+    @property
+    def datasets(self) -> Datasets:
+        """The datasets of the splits, prepared if necessary."""
+        self.prepare()
+        assert self._datasets is not None
+        return self._datasets
+
+    @property
+    def train_dataset(self) -> ImageDataset:
+        """The training images."""
+        return self.datasets.train
+
+    @property
+    def val_dataset(self) -> ImageDataset:
+        """The validation images."""
+        return self.datasets.val
+
+    @property
+    def test_dataset(self) -> ImageDataset | None:
+        """The test images; None: no images were held out."""
+        return self.datasets.test
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -246,7 +267,6 @@ class ImageDataModule(pl.LightningDataModule):
         Raises:
             InputError: ``batch_size`` is not a multiple of the number of processes.
         """
-        self.prepare()
         rank, world_size = self._process()
         if self.batch_size % world_size:
             below = self.batch_size // world_size * world_size or world_size
@@ -272,7 +292,6 @@ class ImageDataModule(pl.LightningDataModule):
 
         Several processes take turns; each image occurs once.
         """
-        self.prepare()
         return self._in_order(self.val_dataset, *self._process())
 
     def test_dataloader(self) -> DataLoader:
@@ -281,14 +300,14 @@ class ImageDataModule(pl.LightningDataModule):
         Raises:
             InputError: no images were held out for testing.
         """
-        self.prepare()
-        if self.test_dataset is None:
+        test = self.datasets.test
+        if test is None:
             raise InputError("There are no test images: hold some out, for example by data.test_fraction=0.1.")
-        return self._in_order(self.test_dataset)
+        return self._in_order(test)
 
     @property
     def images_are_fixed(self) -> bool:
-        """Whether a training image of one index is the same in each epoch."""
+        """True if a training image of one index is the same in each epoch."""
         return not (self.train_dataset.endless or self.train_dataset.varies)
 
     def ordered_batches(self) -> DataLoader:
@@ -300,20 +319,18 @@ class ImageDataModule(pl.LightningDataModule):
 
         The choice is independent of the training order. Small data sets repeat images.
         """
-        self.prepare()
         seed = counter_seed("calibration", self.seed)
         sampler = ResumableBatchSampler(self.num_train, self.batch_size, seed=seed, endless=False)
         return [_images(self.train_dataset, sampler.batch(number)) for number in range(count)]
 
     def val_images(self, count: int) -> Tensor:
         """Return the first ``count`` validation images ``(count, C, H, W)``, or all of a smaller set."""
-        self.prepare()
         return _images(self.val_dataset, range(min(count, self.num_val)))
 
     def _in_order(self, dataset: ImageDataset, rank: int = 0, world_size: int = 1) -> DataLoader:
         batch_size = min(max(self.batch_size, 64), math.ceil(len(dataset) / world_size))  # a batch for each process
         sampler = BlockSampler(len(dataset), batch_size, rank=rank, world_size=world_size)
-        return DataLoader(dataset, batch_sampler=sampler, **_loading(self.num_workers))
+        return DataLoader(cast("Dataset[Any]", dataset), batch_sampler=sampler, **_loading(self.num_workers))
 
     def _process(self) -> tuple[int, int]:
         """Return the rank of this process and the number of processes."""
@@ -325,7 +342,7 @@ class ImageDataModule(pl.LightningDataModule):
             return None
         # Among Lightning's counters this one counts trained batches: "ready" and "started" include a batch that an
         # interrupt cut short, "completed" lacks the last batch in checkpoints written by on_train_batch_end.
-        return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _loading(num_workers: int) -> dict[str, Any]:
@@ -349,5 +366,5 @@ def _collate(samples: Any) -> dict[str, Tensor]:
     return samples if isinstance(samples, dict) else default_collate(samples)
 
 
-def _images(dataset: Dataset, indices: range | list[int]) -> Tensor:
+def _images(dataset: ImageDataset, indices: range | list[int]) -> Tensor:
     return torch.stack([dataset[index]["image"] for index in indices])

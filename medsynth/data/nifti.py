@@ -174,7 +174,7 @@ class Nifti:
         known = {0} | set(self.label_names or map(int, np.unique(slices)))
         if any(not known.issuperset(values) for values, _ in present):
             raise Unreadable("its label volume holds a label that data.reader.label_names does not name")
-        names = {0: BACKGROUND} | {label: str(label) for label in known if label} | (self.label_names or {})
+        names = {0: BACKGROUND} | {label: str(label) for label in known if label} | dict(self.label_names or {})
         return [names[int(values[counts.argmax()])] if len(values) else names[0] for values, counts in present]
 
 

@@ -11,7 +11,7 @@ import io
 import logging
 import math
 import zlib
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from nibabel.affines import voxel_sizes
@@ -76,7 +76,7 @@ def load(content: bytes, *, volume: int | None = None, nan_value: float | None =
 def _unpacked(content: bytes) -> tuple[Nifti1Header, bytes]:
     """Return the header and the decompressed file up to its last voxel; files that claim too much are refused."""
     compressed = content[:2] == b"\x1f\x8b"
-    stream: BinaryIO = gzip.GzipFile(fileobj=io.BytesIO(content)) if compressed else io.BytesIO(content)
+    stream = gzip.GzipFile(fileobj=io.BytesIO(content)) if compressed else io.BytesIO(content)
     try:
         header = _header(stream.read(max(_HEADERS)))
         needed = _needed_bytes(header)
@@ -163,7 +163,7 @@ def _affine(header: Nifti1Header) -> np.ndarray:
     """Return the map from voxel indices to millimeters in RAS order; from sform, else qform, else ANALYZE's rule."""
     try:
         affine = np.array(header.get_best_affine(), float)
-        affine[:3] *= _MILLIMETERS.get(header.get_xyzt_units()[0], 1.0)
+        affine[:3] *= _MILLIMETERS.get(str(header.get_xyzt_units()[0]), 1.0)
     except Exception as error:  # ValueError (a quaternion longer than 1), KeyError (an unknown unit) ...
         raise Unreadable("its header is damaged") from error
     sizes = voxel_sizes(affine)
@@ -187,4 +187,4 @@ def _scaled(header: Nifti1Header, array: np.ndarray) -> tuple[np.ndarray, str, t
 def _colors(array: np.ndarray) -> tuple[np.ndarray, str, tuple[str, ...]]:
     """Return red, green and blue as stored: NIfTI-1 defines no scaling of colors."""
     values = np.stack([array[name] for name in "RGB"]).astype(np.float32)
-    return values, "8-bit", ("lost their alpha channel",) * ("A" in array.dtype.names)
+    return values, "8-bit", ("lost their alpha channel",) * ("A" in (array.dtype.names or ()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class NpzArray:
 
     def __init__(self, path: Path, name: str) -> None:
         self._path, self._name = path, name
-        self._stream: zipfile.ZipExtFile | None = None
+        self._stream: IO[bytes] | None = None
         with self._open() as stream:
             try:
                 self.shape, fortran_order, self.dtype = _HEADERS[np.lib.format.read_magic(stream)](stream)
@@ -67,7 +67,7 @@ class NpzArray:
     def _row_bytes(self) -> int:
         return math.prod(self.shape[1:]) * self.dtype.itemsize
 
-    def _checked(self) -> zipfile.ZipExtFile:
+    def _checked(self) -> IO[bytes]:
         if self._stream is None:
             size = 0
             with self._open() as stream:
@@ -81,7 +81,7 @@ class NpzArray:
             self._stream = self._open()
         return self._stream
 
-    def _open(self) -> zipfile.ZipExtFile:
+    def _open(self) -> IO[bytes]:
         try:
             with zipfile.ZipFile(self._path) as archive:
                 return archive.open(self._name)  # it keeps the file open after the archive is closed

@@ -38,7 +38,7 @@ _PARALLEL_FROM_BYTES = 30 * 2**20
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preparation:
-    """How files are read and cached.
+    """Options of reading and caching files.
 
     The fields are options of data=; conf/data/base/files.yaml describes them.
 
@@ -58,7 +58,7 @@ class Preparation:
 
     @property
     def raises(self) -> bool:
-        """Whether a file that cannot be read ends the run."""
+        """True if a file that cannot be read ends the run."""
         return self.on_error == "raise"
 
     @property
@@ -69,7 +69,7 @@ class Preparation:
 
 @dataclasses.dataclass
 class ImageInfo:
-    """What is kept of a raw image beside its pixels."""
+    """The information that is kept of a raw image beside its pixels."""
 
     class_name: str
     split: str

@@ -24,8 +24,7 @@ BATCHES = 8  # of training images, for the histogram of a source that has none
 
 def datasets(data: ImageDataModule) -> dict[str, ImageDataset]:
     """Return the existing datasets by the names of their splits."""
-    given = zip(SPLITS, (data.train_dataset, data.val_dataset, data.test_dataset), strict=True)
-    return {name: dataset for name, dataset in given if dataset is not None}
+    return {name: dataset for name, dataset in zip(SPLITS, data.datasets, strict=True) if dataset is not None}
 
 
 def labels(data: ImageDataModule) -> dict[str, np.ndarray]:

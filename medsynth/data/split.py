@@ -18,7 +18,7 @@ SPLIT_BY = ("auto", "patient", "image")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SplitOptions:
-    """How images are held out.
+    """Options of how images are held out.
 
     The fields are options of data=; conf/data/base/files.yaml describes them. ``split_seed`` is not the run's seed, so
     that runs with several seeds are compared on the same images.

@@ -18,7 +18,7 @@ import warnings
 from typing import Any
 
 import numpy as np
-from pydicom.pixels import get_decoder
+from pydicom.pixels import get_decoder  # pyright: ignore[reportPrivateImportUsage]
 from pydicom.uid import UID
 
 ROBUST = ("", "pillow", "pydicom")  # plugins that soon raise an exception for damaged streams

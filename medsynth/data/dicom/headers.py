@@ -36,7 +36,7 @@ _KEYWORDS = (
     "ImageLaterality SamplesPerPixel NumberOfFrames Rows BitsStored RescaleSlope RescaleType ModalityLUTSequence Units "
     "SharedFunctionalGroupsSequence"
 )
-_TAGS = frozenset({tag_for_keyword(keyword) for keyword in _KEYWORDS.split()} | set(PIXELS))
+_TAGS = frozenset({tag for keyword in _KEYWORDS.split() if (tag := tag_for_keyword(keyword))} | set(PIXELS))
 
 
 @dataclasses.dataclass(frozen=True)

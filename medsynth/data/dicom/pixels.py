@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.pixels import as_pixel_options, get_decoder
+from pydicom.pixels import as_pixel_options, get_decoder  # pyright: ignore[reportPrivateImportUsage]
 from pydicom.pixels.decoders.base import Decoder
 from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGExtended12Bit, RLELossless
 

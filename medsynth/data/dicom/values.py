@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.pixels import apply_color_lut
+from pydicom.pixels import apply_color_lut  # pyright: ignore[reportPrivateImportUsage]
 
 from medsynth.data.dicom.elements import frame_group, integer, number, syntax, text
 from medsynth.data.errors import Unreadable

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
 Region = tuple[slice, slice]
+Position = TypeVar("Position", float, Array)
 
 AIR = -1000.0
 _FALLOFF = 1 / np.repeat(np.arange(2, 6), 2)
@@ -160,7 +161,7 @@ class Canvas:
                 alpha *= 2 * half * width / (width / 2 + half) ** 2
         if within is not None:
             alpha *= within[region]
-        self.blend(alpha, hu if isinstance(hu, float) else hu[region], region)
+        self.blend(alpha, hu[region] if isinstance(hu, np.ndarray) else hu, region)
 
     def blend(self, alpha: Array, hu: float | Array, region: Region = (slice(None), slice(None))) -> None:
         """Mix ``hu`` into the region with the weights ``alpha`` in [0, 1]."""
@@ -190,7 +191,7 @@ class Canvas:
         grain = rng.standard_normal(self.hu.shape, dtype=np.float32)
         return matrix @ self.hu @ matrix.T + noise * grain
 
-    def _to_image(self, x: float | Array, y: float | Array) -> tuple[float | Array, float | Array]:
+    def _to_image(self, x: Position, y: Position) -> tuple[Position, Position]:
         """Map the patient's frame to the image's, both in mm, without the warp."""
         column = self._zoom * (self._cos * x - self._sin * y) + self._shift[0]
         row = self._zoom * (self._sin * x + self._cos * y) + self._shift[1]

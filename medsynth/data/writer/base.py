@@ -59,7 +59,7 @@ class Writer(Protocol):
 
     Attributes:
         location: the file or subfolder with the images in that folder.
-        stored: ``slope`` and ``intercept`` from stored values to physical units, the ``type`` of the stored values, and
+        stored: ``slope`` and ``intercept`` from stored values to physical units, the values' ``type``, and
             the ones for the intensity's ``low`` and ``high``.
     """
 
@@ -74,7 +74,7 @@ class Writer(Protocol):
 
 
 class FilePerImage(abc.ABC):
-    """A base of writers of one file ``images/000000<suffix>`` per image, with a ``table.csv`` of labels for data=csv."""
+    """Base of writers of one file ``images/000000<suffix>`` per image, and a ``table.csv`` of labels for data=csv."""
 
     location = "images"
     suffix: str
