@@ -1,4 +1,4 @@
-"""DICOM files for tests, made with pydicom: small, anonymous unless asked otherwise, and of any transfer syntax."""
+"""DICOM files for tests, written with pydicom: small, anonymous by default, in any transfer syntax."""
 
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,12 @@ AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
 def uid(*parts: object) -> str:
-    """The same UID for the same parts, so that a test's files are the same in each run."""
+    """Return the same UID for the same parts, so that a test's files are the same in each run."""
     return generate_uid(entropy_srcs=[str(part) for part in parts])
 
 
 def image_dataset(pixels: np.ndarray, *, modality: str = "CT", **elements: Any) -> Dataset:
-    """A data set of ``pixels``, (H, W), (frames, H, W) of one sample or (H, W, 3), with what an image must have.
+    """Return a data set of ``pixels``, (H, W), (frames, H, W) or (H, W, 3), with all required elements.
 
     ``elements`` are DICOM keywords with values that come on top; None removes one.
     """
@@ -68,7 +68,7 @@ def image_dataset(pixels: np.ndarray, *, modality: str = "CT", **elements: Any) 
 
 
 def write(path: Path, dataset: Dataset, *, syntax: str = ExplicitVRLittleEndian) -> Path:
-    """Save in an uncompressed or, by pydicom's encoders, compressed transfer syntax; folders are made."""
+    """Save in an uncompressed transfer syntax, or a compressed one of pydicom's encoders, and create folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     big = syntax == "1.2.840.10008.1.2.2"
     if big and dataset.BitsAllocated > 8:
@@ -100,7 +100,7 @@ def write_ct_slice(
     syntax: str = ExplicitVRLittleEndian,
     **elements: Any,
 ) -> Path:
-    """One axial slice of stored values ``pixels`` (H, W) at ``position`` mm on the z axis; what is None is left out.
+    """Write an axial slice of stored values ``pixels`` (H, W) at ``position`` mm on the z axis, without elements of None.
 
     Without UIDs, all slices of a patient belong to one study and one series. ``modality`` may be another one.
     """
@@ -123,7 +123,7 @@ def write_ct_slice(
 
 
 def items(*groups: dict[str, Any]) -> Sequence:
-    """A DICOM sequence; each group is an item of keywords and values."""
+    """Return a DICOM sequence; each group is an item of keywords and values."""
     sequence = []
     for group in groups:
         item = Dataset()

@@ -1,4 +1,4 @@
-"""Data modules of files, with the defaults of the configuration and no Hydra in between."""
+"""Data modules of files with the defaults of the configuration, built without Hydra."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ RAMP = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4  # no symmetry: a flip or
 
 @functools.cache
 def defaults() -> dict[str, Any]:
-    """Of conf/data/base/files.yaml."""
+    """Return the options of conf/data/base/files.yaml."""
     config = OmegaConf.load(conf_folder() / "data" / "base" / "files.yaml")
     return OmegaConf.to_container(OmegaConf.merge({"seed": 5}, {"data": config}), resolve=False)["data"]
 
 
 def files_module(root, reader=ImageFolder, *, options=None, **changes):
-    """The data module of ``reader``'s files below ``root``; ``options`` are the reader's, ``changes`` the others'."""
+    """Return a data module of files below ``root``; ``options`` are the reader's, ``changes`` all others."""
     values = {name: value for name, value in defaults().items() if name != "_target_"} | {
         "root": root and str(root),
         "reader": functools.partial(reader, **(options or {})),
@@ -39,14 +39,14 @@ def files_module(root, reader=ImageFolder, *, options=None, **changes):
 
 
 def prepared(root, reader=ImageFolder, **changes):
-    """The same with its datasets built."""
+    """Return a prepared data module; see files_module."""
     data = files_module(root, reader, **changes)
     data.prepare()
     return data
 
 
 def write_images(folder, count, *, size=(8, 8), start=0):
-    """Gray PNG files; image i has the values i and 255 - i."""
+    """Write gray PNG files; image i has the values i and 255 - i."""
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(start, start + count):
         values = np.full(size, i, np.uint8)
@@ -55,7 +55,7 @@ def write_images(folder, count, *, size=(8, 8), start=0):
 
 
 def class_folders(root):
-    """50 images of the classes a (100 to 109, of two patients), b (0 to 29) and c (200 to 209)."""
+    """Write 50 images of the classes a (100 to 109, of two patients), b (0 to 29) and c (200 to 209)."""
     write_images(root / "b", 30)
     write_images(root / "a" / "patient_1", 5, start=100)
     write_images(root / "a" / "patient_2", 5, start=105)
@@ -65,12 +65,12 @@ def class_folders(root):
 
 
 def number(item):
-    """Of write_images: which one it is."""
+    """Return the number of an image of write_images."""
     return round((float(item["image"][0, 1, 1]) + 1) * 127.5)
 
 
 def by_text(left_out):
-    """The counts of reasons by their texts."""
+    """Return counts of reasons by their texts."""
     return {reason.text: count for reason, count in left_out.items()}
 
 

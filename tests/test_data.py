@@ -1,4 +1,4 @@
-"""The data room: the order of training images and its exact resume, the data module, and images from a folder."""
+"""The data module: the order of training images, exact resuming, and loaders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CONF = Path(__file__).parents[1] / "conf" / "data"
 
 
 class Numbers(torch.utils.data.Dataset):
-    """Image i is constant with the value i / 1000."""
+    """A source whose image i is constant with the value i / 1000."""
 
     varies = False
 
@@ -76,7 +76,7 @@ def test_the_order_depends_on_the_seed():
     assert list(first) != list(second)
 
 
-def test_endless_data_runs_on_without_shuffling():
+def test_endless_data_continues_without_shuffling():
     sampler = ResumableBatchSampler(5, 2, seed=0, endless=True)
     assert [list(sampler), list(sampler)] == [[[0, 1], [2, 3]], [[5, 6], [7, 8]]]
 
@@ -90,7 +90,7 @@ def test_a_sampler_can_start_anywhere(start, endless):
     assert [*entered, *entered] == batches[start : start + 8]
 
 
-def test_batches_that_were_drawn_ahead_do_not_move_the_next_epoch():
+def test_prefetched_batches_do_not_move_the_next_epoch():
     sampler = ResumableBatchSampler(12, 4, seed=0, endless=False)
     next(iter(sampler))
     assert list(sampler) == [sampler.batch(3), sampler.batch(4), sampler.batch(5)]
@@ -100,7 +100,7 @@ def test_batches_that_were_drawn_ahead_do_not_move_the_next_epoch():
 
 
 class Recorder(pl.LightningModule):
-    """Two optimizers stepped by hand, as a GAN does; remembers which images it was given."""
+    """A module with two manually stepped optimizers, like a GAN, that records the images it sees."""
 
     def __init__(self, fail_at=None):
         super().__init__()
@@ -124,7 +124,7 @@ class Recorder(pl.LightningModule):
 
 
 class SaveAndStop(pl.Callback):
-    """Write a checkpoint in one of the hooks where checkpoints are written, after so many batches, and stop."""
+    """Write a checkpoint in one of the hooks that write checkpoints, after a number of batches, and stop."""
 
     def __init__(self, hook, batches, path):
         self.hook, self.batches, self.path = hook, batches, path
@@ -156,7 +156,7 @@ class SaveAtTheEnd(pl.Callback):
 
 
 def fit(num_workers, *, callbacks=(), ckpt_path=None, fail_at=None, data=None, **options):
-    """The indices of the batches of 3 epochs; an epoch has 5 batches."""
+    """Return the indices of the batches of 3 epochs with 5 batches each."""
     module = Recorder(fail_at)
     trainer = pl.Trainer(
         accelerator="cpu",
@@ -213,7 +213,7 @@ def test_a_resumed_run_sees_the_images_of_an_uninterrupted_one(num_workers, hook
 
 
 @resumable
-def test_epochs_under_lightning_are_those_of_the_sampler():
+def test_lightnings_epochs_equal_the_samplers():
     sampler = ResumableBatchSampler(23, 4, seed=1, endless=False)
     expected = [sampler.batch(number) for number in range(15)]
     assert fit(0) == expected
@@ -221,7 +221,7 @@ def test_epochs_under_lightning_are_those_of_the_sampler():
 
 
 @resumable
-def test_max_steps_stops_and_resumes_in_the_midst_of_an_epoch(tmp_path):
+def test_max_steps_stops_and_resumes_within_an_epoch(tmp_path):
     # 14 optimizer steps are 7 batches of two. Lightning takes the epoch that max_steps cut short for a whole one; the
     # images go on with the batch after the last all the same.
     save = SaveAtTheEnd(tmp_path / "run.ckpt")
@@ -232,7 +232,7 @@ def test_max_steps_stops_and_resumes_in_the_midst_of_an_epoch(tmp_path):
 
 
 @resumable
-def test_resuming_with_another_batch_size_is_said(tmp_path, caplog):
+def test_resuming_with_another_batch_size_is_logged(tmp_path, caplog):
     fit(0, callbacks=[SaveAndStop("train_batch_end", 3, tmp_path / "run.ckpt")])
     caplog.clear()
     fit(0, ckpt_path=tmp_path / "run.ckpt", data=number_module(batch_size=5), max_epochs=1)
@@ -257,7 +257,7 @@ def test_the_datasets_are_built_once():
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_loaders(num_workers):
+def test_loaders_yield_all_images(num_workers):
     data = number_module(num_workers=num_workers)
     train = list(data.train_dataloader())
     assert [batch["image"].shape for batch in train] == [(4, 1, 4, 4)] * 5
@@ -270,7 +270,7 @@ def test_loaders(num_workers):
     assert torch.cat([batch["index"] for batch in val]).tolist() == list(range(70))
 
 
-def test_by_hand_each_pass_over_the_training_loader_is_another_epoch():
+def test_without_a_trainer_each_pass_over_the_loader_is_a_new_epoch():
     loader = number_module(num_workers=0).train_dataloader()
     first, second = ([batch["index"].tolist() for batch in loader] for _ in range(2))
     sampler = ResumableBatchSampler(23, 4, seed=1, endless=False)
@@ -283,7 +283,7 @@ def test_endless_data_never_repeats():
     assert seen == list(range(24))
 
 
-def test_calibration_batches_depend_on_the_seed_and_leave_the_order_alone():
+def test_calibration_batches_depend_on_the_seed_and_do_not_change_the_order():
     data, undisturbed = number_module(), number_module()
     loader = data.train_dataloader()
     batches = data.calibration_batches(7)  # more than an epoch
@@ -296,7 +296,7 @@ def test_calibration_batches_depend_on_the_seed_and_leave_the_order_alone():
         assert torch.equal(batch["index"], other["index"])
 
 
-def test_val_images_are_the_first_ones():
+def test_val_images_returns_the_first_validation_images():
     data = number_module()
     assert torch.equal(data.val_images(3)[:, 0, 0, 0], torch.tensor([0, 0.001, 0.002]))
     assert data.val_images(1000).shape == (70, 1, 4, 4)
@@ -311,6 +311,6 @@ def test_val_images_are_the_first_ones():
         ({"image_size": 8}, r"data\.image_size=8"),
     ],
 )
-def test_what_does_not_fit_the_data_is_said(options, message):
+def test_options_that_do_not_fit_the_data_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         number_module(**options).prepare()

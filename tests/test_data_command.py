@@ -1,4 +1,4 @@
-"""``medsynth data``: what it prints and writes of planted images, patients and copies, and what it never shows."""
+"""The command ``medsynth data``: its output for planted images, patients and copies, and what it never shows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATTERN = r"data.patient_pattern='/([A-Z]+)_'"
 
 
 def picture(seed):
-    """Blurred and unlike the others, 8 bits, 48x48."""
+    """Return a blurred random image, 8 bits, 48x48."""
     rng = np.random.default_rng(seed)
     values = Image.fromarray(rng.uniform(20, 200, (16, 16)).astype(np.float32)).resize((48, 48), Image.BICUBIC)
     return np.asarray(values).clip(0, 250).astype(np.uint8)
@@ -38,7 +38,7 @@ def save(path, values, **options):
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """49 images: of five patients four of class a and five of b, and four more, of which three copy one; 2 no images.
+    """Write 49 images of five patients (four of class a and five of b each; three copies of one) and two other files.
 
     MUSTERMANN's first image of class a is copied (``_copy``), and re-encoded in the name of DOE.
     """
@@ -73,7 +73,7 @@ def written(folder):
     return json.loads((folder / "preview.json").read_text())
 
 
-def test_the_numbers_of_planted_files(command, tmp_path):
+def test_the_counts_of_planted_files(command, tmp_path):
     out = command(PATTERN, "data.val_fraction=0.3", "out=preview")
     record = written(tmp_path / "preview")
     splits = record["images"]
@@ -131,7 +131,7 @@ def test_intensities_before_and_after(command, tmp_path):
     assert written(tmp_path / "scaled")["intensity"]["percent_below"] is None
 
 
-def test_the_pictures(command, tmp_path):
+def test_out_holds_a_contact_sheet_and_histograms(command, tmp_path):
     command("out=preview")
     assert sorted(path.name for path in (tmp_path / "preview").iterdir()) == [
         "contact_sheet.png",
@@ -146,7 +146,7 @@ def test_the_pictures(command, tmp_path):
 
 
 @pytest.mark.parametrize("show", [False, True])
-def test_names_are_shown_where_the_user_says_so_alone(command, tmp_path, show):
+def test_names_are_shown_only_with_show_paths(command, tmp_path, show):
     out = command(PATTERN, f"data.show_paths={str(show).lower()}", "out=preview")
     content = out.encode() + b"".join(path.read_bytes() for path in (tmp_path / "preview").iterdir())
     shown = {name for name in PATIENTS if name.encode() in content}
@@ -165,7 +165,7 @@ def test_without_out_nothing_is_written(command, tmp_path):
     assert "patients" not in out
 
 
-def test_phantoms_take_the_same_path(command, tmp_path):
+def test_phantoms_have_a_preview_too(command, tmp_path):
     options = ("data.image_size=16", "data.source.num_images=40", "data.source.num_val=9", "data.batch_size=8")
     out = command(*options, "out=preview", data="phantom")
     record = written(tmp_path / "preview")
@@ -176,7 +176,7 @@ def test_phantoms_take_the_same_path(command, tmp_path):
     assert (tmp_path / "preview" / "contact_sheet.png").stat().st_size > 1000
 
 
-def test_a_source_of_the_users_own():
+def test_a_custom_source():
     data = ImageDataModule(source=NumberSource(), channels=1, image_size=4, batch_size=4, seed=0)
     data.prepare()
     assert labels(data)["train"].tolist() == [index % 2 for index in range(23)]
@@ -200,7 +200,7 @@ def test_a_source_of_the_users_own():
     ],
     ids=lambda value: str(value[0]),
 )
-def test_mistakes(command, tmp_path, arguments, words):
+def test_wrong_options_are_refused(command, tmp_path, arguments, words):
     (tmp_path / "file").write_text("")
     err = command(*arguments, code=1)
     assert err.startswith("medsynth data: error: ")
@@ -209,7 +209,7 @@ def test_mistakes(command, tmp_path, arguments, words):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "images"]
 
 
-def test_the_help_is_that_of_the_choice(monkeypatch, capsys):
+def test_the_help_shows_the_options_of_the_choice(monkeypatch, capsys):
     for arguments, option in (((), "noise_hu: 3.0"), (("data=image_folder",), "resize: crop")):
         code, out, _ = run(monkeypatch, capsys, *arguments, "--help", command="data")
         assert code == 0

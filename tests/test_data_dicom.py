@@ -1,4 +1,4 @@
-"""The DICOM reader: what it finds, in which order, and the values, held against arithmetic done here."""
+"""The DICOM reader: files, their order, and their values compared with independent arithmetic."""
 
 import contextlib
 import logging
@@ -32,7 +32,7 @@ SECRET = "GARIBALDI"
 
 
 def bundled(name):
-    """A file that comes with pydicom, from other writers than this one."""
+    """Return a file of pydicom's test data, which other programs have written."""
     return Path(get_testdata_file(name)).read_bytes()
 
 
@@ -76,7 +76,7 @@ def test_transfer_syntaxes_and_stored_types_give_the_same_values(syntax, pixels,
 
 
 @pytest.mark.parametrize("ending", ["jp2klossless", "jpeg_ls_lossless", "RLE", "bigendian", "implicit", "padded"])
-def test_files_of_other_writers_give_the_same_values(ending, tmp_path):
+def test_files_of_other_programs_give_the_same_values(ending, tmp_path):
     for name in ("MR_small.dcm", f"MR_small_{ending}.dcm"):
         (tmp_path / name).write_bytes(bundled(name))
     expected = np.frombuffer(pydicom.dcmread(tmp_path / "MR_small.dcm").PixelData, "<i2").reshape(1, 64, 64)
@@ -94,7 +94,7 @@ def test_color_files_become_rgb(name, tmp_path):
     np.testing.assert_allclose(image[:, 5:65:10, 50].T, bars, atol=5)
 
 
-def test_bits_that_do_not_count_are_masked(tmp_path):
+def test_unused_bits_are_masked(tmp_path):
     overlay = PIXELS | 0x5000
     np.testing.assert_array_equal(values(save(tmp_path, overlay, modality="MR", BitsStored=12))[0], PIXELS)
     shifted = (PIXELS << 4) | 0x0005
@@ -151,7 +151,7 @@ def test_modality_tables(syntax, photometric, tmp_path):
 
 
 def enhanced(root):
-    """Three frames out of order, of which each has its own rescaling, position and spacing."""
+    """Write three unordered frames, each with its own rescaling, position and spacing."""
     pixels = np.stack([PIXELS + frame for frame in range(3)])
     groups = [
         {
@@ -167,7 +167,7 @@ def enhanced(root):
     return root
 
 
-def test_frames_have_their_own_transformation_and_place(tmp_path):
+def test_frames_have_their_own_transformation_and_position(tmp_path):
     reader = Dicom(str(enhanced(tmp_path)))
     found = reader.scan()
     assert (found.unit, len(found.records)) == ("HU", 1)
@@ -221,7 +221,7 @@ def test_floating_point_pixels_keep_their_values(tmp_path):
     assert picture.stored_type == "floating-point"
 
 
-def test_slices_are_sorted_along_their_normal_whatever_their_names(tmp_path):
+def test_slices_are_sorted_along_their_normal(tmp_path):
     places = {"a": 3.0, "b/c": -2.5, "x": 0.0, "z": 10.0}
     for name, position in places.items():
         write_ct_slice(tmp_path / name, PIXELS, position=position)
@@ -233,14 +233,14 @@ def test_slices_are_sorted_along_their_normal_whatever_their_names(tmp_path):
 
 
 @pytest.mark.parametrize("keyword", ["SliceLocation", "InstanceNumber"])
-def test_without_positions_other_elements_sort(keyword, tmp_path):
+def test_without_positions_other_elements_decide_the_order(keyword, tmp_path):
     for name, number in {"a": 10, "b": 9, "c": 2}.items():
         save(tmp_path / name, **{keyword: number})
     assert [item.name[0] for item in Dicom(str(tmp_path)).scan().records] == ["c", "b", "a"]
 
 
 def study(root):
-    """Two patients: one of two CT series, each with 5 slices, one of whom an MR image is there, and a scout."""
+    """Write two patients: one with two CT series of 5 slices and a scout, one with an MR image."""
     for series, description in (("B70f", "Thorax 8 mm Lunge"), ("B40f", "thorax 8 mm Weichteil")):
         for number in range(5):
             options = {"series_uid": uid(series), "series_description": description, "BodyPartExamined": "CHEST"}
@@ -250,7 +250,7 @@ def study(root):
     return root
 
 
-def test_filters(tmp_path):
+def test_options_select_images(tmp_path):
     study(tmp_path)
 
     def names(**options):
@@ -284,14 +284,14 @@ def test_labels_and_patients(tmp_path):
         Dicom(str(tmp_path), modality="CT", label="laterality").scan()
 
 
-def test_what_is_missing_has_stand_ins(tmp_path):
+def test_missing_patients_and_series_are_replaced(tmp_path):
     save(tmp_path / "a", PatientID=None, ImageLaterality="L")
     save(tmp_path / "b", PatientID=None, StudyInstanceUID=None, SeriesInstanceUID=None, Laterality="R")
     found = Dicom(str(tmp_path), label="laterality").scan()
     assert {item.class_name: item.patient for item in found.records} == {"L": uid("study"), "R": ""}
 
 
-def test_mixtures_are_refused_with_counts(tmp_path):
+def test_mixed_modalities_and_units_are_refused_with_counts(tmp_path):
     study(tmp_path)
     with pytest.raises(InputError, match=r"several modalities \(CT: 10, MR: 1\): .*data\.reader\.modality=CT"):
         Dicom(str(tmp_path)).scan()
@@ -303,7 +303,7 @@ def test_mixtures_are_refused_with_counts(tmp_path):
         Dicom(str(tmp_path), modality="US").scan()
 
 
-def test_what_is_no_image_is_counted(tmp_path):
+def test_files_other_than_images_are_counted(tmp_path):
     save(tmp_path)
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "empty").write_bytes(b"")
@@ -340,7 +340,7 @@ def test_what_is_no_image_is_counted(tmp_path):
 
 
 @pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, BIG])
-def test_files_without_preamble_are_told_by_their_content(syntax, tmp_path):
+def test_files_without_preamble_are_recognized_by_their_content(syntax, tmp_path):
     path = write_ct_slice(tmp_path / "1", PIXELS, syntax=syntax)
     dataset = pydicom.dcmread(path)
     del dataset.preamble
@@ -351,7 +351,7 @@ def test_files_without_preamble_are_told_by_their_content(syntax, tmp_path):
     np.testing.assert_array_equal(values(tmp_path)[0], PIXELS - 1024.0)
 
 
-def test_long_headers_are_read_whole(tmp_path):
+def test_long_headers_are_read_completely(tmp_path):
     others = items(*({"ReferencedSOPInstanceUID": uid(number)} for number in range(500)))
     write_ct_slice(tmp_path / "1", PIXELS, ReferencedImageSequence=others)
     assert (tmp_path / "1").stat().st_size > 20_000
@@ -359,7 +359,7 @@ def test_long_headers_are_read_whole(tmp_path):
     assert len(Dicom(str(tmp_path)).scan().records) == 2
 
 
-def test_a_zip_archive_serves_like_a_folder_also_in_other_processes(tmp_path):
+def test_a_zip_archive_gives_the_same_images_as_a_folder_in_other_processes_too(tmp_path):
     study(tmp_path / "folder")
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for path in (tmp_path / "folder").rglob("*"):
@@ -372,7 +372,7 @@ def test_a_zip_archive_serves_like_a_folder_also_in_other_processes(tmp_path):
 
 
 def change(**elements):
-    """What spoils a data set: elements set, or removed where None."""
+    """Return a function that sets elements of a data set, or removes them if None."""
 
     def apply(dataset):
         for keyword, value in elements.items():
@@ -415,7 +415,7 @@ def change(**elements):
         ),
     ],
 )
-def test_what_cannot_be_understood_is_unreadable(spoil, reason, tmp_path):
+def test_impossible_files_are_unreadable(spoil, reason, tmp_path):
     path = write_ct_slice(tmp_path / "1", PIXELS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -426,7 +426,7 @@ def test_what_cannot_be_understood_is_unreadable(spoil, reason, tmp_path):
         values(tmp_path)
 
 
-def test_a_deflated_bomb_is_refused(tmp_path, monkeypatch):
+def test_a_deflated_decompression_bomb_is_refused(tmp_path, monkeypatch):
     write_ct_slice(tmp_path / "1", np.zeros((999, 999), np.uint16), syntax=DEFLATED)
     monkeypatch.setattr("medsynth.data.dicom.elements._LARGEST_INFLATED", 10**6)
     assert (tmp_path / "1").stat().st_size < 10**4
@@ -458,12 +458,12 @@ def test_a_missing_plugin_is_named(tmp_path, monkeypatch):
         ({"description": "("}, r"data\.reader\.description=\( is not a regular expression"),
     ],
 )
-def test_wrong_options_are_said(options, message, tmp_path):
+def test_wrong_options_are_refused(options, message, tmp_path):
     with pytest.raises(InputError, match=message):
         Dicom(str(save(tmp_path)), **options)
 
 
-def test_a_folder_without_images_is_said(tmp_path):
+def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(InputError, match=r"holds no DICOM image \(not an image \(not a DICOM file\): 1"):
         Dicom(str(tmp_path)).scan()
@@ -472,7 +472,7 @@ def test_a_folder_without_images_is_said(tmp_path):
 
 
 def overwrite(path, keyword, text):
-    """Put text in the place of an element, of any type and without changing its length."""
+    """Replace the value of an element of any type by text of the same length."""
     content, element = bytearray(path.read_bytes()), pydicom.dcmread(path).get_item(keyword)
     content[element.value_tell : element.value_tell + element.length] = text[: element.length].ljust(element.length)
     path.write_bytes(content)
@@ -500,7 +500,7 @@ def test_no_identifier_leaves_the_reader(tmp_path, caplog, recwarn):
     assert logging.getLogger("pydicom").getEffectiveLevel() < logging.CRITICAL
 
 
-def test_a_decoder_that_crashes_takes_nothing_with_it(tmp_path):
+def test_a_decoder_that_crashes_does_not_end_the_process(tmp_path):
     dataset = pydicom.dcmread(get_testdata_file("SC_rgb_jpeg_gdcm.dcm"))
     frame = bytearray(next(generate_frames(dataset.PixelData, number_of_frames=1)))
     dataset.save_as(tmp_path / "good")
@@ -515,7 +515,7 @@ def test_a_decoder_that_crashes_takes_nothing_with_it(tmp_path):
     assert os.getpid() == process
 
 
-def test_a_decoder_that_hangs_is_given_up(tmp_path, monkeypatch):
+def test_a_decoder_that_hangs_is_killed(tmp_path, monkeypatch):
     (tmp_path / "1").write_bytes(bundled("SC_rgb_jpeg_gdcm.dcm"))
     expected = values(tmp_path)
     monkeypatch.setattr(decoder, "_TIMEOUT", 0.2)
@@ -543,7 +543,7 @@ def test_segmented_palettes(count, tmp_path):
 
 
 def originals(folder):
-    """Files to be damaged, with what is read from the sound ones."""
+    """Return files and their images, for comparison with damaged versions."""
     names = ("MR_small_RLE", "MR_small_jp2klossless", "SC_rgb_jpeg_gdcm", "SC_rgb_dcmtk_+eb+cr", "image_dfl")
     for name in names:
         (folder / name).write_bytes(bundled(f"{name}.dcm"))
@@ -555,7 +555,7 @@ def originals(folder):
 
 
 def damaged(content, kind, random):
-    """Cut off, with one flipped bit in the header, or with two anywhere."""
+    """Truncate the content, flip one bit in the header, or two bits anywhere."""
     content = bytearray(content)
     if kind == "cut off":
         del content[int(random.integers(1, len(content))) :]
@@ -602,11 +602,11 @@ def fuzzed(tmp_path, count, seed):
     assert min(outcomes[kind, outcome] for kind in kinds[1:] for outcome in ("read", "refused")) > count / 50
 
 
-def test_damaged_files_neither_crash_nor_deceive(tmp_path):
+def test_damaged_files_are_refused_or_read_correctly(tmp_path):
     fuzzed(tmp_path, 300, seed=0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 5))
-def test_damaged_files_neither_crash_nor_deceive_at_length(seed, tmp_path):
+def test_many_damaged_files_are_refused_or_read_correctly(seed, tmp_path):
     fuzzed(tmp_path, 1500, seed)

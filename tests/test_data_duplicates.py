@@ -1,4 +1,4 @@
-"""Exact copies and near duplicates: against all pairs one by one, against copies that were made here, and in time."""
+"""Exact copies and near duplicates: compared with a direct search and with altered copies, and their speed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from medsynth.data.preparing import _perceptual_hash
 
 
 def hexadecimal(bits):
-    """(N, 256) zeros and ones -> hashes as the manifest has them."""
+    """Convert bits (N, 256) to hashes as in the cache."""
     return [np.packbits(row).tobytes().hex() for row in bits]
 
 
@@ -25,7 +25,7 @@ def found_by(hashes, distance):
 
 
 def anatomy(seed, size=96):
-    """A smooth gray picture with structure at several scales."""
+    """Return a smooth gray image with structure at several scales."""
     rng = np.random.default_rng(seed)
     total = sum(
         np.asarray(Image.fromarray(rng.normal(size=(n, n)).astype(np.float32)).resize((size, size), Image.BICUBIC)) / n
@@ -50,7 +50,7 @@ def test_exact_copies_are_grouped_in_order():
 
 
 @pytest.mark.parametrize("distance", [0, 6, 20])
-def test_pairs_are_those_of_all_hashes_compared_one_by_one(distance, monkeypatch):
+def test_pairs_equal_those_of_a_direct_comparison(distance, monkeypatch):
     monkeypatch.setattr(duplicates, "_BLOCK", (8, 24))  # several blocks, the last ones incomplete
     rng = np.random.default_rng(0)
     bits = rng.integers(0, 2, (12, 256))[rng.integers(0, 12, 70)]  # families of a few
@@ -73,7 +73,7 @@ def test_the_distance_counts_the_bits_of_all_words():
     assert found_by([], 6) == found_by(hashes[:1], 6) == []
 
 
-def test_copies_made_here_are_near_and_others_are_not():
+def test_altered_copies_are_near_and_other_images_are_not():
     images = [anatomy(seed) for seed in range(8)]
     hashes = []
     for image in images:
@@ -91,7 +91,7 @@ def columns(bits, *, digests, patients):
     return {"digest": digests, "perceptual": hexadecimal(bits), "patient": patients}
 
 
-def test_what_is_counted():
+def test_counts_of_copies_and_near_duplicates():
     bits = np.zeros((7, 256), np.uint8)
     bits[4:, :128] = 1  # two families: rows 0 to 3 and 4 to 6
     bits[1, 0] = bits[2, [1, 2]] = 1
@@ -120,7 +120,7 @@ def test_copies_across_given_splits_come_first():
     assert "near" not in find_duplicates(images, {"train": [0, 1], "val": [2, 3]}, None)
 
 
-def test_all_are_counted_and_the_nearest_kept(monkeypatch):
+def test_all_pairs_are_counted_and_the_nearest_listed(monkeypatch):
     monkeypatch.setattr(duplicates, "LISTED", 5)
     monkeypatch.setattr(duplicates, "_BLOCK", (4, 4))
     bits = np.tril(np.ones((20, 256), np.uint8))  # rows i and j differ in j - i bits

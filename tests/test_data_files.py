@@ -1,4 +1,4 @@
-"""From files to batches: geometry, intensities, the cache, splits, duplicates, random views, what is said of them."""
+"""From files to batches: geometry, intensities, cache, splits, duplicates, random views and log messages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.files import RAMP, class_folders, files_module, items, number, prepar
 
 
 def square(values, size=8, **options):
-    """What Geometry makes of (H, W) or (C, H, W) values."""
+    """Apply Geometry to values (H, W) or (C, H, W)."""
     values = np.asarray(values, np.float32)
     picture = RawImage(values if values.ndim == 3 else values[None], "8-bit", spacing=options.pop("has_spacing", None))
     return Geometry(size, **{"channels": 1, **options})(picture)
@@ -41,7 +41,7 @@ def test_crop_keeps_the_central_square():
     np.testing.assert_array_equal(square(values)[0][0], RAMP)
 
 
-def test_fit_keeps_the_whole_image_and_fills_up():
+def test_fit_keeps_the_whole_image_and_pads():
     image, spacing = square(np.full((8, 16), 200), resize="fit", has_spacing=(0.5, 0.5))
     assert (image[0][[0, 1, 6, 7]] == OUTSIDE).all()
     np.testing.assert_allclose(image[0][2:6], 200)
@@ -54,7 +54,7 @@ def test_stretch_fills_the_square():
     assert spacing == (1.0, 2.0)
 
 
-def test_none_cuts_and_fills_up_without_scaling():
+def test_none_crops_and_pads_without_scaling():
     image, spacing = square(np.pad(RAMP, ((0, 0), (2, 2)))[2:6], resize="none", has_spacing=(0.7, 0.7))
     np.testing.assert_array_equal(image[0][2:6], RAMP[2:6])
     assert np.isneginf(image[0][[0, 1, 6, 7]]).all()
@@ -72,7 +72,7 @@ def test_resizing_neither_aliases_nor_darkens_the_border(resize, size):
 
 
 def test_spacing_resamples_to_millimeters():
-    """A disk of 20 mm across is one of 20 mm again, however fine it was scanned."""
+    """A disk with a diameter of 20 mm keeps it, whatever its original spacing."""
     for spacing in ((0.5, 0.5), (0.5, 1.0), (2.0, 0.8)):
         shape = [round(64 / step) for step in spacing]
         rows, columns = (np.arange(count) * step + step / 2 - 32 for count, step in zip(shape, spacing, strict=True))
@@ -85,7 +85,7 @@ def test_spacing_resamples_to_millimeters():
         square(RAMP, spacing=1)
 
 
-def test_foreground_cuts_off_what_lies_around():
+def test_foreground_crops_the_background():
     values = np.full((20, 20), -1000.0)
     values[6:14, 3:11] = RAMP
     values[6, 3] = 1
@@ -96,7 +96,7 @@ def test_foreground_cuts_off_what_lies_around():
         square(values, foreground=5000)
 
 
-def test_crop_takes_the_middle_before_resizing():
+def test_crop_keeps_the_center_before_resizing():
     values = np.zeros((20, 30))
     values[6:14, 11:19] = RAMP
     np.testing.assert_array_equal(square(values, crop=8)[0][0], RAMP)
@@ -115,7 +115,7 @@ def test_color_becomes_luma_and_gray_is_repeated():
 
 
 def normalized(values, **options):
-    """(what becomes of (N, C, H, W) values, the two that became -1 and 1, the way back)."""
+    """Normalize values (N, C, H, W); return them, the values that became -1 and 1, and the way back."""
     values, normalization = np.asarray(values, np.float32), Normalization(**options)
     finite = values[np.isfinite(values)]
     observed = statistics([values[:1], values[1:]], float(finite.min()), float(finite.max()))
@@ -145,7 +145,7 @@ VALUES = np.random.default_rng(0).normal(100, 50, (6, 1, 128, 128)).astype(np.fl
     ],
     ids=str,
 )
-def test_over_the_data_set_each_method_is_linear_and_leads_back(options, expected):
+def test_scaling_over_the_data_set_is_linear_and_invertible(options, expected):
     images, bounds, intensity = normalized(VALUES, **options)
     assert bounds == pytest.approx(expected, abs=0.2)  # of 100,000 values, few are in the tails
     assert (intensity.low, intensity.high, intensity.unit) == (*bounds, "HU")
@@ -154,7 +154,7 @@ def test_over_the_data_set_each_method_is_linear_and_leads_back(options, expecte
 
 
 @pytest.mark.parametrize("method", ["min_max", "percentile", "z_score"])
-def test_per_image_gives_up_units_and_scales_each_by_itself(method):
+def test_scaling_per_image_gives_up_units(method):
     values = np.concatenate([VALUES[:3], 7 * VALUES[:3] - 300])
     images, _, intensity = normalized(values, normalize=method, normalize_per="image")
     np.testing.assert_allclose(images[:3], images[3:], atol=2e-5)
@@ -167,7 +167,7 @@ def test_per_image_gives_up_units_and_scales_each_by_itself(method):
         np.testing.assert_allclose(deviations, expected, atol=1e-4)
 
 
-def test_statistics_leave_out_what_fills_up():
+def test_statistics_ignore_padding():
     values = np.full((2, 1, 4, 4), -np.inf, np.float32)
     values[:, :, 1:3, 1:3] = [[10, 20], [30, 40]]
     observed = statistics([values], 10, 40)
@@ -177,7 +177,7 @@ def test_statistics_leave_out_what_fills_up():
     assert (images[np.isneginf(values)] == -1).all()
 
 
-def test_clahe_evens_out_contrast_and_says_that_units_are_gone():
+def test_clahe_equalizes_contrast_and_gives_up_units():
     image = np.zeros((1, 1, 64, 64), np.float32)
     image[..., :32] = np.random.default_rng(0).normal(0.1, 0.01, (64, 32))  # faint structure in the dark half
     image[..., 32:] = np.random.default_rng(1).normal(0.9, 0.01, (64, 32))
@@ -209,7 +209,7 @@ def test_clahe_evens_out_contrast_and_says_that_units_are_gone():
     ],
     ids=str,
 )
-def test_intensities_that_cannot_be_are_said(options, message):
+def test_impossible_intensity_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         normalized(VALUES, **options)
 
@@ -226,7 +226,7 @@ def test_windows_are_centers_and_widths():
 # From files to [-1, 1] and back
 
 
-def test_8_bit_files_come_back_exactly(tmp_path):
+def test_8_bit_files_are_recovered_exactly(tmp_path):
     for i in range(6):
         Image.fromarray(np.random.default_rng(i).integers(0, 256, (8, 8), np.uint8)).save(tmp_path / f"{i}.png")
     data = prepared(tmp_path)
@@ -237,7 +237,7 @@ def test_8_bit_files_come_back_exactly(tmp_path):
 
 
 @pytest.mark.parametrize("options", [{}, {"intensity_range": [1000, 3000], "unit": "detector count"}])
-def test_16_bit_files_come_back_exactly(options, tmp_path, caplog):
+def test_16_bit_files_are_recovered_exactly(options, tmp_path, caplog):
     for i in range(6):
         values = np.random.default_rng(i).integers(1000, 3000, (8, 8)).astype(np.uint16)
         values[0, 0] = i
@@ -258,7 +258,7 @@ def test_16_bit_files_come_back_exactly(options, tmp_path, caplog):
         assert "consider data.intensity_range=[0," in warnings_of(caplog)[0]
 
 
-def test_batches_are_made_of_items(tmp_path):
+def test_batches_consist_of_samples(tmp_path):
     data = prepared(class_folders(tmp_path), batch_size=4)
     for batch in data.train_dataloader():
         assert set(batch) == {"image", "label", "index"}
@@ -310,7 +310,7 @@ def make_not_finite(root):
         (lambda root: write_images(root, 4), {"spacing": 1}, r"does not give its pixel spacing"),
     ],
 )
-def test_what_is_wrong_with_the_files_is_said(make, changes, message, tmp_path):
+def test_unusable_files_are_refused(make, changes, message, tmp_path):
     make(tmp_path)
     with pytest.raises(InputError, match=message):
         prepared(tmp_path, **changes)
@@ -335,13 +335,13 @@ def test_what_is_wrong_with_the_files_is_said(make, changes, message, tmp_path):
     ],
     ids=str,
 )
-def test_wrong_options_are_said_before_anything_is_read(changes, message):
+def test_wrong_options_are_refused_before_anything_is_read(changes, message):
     with pytest.raises(InputError, match=message):
         files_module("anywhere", **changes)
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "tif"])
-def test_corrupt_files_stop_the_run_or_are_skipped_and_counted(ending, tmp_path, caplog):
+def test_corrupt_files_end_the_run_or_are_skipped_and_counted(ending, tmp_path, caplog):
     write_images(tmp_path, 10)
     bad = tmp_path / f"bad.{ending}"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8)).save(bad)
@@ -365,7 +365,7 @@ def held_out(root, **changes):
     return [(item["label"], number(item)) for item in items(data.val_dataset)]
 
 
-def test_the_split_is_stratified_fixed_and_grows(tmp_path):
+def test_the_split_is_stratified_and_stable(tmp_path):
     root = class_folders(tmp_path)
     first = held_out(root, val_fraction=0.2)
     assert [sum(label == wanted for label, _ in first) for wanted in range(3)] == [2, 6, 2]
@@ -378,7 +378,7 @@ def test_the_split_is_stratified_fixed_and_grows(tmp_path):
     assert held_out(root, val_fraction=0.2) == first, "names do not decide"
 
 
-def test_a_test_split_is_apart_from_both(tmp_path):
+def test_a_test_split_shares_no_image_with_the_others(tmp_path):
     data = prepared(class_folders(tmp_path), test_fraction=0.2)
     seen = [{number(item) for item in items(d)} for d in (data.train_dataset, data.val_dataset, data.test_dataset)]
     assert [len(numbers) for numbers in seen] == [35, 5, 10]
@@ -417,14 +417,14 @@ def test_patients_stay_together():
             assert {labels[row] for row in found[name]} == {0, 1, 2}
 
 
-def test_patients_are_torn_apart_only_on_demand():
+def test_patients_are_divided_only_if_split_by_image():
     data = columns(["a"] * 30 + ["b"] * 30)
     assert {data["patients"][row] for row in parts(data)["val"]} != {"a", "b"}
     assert {data["patients"][row] for row in parts(data, split_by="image")["val"]} == {"a", "b"}
     assert len(parts(columns(["a"] * 30))["val"]) == 6, "one patient alone is split by image"
 
 
-def test_splits_given_by_the_data_hold():
+def test_splits_given_by_the_data_are_kept():
     given = ["train"] * 10 + ["val"] * 5 + ["test"] * 5
     found = parts(columns([""] * 20, given=given))
     assert {name: sorted(rows) for name, rows in found.items()} == {
@@ -456,7 +456,7 @@ def test_patients_come_from_file_names(tmp_path):
 # Duplicates
 
 
-def test_exact_copies_fall_on_one_side_and_can_be_dropped(tmp_path):
+def test_exact_copies_stay_in_one_split_and_can_be_dropped(tmp_path):
     write_images(tmp_path / "a", 20)
     write_images(tmp_path / "b", 20)
     (tmp_path / "a").rename(tmp_path / "one")
@@ -472,7 +472,7 @@ def test_exact_copies_fall_on_one_side_and_can_be_dropped(tmp_path):
     assert prepared(root, drop_duplicates=True).num_train == 18
 
 
-def test_copies_that_span_given_splits_are_said(tmp_path, caplog):
+def test_copies_in_several_given_splits_are_logged(tmp_path, caplog):
     class Given(ImageFolder):
         def scan(self):
             scan = super().scan()
@@ -494,7 +494,7 @@ def stores(folder):
     return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
 
 
-def test_images_are_prepared_once_and_kept_by_files_and_options(tmp_path, monkeypatch):
+def test_images_are_prepared_once_for_equal_files_and_options(tmp_path, monkeypatch):
     write_images(tmp_path / "images", 10)
     cache = tmp_path / "cache"
     first = prepared(tmp_path / "images", cache_dir=str(cache))
@@ -511,7 +511,7 @@ def test_images_are_prepared_once_and_kept_by_files_and_options(tmp_path, monkey
         prepared(tmp_path / "images", cache_dir=str(cache))
 
 
-def test_the_cache_takes_a_byte_a_pixel_where_the_files_do(tmp_path):
+def test_the_cache_uses_one_byte_per_pixel_for_8_bit_files(tmp_path):
     write_images(tmp_path / "8", 6)
     (tmp_path / "16").mkdir()
     write_16_bit(tmp_path / "16", 6)
@@ -522,7 +522,7 @@ def test_the_cache_takes_a_byte_a_pixel_where_the_files_do(tmp_path):
     assert np.load(narrow.source.store.folder / "images.npy").dtype == np.uint8
 
 
-def test_a_failure_leaves_no_half_cache(tmp_path):
+def test_a_failure_leaves_no_partial_cache_entry(tmp_path):
     write_images(tmp_path / "images", 10)
     (tmp_path / "images" / "bad.png").write_bytes(b"no image")
     cache = tmp_path / "cache"
@@ -550,7 +550,7 @@ def _prepare_elsewhere(root, cache, start, results):
     results.put(data.source.store.read(np.arange(len(data.source.store))).sum().item())
 
 
-def test_processes_at_once_do_not_spoil_it(tmp_path):
+def test_concurrent_processes_share_one_cache_entry(tmp_path):
     write_images(tmp_path / "images", 60, size=(40, 40))
     context = multiprocessing.get_context("fork")
     start, results = context.Event(), context.Queue()
@@ -595,7 +595,7 @@ def test_small_sets_are_kept_in_memory_and_large_ones_read_from_disk(tmp_path, m
     assert on_disk._kept is None
 
 
-def test_a_cache_that_was_cut_off_later_is_said(tmp_path):
+def test_a_truncated_cache_is_refused(tmp_path):
     write_images(tmp_path, 10)
     data = prepared(tmp_path)
     path = data.source.store.folder / "images.npy"
@@ -604,7 +604,7 @@ def test_a_cache_that_was_cut_off_later_is_said(tmp_path):
         prepared(tmp_path)
 
 
-def test_a_cache_folder_that_cannot_be_written_is_said(tmp_path):
+def test_a_cache_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"data\.cache_dir=.*file.* cannot be written to"):
         cache_folder(str(tmp_path / "file" / "below"))
@@ -626,7 +626,7 @@ def test_the_cache_names_neither_files_nor_patients(tmp_path):
 # Random views
 
 
-def test_views_are_drawn_anew_in_each_epoch_and_depend_on_the_counter_alone(tmp_path):
+def test_views_differ_in_each_epoch_and_depend_on_the_counter_alone(tmp_path):
     write_images(tmp_path, 20)
     options = {"flip": "both", "rotate": 20, "random_crop": 12, "batch_size": 6}
 
@@ -665,7 +665,7 @@ def test_flips_mirror_and_rotations_keep_the_border():
     assert not torch.equal(turned, image)
 
 
-def test_a_random_part_comes_from_anywhere():
+def test_random_crops_cover_all_positions():
     image = torch.arange(144.0).reshape(1, 12, 12)
     corners = {int(RandomViews(8, flip=None, rotate=0)(image, seed)[0, 0, 0]) for seed in range(300)}
     assert corners == {12 * top + left for top in range(5) for left in range(5)}

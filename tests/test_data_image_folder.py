@@ -144,14 +144,14 @@ def test_labels_follow_the_sorted_class_names_at_any_depth(tmp_path):
         assert item["label"] == (1 if number(item) < 100 else 0 if number(item) < 200 else 2)
 
 
-def test_classes_restricts_the_classes(tmp_path):
+def test_the_option_classes_selects_classes(tmp_path):
     data = prepared(class_folders(tmp_path), options={"classes": ["c", "a"]})
     assert data.class_names == ("a", "c")
     assert {item["label"] for item in items(data.train_dataset)} == {0, 1}
     assert data.num_train + data.num_val == 20
 
 
-def test_a_zip_archive_serves_like_the_folder(tmp_path):
+def test_a_zip_archive_gives_the_same_images_as_the_folder(tmp_path):
     class_folders(tmp_path / "images")
     with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
         for path in (tmp_path / "images").rglob("*.png"):
@@ -178,13 +178,13 @@ def make_mixed(root):
         (class_folders, {"classes": ["a", "d"]}, r"data\.reader\.classes names d, but .* has the folders a, b, c"),
     ],
 )
-def test_what_is_wrong_with_a_folder_is_said(make, options, message, tmp_path):
+def test_an_impossible_folder_is_refused(make, options, message, tmp_path):
     make(tmp_path)
     with pytest.raises(InputError, match=message):
         prepared(tmp_path, options=options)
 
 
-def test_a_root_that_is_no_folder_is_said(tmp_path):
+def test_a_root_that_is_not_a_folder_is_refused(tmp_path):
     (tmp_path / "file.png").write_text("")
     for root, message in [
         (None, "data.root is needed: data=image_folder data.root=/path/to/images"),
@@ -195,7 +195,7 @@ def test_a_root_that_is_no_folder_is_said(tmp_path):
             files_module(root, ImageFolder).prepare()
 
 
-def test_what_leads_out_of_an_archive_is_left_out_and_counted(tmp_path):
+def test_names_that_lead_out_of_an_archive_are_left_out_and_counted(tmp_path):
     write_images(tmp_path / "images", 6)
     with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
         for path in sorted((tmp_path / "images").iterdir()):
@@ -211,7 +211,7 @@ def test_what_leads_out_of_an_archive_is_left_out_and_counted(tmp_path):
     assert [(reason["kind"], reason["count"]) for reason in data.source.manifest["left_out"]] == [("unsafe", 3)]
 
 
-def test_a_zip_bomb_is_refused_before_it_unfolds(tmp_path, monkeypatch):
+def test_a_zip_bomb_is_refused_before_it_is_decompressed(tmp_path, monkeypatch):
     write_images(tmp_path / "images", 6)
     with zipfile.ZipFile(tmp_path / "images.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted((tmp_path / "images").iterdir()):
@@ -224,7 +224,7 @@ def test_a_zip_bomb_is_refused_before_it_unfolds(tmp_path, monkeypatch):
     assert len(data.source.store) == 6
 
 
-def test_a_damaged_archive_is_said(tmp_path):
+def test_a_damaged_archive_is_refused(tmp_path):
     write_images(tmp_path / "images", 6)
     with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
         for path in sorted((tmp_path / "images").iterdir()):
@@ -239,7 +239,7 @@ def test_a_damaged_archive_is_said(tmp_path):
         prepared(tmp_path / "images.zip")
 
 
-def test_conversions_are_said_once_with_counts(tmp_path, caplog):
+def test_conversions_are_logged_once_with_counts(tmp_path, caplog):
     write_images(tmp_path, 4)
     for i in range(3):
         Image.fromarray(np.stack([np.linspace(0, 40 * i + 9, 240).reshape(12, 20)] * 4, -1).astype(np.uint8)).save(

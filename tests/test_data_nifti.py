@@ -39,12 +39,12 @@ def image(values=VALUES, affine=AFFINE, *, kind=nibabel.Nifti1Image, slope=None,
 
 
 def content(values=VALUES, affine=AFFINE, **options):
-    """The bytes of a .nii file."""
+    """Return the bytes of a .nii file."""
     return image(values, affine, **options).to_bytes()
 
 
 def changed(offset, kind, value, values=VALUES):
-    """A .nii file with another number in its header, little-endian as this machine's."""
+    """Return a .nii file with another number in its little-endian header."""
     data = bytearray(content(values))
     struct.pack_into("<" + kind, data, offset, value)
     return bytes(data)
@@ -89,7 +89,7 @@ def test_slices_look_the_same_however_the_volume_is_stored(codes, tmp_path):
         ("sagittal", "R", "S", "A", (4.0, 3.0)),
     ],
 )
-def test_the_sides_of_slices_are_those_of_radiologists(axis, order, top, left, spacing, tmp_path):
+def test_slices_follow_the_radiological_convention(axis, order, top, left, spacing, tmp_path):
     for mark, where in (("R", np.s_[-1]), ("A", np.s_[:, -1]), ("S", np.s_[..., -1])):
         values = np.zeros(SHAPE, np.uint8)
         values[where] = 200
@@ -113,7 +113,7 @@ def test_an_oblique_volume_keeps_its_voxels_and_their_sizes(tmp_path):
     assert pictures[0].spacing == pytest.approx((3, 2), rel=1e-6)
 
 
-def test_without_an_orientation_that_of_analyze_is_taken_and_said():
+def test_without_an_orientation_analyzes_is_used_with_a_remark():
     made = image()
     made.set_sform(None, 0)
     made.set_qform(None, 0)
@@ -130,7 +130,7 @@ def test_without_an_orientation_that_of_analyze_is_taken_and_said():
     ("dtype", "stored_type"),
     [("u1", "8-bit"), ("u2", "16-bit"), ("i2", "signed 16-bit"), ("i4", "32-bit integer"), ("f8", "floating-point")],
 )
-def test_values_are_those_of_nibabel_and_types_those_of_the_file(kind, dtype, stored_type):
+def test_values_equal_nibabels_and_types_the_files(kind, dtype, stored_type):
     stored = VALUES.astype(dtype)
     volume = load(gzip.compress(content(stored, kind=kind)))
     assert np.array_equal(volume.values[0], stored.astype(np.float32))
@@ -173,7 +173,7 @@ def test_colors_become_three_channels(channels, tmp_path):
     assert pictures[0].remarks == ("lost their alpha channel",) * (channels == "RGBA")
 
 
-def test_one_of_several_volumes_is_chosen():
+def test_one_volume_of_a_four_dimensional_file_is_selected():
     several = np.stack([VALUES, VALUES + 1, VALUES + 2], axis=-1)
     assert np.array_equal(load(content(several), volume=2).values[0], VALUES + 2)
     assert np.array_equal(load(content(several[..., :1])).values[0], VALUES)
@@ -183,7 +183,7 @@ def test_one_of_several_volumes_is_chosen():
         load(content(several), volume=3)
 
 
-def test_a_single_slice_is_a_picture(tmp_path):
+def test_a_single_slice_is_an_image(tmp_path):
     write(tmp_path / "flat.nii", content(VALUES[..., 0]))
     (picture,), _ = read(tmp_path)
     assert np.array_equal(picture.values[0], VALUES[::-1, ::-1, 0].T)
@@ -246,7 +246,7 @@ def test_a_slice_has_the_class_of_its_most_frequent_label(images, tmp_path):
     assert [picture.class_name for picture in pictures] == CLASSES
 
 
-def test_labels_have_names_and_label_volumes_an_order_of_their_own(tmp_path):
+def test_labels_have_names_and_label_volumes_may_have_another_orientation(tmp_path):
     flipped = image(LABELS.astype(np.float32)).as_reoriented([[1, -1], [0, 1], [2, -1]])
     write(tmp_path / "one_scan.nii.gz")
     write(tmp_path / "one_seg.nii.gz", flipped.to_bytes())
@@ -267,13 +267,13 @@ def test_labels_have_names_and_label_volumes_an_order_of_their_own(tmp_path):
         (np.stack([LABELS, LABELS], -1), {}, "label volume cannot be read: it holds several"),
     ],
 )
-def test_labels_that_do_not_fit_are_refused(labels, options, message, tmp_path):
+def test_label_volumes_that_do_not_match_are_refused(labels, options, message, tmp_path):
     labeled(tmp_path, labels, **options)
     with pytest.raises(Unreadable, match=message):
         read(tmp_path, images="imagesTr", labels="labelsTr", label_names={1: "anterior", 2: "posterior"})
 
 
-def test_what_has_no_partner_is_counted(tmp_path):
+def test_images_and_labels_without_a_partner_are_counted(tmp_path):
     labeled(tmp_path)
     write(tmp_path / "imagesTr" / "two.nii.gz")
     write(tmp_path / "imagesTr" / "three.nii.gz")
@@ -320,7 +320,7 @@ WHOLE = gzip.compress(content())
         (content(np.zeros((*SHAPE, 2, 2), np.float32)), "more than four dimensions"),
     ],
 )
-def test_damage_is_told_by_a_reason(data, message):
+def test_damaged_files_are_refused_with_a_reason(data, message):
     with pytest.raises(Unreadable, match=message):
         load(data)
 
@@ -336,7 +336,7 @@ def test_an_affine_without_extent_and_voxels_without_size_are_refused():
         load(bytes(data))
 
 
-def test_a_bomb_is_refused_before_it_unfolds(monkeypatch):
+def test_a_decompression_bomb_is_refused_before_it_is_decompressed(monkeypatch):
     monkeypatch.setattr(nifti_volume, "LARGEST", 10_000)
     assert load(gzip.compress(content(VALUES) + bytes(9_000))).values.shape == (1, *SHAPE)
     with pytest.raises(Unreadable, match="once decompressed"):
@@ -345,7 +345,7 @@ def test_a_bomb_is_refused_before_it_unfolds(monkeypatch):
         load(gzip.compress(content(np.zeros((50, 51, 1), np.float32))))
 
 
-def test_nibabel_does_not_speak(caplog, capfd, recwarn):
+def test_nibabel_prints_and_logs_nothing(caplog, capfd, recwarn):
     data = bytearray(changed(108, "f", 354.0))  # an offset that is no multiple of 16, of which it warns
     data[352:352] = b"\0\0"
     struct.pack_into("<f", data, 80, -2.0)
@@ -373,13 +373,13 @@ def test_a_constant_volume_is_refused(tmp_path):
         ({"labels": "segmentations"}, "1 images without a label volume and 0 label volumes"),
     ],
 )
-def test_wrong_options_are_said(options, message, tmp_path):
+def test_wrong_options_are_refused(options, message, tmp_path):
     write(tmp_path / "volume.nii.gz")
     with pytest.raises(InputError, match=message):
         Nifti(str(tmp_path), **options).scan()
 
 
-def test_the_same_volume_in_two_forms_and_none_at_all(tmp_path):
+def test_a_duplicate_volume_and_a_missing_volume_are_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(InputError, match="holds no NIfTI volume"):
         Nifti(str(tmp_path)).scan()

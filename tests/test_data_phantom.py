@@ -1,4 +1,4 @@
-"""Phantoms: the same picture from the same numbers, in Hounsfield units, with the lesions that the label says."""
+"""Phantoms: reproducible images in Hounsfield units, with as many lesions as their label says."""
 
 import pickle
 
@@ -32,7 +32,7 @@ def test_any_size_gives_images_in_range(anatomy, image_size):
 
 
 @pytest.mark.parametrize("anatomy", ANATOMIES)
-def test_another_size_shows_the_same_picture(anatomy):
+def test_another_size_shows_the_same_image(anatomy):
     fine, coarse = (Phantoms(image_size=size, anatomies=anatomy, noise_hu=0, seed=4) for size in (128, 32))
     for index in range(6):
         pooled = fine.hounsfield("train", index).reshape(32, 4, 32, 4).mean(axis=(1, 3)).ravel()
@@ -56,7 +56,7 @@ def test_an_image_depends_on_seed_split_and_index_alone():
     assert difference.min() > 0.02, "no two images are alike"
 
 
-def test_more_images_leave_the_first_ones_as_they_are():
+def test_more_images_do_not_change_the_first_ones():
     few, many = (Phantoms(image_size=16, num_images=number, seed=1).datasets()[0] for number in (4, 40))
     assert torch.equal(images(few, 4), images(many, 4))
 
@@ -75,7 +75,7 @@ def test_classes_are_balanced_and_labels_are_known_without_rendering(num_images)
 
 
 @pytest.mark.parametrize("anatomy", ANATOMIES)
-def test_lesions_are_there_as_the_label_says_and_can_be_seen(anatomy):
+def test_lesions_match_the_label_and_are_visible(anatomy):
     source = Phantoms(image_size=64, anatomies=anatomy, seed=5)
     low, high = source.windows[0]
     for index in range(30):
@@ -131,14 +131,14 @@ def test_lungs_are_dark_and_livers_are_not():
         assert low < np.median(place) < high
 
 
-def test_windows_may_be_chosen_or_are_the_usual_ones():
+def test_windows_are_chosen_or_the_usual_ones():
     assert Phantoms(image_size=16, window_center=0, window_width=100, anatomies=ANATOMIES, seed=0).intensity.low == -50
     mixed = Phantoms(image_size=16, anatomies=ANATOMIES, seed=0)
     assert mixed.windows == ((-20, 100), (-150, 250), (-950, 450))
     assert mixed.intensity.unit == "% of window"
 
 
-def test_shapes_cover_the_area_that_they_have():
+def test_shapes_cover_their_area():
     canvas = Canvas(image_size=200, field_of_view=200.0, warp=0.0, rng=np.random.default_rng(0))
     areas = []
     # A disc to compare with (the pose zooms a little), ellipses, a banana (bending keeps the area), less than a pixel.
@@ -157,7 +157,7 @@ def test_shapes_cover_the_area_that_they_have():
     assert areas[4] == pytest.approx(areas[0], rel=0.35)
 
 
-def test_endless_images_go_on_behind_the_epoch():
+def test_endless_images_continue_after_the_epoch():
     train, val, _ = Phantoms(image_size=16, num_images=None, epoch_images=10, num_val=4, seed=0).datasets()
     assert (train.endless, val.endless) == (True, False)
     assert (len(train), len(val)) == (10, 4)
@@ -179,7 +179,7 @@ def test_fixed_images_are_rendered_once(monkeypatch):
     assert torch.equal(images(pickle.loads(pickle.dumps(train)), 3), before)
 
 
-def test_description_says_what_it_is():
+def test_the_description_names_anatomies_and_count():
     assert Phantoms(image_size=16, seed=0).description == "4,000 procedural head phantoms"
     endless = Phantoms(image_size=16, anatomies=["head", "chest"], num_images=None, seed=0)
     assert endless.description == "endless procedural head, chest phantoms"
@@ -202,7 +202,7 @@ def test_description_says_what_it_is():
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_impossible_options_are_named(options, words):
+def test_impossible_options_are_refused(options, words):
     with pytest.raises(InputError) as error:
         Phantoms(**{"image_size": 16, "seed": 0} | options)
     assert all(word in str(error.value) for word in words), error.value

@@ -34,7 +34,7 @@ def save(path, values):
 
 
 def zipped(folder):
-    """A zip archive beside the folder, with its content."""
+    """Write a zip archive of the folder beside it."""
     path = folder.with_suffix(".zip")
     with zipfile.ZipFile(path, "w") as archive:
         for file in sorted(folder.rglob("*")):
@@ -43,7 +43,7 @@ def zipped(folder):
 
 
 def again(reader):
-    """As a worker process gets it."""
+    """Return the reader as a worker process receives it."""
     return pickle.loads(pickle.dumps(reader))
 
 
@@ -51,7 +51,7 @@ def again(reader):
 
 
 def table(root, text, *, encoding="utf-8", **options):
-    """A reader of ``text`` and of the images a/0.png to a/3.png."""
+    """Return a reader of the table ``text`` and of the images a/0.png to a/3.png."""
     write_images(root / "a", 4)
     renamed = {f"{i:03}.png": f"{i}.png" for i in range(4)}
     for old, new in renamed.items():
@@ -89,7 +89,7 @@ def test_a_table_of_paths_alone_and_columns_of_other_names(tmp_path):
     assert found.records == [Record("a/1.png", class_name="f")]
 
 
-def test_a_table_may_lie_elsewhere_and_images_in_a_zip_archive(tmp_path):
+def test_a_table_may_be_outside_of_the_root_and_images_in_a_zip_archive(tmp_path):
     table(tmp_path / "data", "path\na/1.png\n")
     elsewhere = tmp_path / "elsewhere.csv"
     elsewhere.write_text("path,label\na/3.png,x\n")
@@ -103,7 +103,7 @@ def test_a_table_may_lie_elsewhere_and_images_in_a_zip_archive(tmp_path):
     assert reader.key() != before
 
 
-def test_all_mistakes_of_a_table_are_told_at_once_by_lines_and_no_name(tmp_path):
+def test_all_mistakes_of_a_table_are_reported_at_once_by_line_numbers_without_names(tmp_path):
     rows = [
         "path,label,patient,split",
         "a/0.png,x,p,train",  # line 2
@@ -150,13 +150,13 @@ def test_all_mistakes_of_a_table_are_told_at_once_by_lines_and_no_name(tmp_path)
         ("path\na/0.png\n", {"table": "other.csv"}, r"data\.reader\.table=other\.csv cannot be read"),
     ],
 )
-def test_what_is_wrong_with_a_table_is_said(text, options, message, tmp_path):
+def test_an_impossible_table_is_refused(text, options, message, tmp_path):
     with pytest.raises(InputError, match=message) as caught:
         table(tmp_path, text.encode("utf-8", "surrogatepass").decode("latin-1"), encoding="latin-1", **options).scan()
     assert "a/0" not in str(caught.value)
 
 
-def test_names_of_classes_are_sorted_as_people_count():
+def test_class_names_are_sorted_naturally():
     names = ["b", "10", "2", "a10", "a9", "", "002", "a", "1.5", "1.10"]
     assert sorted(names, key=natural) == ["", "1.5", "1.10", "002", "2", "10", "a", "a9", "a10", "b"]
 
@@ -181,7 +181,7 @@ def npz(path, *, compressed=True, **changes):
 
 @pytest.mark.parametrize("compressed", [True, False])
 @pytest.mark.parametrize("backwards", [False, True])
-def test_all_images_of_an_npz_file_come_with_their_labels(compressed, backwards, tmp_path):
+def test_all_images_of_an_npz_file_are_read_with_their_labels(compressed, backwards, tmp_path):
     reader = again(MedMnist(npz(tmp_path / "set.npz", compressed=compressed)))
     found = reader.scan()
     assert found.class_names == ("0", "1")
@@ -198,7 +198,7 @@ def test_all_images_of_an_npz_file_come_with_their_labels(compressed, backwards,
         assert [picture.class_name for picture in pictures] == [str(label) for label in CLASS[split].ravel()]
 
 
-def test_colors_are_channels_and_large_images_come_in_smaller_chunks(tmp_path, monkeypatch):
+def test_colors_are_channels_and_large_images_are_read_in_smaller_chunks(tmp_path, monkeypatch):
     monkeypatch.setattr(medmnist_module, "_CHUNK_VALUES", 1000)
     colors = RNG.integers(0, 256, (25, 6, 5, 3), np.uint8)
     reader = MedMnist(npz(tmp_path / "set.npz", train_images=colors, train_labels=np.arange(25)[:, None]))
@@ -209,7 +209,7 @@ def test_colors_are_channels_and_large_images_come_in_smaller_chunks(tmp_path, m
     assert [picture.class_name for picture in pictures] == [str(label) for label in range(11, 22)]
 
 
-def test_classes_have_the_names_of_the_package(tmp_path):
+def test_class_names_come_from_the_package_medmnist(tmp_path):
     names = ("normal", "pneumonia")
     path = npz(tmp_path / "pneumoniamnist_64.npz")
     assert MedMnist(path).scan().class_names == names
@@ -254,7 +254,7 @@ def test_pickled_objects_are_not_loaded(tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
-def test_an_array_is_checked_as_a_whole_before_any_of_it_is_used(tmp_path):
+def test_the_whole_array_is_checked_before_any_row_is_used(tmp_path):
     path = Path(npz(tmp_path / "set.npz", compressed=False))
     content = bytearray(path.read_bytes())
     content[content.find(IMAGES["train"][599].tobytes())] ^= 1  # one bit in the last image
@@ -264,7 +264,7 @@ def test_an_array_is_checked_as_a_whole_before_any_of_it_is_used(tmp_path):
         reader.read(reader.scan().records[0])
 
 
-def test_an_array_shorter_than_its_header_says_is_damaged(tmp_path):
+def test_an_array_shorter_than_its_header_is_damaged(tmp_path):
     stream = io.BytesIO()
     np.save(stream, IMAGES["train"])
     with zipfile.ZipFile(tmp_path / "set.npz", "w") as archive:
@@ -299,7 +299,7 @@ def no_network(*args, **kwargs):
         ),
     ],
 )
-def test_where_a_set_is_not_to_be_had_is_said(root, options, message, tmp_path, monkeypatch):
+def test_an_unavailable_medmnist_set_is_refused(root, options, message, tmp_path, monkeypatch):
     monkeypatch.setattr("torchvision.datasets.utils.download_url", no_network)
     (tmp_path / "text.npz").write_text("text")
     with pytest.raises(InputError, match=message):
@@ -334,7 +334,7 @@ def test_a_set_is_downloaded_once(tmp_path, monkeypatch):
 # MedNIST
 
 
-def test_mednist_is_found_in_a_folder_in_the_one_above_and_in_a_zip_archive(tmp_path):
+def test_mednist_is_found_in_its_folder_the_parent_folder_and_a_zip_archive(tmp_path):
     for name in CLASSES:
         write_images(tmp_path / "MedNIST" / name, 2)
     (tmp_path / "MedNIST" / "README.md").write_text("")
@@ -347,7 +347,7 @@ def test_mednist_is_found_in_a_folder_in_the_one_above_and_in_a_zip_archive(tmp_
     assert reader.read(Record("Hand/001.png"))[0][0].values[0, 0].tolist() == [254] + [1] * 7
 
 
-def test_mednist_elsewhere_or_one_folder_too_deep_is_said(tmp_path, monkeypatch):
+def test_mednist_without_class_folders_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("monai.apps.download_and_extract", no_network)
     with pytest.raises(InputError, match=r"data\.root is needed: data=mednist"):
         MedNist(None)
@@ -398,7 +398,7 @@ def test_pairs_have_the_same_name_and_the_source_comes_first(form, tmp_path):
     assert (picture.stored_type, picture.spacing, picture.values.dtype) == ("8-bit", None, np.float32)
 
 
-def test_gray_is_repeated_beside_color(tmp_path):
+def test_gray_is_repeated_if_its_partner_is_in_color(tmp_path):
     save(tmp_path / "source" / "0.png", RAMP)
     save(tmp_path / "target" / "0.png", COLOR)
     ((picture,), _) = PairedFolder(str(tmp_path)).read(Record("source/0.png", partner="target/0.png"))
@@ -418,7 +418,7 @@ def test_images_without_a_partner_are_counted_on_both_sides(tmp_path):
     assert sorted(found.left_out.values()) == [1, 1, 2]
 
 
-def test_pairs_that_do_not_fit_are_refused(tmp_path):
+def test_pairs_of_different_size_or_type_are_refused(tmp_path):
     save(tmp_path / "source" / "0.png", RAMP)
     for values, message in [(RAMP[:, :7], "different sizes"), (RAMP.astype(np.uint16), "different stored types")]:
         save(tmp_path / "target" / "0.png", values)
@@ -437,7 +437,7 @@ def test_pairs_that_do_not_fit_are_refused(tmp_path):
         ({"source": "sharp", "target": "lone", "unmatched": "skip"}, "and 0 pairs"),
     ],
 )
-def test_wrong_folders_are_said(options, message, tmp_path):
+def test_wrong_folders_are_refused(options, message, tmp_path):
     pairs(tmp_path)
     save(tmp_path / "twice" / "0.png", RAMP)
     save(tmp_path / "twice" / "0.jpg", RAMP)

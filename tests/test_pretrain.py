@@ -1,4 +1,4 @@
-"""``medsynth pretrain``: what the classifier learns, that its file serves the other parts, and what is refused."""
+"""The command ``medsynth pretrain``: training, use of the weights by other parts, and refused options."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _elsewhere(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("_elsewhere")
-def test_command(monkeypatch, capsys, tmp_path):
+def test_the_command_writes_weights_and_prints_accuracies(monkeypatch, capsys, tmp_path):
     code, out, err = run(monkeypatch, capsys, *TINY, "out=sub/weights.safetensors", command="pretrain")
     assert code == 0, err
     assert [path.name for path in (tmp_path / "sub").iterdir()] == ["weights.safetensors"]
@@ -87,8 +87,8 @@ def test_command(monkeypatch, capsys, tmp_path):
 
 
 @pytest.mark.usefixtures("_elsewhere")
-def test_a_discriminator_stands_on_the_file(monkeypatch, capsys, tmp_path):
-    """The command that pretrain prints is a training that works."""
+def test_a_discriminator_can_use_the_weights(monkeypatch, capsys, tmp_path):
+    """The command that pretrain prints starts a training."""
     _, out, _ = run(monkeypatch, capsys, *TINY, "out=weights.safetensors", command="pretrain")
     printed = re.search(r"python train\.py (.*)", out)[1].split()
     options = ["data.image_size=16", "data.source.num_images=32", "data.source.num_val=16", "data.batch_size=8"]
@@ -113,8 +113,8 @@ def test_an_extractor_of_evaluate_reads_the_file(monkeypatch, capsys):
     assert extractor(torch.zeros(2, 1, 16, 16)).shape == (2, extractor.num_features)
 
 
-def test_features_of_the_file_are_those_that_were_trained(tmp_path):
-    """Through the real loading code; they tell the classes apart, and the trained layer reads them off."""
+def test_loaded_weights_give_the_trained_features(tmp_path):
+    """The features separate the classes, and the trained layer classifies them."""
     data, trained, path = phantoms(), backbone(), tmp_path / "weights.safetensors"
     make_classifier(trained, 2)
     score = train_classifier(trained, data.train_dataloader(), data.val_dataloader(), training=SHORT)
@@ -147,7 +147,7 @@ def test_same_seed_same_weights():
 
 
 def test_the_best_epoch_is_kept():
-    """Trained on right labels in the first epoch and on wrong ones after it, it is the first that counts."""
+    """With wrong labels after the first epoch, the weights of the first one are kept."""
 
     class Spoiled:
         epoch = 0
@@ -206,7 +206,7 @@ def test_score_counts_by_class():
     ids=lambda value: str(value)[:60],
 )
 @pytest.mark.usefixtures("_elsewhere")
-def test_what_is_refused(monkeypatch, capsys, tmp_path, arguments, words):
+def test_impossible_options_are_refused(monkeypatch, capsys, tmp_path, arguments, words):
     code, _, err = run(monkeypatch, capsys, *TINY, *arguments, command="pretrain")
     assert code == 1
     assert err.startswith("medsynth pretrain: error: ")
@@ -226,7 +226,7 @@ def test_images_without_labels_are_refused(monkeypatch, capsys, tmp_path):
     assert (code, "two classes or more" in err) == (1, True), err
 
 
-def test_divergence_is_said():
+def test_divergence_raises():
     network = backbone()
     make_classifier(network, 2)
     broken = stripes(1, flipped=False, seed=0)

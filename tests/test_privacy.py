@@ -1,4 +1,4 @@
-"""No patient's identifier leaves the data room: a whole run on DICOM files full of them, and every byte it leaves."""
+"""No patient's identifier leaves the data package: a run on DICOM files full of identifiers, and all bytes it writes."""
 
 import zipfile
 
@@ -20,7 +20,7 @@ ON_DICOM = (
 
 
 def planted():
-    """All that must not be found anywhere, as bytes."""
+    """Return all identifiers that must not be found anywhere, as bytes."""
     texts = ["MUSTERMANN", "ERIKA", BIRTH_DATE, HOSPITAL, PHYSICIAN, "erika-mustermann"]
     texts += [f"PID4711{patient}" for patient in range(PATIENTS)]
     texts += [f"ACC0815{patient}" for patient in range(PATIENTS)]
@@ -58,7 +58,7 @@ def patients(monkeypatch, tmp_path):
 
 
 def contents(*folders):
-    """The bytes and names of all files, those in archives unpacked (NumPy's, PyTorch's)."""
+    """Yield the bytes and names of all files and of the files in archives (NumPy's, PyTorch's)."""
     for folder in folders:
         for path in sorted(folder.rglob("*")):
             yield path, str(path.relative_to(folder)).encode()
@@ -77,12 +77,12 @@ def found_in(*folders):
     )
 
 
-def test_the_search_finds_what_is_there(patients):
+def test_the_search_finds_planted_identifiers(patients):
     found = {secret for _, secret in found_in(patients / "ct")}
     assert found == {secret for secret in planted() if b"\0" not in secret}
 
 
-def test_a_run_on_dicom_keeps_patients_to_itself(patients, monkeypatch, capsys):
+def test_a_run_on_dicom_writes_no_identifier(patients, monkeypatch, capsys):
     code, out, err = run(monkeypatch, capsys, *ON_DICOM, "logger=wandb", "hydra.run.dir=a")
     assert code == 0, err
     assert list((patients / "a" / "wandb").glob("offline-run-*/*.wandb"))
@@ -95,7 +95,7 @@ def test_a_run_on_dicom_keeps_patients_to_itself(patients, monkeypatch, capsys):
     assert "5 patients" in out + err
 
 
-def test_a_file_that_cannot_be_read_is_named_only_on_demand(patients, monkeypatch, capsys):
+def test_an_unreadable_file_is_named_only_with_show_paths(patients, monkeypatch, capsys):
     path = patients / "ct" / "erika-mustermann-3" / "PID47113_2.dcm"
     path.write_bytes(path.read_bytes()[:-100])
     code, out, err = run(monkeypatch, capsys, *ON_DICOM)
