@@ -100,7 +100,7 @@ def write_ct_slice(
     syntax: str = ExplicitVRLittleEndian,
     **elements: Any,
 ) -> Path:
-    """Write an axial slice of stored values ``pixels`` (H, W) at ``position`` mm on the z axis, without elements of None.
+    """Write an axial slice of stored values ``pixels`` (H, W) at ``position`` mm on the z axis; None: left out.
 
     Without UIDs, all slices of a patient belong to one study and one series. ``modality`` may be another one.
     """

@@ -1,4 +1,4 @@
-"""No patient's identifier leaves the data package: a run on DICOM files full of identifiers, and all bytes it writes."""
+"""No patient's identifier leaves the data package: all bytes that a run on DICOM files writes are searched."""
 
 import zipfile
 
