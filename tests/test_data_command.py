@@ -210,8 +210,8 @@ def test_wrong_options_are_refused(command, tmp_path, arguments, words):
 
 
 def test_the_help_shows_the_options_of_the_choice(monkeypatch, capsys):
-    for arguments, option in (((), "noise_hu: 3.0"), (("data=image_folder",), "resize: crop")):
+    for arguments, option in (((), "noise_hu=3.0"), (("data=image_folder",), "resize=crop")):
         code, out, _ = run(monkeypatch, capsys, *arguments, "--help", command="data")
         assert code == 0
-        assert "near_distance: 6" in out
+        assert "near_distance=6" in out
         assert option in out

@@ -13,15 +13,16 @@ import pytest
 import torch
 from PIL import Image
 
-from medsynth.contracts import InputError, Intensity
+from medsynth.contracts import Intensity
 from medsynth.data import preparing
 from medsynth.data.cache import cache_folder, open_store
-from medsynth.data.errors import Unreadable
+from medsynth.data.errors import DataError, Unreadable
 from medsynth.data.geometry import OUTSIDE, Geometry, RandomViews
 from medsynth.data.image_folder import ImageFolder
 from medsynth.data.intensity import WINDOWS, Normalization, statistics
 from medsynth.data.reading import RawImage
 from medsynth.data.split import SplitOptions, split
+from medsynth.errors import EndCode, InputError
 from tests.files import RAMP, class_folders, files_module, items, number, prepared, warnings_of, write_images
 
 
@@ -312,8 +313,9 @@ def make_not_finite(root):
 )
 def test_unusable_files_are_refused(make, changes, message, tmp_path):
     make(tmp_path)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(DataError, match=message) as caught:
         prepared(tmp_path, **changes)
+    assert caught.value.code is EndCode.DATA_ERROR
 
 
 @pytest.mark.parametrize(
@@ -336,8 +338,9 @@ def test_unusable_files_are_refused(make, changes, message, tmp_path):
     ids=str,
 )
 def test_wrong_options_are_refused_before_anything_is_read(changes, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as caught:
         files_module("anywhere", **changes)
+    assert caught.value.code is EndCode.BAD_OPTION
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "tif"])

@@ -90,7 +90,7 @@ def describe_options(command: str, overrides: list[str]) -> list[Option]:
     return [
         Option(key, default, described.get(key, ""))
         for key, default in _leaves(config)
-        if not key.startswith("hydra.") and not key.endswith("_target_")
+        if not key.startswith("hydra.") and not key.endswith(("_target_", "_partial_"))
     ]
 
 
