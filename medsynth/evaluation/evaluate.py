@@ -17,9 +17,10 @@ import medsynth
 from medsynth.configuration.compose import compose
 from medsynth.configuration.input_errors import input_errors
 from medsynth.configuration.option_types import with_option_types
-from medsynth.contracts import FeatureExtractor, InputError
+from medsynth.contracts import InputError
 from medsynth.evaluation.evaluation_sets import EvaluationSets, Images, of_images
 from medsynth.metrics.evaluation import Evaluation
+from medsynth.metrics.extractor_module import ExtractorModule
 from medsynth.metrics.feature_store import FeatureStore, features_folder
 from medsynth.metrics.measures import Measure
 from medsynth.metrics.pairs import lpips_network
@@ -196,9 +197,9 @@ def _for_images(config: DictConfig, sets: EvaluationSets) -> DictConfig:
     )
 
 
-def _extractors(config: DictConfig, sets: EvaluationSets, device: torch.device) -> dict[str, FeatureExtractor]:
+def _extractors(config: DictConfig, sets: EvaluationSets, device: torch.device) -> dict[str, ExtractorModule]:
     """Build the chosen extractors; the keys are their configurations."""
-    made: dict[str, FeatureExtractor] = {}
+    made: dict[str, ExtractorModule] = {}
     for name, node in _for_images(config, sets).extractor.items():
         for option in ("model_name", "weights"):
             if "backbone" in node and node.backbone[option] is None:
@@ -208,7 +209,7 @@ def _extractors(config: DictConfig, sets: EvaluationSets, device: torch.device) 
     return made
 
 
-def _notes_on_counts(sets: EvaluationSets, extractors: Iterable[FeatureExtractor]) -> Iterator[str]:
+def _notes_on_counts(sets: EvaluationSets, extractors: Iterable[ExtractorModule]) -> Iterator[str]:
     """Describe how the numbers of images bias the values."""
     fewest = min(sets.real.count, sets.fake.count)
     for extractor in extractors:

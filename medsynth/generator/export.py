@@ -1,4 +1,4 @@
-"""A trained generator in one file: weights and all that is needed to rebuild and use them."""
+"""The file of a trained generator: its weights, and what is needed to rebuild and use it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor, nn
 
 from medsynth.contracts import InputError
@@ -20,7 +20,7 @@ from medsynth.files import replacing
 
 _log = logging.getLogger(__name__)
 FORMAT = 2  # 1 was the same without a checksum
-_ROOM = "medsynth.generator."
+_PACKAGE = "medsynth.generator."
 
 
 def save_generator(path: Path, generator: nn.Module, *, config: Mapping[str, Any], card: Mapping[str, Any]) -> None:
@@ -28,9 +28,9 @@ def save_generator(path: Path, generator: nn.Module, *, config: Mapping[str, Any
 
     Args:
         path: the file; an older one is replaced.
-        generator: the network, for example the EMA of the trained one.
+        generator: the network, such as the EMA of the trained one.
         config: its class as ``_target_`` and the class's arguments: what rebuilds it.
-        card: what its user must know: data, intensity, class names, images seen, metrics.
+        card: its description: data, intensity, class names, images seen, metrics.
     """
     description = json.dumps({"format": FORMAT, "config": dict(config), "card": dict(card)})
     weights = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
@@ -40,18 +40,17 @@ def save_generator(path: Path, generator: nn.Module, *, config: Mapping[str, Any
 
 
 def read_generator(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Load the generator of ``path``, in evaluation mode on the CPU, and its card.
+    """Read the generator of ``path``, in evaluation mode on the CPU, and its card.
 
     Raises:
-        InputError: no such file, no generator of medsynth, of another format, its content is not what was written, or
-            its weights do not fit.
+        InputError: there is no such file, it is not of medsynth, is damaged, or has another format.
     """
     if not path.is_file():
         raise InputError(f"There is no generator at {path}: give the folder of a run that was validated at least once.")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        with cast(Any, safe_open)(path, framework="pt") as file:  # it has no types
+            metadata: dict[str, str] = file.metadata() or {}
+            weights: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         description = _description(metadata)
     except (SafetensorError, ValueError, OSError) as error:
         raise InputError(f"{path} is damaged or is no safetensors file ({error}).") from error
@@ -72,7 +71,7 @@ def read_generator(path: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def checksum(description: str, weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 in hexadecimal of the description and of each tensor's name, type, shape and bytes, by name."""
+    """Return the SHA-256 of the description and of each tensor's name, type, shape and bytes, in hexadecimal."""
     digest = hashlib.sha256(description.encode())
     for name, value in sorted(weights.items()):
         digest.update(f"\0{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
@@ -81,14 +80,21 @@ def checksum(description: str, weights: Mapping[str, Tensor]) -> str:
 
 
 def _description(metadata: Mapping[str, str]) -> dict[str, Any] | None:
-    """Format, configuration and card; None where the file is not medsynth's. Raises ValueError: they are damaged."""
+    """Parse format, configuration and card; None: the file is not medsynth's.
+
+    Raises:
+        ValueError: they are damaged.
+    """
     if "medsynth" not in metadata:
         return None
-    description = json.loads(metadata["medsynth"])
-    parts = {"format": int, "config": dict, "card": dict}
-    if not isinstance(description, dict) or not all(isinstance(description.get(k), parts[k]) for k in parts):
+    description: Any = json.loads(metadata["medsynth"])
+    types = {"format": int, "config": dict, "card": dict}
+    if not isinstance(description, dict):
         raise ValueError("its description is not one of a generator")
-    return description
+    entries = cast(dict[str, Any], description)
+    if not all(isinstance(entries.get(key), types[key]) for key in types):
+        raise ValueError("its description is not one of a generator")
+    return entries
 
 
 def _verify(path: Path, metadata: Mapping[str, str], weights: Mapping[str, Tensor], version: int) -> None:
@@ -99,12 +105,12 @@ def _verify(path: Path, metadata: Mapping[str, str], weights: Mapping[str, Tenso
 
 
 def _build(path: Path, config: Mapping[str, Any]) -> nn.Module:
-    """Build the network that ``config`` names: a class of this package only, since a file may come from anyone."""
+    """Build the network that ``config`` names, a class of this package: the file may come from anyone."""
     target = str(config.get("_target_"))
     module, _, name = target.rpartition(".")
     try:
         # Not what the module has imported: ``medsynth.generator.export.save_file`` would write a file.
-        found = getattr(importlib.import_module(module), name) if target.startswith(_ROOM) else None
+        found = getattr(importlib.import_module(module), name) if target.startswith(_PACKAGE) else None
     except (ImportError, AttributeError) as error:
         raise InputError(f"{path} names {target}, which this version of medsynth cannot build ({error}).") from error
     if not (isinstance(found, type) and issubclass(found, nn.Module) and found.__module__ == module):

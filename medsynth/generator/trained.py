@@ -135,6 +135,7 @@ def load_generator(path: str | Path) -> TrainedGenerator:
     if not path.exists():
         raise InputError(f"{path} does not exist: give the folder of a run, or a {FILE}.")
     file = path / FILE if path.is_dir() else path
-    with torch.random.fork_rng(devices=[]):  # networks are built with random weights first
+    # Networks are built with random weights first: the caller's random numbers are not to depend on that.
+    with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
         network, card = read_generator(file)
     return TrainedGenerator(cast(Generator, network), card, file)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.fft import fft2, fftfreq  # pyright: ignore[reportUnknownVariableType] (without types in PyTorch)
 
 from medsynth.contracts import InputError, Intensity, counter_seed
 from medsynth.metrics.interval import Estimate
@@ -52,8 +54,9 @@ def radial_spectra(images: Tensor) -> np.ndarray:
     window = line[:, None] * line
     images = images.detach().double()
     mean = (images * window).sum(dim=(-2, -1), keepdim=True) / window.sum()
-    power = torch.fft.fft2((images - mean) * window).abs().square().mean(dim=1) / window.square().sum()
-    frequency = torch.fft.fftfreq(size, 1 / size, dtype=torch.float64, device=images.device)
+    spectrum = cast(Tensor, fft2((images - mean) * window))
+    power = spectrum.abs().square().mean(dim=1) / window.square().sum()
+    frequency = cast(Tensor, fftfreq(size, 1 / size, dtype=torch.float64, device=images.device))
     ring = torch.hypot(frequency[:, None], frequency).round().long().flatten()
     sums = power.new_zeros(len(images), int(ring.max()) + 1).index_add_(1, ring, power.flatten(1))
     return (sums / ring.bincount())[:, 1:].float().cpu().numpy()
@@ -191,12 +194,12 @@ def _distance(real: np.ndarray, fake: np.ndarray, compare: Compare, *, seed: int
 
 def _resampled(rows: np.ndarray, *, seed: int, side: str) -> np.ndarray:
     """Mean rows of as many images drawn with replacement, ``(REPLICATES, B)``."""
-    key = np.random.default_rng(0).standard_normal(rows.shape[1])  # any direction serves to sort by
+    key = cast(np.ndarray, np.random.default_rng(0).standard_normal(rows.shape[1]))  # any direction serves to sort by
     order = np.argsort(np.einsum("nb,b->n", rows, key))
     random = np.random.default_rng(counter_seed("appearance", side, seed))
     count = len(rows)
     block = max(1, math.ceil(2**24 / count))  # so many replicates at a time that their counts take 64 MB
-    means = []
+    means: list[np.ndarray] = []
     for start in range(0, REPLICATES, block):
         drawn = random.integers(count, size=(min(block, REPLICATES - start), count))
         times = np.stack([np.bincount(order[replicate], minlength=count) for replicate in drawn])

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from medsynth.contracts import FeatureExtractor, InputError
+from medsynth.contracts import InputError
+from medsynth.metrics.extractor_module import ExtractorModule, classifier_of
 from medsynth.metrics.frechet import frechet
 from medsynth.metrics.inception_score import inception_score_of_splits
 from medsynth.metrics.kernel import kernel_subsets
@@ -71,7 +72,7 @@ class GenerativeMetrics:
     def __init__(
         self,
         *,
-        extractor: FeatureExtractor,
+        extractor: ExtractorModule,
         objective: str | None = None,
         frechet: bool = True,
         kernel: bool = False,
@@ -111,7 +112,7 @@ class GenerativeMetrics:
     def _checked(self, objective: str | None) -> str | None:
         if not (self._frechet or self._kernel or self._score):
             raise InputError("metrics computes nothing: metrics.frechet=true, kernel=true or inception_score=true.")
-        if self._score and not callable(getattr(self.extractor, "logits", None)):
+        if self._score and classifier_of(self.extractor) is None:
             raise InputError(f"The extractor {self.extractor.name} has no classifier: metrics.inception_score=false.")
         enabled = [(self._frechet, self._names.frechet), (self._kernel, self._names.kernel)]
         distances = [name for is_computed, name in enabled if is_computed]
@@ -183,8 +184,10 @@ class GenerativeMetrics:
         return values | {"num_real": float(len(real)), "num_fake": float(len(fake))}
 
     def _inception_score(self, fake: Tensor) -> dict[str, float]:
+        classify = classifier_of(self.extractor)
+        assert classify is not None  # checked on construction
         with torch.autocast(self.device.type, enabled=False):
-            logits = torch.cat([self.extractor.logits(part) for part in fake.split(_LOGITS_AT_ONCE)])
+            logits = torch.cat([classify(batch) for batch in torch.split(fake, _LOGITS_AT_ONCE)])
         mean, spread = inception_score_of_splits(logits.double().cpu().numpy(), splits=self._splits, seed=self._seed)
         name = self._names.inception_score
         return {name: mean} | ({f"{name}_std": spread} if self._splits > 1 else {})
@@ -217,31 +220,33 @@ class GenerativeMetrics:
 
 
 class Features(Metric):
-    """Features ``(N, d)`` of both sides; a torchmetrics metric, so that DDP's processes put theirs together."""
+    """The features ``(N, d)`` of both sides, a torchmetrics metric so that the processes of DDP are gathered."""
 
     full_state_update = False
+    real: list[Tensor]
+    fake: list[Tensor]
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("real", default=[], dist_reduce_fx="cat")
-        self.add_state("fake", default=[], dist_reduce_fx="cat")
+        for side in ("real", "fake"):
+            self.add_state(side, default=[], dist_reduce_fx="cat")  # pyright: ignore[reportUnknownMemberType]
 
     def update(self, features: Tensor, *, real: bool) -> None:
+        """Add features ``(n, d)`` to one side."""
         (self.real if real else self.fake).append(features)
 
     def compute(self) -> tuple[Tensor, Tensor]:
-        """(real, fake), of all processes."""
-        return tuple(_together(side) for side in (self.real, self.fake))
+        """Return the features of all processes, real and generated."""
+        return _together(self.real), _together(self.fake)
 
     def forget(self, *, real: bool) -> None:
-        """Of one side; torchmetrics' reset would forget both."""
+        """Forget one side; torchmetrics' reset would forget both."""
         (self.real if real else self.fake).clear()
         self._computed = None
 
 
 def _in_order(features: Tensor) -> Tensor:
-    """Sorted by a projection: which images fall into a random subset is then up to the seed alone, and not up to the
-    order in which batches or processes have delivered them."""
+    """Sort by a projection, so that random subsets do not depend on the order of batches and processes."""
     if len(features) == 0:
         return features
     rows = features.double()

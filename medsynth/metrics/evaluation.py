@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from medsynth.contracts import FeatureExtractor, InputError
+from medsynth.contracts import InputError
 from medsynth.metrics.appearance import (
     BINS,
     intensity_distance,
@@ -16,7 +16,8 @@ from medsynth.metrics.appearance import (
     radial_spectra,
     spectrum_distance,
 )
-from medsynth.metrics.feature_store import FeatureStore
+from medsynth.metrics.extractor_module import ExtractorModule
+from medsynth.metrics.feature_store import FeatureStore, ImageDescriber
 from medsynth.metrics.image_set import ImageSet, spread
 from medsynth.metrics.measures import Measure, Sides, distance_measure, of_features
 from medsynth.metrics.pairs import WINDOW, lpips_of_pairs, ms_ssim_of_pairs
@@ -46,19 +47,17 @@ class Evaluation:
         real: ImageSet,
         fake: ImageSet,
         training: ImageSet | None,
-        extractors: Mapping[str, FeatureExtractor],
+        extractors: Mapping[str, ExtractorModule],
         pairs: int,
         seed: int,
         lpips: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
         self.real, self.fake, self.training = real, fake, training
         self.extractors, self.pairs, self.seed, self.lpips = dict(extractors), pairs, seed, lpips
-        described = {row.name: row for row in _without_network(real.read([0]).shape[-1])}
-        sides = [
-            {} if images is None else store.features(images, {**described, **extractors})
-            for images in (real, fake, training)
-        ]
-        self._sides = {key: Sides(*(side.get(key) for side in sides)) for key in sides[0]}
+        described: dict[str, ImageDescriber] = {row.name: row for row in _without_network(real.read([0]).shape[-1])}
+        of_real, of_fake = (store.features(images, {**described, **extractors}) for images in (real, fake))
+        of_training = {} if training is None else store.features(training, {**described, **extractors})
+        self._sides = {key: Sides(of_real[key], of_fake[key], of_training.get(key)) for key in of_real}
 
     def measures(self) -> list[Measure]:
         """Of all images."""
@@ -70,35 +69,27 @@ class Evaluation:
         Raises:
             InputError: a side has no labels, or fewer than two images of a class.
         """
-        sets = (self.real, self.fake, self.training)
-        if any(images is not None and images.labels is None for images in sets):
-            raise InputError("per_class=true needs labels on both sides, real and generated: per_class=false.")
-        labels = Sides(*(None if images is None else images.labels for images in sets))
+        labels = self._labels()
         return {name: self._of_class(labels, number, name) for number, name in enumerate(class_names)}
 
-    def _of_class(self, labels: Sides, number: int, name: str) -> list[Measure]:
-        chosen = [images.subset(np.flatnonzero(images.labels == number)) for images in self._filled(number, name)]
-        sides = {key: rows.of_class(labels, number) for key, rows in self._sides.items()}
-        return [*self._of(sides), *self._diversity(*chosen)]
+    def _labels(self) -> Sides:
+        sets = [self.real, self.fake, *([] if self.training is None else [self.training])]
+        labels = [images.labels for images in sets if images.labels is not None]
+        if len(labels) < len(sets):
+            raise InputError("per_class=true needs labels on both sides, real and generated: per_class=false.")
+        return Sides(labels[0], labels[1], labels[2] if len(labels) > 2 else None)
 
-    def _filled(self, number: int, name: str) -> tuple[ImageSet, ImageSet]:
-        """The reference and what is judged, which have images of the class."""
-        for images in (self.real, self.fake):
-            count = int((images.labels == number).sum())
-            if count < 2:
-                raise InputError(
-                    f"The class {name} has {count} {images.name} images, and its measures need 2: per_class=false, or "
-                    "more images."
-                )
-        return self.real, self.fake
+    def _of_class(self, labels: Sides, number: int, name: str) -> list[Measure]:
+        real = _subset_of_class(self.real, labels.real, number, name)
+        fake = _subset_of_class(self.fake, labels.fake, number, name)
+        sides = {key: rows.of_class(labels, number) for key, rows in self._sides.items()}
+        return [*self._of(sides), *self._diversity(real, fake)]
 
     def _of(self, sides: Mapping[str, Sides]) -> Iterator[Measure]:
         for key, extractor in self.extractors.items():
             yield from of_features(extractor, sides[key], seed=self.seed)
         for name, distance in (("intensity_distance", intensity_distance), ("spectrum_distance", spectrum_distance)):
-            yield distance_measure(
-                name, "lower", sides[name], lambda a, b, distance=distance: distance(a, b, seed=self.seed)
-            )
+            yield distance_measure(name, "lower", sides[name], partial(distance, seed=self.seed))
 
     def _diversity(self, real: ImageSet, fake: ImageSet) -> Iterator[Measure]:
         """MS-SSIM and LPIPS of pairs, and the same of real pairs at equal N."""
@@ -110,6 +101,16 @@ class Evaluation:
         for name, measure in of_pairs.items():
             of_real, of_fake = (measure(images, pairs=self.pairs, seed=self.seed) for images in samples)
             yield Measure(name, "baseline", of_fake, count, count, of_real.value, (count, count))
+
+
+def _subset_of_class(images: ImageSet, labels: np.ndarray, number: int, name: str) -> ImageSet:
+    rows = np.flatnonzero(labels == number)
+    if len(rows) < 2:
+        raise InputError(
+            f"The class {name} has {len(rows)} {images.name} images, and its measures need 2: per_class=false, or more "
+            "images."
+        )
+    return images.subset(rows)
 
 
 class _Rows:

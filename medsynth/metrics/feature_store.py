@@ -9,18 +9,29 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from medsynth.contracts import FeatureExtractor, InputError
+from medsynth.contracts import InputError
 from medsynth.files import make_writable, user_cache
 from medsynth.metrics.image_set import ImageSet
 
 FORMAT = 1
+
+
+class ImageDescriber(Protocol):
+    """A feature extractor, or what describes each image ``(N, C, H, W)`` by a row of numbers without a network."""
+
+    name: str
+    num_features: int
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor | np.ndarray:
+        """Return rows ``(N, num_features)``."""
+        ...
 
 
 class FeatureStore:
@@ -40,7 +51,7 @@ class FeatureStore:
         self.batch_size, self.device = batch_size, device
         self._fingerprints: dict[int, str] = {}
 
-    def features(self, images: ImageSet, extractors: Mapping[str, FeatureExtractor]) -> dict[str, np.ndarray]:
+    def features(self, images: ImageSet, extractors: Mapping[str, ImageDescriber]) -> dict[str, np.ndarray]:
         """Extractor key -> float32 (N, d), mapped read-only. The images are gone through once for all extractors.
 
         ``extractors``: by a text that tells those of different options apart.
@@ -54,15 +65,20 @@ class FeatureStore:
             self._fill(images, missing, paths)
         return {key: np.load(path, mmap_mode="r") for key, path in paths.items()}
 
-    def _path(self, images: ImageSet, key: str, extractor: FeatureExtractor) -> Path:
-        kept = self.cache is not None and images.key is not None
-        content = {"format": FORMAT, "extractor": key, "weights": self._fingerprint(extractor), "count": images.count}
-        content["images"] = images.key if kept else images.name
+    def _path(self, images: ImageSet, key: str, extractor: ImageDescriber) -> Path:
+        cache = self.cache if images.key is not None else None
+        content: dict[str, Any] = {
+            "format": FORMAT,
+            "extractor": key,
+            "weights": self._fingerprint(extractor),
+            "count": images.count,
+        }
+        content["images"] = images.key if cache else images.name
         text = json.dumps(content, sort_keys=True, default=str)
         digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-        return (self.cache if kept else self.folder) / f"{digest}.npy"
+        return (cache or self.folder) / f"{digest}.npy"
 
-    def _fingerprint(self, extractor: FeatureExtractor) -> str:
+    def _fingerprint(self, extractor: ImageDescriber) -> str:
         """Of an extractor's weights; hashed once, for large ones take a second."""
         number = id(extractor)
         if number not in self._fingerprints:
@@ -102,7 +118,7 @@ class FeatureStore:
 class _Written:
     """One file of features on its way, in a temporary folder beside its place."""
 
-    def __init__(self, path: Path, count: int, extractor: FeatureExtractor) -> None:
+    def __init__(self, path: Path, count: int, extractor: ImageDescriber) -> None:
         self.path, self.name = path, extractor.name
         self.folder = Path(tempfile.mkdtemp(prefix=".filling-", dir=path.parent))
         shape = (count, extractor.num_features)

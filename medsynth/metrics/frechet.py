@@ -36,8 +36,7 @@ class GaussianSum:
 
     def __init__(self) -> None:
         self.count = 0
-        self._mean: np.ndarray | None = None
-        self._scatter: np.ndarray | None = None
+        self._mean, self._scatter = np.zeros(()), np.zeros(())
 
     def update(self, features: np.ndarray) -> None:
         """Take in features (N, d)."""
@@ -59,7 +58,7 @@ class GaussianSum:
         return Gaussian(self._mean, self._scatter / (self.count - 1), self.count)
 
     def _add(self, count: int, mean: np.ndarray, scatter: np.ndarray) -> None:
-        if self._mean is None:
+        if not self.count:
             self.count, self._mean, self._scatter = count, mean.copy(), scatter.copy()
             return
         # Chan, Golub, LeVeque 1979: sums of squares around the common mean, without the loss of digits of raw moments.

@@ -37,10 +37,14 @@ class ImageSet:
     def subset(self, numbers: np.ndarray) -> ImageSet:
         """The images of these numbers (n,), in this order."""
         chosen = np.asarray(numbers, dtype=np.int64)
+
+        def read(numbers: Sequence[int]) -> Tensor:
+            return self.read(chosen[np.asarray(numbers)].tolist())
+
         return dataclasses.replace(
             self,
             count=len(chosen),
-            read=lambda indices: self.read(chosen[np.asarray(indices)].tolist()),
+            read=read,
             labels=None if self.labels is None else self.labels[chosen],
             key=None if self.key is None else {**self.key, "chosen": chosen.tolist()},
         )

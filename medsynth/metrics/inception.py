@@ -11,12 +11,13 @@ import hashlib
 import logging
 import pickle
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
+from typing import cast
 
 import torch
-from torch import Tensor
-from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+from torch import Tensor, nn
+from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3  # pyright: ignore[reportMissingTypeStubs]
 from torchmetrics.image.fid import NoTrainInceptionV3
 
 from medsynth.contracts import InputError
@@ -28,7 +29,7 @@ CONNECTION_TIMEOUT = 10.0  # seconds; a machine whose firewall swallows packets 
 logger = logging.getLogger(__name__)
 
 
-class InceptionExtractor(torch.nn.Module):
+class InceptionExtractor(nn.Module):
     """Images ``(N, C, H, W)`` in [-1, 1], C = 1 or 3 -> pooled features ``(N, 2048)`` of the FID network.
 
     Images are rounded to 8 bits, as FID is defined on 8-bit images; gray is repeated to 3 channels. The network
@@ -77,7 +78,8 @@ class InceptionExtractor(torch.nn.Module):
 
     def logits(self, features: Tensor) -> Tensor:
         """Features ``(N, 2048)`` -> logits ``(N, 1008)`` without bias, with which the inception score is computed."""
-        return features @ self.network.fc.weight.to(features.dtype).T
+        layer = cast(nn.Linear, self.network.fc)
+        return features @ layer.weight.to(features.dtype).T
 
 
 def _cached_weights() -> Path:
@@ -98,7 +100,7 @@ def _cached_weights() -> Path:
 
 
 @contextlib.contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
+def _socket_timeout(seconds: float) -> Generator[None, None, None]:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

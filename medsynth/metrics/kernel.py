@@ -102,7 +102,7 @@ def kernel_subsets(
     """
     assert 2 <= subset_size <= min(len(real), len(fake))
     rng = np.random.default_rng(counter_seed("kernel_subsets", seed))
-    values = []
+    values: list[float] = []
     for _ in range(subsets):
         x = real[np.sort(rng.choice(len(real), subset_size, replace=False))]
         y = fake[np.sort(rng.choice(len(fake), subset_size, replace=False))]

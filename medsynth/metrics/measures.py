@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from medsynth.contracts import FeatureExtractor
+from medsynth.metrics.extractor_module import ExtractorModule, classifier_of
 from medsynth.metrics.frechet import frechet
 from medsynth.metrics.inception_score import inception_score
 from medsynth.metrics.interval import Estimate
@@ -92,20 +92,30 @@ class Sides(NamedTuple):
 
     def of_class(self, labels: Sides, number: int) -> Sides:
         """The rows whose labels, (N,) on each side, are ``number``."""
-        pairs = zip(self, labels, strict=True)
-        return Sides(*(None if rows is None else rows[np.asarray(label) == number] for rows, label in pairs))
+
+        def chosen(rows: np.ndarray, of_rows: np.ndarray) -> np.ndarray:
+            return rows[np.asarray(of_rows) == number]
+
+        training = None
+        if self.training is not None and labels.training is not None:
+            training = chosen(self.training, labels.training)
+        return Sides(chosen(self.real, labels.real), chosen(self.fake, labels.fake), training)
 
 
-def of_features(extractor: FeatureExtractor, sides: Sides, *, seed: int) -> list[Measure]:
+def of_features(extractor: ExtractorModule, sides: Sides, *, seed: int) -> list[Measure]:
     """All measures on the features of one extractor; the distance that can be trusted most comes first."""
     names, name = Names.of(extractor), extractor.name
     kernels = (names.kernel, f"gaussian_{names.kernel}")
     counted, baseline = (len(sides.real), len(sides.fake)), sides.baseline()
     baselines = _of_pairs(kernels, name, *baseline, seed) if min(map(len, baseline)) >= 2 else {}
-    of_pairs = {}
+    of_pairs: dict[str, Measure] = {}
     for key, estimate in _of_pairs(kernels, name, sides.real, sides.fake, seed).items():
-        known = (baselines[key].value, tuple(map(len, baseline))) if key in baselines else ()
-        of_pairs[key] = Measure(key, "lower" if key in kernels else "higher", estimate, *counted, *known)
+        better = "lower" if key in kernels else "higher"
+        of_pairs[key] = Measure(key, better, estimate, *counted)
+        if key in baselines:
+            of_pairs[key] = dataclasses.replace(
+                of_pairs[key], baseline=baselines[key].value, num_baseline=_counts(*baseline)
+            )
     of_gaussians = distance_measure(names.frechet, "lower", sides, frechet)
     of_kernels = [of_pairs.pop(key) for key in kernels]
     distances = [*of_kernels, of_gaussians] if min(counted) <= extractor.num_features else [of_gaussians, *of_kernels]
@@ -146,18 +156,23 @@ def distance_measure(name: str, better: str, sides: Sides, distance: Distance) -
     if min(map(len, baseline)) < 2:
         return Measure(name, better, distance(sides.real, sides.fake), *counted)
     value = distance(*baseline).value
-    return Measure(name, better, distance(sides.real, sides.fake), *counted, value, tuple(map(len, baseline)))
+    return Measure(name, better, distance(sides.real, sides.fake), *counted, value, _counts(*baseline))
 
 
-def _score(extractor: FeatureExtractor, names: Names, sides: Sides, seed: int) -> Iterator[Measure]:
+def _counts(first: np.ndarray, second: np.ndarray) -> tuple[int, int]:
+    return len(first), len(second)
+
+
+def _score(extractor: ExtractorModule, names: Names, sides: Sides, seed: int) -> Iterator[Measure]:
     """The inception score, and that of the reference, which is what a generator can be expected to reach."""
-    if not callable(getattr(extractor, "logits", None)):
+    classify = classifier_of(extractor)
+    if classify is None:
         return
     device = next(extractor.parameters()).device
 
     def score(features: np.ndarray) -> Estimate:
         with torch.inference_mode():
-            logits = extractor.logits(torch.from_numpy(np.array(features)).to(device)).cpu().numpy()
+            logits = classify(torch.tensor(features, device=device)).cpu().numpy()
         return inception_score(logits, splits=SPLITS, seed=seed)
 
     counted = len(sides.real), len(sides.fake)

@@ -120,5 +120,5 @@ def _blocks(features: np.ndarray) -> Iterator[tuple[slice, Tensor]]:
     """Slices of rows, and these rows brought to length 1."""
     for first in range(0, len(features), _BLOCK):
         rows = slice(first, min(first + _BLOCK, len(features)))
-        block = torch.from_numpy(np.array(features[rows], dtype=np.float64))
+        block = torch.as_tensor(np.array(features[rows], dtype=np.float64))
         yield rows, torch.nn.functional.normalize(block, dim=1, eps=1e-300)

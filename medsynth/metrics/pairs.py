@@ -11,10 +11,11 @@ import shutil
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
-import torchvision
+import torchvision  # pyright: ignore[reportMissingTypeStubs]
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
@@ -149,7 +150,7 @@ def lpips_network(name: str = "alex") -> torch.nn.Module:
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
     if not path.is_file():
         _download(url, path)
-    return LearnedPerceptualImagePatchSimilarity(net_type=name).net.eval()
+    return LearnedPerceptualImagePatchSimilarity(net_type=cast(Any, name)).net.eval()
 
 
 def _download(url: str, path: Path) -> None:
@@ -179,7 +180,7 @@ def _for_lpips(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _mean_of_pairs(images: Tensor, measure: Distance, *, pairs: int, seed: int) -> Estimate:
-    drawn = torch.from_numpy(draw_pairs(len(images), pairs=pairs, seed=seed)).to(images.device)
+    drawn = torch.as_tensor(draw_pairs(len(images), pairs=pairs, seed=seed)).to(images.device)
     if not images.isfinite().all():
         raise InputError("The images have NaN or infinite values: check the files and the intensity range of data.")
     values = torch.cat([measure(*block).reshape(-1) for block in _blocks(images, drawn)])
@@ -187,5 +188,5 @@ def _mean_of_pairs(images: Tensor, measure: Distance, *, pairs: int, seed: int) 
 
 
 def _blocks(images: Tensor, pairs: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    for block in pairs.split(BLOCK):
+    for block in torch.split(pairs, BLOCK):
         yield images[block[:, 0]], images[block[:, 1]]

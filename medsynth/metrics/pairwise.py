@@ -86,7 +86,7 @@ class _Rows:
 
     def __init__(self, rows: slice, features: np.ndarray, center: Tensor) -> None:
         self.rows = rows
-        self.centered = torch.from_numpy(np.array(features[rows], dtype=np.float64)) - center
+        self.centered = torch.as_tensor(np.array(features[rows], dtype=np.float64)) - center
         self.squares = self.centered.square().sum(1)
         self.shift = self.centered @ center + center @ center / 2  # what centering took from the products
 
@@ -97,4 +97,4 @@ def _parts(features: np.ndarray, center: Tensor, start: int = 0) -> Iterator[_Ro
 
 
 def _mean(features: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.add.reduce(features, axis=0, dtype=np.float64) / len(features))
+    return torch.as_tensor(np.add.reduce(features, axis=0, dtype=np.float64) / len(features))
