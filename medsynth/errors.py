@@ -1,6 +1,6 @@
-"""The one error that is the user's, and the codes of how a run can end.
+"""The error that users can correct, and the codes of how a run can end.
 
-Both stand apart so that the command line knows them before torch is imported.
+Nothing heavy is imported here, since the command line needs both before it composes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How files are written, whole or not at all; and the place of what is kept between runs."""
+"""Atomic writing of files, and the cache folder that runs share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Write to the name that this yields; at the end it takes the place of ``path``, and after an error it is gone."""
+    """Yield a temporary path that replaces ``path`` at the end and is deleted after an error."""
     temporary = path.with_name(path.name + ".tmp")
     try:
         yield temporary
@@ -22,13 +22,17 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def user_cache(room: str) -> Path:
-    """Where ``room`` keeps what can be made again: medsynth's place in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medsynth" / room
+def user_cache(package: str) -> Path:
+    """Return the folder for files of ``package`` that can be made again, inside of the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medsynth" / package
 
 
 def make_writable(folder: Path) -> None:
-    """Make the folder where it is missing, and write to it once. Raises OSError: that is not possible."""
+    """Create the folder if it is missing, and check that files can be written there.
+
+    Raises:
+        OSError: they cannot.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
         pass

@@ -1,4 +1,4 @@
-"""The configuration that a training uses: completed once the data is known, and checked for what would be ignored."""
+"""Completion of a training's configuration once the data is known, and refusal of options that would be ignored."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import pytorch_lightning as pl
 from omegaconf import DictConfig
 
 from medsynth.configuration.choices import choices_with
+from medsynth.data.module import ImageDataModule
 from medsynth.errors import InputError
 from medsynth.lightning.precision import check_compiler, final_precision, on_gpu, set_tf32
 from medsynth.lightning.process_launch import check_processes
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 _OURS = {"gradient_clip_val": "task.gradient_clip_norm", "accumulate_grad_batches": "task.accumulate"}
 
 
-def finalize(config: DictConfig, data: pl.LightningDataModule) -> DictConfig:
+def finalize(config: DictConfig, data: ImageDataModule) -> DictConfig:
     """Return ``config`` with classes, duration, validation interval and precision filled in; ``config`` stays as it is.
 
     Raises:
@@ -54,19 +54,19 @@ def _refuse_ignored(config: DictConfig) -> None:
             raise InputError(f"{group}={name} has no effect on this discriminator: choose discriminator={suitable}.")
 
 
-def _num_classes(config: DictConfig, data: pl.LightningDataModule) -> int:
+def _num_classes(config: DictConfig, data: ImageDataModule) -> int:
     if config.conditional and data.num_classes < 2:
         raise InputError("conditional=true needs data with two classes or more, for images in one subfolder per class.")
     return data.num_classes if config.conditional else 0
 
 
-def _max_images(config: DictConfig, data: pl.LightningDataModule) -> int:
+def _max_images(config: DictConfig, data: ImageDataModule) -> int:
     if config.max_epochs is not None:
         return config.max_epochs * (data.num_train // data.batch_size) * data.batch_size
     return config.max_images
 
 
-def _validation_interval(config: DictConfig, data: pl.LightningDataModule) -> int:
+def _validation_interval(config: DictConfig, data: ImageDataModule) -> int:
     """Return the batches between two validations."""
     for name in ("max_images", "val_every_images"):
         if config[name] is None or config[name] < 2:
@@ -75,7 +75,7 @@ def _validation_interval(config: DictConfig, data: pl.LightningDataModule) -> in
     return math.ceil(config.val_every_images / data.batch_size)
 
 
-def _check_batch(config: DictConfig, data: pl.LightningDataModule) -> None:
+def _check_batch(config: DictConfig, data: ImageDataModule) -> None:
     """Check that a batch and the last one can be shared by the processes and split into the microbatches asked for."""
     processes = check_processes(config.trainer)
     if config.trainer.get("sync_batchnorm") and not on_gpu(config.trainer.accelerator):

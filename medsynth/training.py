@@ -1,8 +1,10 @@
+# pyright: strict
 """One training, from the composed configuration to its result."""
 
 from __future__ import annotations
 
 import logging
+from typing import Any, cast
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
@@ -10,6 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from medsynth.configuration.objectives import check_objectives
+from medsynth.data.module import ImageDataModule
 from medsynth.finalize import finalize
 from medsynth.gan import GAN
 from medsynth.lightning.distributed import Unwrapped
@@ -65,10 +68,10 @@ def fit(run: RunFolder) -> None:
         trainer.fit(model, data, ckpt_path=checkpoint)
 
 
-def build_data(config: DictConfig) -> pl.LightningDataModule:
+def build_data(config: DictConfig) -> ImageDataModule:
     """Build the data module and prepare its images."""
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    data = instantiate(config.data, _convert_="all")
+    data: ImageDataModule = instantiate(config.data, _convert_="all")
     data.prepare()
     return data
 
@@ -83,7 +86,7 @@ def build_trainer(config: DictConfig, run: RunFolder) -> pl.Trainer:
     """Build Lightning's trainer with the callbacks and loggers of the run; save the configuration of a new run."""
     if not run.resumed:
         run.save(config)
-    options = {
+    options: dict[str, Any] = {
         "callbacks": [
             *instantiate(config.callbacks, _convert_="all").values(),
             GeneratorExport(path=run.path / GENERATOR, objective=config.objective, config=plain(config.generator)),
@@ -98,6 +101,6 @@ def build_trainer(config: DictConfig, run: RunFolder) -> pl.Trainer:
     return instantiate(config.trainer, **options)
 
 
-def plain(config: DictConfig) -> dict:
+def plain(config: DictConfig) -> dict[str, Any]:
     """Return the configuration resolved, as plain values: Hydra would build what it names."""
-    return OmegaConf.to_container(config, resolve=True)
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))

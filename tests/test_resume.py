@@ -381,7 +381,7 @@ def test_slurm_is_asked_to_start_the_job_again(signals, monkeypatch, tmp_path, c
     assert requeue({"SLURM_JOB_ID": "7"})
     assert not caplog.messages
     assert requeue({"SLURM_JOB_ID": "8"})
-    assert "did not take job 8 back" in caplog.messages[0]
+    assert "refused to requeue job 8" in caplog.messages[0]
     assert requeue({"SLURM_JOB_ID": "10", "SLURM_ARRAY_JOB_ID": "9", "SLURM_ARRAY_TASK_ID": "3"})
     assert (tmp_path / "asked").read_text().splitlines() == ["requeue 7", "requeue 8", "requeue 9_3"]
 

@@ -45,9 +45,9 @@ def main(command: str | None = None) -> None:
 
 
 def _named_folders(arguments: list[str]) -> list[str]:
-    """Folders typed in front, without a key, as Hydra's folders=[...]."""
+    """Turn folders that are typed first and without a key into Hydra's ``folders=[...]``."""
     count = next((n for n, a in enumerate(arguments) if a.startswith("-") or "=" in a), len(arguments))
-    # In Hydra's strings a backslash stands for itself but before a quote.
+    # In Hydra's quoted strings a backslash is literal except before a quote.
     quoted = [re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), a) for a in arguments[:count]]
     folders = ",".join(f'"{folder}"' for folder in quoted)
     return ([f"folders=[{folders}]"] if count else []) + arguments[count:]

@@ -7,9 +7,11 @@ import pickle
 import sys
 import traceback
 from pathlib import Path
+from typing import cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log, setup_globals
+from omegaconf import DictConfig
 
 from medsynth.cli.compose import register_resolvers
 from medsynth.cli.user_errors import explain
@@ -23,20 +25,21 @@ def main() -> None:
     """Train the run in the file that the argument names; where that fails, write the end into a file beside it."""
     end_with_parent()
     order = Path(sys.argv[1])
-    told = pickle.loads(order.read_bytes())  # written by the process that started this one, for its user alone
+    job = pickle.loads(order.read_bytes())  # written by the process that started this one, for its user alone
     setup_globals()
     register_resolvers()
-    HydraConfig.instance().cfg = told["setup"]
+    HydraConfig.instance().cfg = job["setup"]
     if os.environ["RANK"] != "0":
         silence()
     elif HydraConfig.initialized():
-        configure_log(HydraConfig.get().job_logging, HydraConfig.get().verbose)
+        hydra = HydraConfig.get()
+        configure_log(cast(DictConfig, hydra.job_logging), hydra.verbose)
     from medsynth.lightning.process_launch import end_file  # torch comes with it
     from medsynth.training import fit
 
     rank = int(os.environ["RANK"])
     try:
-        fit(told["run"])
+        fit(job["run"])
     except BaseException as error:
         end = explain(error, "train")
         if end is None:

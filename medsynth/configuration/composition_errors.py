@@ -1,4 +1,4 @@
-"""Hydra's errors as one sentence that names the option and the valid choices."""
+"""Explanation of Hydra's errors in one sentence that names the option and the valid choices."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def composition_error(error: BaseException, command: str, overrides: Sequence[st
 
 
 def _without_notes(message: str) -> str:
-    """Put a message of Hydra or OmegaConf into one line, without what helps nobody but their developers."""
+    """Put a message of Hydra or OmegaConf into one line, without the lines that are for developers."""
     notes = ("full_key", "object_type", "Set the environment", "Config search path", "provider=")
     lines = [line.strip() for line in message.splitlines()]
     return " ".join(line for line in lines if line and not line.startswith(notes)).replace("\t", " ").rstrip(".") + "."
 
 
 def _unexpected_option(error: InstantiationException) -> str | None:
-    """Name the option that a class has not; None: the class raised another error.
+    """Name an option that a class does not have; None: the class raised another error.
 
     Python has no class for it and Hydra no attribute, so that their messages are read.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -24,7 +24,8 @@ VALUES = {"${run_dir}/feature_bank": "${run_dir}/feature_cache"}  # old value of
 
 def load_configuration(path: Path) -> DictConfig:
     """Load config.yaml or composition.yaml of a run in today's names; nothing of it is resolved."""
-    return OmegaConf.create(renamed(OmegaConf.to_container(OmegaConf.load(path), resolve=False)))
+    content = renamed(OmegaConf.to_container(OmegaConf.load(path), resolve=False))
+    return OmegaConf.create(cast(dict[str, Any], content))
 
 
 def renamed(node: Any) -> Any:

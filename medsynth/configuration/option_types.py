@@ -1,10 +1,10 @@
-"""The types of options: a word where a number is expected is refused before anything is built."""
+"""Check of the types of options: a word where a number is expected is refused before anything is built."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -35,7 +35,7 @@ def with_option_types(config: DictConfig, command: str, overrides: Sequence[str]
         if type(default) is int and isinstance(value, float) and value.is_integer():
             OmegaConf.update(config, key, int(value))
         elif _of_numbers(default, float) and _of_numbers(value, int | float):  # betas=[0,0.9]
-            OmegaConf.update(config, key, [float(number) for number in value])
+            OmegaConf.update(config, key, [float(number) for number in cast(ListConfig, value)])
         elif not _fits(value, default):
             kind = _KINDS.get(type(default), "a word")
             raise InputError(f"{key}={value} is not {kind}; its default is {default}.")

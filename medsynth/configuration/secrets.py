@@ -1,4 +1,4 @@
-"""No secret gets into a run's files: what is composed is written to configurations, checkpoints, logs and loggers."""
+"""Refusal of options that hold secrets, since options are written into a run's files and sent to its loggers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _IN_ADDRESS = re.compile(r"://[^/\s:@]*:[^/\s@$]+@")
 
 
 def check_secrets(config: DictConfig) -> None:
-    """Refuse options that hold a secret: no part of medsynth needs one, as libraries read them from the environment.
+    """Refuse options that hold a secret; libraries read secrets from the environment, and medsynth needs none.
 
-    Secrets are known by the option's name (token, password, api_key ...), by the name of an environment variable in
-    ``${oc.env:...}``, and as password in an address. Nothing of ``config`` is resolved by asking.
+    Secrets are recognized by the option's name (token, password, api_key ...), by the name of an environment variable
+    in ``${oc.env:...}``, and as the password in an address. Nothing of ``config`` is resolved.
 
     Raises:
-        InputError: names the option, and never its value.
+        InputError: an option holds a secret; the message has the option's name and not its value.
     """
     for path, value in _values(OmegaConf.to_container(config, resolve=False)):
         variable = _VARIABLE.search(value) if isinstance(value, str) else None
@@ -41,7 +41,7 @@ def check_secrets(config: DictConfig) -> None:
 
 
 def _values(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and what stands there; of what was typed (``overrides``) the option that it sets."""
+    """Yield dotted keys and their values; for entries of ``overrides``, the options that these set."""
     if isinstance(node, dict):
         for name, value in node.items():
             yield from _values(value, f"{path}.{name}" if path else str(name))

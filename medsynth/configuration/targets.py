@@ -1,4 +1,4 @@
-"""The classes that configurations name by ``_target_``."""
+"""Import of the classes that configurations name by ``_target_``."""
 
 from __future__ import annotations
 

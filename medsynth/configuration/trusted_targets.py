@@ -1,4 +1,4 @@
-"""Which classes a run's folder may have built: it may come from a stranger, and Hydra builds whatever it names."""
+"""Check of the classes that a run's configuration names: it may come from a stranger, and Hydra calls what it names."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from medsynth.configuration.compose import conf_folder
 from medsynth.errors import InputError
 
-# Classes of these rooms and packages may be named, beside all that conf/ names. Not of cli and sweep, which start
-# processes, nor of all of torch: torch.hub and others run what they are given.
-_ROOMS = (
+# Classes of these packages may be named, besides all that conf/ names. Not those of cli and sweep, which start
+# processes, nor those of all of torch: torch.hub and others run code that they are given.
+_PACKAGES = (
     "generator",
     "discriminator",
     "backbone",
@@ -29,19 +29,24 @@ _ROOMS = (
     "lightning",
     "logger",
 )
-_OPEN = (*(f"medsynth.{room}." for room in _ROOMS), "pytorch_lightning.callbacks.", "torch.nn.", "torch.optim.")
-_RESOLVERS = ("hydra", "oc.select")  # those that conf/ uses below the top; oc.env would read a secret
+_OPEN = (
+    *(f"medsynth.{package}." for package in _PACKAGES),
+    "pytorch_lightning.callbacks.",
+    "torch.nn.",
+    "torch.optim.",
+)
+_RESOLVERS = ("hydra", "oc.select")  # those that conf/ uses; oc.env could read a secret
 
 
 def check_targets(config: DictConfig, source: Path, *, trusted: bool = False) -> None:
-    """Refuse a configuration from the file ``source`` that could run more than the parts of medsynth.
+    """Refuse a configuration from the file ``source`` that could run more than the components of medsynth.
 
-    What a user composes is not checked, since the user types it. Nothing of ``config`` is resolved by asking.
+    A configuration that the user composes is not checked, since the user types it. Nothing of ``config`` is resolved.
 
     Args:
         config: as it was loaded, before anything typed is merged into it.
-        source: for the message.
-        trusted: the user says that the file may name any class, such as one of their own package.
+        source: named in the message.
+        trusted: the user allows the file to name any class, such as one of their own package.
 
     Raises:
         InputError: ``config`` names a class or function, or an interpolation, that is not allowed there.
@@ -52,13 +57,13 @@ def check_targets(config: DictConfig, source: Path, *, trusted: bool = False) ->
         what = value if key == "_target_" and not _is_allowed(value) else _forbidden(value)
         if what is not None:
             raise InputError(
-                f"{source} names {what}, which is no part of medsynth and could run anything: trust=true if the file "
-                "is your own."
+                f"{source} names {what}, which is no component of medsynth and could run any code: trust=true if "
+                "the file is your own."
             )
 
 
 def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Keys and values; of a ``_target_`` the whole value, whatever it is."""
+    """Yield keys and values; for a ``_target_`` the whole value, of any type."""
     if isinstance(node, dict) and key != "_target_":
         for name, value in node.items():
             yield from _leaves(value, str(name))
@@ -70,7 +75,7 @@ def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _forbidden(value: Any) -> str | None:
-    """An interpolation that reads the environment, or whose result could be a part of its own; None: there is none."""
+    """Return ``value`` if it holds an interpolation that reads the environment or could result in a component."""
     if not isinstance(value, str) or "${" not in value:
         return None
     resolvers = re.findall(r"\$\{\s*([\w.]+)\s*:", value)
@@ -86,13 +91,13 @@ def _is_allowed(target: Any) -> bool:
 
 @functools.cache
 def _named_by_conf() -> frozenset[str]:
-    """All ``_target_`` of this installation's conf/."""
+    """Return every ``_target_`` in conf/ of this installation."""
     files = conf_folder().rglob("*.yaml")
     return frozenset(name for file in files for name in re.findall(r"_target_: *([\w.]+)", file.read_text()))
 
 
 def _is_class_of_its_module(target: str) -> bool:
-    """Whether ``target`` is a class of an open package, and not what a module there has imported (``...facts.os``)."""
+    """Tell whether ``target`` is a class of an open package, not a name that a module there imports (``...mlp.nn``)."""
     module, _, name = target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)

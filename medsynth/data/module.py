@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from medsynth.contracts import Intensity, counter_seed
+from medsynth.contracts import Batch, Intensity, counter_seed
 from medsynth.data.sampler import BlockSampler, ResumableBatchSampler
 from medsynth.errors import InputError
 
@@ -106,13 +106,13 @@ class TrainLoader(DataLoader):
         self._batches_trained = batches_trained
         self.seconds_waited = 0.0
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         trained = self._batches_trained()
         if trained is not None:
             self._sampler.start_at(trained)
         return self._timed(super().__iter__())
 
-    def _timed(self, batches: Iterator[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+    def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Yield the batches, and add the time that the training waits for them to ``seconds_waited``."""
         while True:
             start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The configuration of a resumed run, written when its first step is done."""
+"""Callback that writes the configuration of a resumed run after its first step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Notes of libraries about choices that this program makes on purpose."""
+"""Silencing of notes that libraries print about choices which this program makes on purpose."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 
 
 def quiet_libraries() -> None:
-    """Silence them for the rest of the process."""
+    """Silence these notes for the rest of the process."""
     for library in ("pytorch_lightning", "lightning_fabric", "timm"):
         logging.getLogger(library).setLevel(logging.WARNING)
     for message in (

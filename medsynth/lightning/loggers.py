@@ -1,4 +1,4 @@
-"""Loggers of a run: told its options when it starts, and closed however it ends."""
+"""Logging of a run's options to its loggers, which are closed however the run ends."""
 
 from __future__ import annotations
 
@@ -25,5 +25,6 @@ def open_loggers(loggers: Sequence[Logger], options: Mapping[str, Any]) -> Itera
         raise
     finally:
         for logger in loggers:
-            if hasattr(logger, "close"):
-                logger.close(failed=status != COMPLETED, status=status)
+            close = getattr(logger, "close", None)
+            if close is not None:
+                close(failed=status != COMPLETED, status=status)

@@ -1,4 +1,4 @@
-"""Number formats of a training: precision, TensorFloat-32, compiled code; unsuitable ones are refused."""
+"""Number formats of a training: precision, TensorFloat-32, compiled code; refusal of unsuitable ones."""
 
 from __future__ import annotations
 

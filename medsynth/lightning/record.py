@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 
-from medsynth.runs.provenance import facts
+from medsynth.lightning.trainer_access import training_data
+from medsynth.runs.provenance import TrainedModel, provenance
 
 _log = logging.getLogger(__name__)
 WAIT_WORTH_SAYING = 0.1
@@ -18,7 +19,7 @@ class Record(pl.Callback):
     """Writes the step's values as ``train/...`` every ``log_every_n_steps`` batches and each validation as ``val/...``.
 
     Lightning's own step counts the steps of both optimizers, so the loggers are given ``images_seen`` as their step.
-    What the run stands on is added to the loggers' configuration as ``run``.
+    The provenance of the run is added to the loggers' configuration as ``run``.
     ``trainer/data_wait`` is the part of the time, 0 to 1, that the training stood still for the next batch.
     """
 
@@ -30,7 +31,14 @@ class Record(pl.Callback):
         self._begin(trainer, pl_module)
         self._started = (self._since[0], self._since[2])
         if trainer.is_global_zero:
-            described = {"run": facts(trainer, pl_module)}
+            described = {
+                "run": provenance(
+                    cast(TrainedModel, pl_module),
+                    training_data(trainer),
+                    processes=trainer.world_size,
+                    precision=str(trainer.precision),
+                )
+            }
             for logger in trainer.loggers:
                 logger.log_hyperparams(described)
 

@@ -7,12 +7,13 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 
+from medsynth.contracts import TrainingData
 from medsynth.errors import EndCode, InputError
 from medsynth.lightning.checkpoint_io import damage
 from medsynth.lightning.last_checkpoint import RECORD
+from medsynth.lightning.module import AdversarialModule
 from medsynth.runs.layout import CHECKPOINT, older_ones
 from medsynth.runs.provenance import fingerprint
 
@@ -21,7 +22,7 @@ _FIRST_WITH_FINGERPRINT = 2  # format of checkpoints whose data fingerprint can 
 
 
 def check_checkpoint(
-    folder: Path, model: pl.LightningModule, data: pl.LightningDataModule | None = None, *, any_data: bool = False
+    folder: Path, model: AdversarialModule, data: TrainingData | None = None, *, any_data: bool = False
 ) -> Path:
     """Return the newest whole checkpoint of the run in ``folder`` after checking that ``model`` can resume from it.
 
@@ -82,7 +83,7 @@ def _read(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def _check_data(folder: Path, data: pl.LightningDataModule, before: str | None, *, allowed: bool) -> None:
+def _check_data(folder: Path, data: TrainingData, before: str | None, *, allowed: bool) -> None:
     if before in (None, fingerprint(data)):
         return
     if not allowed:

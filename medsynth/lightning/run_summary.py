@@ -1,4 +1,4 @@
-"""The summary of a run at its end, also of one that failed: summary.json and the curves."""
+"""Writing of summary.json and the curves at the end of a run, also of one that failed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
+from torch import nn
 
 import medsynth
 from medsynth.backbone.survey import count_parameters
@@ -22,11 +23,13 @@ from medsynth.files import write_json
 from medsynth.lightning.distributed import leave_processes
 from medsynth.lightning.generator_export import GeneratorExport
 from medsynth.lightning.last_checkpoint import LastCheckpoint
+from medsynth.lightning.module import AdversarialModule
+from medsynth.lightning.trainer_access import training_data
 from medsynth.report.curves import draw_curves
 from medsynth.runs.launcher_environment import rank
 from medsynth.runs.layout import EARLIER_FEATURES, FEATURES, GENERATOR, METRICS, SUMMARY, read_json
 from medsynth.runs.placement import shown
-from medsynth.runs.provenance import describe, facts
+from medsynth.runs.provenance import describe, provenance
 from medsynth.runs.run_end import Interrupted, RunEnd, end_of
 from medsynth.runs.run_folder import RunFolder, last_checkpoint
 
@@ -34,7 +37,7 @@ _PACKAGES = ("torch", "pytorch-lightning", "timm", "monai", "torchmetrics", "hyd
 
 
 @contextlib.contextmanager
-def summarized(run: RunFolder, trainer: pl.Trainer, model: pl.LightningModule) -> Iterator[None]:
+def summarized(run: RunFolder, trainer: pl.Trainer, model: AdversarialModule) -> Iterator[None]:
     """Write summary.json and the curves when the fit inside ends, however it ends; the first process does.
 
     Raises:
@@ -56,8 +59,8 @@ def summarized(run: RunFolder, trainer: pl.Trainer, model: pl.LightningModule) -
 
 
 @contextlib.contextmanager
-def _with_checkpoint_named(folder: Path, model: pl.LightningModule) -> Iterator[None]:
-    """Add to the reason of an end how to continue from the last checkpoint."""
+def _with_checkpoint_named(folder: Path, model: AdversarialModule) -> Iterator[None]:
+    """Add to the message of an end how to resume from the last checkpoint."""
     try:
         yield
     except InputError as error:
@@ -70,9 +73,9 @@ def _with_checkpoint_named(folder: Path, model: pl.LightningModule) -> Iterator[
 
 
 class RunSummary:
-    """Numbers of a run from here to its end."""
+    """Measurements of a run from now to its end."""
 
-    def __init__(self, folder: Path, trainer: pl.Trainer, model: pl.LightningModule):
+    def __init__(self, folder: Path, trainer: pl.Trainer, model: AdversarialModule):
         self.folder, self.trainer, self.model = folder, trainer, model
         self.started = time.perf_counter()
         self.images_before = model.images_seen
@@ -80,28 +83,31 @@ class RunSummary:
 
     @property
     def images(self) -> int:
-        """Real images seen since then."""
+        """Real images seen since this object was created."""
         return self.model.images_seen - self.images_before
 
     def write(self, end: RunEnd) -> None:
         """Draw the curves and write summary.json."""
         seconds = time.perf_counter() - self.started
+        data = training_data(self.trainer)
+        precision = str(self.trainer.precision)
+        origin = provenance(self.model, data, processes=self.trainer.world_size, precision=precision)
         curves = draw_curves(self.folder / METRICS, self.folder / "curves")
         summary = {
             "medsynth": medsynth.__version__,
             **end.record(),
             "process": read_json(self.folder / SUMMARY).get("process"),
             "trained": describe(self.model),
-            "data": self.trainer.datamodule.description,
+            "data": data.description,
             "images_seen": self.model.images_seen,
             "generator_updates": self.model.generator_updates,
             "discriminator_updates": self.model.discriminator_updates,
-            "seconds": next((c.seconds for c in self.trainer.callbacks if isinstance(c, LastCheckpoint)), seconds),
+            "seconds": next((c.seconds for c in _callbacks(self.trainer) if isinstance(c, LastCheckpoint)), seconds),
             "images_per_second": self.images / seconds,
-            "precision": str(self.trainer.precision),
+            "precision": precision,
             "device": _device_name(self.model.device),
             "torch": torch.__version__,
-            "environment": {**facts(self.trainer, self.model), **_versions()},
+            "environment": {**origin, **_versions()},
             "peak_memory_gib": _peak_memory() / 2**30,
             "parameters": self._parameters(),
             "metrics": {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("val/")},
@@ -114,16 +120,16 @@ class RunSummary:
     def _parameters(self) -> dict[str, int]:
         groups = self.model.discriminator.parameter_groups()
         return {
-            "generator": count_parameters(self.model.generator),
-            "discriminator": count_parameters(self.model.discriminator),
+            "generator": count_parameters(cast(nn.Module, self.model.generator)),
+            "discriminator": count_parameters(cast(nn.Module, self.model.discriminator)),
             "discriminator_trained": sum(parameter.numel() for group in groups for parameter in group["params"]),
         }
 
     def _best(self) -> dict[str, Any]:
-        export = next(c for c in self.trainer.callbacks if isinstance(c, GeneratorExport))
+        export = next(c for c in _callbacks(self.trainer) if isinstance(c, GeneratorExport))
         return {"objective": export.objective, "value": export.best, "images_seen": export.best_images_seen}
 
-    def _files(self, curves: bool) -> dict[str, str | None]:
+    def _files(self, curves: bool) -> dict[str, str]:
         places = {
             "samples": "samples/latest.png",
             "checkpoint": "checkpoints/last.ckpt",
@@ -134,6 +140,10 @@ class RunSummary:
         }
         files = {name: shown(self.folder / place) for name, place in places.items() if (self.folder / place).exists()}
         return files | ({"curves": shown(self.folder / "curves")} if curves else {})
+
+
+def _callbacks(trainer: pl.Trainer) -> list[pl.Callback]:
+    return list(getattr(trainer, "callbacks", ()))
 
 
 def _reset_peak_memory() -> None:

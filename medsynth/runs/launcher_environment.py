@@ -1,6 +1,6 @@
-"""How this process was started: alone, as one of torchrun's, or by SLURM, perhaps not for the first time.
+"""Launchers of this process: torchrun or SLURM, or none.
 
-Nothing heavy is imported here: the command line asks before it composes.
+Nothing heavy is imported here, since the command line needs it before it composes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import subprocess
 import threading
 import warnings
 from collections.abc import Mapping
-from typing import Any
 
 from medsynth.runs.status import slurm_job
 
@@ -21,37 +20,37 @@ _log = logging.getLogger(__name__)
 
 
 def world_size(environment: Mapping[str, str] = os.environ) -> int:
-    """The number of processes that torchrun or SLURM has started with this one."""
+    """Return the number of processes that torchrun or SLURM has started, this one included."""
     for name in ("WORLD_SIZE", "SLURM_NTASKS"):
-        # A job of SLURM that was not started by srun has no SLURM_PROCID of its own to tell it from others.
+        # Without srun, a SLURM job has no SLURM_PROCID by which its processes could be told apart.
         if environment.get(name) and (name == "WORLD_SIZE" or "SLURM_STEP_ID" in environment):
             return int(environment[name])
     return 1
 
 
 def started_by_launcher(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this is one of several processes that torchrun or SLURM has started."""
+    """Tell whether this is one of several processes that torchrun or SLURM has started."""
     return world_size(environment) > 1
 
 
 def rank(environment: Mapping[str, str] = os.environ) -> int:
-    """Of this process among those of the training."""
+    """Return the number of this process among those of the training, 0 for the first or only one."""
     if not started_by_launcher(environment):
         return 0
     return int(environment.get("RANK") or environment.get("SLURM_PROCID") or 0)
 
 
 def silence() -> None:
-    """For processes that would only say once more what the first one says."""
+    """Turn off logging and warnings in a process that would only repeat those of the first one."""
     logging.disable()
     warnings.simplefilter("ignore")
 
 
 def slurm_name() -> str | None:
-    """What all processes of a job call it, also when it is started again: ``slurm-<job>``, and the later of its steps
-    ``slurm-<job>.<step>``.
+    """Return the name of this SLURM job, ``slurm-<job>``, or of a later step of it, ``slurm-<job>.<step>``.
 
-    None: not in a job of SLURM, or in one that torchrun has divided.
+    It is the same in all processes of the job and after a requeue. None: this is not a SLURM job, or torchrun starts
+    its processes.
     """
     job, step = slurm_job(), os.environ.get("SLURM_STEP_ID", "0")
     if job is None or "TORCHELASTIC_RUN_ID" in os.environ:
@@ -60,15 +59,15 @@ def slurm_name() -> str | None:
 
 
 def started_again() -> bool:
-    """Whether SLURM has put this job back into its queue before."""
+    """Tell whether SLURM has requeued this job before."""
     job = slurm_job()
     return job is not None and job[1] > 0
 
 
 def requeue(environment: Mapping[str, str] = os.environ) -> bool:
-    """Ask SLURM to start this job again; whether it was asked. Without SLURM nothing happens.
+    """Ask SLURM to requeue this job; return whether it was asked. Without SLURM nothing happens.
 
-    SLURM ends the job at once, so that this must be the last that a process does; half a minute is left to it.
+    SLURM ends the job at once, so that a process must do this last; the request may take half a minute.
     """
     job = environment.get("SLURM_JOB_ID")
     if environment.get("SLURM_ARRAY_JOB_ID"):
@@ -77,11 +76,11 @@ def requeue(environment: Mapping[str, str] = os.environ) -> bool:
         return False
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN) if in_main else None
-    answer: Any = None
+    reply: subprocess.CompletedProcess[bytes] | None = None
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        answer = subprocess.run(["scontrol", "requeue", job], capture_output=True, timeout=30)
-    if answer is None or answer.returncode:
+        reply = subprocess.run(["scontrol", "requeue", job], capture_output=True, timeout=30)
+    if reply is None or reply.returncode:
         if in_main:
             signal.signal(signal.SIGTERM, before)
-        _log.warning("SLURM did not take job %s back into its queue: submit it again, with resume=.", job)
+        _log.warning("SLURM refused to requeue job %s: submit it again, with resume=.", job)
     return True

@@ -1,4 +1,4 @@
-"""What stands in the folder of a run, and in which state the run is: for those who resume it or report on it."""
+"""Files in the folder of a run or a sweep, for the code that writes, resumes or reports it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-SUMMARY = "summary.json"  # of the run by itself: at its start with the process, at its end with what it came to
-JOB = "job.json"  # of a sweep's job, by the process that started it: also of one that was killed
+SUMMARY = "summary.json"  # by the run itself: its process at the start, its end and numbers at the end
+JOB = "job.json"  # by the process that started a sweep's job, also where the job was killed
 CONFIGURATION = "config.yaml"  # everything resolved, for people and programs to read
-COMPOSITION = "composition.yaml"  # with its interpolations: what a resumed run starts from
+COMPOSITION = "composition.yaml"  # with its interpolations; a resumed run starts from it
 METRICS = "metrics.csv"
 LOG = "train.log"
 CHECKPOINT = "checkpoints/last.ckpt"
@@ -22,7 +22,7 @@ SWEEP = "sweep.json"  # in the folder of a sweep, above those of its jobs
 
 
 def log_tail(folder: Path, lines: int = 20) -> list[str]:
-    """The last lines of the run's log; empty where there is none."""
+    """Return the last lines of the run's log; empty without a log."""
     try:
         text = (folder / LOG).read_text(errors="replace")
     except OSError:
@@ -31,24 +31,24 @@ def log_tail(folder: Path, lines: int = 20) -> list[str]:
 
 
 def job_folders(sweep: Path) -> list[Path]:
-    """Folders of the runs of a sweep: those below it whose names are numbers, in their order."""
+    """Return the folders of a sweep's runs, whose names are numbers, in order."""
     found = [path for path in sweep.iterdir() if path.is_dir() and re.fullmatch(r"\d+", path.name)]
     return sorted(found, key=lambda path: int(path.name))
 
 
 def older(path: Path, number: int) -> Path:
-    """Where the checkpoint stands that was at ``path`` ``number`` writings ago: last.ckpt, last-1.ckpt, ..."""
+    """Return the path of the checkpoint written ``number`` times before the one at ``path``: last-1.ckpt, ..."""
     return path.with_stem(f"{path.stem}-{number}") if number else path
 
 
 def older_ones(path: Path) -> list[Path]:
-    """Files of ``path`` that are there, the newest first."""
+    """Return the existing checkpoints of ``path``, the newest first."""
     numbered = [(int(p.stem.rpartition("-")[2]), p) for p in path.parent.glob(f"{path.stem}-[0-9]*{path.suffix}")]
     return [p for p in (path, *(p for _, p in sorted(numbered))) if p.is_file()]
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Empty where the file is missing or damaged."""
+    """Read an object from a JSON file; empty where the file is missing or damaged."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError):

@@ -12,10 +12,13 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def end_with_parent() -> None:
-    """Called by a training's process: it is told to stop when the one that waits for it dies. Linux alone has this."""
+    """Have this process told to stop when the one that waits for it dies. Linux alone can do this.
+
+    The process id of the one that waits is in the environment variable ``PARENT``.
+    """
     parent = os.environ.pop(PARENT, None)
     if parent is None or not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != int(parent):  # it died before we asked
+    if os.getppid() != int(parent):  # it died before this request
         sys.exit("The process that started this training is gone.")

@@ -1,4 +1,4 @@
-"""The folder in which a run lands: one for all of its processes, and the same one where the run is resumed."""
+"""Choice of a run's folder: one for all of its processes, and the same one when the run is resumed."""
 
 from __future__ import annotations
 
@@ -133,7 +133,8 @@ def _agreed(fresh: str) -> str:
     """Return the folder that the first process takes, through the store that torchrun keeps for its processes."""
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         raise InputError("These processes share no store to agree on a folder: give hydra.run.dir=outputs/name.")
-    from torch.distributed import DistError, TCPStore  # here, since it takes a second
+    # Here, since it takes a second.
+    from torch.distributed import DistError, TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
     place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     key = f"medsynth/run_folder/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"

@@ -1,4 +1,4 @@
-"""What a run stands on besides its configuration: code, data, players, machine; for its loggers."""
+"""Provenance of a run besides its configuration: code, data, networks, machine."""
 
 from __future__ import annotations
 
@@ -6,38 +6,70 @@ import contextlib
 import hashlib
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import pytorch_lightning as pl
 import torch
 
 import medsynth
-from medsynth.contracts import Backbone
+from medsynth.contracts import (
+    Augmentation,
+    Backbone,
+    Discriminator,
+    Generator,
+    LogitPenalty,
+    Loss,
+    Penalty,
+    TrainingData,
+)
 
 
-def facts(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-    """Of a run that is about to start, by name; without names of people, machines or folders."""
-    device = pl_module.device
+class TrainedModel(Protocol):
+    """The members of a GAN that its provenance names."""
+
+    generator: Generator
+    discriminator: Discriminator
+    loss: Loss
+
+    @property
+    def penalties(self) -> Mapping[str, Penalty | LogitPenalty]:
+        """Terms of the discriminator's loss, by name."""
+        ...
+
+    @property
+    def augmentations(self) -> Mapping[str, Augmentation]:
+        """Augmentations inside the step, by name."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        ...
+
+
+def provenance(model: TrainedModel, data: TrainingData, *, processes: int, precision: str) -> dict[str, Any]:
+    """Describe a run that is about to start, by name; without names of people, machines or folders."""
+    device = model.device
     return {
         "medsynth": medsynth.__version__,
         "commit": commit(Path(medsynth.__file__).parents[1]),
-        "trained": describe(pl_module),
-        "data": trainer.datamodule.description,
-        "data_fingerprint": fingerprint(trainer.datamodule),
-        "num_train": trainer.datamodule.num_train,
-        "num_val": trainer.datamodule.num_val,
+        "trained": describe(model),
+        "data": data.description,
+        "data_fingerprint": fingerprint(data),
+        "num_train": data.num_train,
+        "num_val": data.num_val,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "processes": trainer.world_size,
+        "processes": processes,
         "threads": torch.get_num_threads(),
         "cpus": os.cpu_count(),
-        "precision": str(trainer.precision),
+        "precision": precision,
         "torch": torch.__version__,
     }
 
 
 def commit(checkout: Path) -> str | None:
-    """Git commit of ``checkout``, with ``-dirty`` behind it where files are changed; None: no checkout, or no git."""
+    """Return the Git commit of ``checkout``, with ``-dirty`` where files are changed; None: no checkout, or no git."""
     if not (checkout / ".git").exists():
         return None
     command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
@@ -46,9 +78,10 @@ def commit(checkout: Path) -> str | None:
     return None
 
 
-def fingerprint(data: pl.LightningDataModule) -> str:
-    """Equal where runs saw the same data prepared in the same way: of all that its source is made of, and of up to 64
-    prepared validation images.
+def fingerprint(data: TrainingData) -> str:
+    """Return a digest that is equal where runs see the same data prepared in the same way.
+
+    It covers the content of the data and up to 64 prepared validation images.
     """
     images = data.val_images(min(64, data.num_val))
     digest = hashlib.sha256(f"{data.content} {data.num_train} {data.num_val} {tuple(images.shape)}".encode())
@@ -57,14 +90,14 @@ def fingerprint(data: pl.LightningDataModule) -> str:
     return digest.hexdigest()[:16]
 
 
-def describe(model: pl.LightningModule) -> str:
-    """The players in one phrase, with the backbone's weights: what was trained against what."""
+def describe(model: TrainedModel) -> str:
+    """Describe the networks, with the backbone's weights, and their loss in one phrase."""
     discriminator = type(model.discriminator).__name__
     backbones = [module for module in model.discriminator.modules() if isinstance(module, Backbone)]
     if backbones:
         discriminator += f" on {' and '.join(map(_described, backbones))}"
-    weights = sum(parameter.numel() for parameter in model.generator.parameters())
-    generator = f"{type(model.generator).__name__} ({weights / 1e6:.2f} M weights)"
+    parameters = sum(parameter.numel() for parameter in model.generator.parameters())
+    generator = f"{type(model.generator).__name__} ({parameters / 1e6:.2f} M parameters)"
     loss = " + ".join([type(model.loss).__name__, *model.penalties])
     augmented = f", augmented by {', '.join(model.augmentations)}" if model.augmentations else ""
     return f"{generator} against {discriminator}, loss {loss}{augmented}"
@@ -72,5 +105,5 @@ def describe(model: pl.LightningModule) -> str:
 
 def _described(backbone: Backbone) -> str:
     trained = {parameter.requires_grad for parameter in backbone.parameters()}
-    state = {(False,): "frozen", (True,): "fine-tuned"}.get(tuple(trained), "partly fine-tuned")
+    state = "partly fine-tuned" if len(trained) == 2 else "fine-tuned" if True in trained else "frozen"
     return f"{state} {backbone.model_name} ({backbone.weights_description})"

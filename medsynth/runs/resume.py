@@ -1,4 +1,4 @@
-"""The configuration of a run in its folder, and the checks before the run is resumed with it."""
+"""Saving a run's configuration in its folder, and reading it again to resume the run."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""How a run ended, as data: one record with one writer and one reader.
+"""The end of a run as data: one record with one writer and one reader.
 
-A run writes its end into summary.json. A process that somebody waits for, a sweep's job or one of several processes of
-a training, also writes it to the file that the waiting process has named in the environment: so that its end is known
-where no run's folder came to be, and nobody has to read what it printed.
+A run writes its end into summary.json. A process that another one waits for, such as a sweep's job or one of several
+processes of a training, also writes it to the file that the waiting process has named in the environment. So its end is
+known even if it created no folder, and nothing that it prints has to be read.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SAVE_MEMORY = (
     "The memory of the device is not enough: raise task.accumulate, which splits a batch into microbatches, or lower "
     "data.batch_size, data.image_size or the widths of the networks"
 )
-RUN_END = "MEDSYNTH_RUN_END"  # in the environment of a process: the file to write its end to
+RUN_END = "MEDSYNTH_RUN_END"  # environment variable: the file to which a process writes its end
 _STATUS = {
     EndCode.COMPLETED: COMPLETED,
     EndCode.ALREADY_COMPLETE: COMPLETED,
@@ -140,10 +140,10 @@ def write_run_end(end: RunEnd, path: Path) -> None:
 
 
 def report_run_end(end: RunEnd) -> None:
-    """Write ``end`` where the process that waits for this one reads it; nobody waits: do nothing."""
-    place = os.environ.get(RUN_END)
-    if place:
-        write_run_end(end, Path(place))
+    """Write ``end`` to the file that the process waiting for this one has named, if there is one."""
+    path = os.environ.get(RUN_END)
+    if path:
+        write_run_end(end, Path(path))
 
 
 def read_run_end(record: Path | Mapping[str, Any]) -> RunEnd | None:
