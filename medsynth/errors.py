@@ -10,14 +10,14 @@ from collections.abc import Iterator
 
 
 class EndCode(enum.StrEnum):
-    """How a run, one of its processes or a sweep's job ended. Programs branch on this and never on a message."""
+    """Ends of a run, of one of its processes or of a sweep's job. Programs branch on these and never on a message."""
 
     COMPLETED = "completed"
     ALREADY_COMPLETE = "already_complete"  # resumed with nothing left to do
     INTERRUPTED = "interrupted"  # by a signal or Ctrl-C; it can be resumed
     DIVERGED = "diverged"  # a loss or a gradient is not finite
     OUT_OF_MEMORY = "out_of_memory"
-    CHECKPOINT_DAMAGED = "checkpoint_damaged"  # no whole checkpoint to resume from
+    CHECKPOINT_DAMAGED = "checkpoint_damaged"  # no undamaged checkpoint to resume from
     BAD_OPTION = "bad_option"
     DATA_ERROR = "data_error"  # a file of the user's data
     CANNOT_WRITE = "cannot_write"  # a folder or a disk
@@ -28,10 +28,10 @@ class EndCode(enum.StrEnum):
 
 
 class InputError(ValueError):
-    """The user asked for something that cannot be done.
+    """A mistake that the user can correct.
 
-    The message is one sentence for a person: it names the option or the file and says what would be right.
-    The command line prints it alone, without a traceback, and exits with a code other than 0.
+    The message is one sentence that names the option or the file and the correction. The command line prints it without
+    a traceback and exits with a code other than 0.
 
     Args:
         message: the sentence.
@@ -51,12 +51,12 @@ class Refused(BaseException):
 
 
 def extra_command(extra: str) -> str:
-    """Return what installs one of the optional dependencies of pyproject.toml, from a clone of the repository."""
+    """Return the command that installs an optional dependency of pyproject.toml, from a clone of the repository."""
     return f"uv sync --extra {extra} or pip install '.[{extra}]' in medsynth's folder"
 
 
 def sentence_of(error: BaseException) -> str:
-    """Put any error into one line, a fault of the program too."""
+    """Return any error as one line, with its class unless it is an ``InputError``."""
     if isinstance(error, InputError):
         return str(error)
     lines = str(error).strip().splitlines()

@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 def train(config: DictConfig, launch: Launch) -> RunResult:
-    """Train as ``config`` says, in the folder of ``launch``; resume the run that is there where that is asked for.
+    """Train as ``config`` says, in the folder of ``launch``; resume the run in it if that is asked for.
 
     Raises:
         InputError: an option cannot be used, the run was stopped, or it diverged.
@@ -78,7 +78,7 @@ def build_data(config: DictConfig) -> ImageDataModule:
 
 def build_model(config: DictConfig) -> GAN:
     """Build the networks and the step that trains them; the seed decides their first weights."""
-    pl.seed_everything(config.seed, workers=True, verbose=False)  # whatever the preparation of the data has drawn
+    pl.seed_everything(config.seed, workers=True, verbose=False)  # independent of what the data's preparation has drawn
     return instantiate(config.task, _convert_="all")
 
 

@@ -20,8 +20,8 @@ SURROUNDINGS = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
 @pytest.mark.slow
-def test_nothing_is_lost(tmp_path):
-    """The script says so by its exit code; in a process of its own, since it forks."""
+def test_faults_lose_nothing(tmp_path):
+    """The script reports it by its exit code; it runs in its own process, since it forks."""
     program = [sys.executable, str(ROOT / "scripts" / "fault_trials.py"), "kill", "cut", "memory", "--trials", "3"]
     done = subprocess.run(program, capture_output=True, text=True, env=SURROUNDINGS, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -32,7 +32,7 @@ def test_nothing_is_lost(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_stop_at_one_step_and_one_goes_on(tmp_path):
+def test_two_processes_stop_at_the_same_step_and_one_resumes(tmp_path):
     program = [sys.executable, "-m", "medsynth", "train", *TINY, "hydra.run.dir=run", "trainer.devices=2"]
     program += ["max_images=100000", "val_every_images=320", "trainer.log_every_n_steps=1"]
     process = subprocess.Popen(
@@ -47,7 +47,7 @@ def test_two_processes_stop_at_one_step_and_one_goes_on(tmp_path):
     finally:
         process.kill()
     assert process.returncode == 1, err
-    assert "resume=run goes on from it" in err
+    assert "resume=run continues from it" in err
     seen = torch.load(last, weights_only=True)["medsynth"]["images_seen"]
     with (tmp_path / "run" / "metrics.csv").open() as file:
         assert int(list(csv.DictReader(file))[-1]["step"]) == seen, "the checkpoint is of the step that was the last"
@@ -59,8 +59,8 @@ def test_two_processes_stop_at_one_step_and_one_goes_on(tmp_path):
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["images_seen"] == seen + 64
 
 
-def test_a_full_disk_is_the_system_s_error_and_the_checkpoint_stays(tmp_path):
-    """PyTorch alone would speak of an unexpected position in a file."""
+def test_a_full_disk_raises_oserror_and_the_last_checkpoint_stays(tmp_path):
+    """PyTorch by itself would report an unexpected position in a file."""
     path = tmp_path / "checkpoints" / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"number": 1}, path)
     (tmp_path / "full.ckpt.tmp").symlink_to("/dev/full")

@@ -1,4 +1,4 @@
-"""What the README promises a newcomer, seen whole: slow, run before a release."""
+"""The main job and the reference system at full size: slow, to be run before a release."""
 
 import json
 import os
@@ -12,9 +12,11 @@ TRAIN = Path(__file__).parents[1] / "train.py"
 
 
 @pytest.mark.slow
-def test_main_job_learns(tmp_path):
-    """Within 4 GiB: the distance falls. What it takes in time is the machine's, and stands in the README."""
-    as_typed = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}  # which tests set
+def test_the_main_job_learns(tmp_path):
+    """The distance to the real images halves, within 4 GiB of memory. For durations see the README."""
+    as_typed = {
+        name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"
+    }  # which tests set for themselves
     program = {"cwd": tmp_path, "env": as_typed, "capture_output": True, "text": True, "check": True}
     job = subprocess.run([sys.executable, TRAIN], **program)
     (path,) = tmp_path.glob("outputs/*/*/summary.json")
@@ -30,8 +32,8 @@ def test_main_job_learns(tmp_path):
 
 
 @pytest.mark.slow
-def test_full_size_reference_system_takes_a_step(tmp_path):
-    """256 px, six levels, Xception with random weights calibrated on the data: all 38 million weights of it."""
+def test_the_full_size_reference_system_takes_a_step(tmp_path):
+    """256 px, six levels, Xception with random weights calibrated on the data: 38 million parameters."""
     options = (
         "experiment=tomsk",
         "backbone.weights=random",

@@ -1,4 +1,4 @@
-"""Folders of runs: named by time or by SLURM's job, and taken again where a run is resumed."""
+"""Folders of runs: named by time or by SLURM job, and found again when a run is resumed."""
 
 import json
 import os
@@ -16,7 +16,7 @@ SLURM = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_NTASKS", "SLURM_PROCID", "SLURM
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch, tmp_path):
-    """No launcher's environment, a folder of its own."""
+    """Remove the environment of launchers, and work in an empty folder."""
     monkeypatch.chdir(tmp_path)
     for name in SLURM:
         monkeypatch.delenv(name, raising=False)
@@ -28,7 +28,7 @@ def slurm(monkeypatch, **values):
 
 
 def a_run(folder, *options):
-    """What ``place`` looks for in the folder of a run that has written a checkpoint."""
+    """Write the files by which the folder of a run with a checkpoint is recognized."""
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "checkpoints" / "last.ckpt").write_bytes(b"")
     (folder / "composition.yaml").write_text(json.dumps({"overrides": list(options)}))
@@ -43,10 +43,12 @@ def test_runs_of_one_second_have_folders_of_their_own(tmp_path):
     assert [path.name for path in tmp_path.glob("outputs/*/*")] == ["12-00-00-2"]
 
 
-def test_a_job_of_slurm_names_the_folder(monkeypatch):
+def test_the_folder_is_named_after_the_slurm_job(monkeypatch):
     slurm(monkeypatch, JOB_ID=12)
     assert [choose_folder(None, *BY_TIME) for _ in range(2)] == ["outputs/slurm-12", "outputs/slurm-12-2"]
-    slurm(monkeypatch, JOB_ID=13, STEP_ID=0, NTASKS=4, PROCID=3)  # as srun's other processes have it, without a word
+    slurm(
+        monkeypatch, JOB_ID=13, STEP_ID=0, NTASKS=4, PROCID=3
+    )  # as srun's other processes get it, without any exchange
     assert [choose_folder(None, *BY_TIME) for _ in range(2)] == ["outputs/slurm-13"] * 2
     slurm(monkeypatch, STEP_ID=1)
     assert choose_folder("auto", *BY_TIME) == "outputs/slurm-13.1"
@@ -55,7 +57,7 @@ def test_a_job_of_slurm_names_the_folder(monkeypatch):
     assert choose_folder(None, *BY_TIME).startswith("outputs/2026")
 
 
-def test_a_job_started_again_finds_its_runs_by_their_options(monkeypatch, tmp_path):
+def test_a_requeued_job_finds_its_runs_by_their_options(monkeypatch, tmp_path):
     slurm(monkeypatch, JOB_ID=12, RESTART_COUNT=1)
     first = a_run(tmp_path / "outputs" / "slurm-12", "loss=hinge", "resume=auto")
     a_run(tmp_path / "outputs" / "slurm-12-2")
@@ -67,7 +69,7 @@ def test_a_job_started_again_finds_its_runs_by_their_options(monkeypatch, tmp_pa
     assert not is_resumed(None, tmp_path / "outputs" / "slurm-12-4", named=True, in_sweep=False)
 
 
-def test_nothing_is_written_over_unless_it_goes_on(monkeypatch, tmp_path):
+def test_a_run_is_only_resumed_or_refused_and_never_overwritten(monkeypatch, tmp_path):
     there = a_run(tmp_path / "there")
     with pytest.raises(InputError, match=r"there already holds a run: resume it by resume=.*there, have it"):
         is_resumed(None, there, named=True, in_sweep=False)
@@ -81,7 +83,7 @@ def test_nothing_is_written_over_unless_it_goes_on(monkeypatch, tmp_path):
     assert not is_resumed("auto", tmp_path / "new", named=True, in_sweep=False)
 
 
-def test_options_that_differ_are_those_that_count_last(tmp_path):
+def test_changed_options_are_compared_by_their_last_value(tmp_path):
     there = a_run(tmp_path / "there", "loss=hinge", "seed=1", "resume=auto", "seed=2")
     assert changed_options(there, ["seed=2", "loss=hinge", "resume=auto"]) == []
     assert changed_options(there, ["seed=1", "max_images=10"]) == ["seed=1", "max_images=10"]
@@ -91,31 +93,31 @@ def test_options_that_differ_are_those_that_count_last(tmp_path):
     )
 
 
-def test_resume_auto_begins_goes_on_and_ends(monkeypatch, capsys, tmp_path):
+def test_resume_auto_starts_resumes_and_recognizes_a_complete_run(monkeypatch, capsys, tmp_path):
     options = (*TINY, "hydra.run.dir=run", "resume=auto")
     assert run(monkeypatch, capsys, *options, "max_images=32")[0] == 0
     code, _, err = run(monkeypatch, capsys, *TINY, "hydra.run.dir=run")
     assert (code, err.count("\n")) == (1, 1)
     assert "error: run already holds a run: resume it by resume=run, have it" in err
-    for out_has, options_now in (("64 images", options), ("The run run is complete.", options)):
+    for expected, options_now in (("64 images", options), ("The run run is complete.", options)):
         code, out, err = run(monkeypatch, capsys, *options_now)
         assert code == 0, err
-        assert out_has in out
+        assert expected in out
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (summary["status"], summary["images_seen"]) == ("completed", 64)
     code, _, err = run(monkeypatch, capsys, *options, "loss=hinge")
     assert (code, err.count("\n")) == (1, 1)
     assert "loss=hinge cannot be combined with resume=" in err
-    for options, said in (
+    for options, message in (
         ((), "resume=auto needs hydra.run.dir=outputs/name"),
         (["seed=1,2", "-m"], "sweep.resume=true"),
     ):
         code, _, err = run(monkeypatch, capsys, "resume=auto", *TINY, *options)
         assert (code, err.count("\n")) == (1, 1)
-        assert said in err
+        assert message in err
 
 
-def test_a_run_without_a_checkpoint_yet_is_not_disturbed(monkeypatch, capsys, tmp_path):
+def test_a_running_run_without_a_checkpoint_is_refused(monkeypatch, capsys, tmp_path):
     (tmp_path / "run").mkdir()
     process = this_process() | {"pid": os.getppid()}
     (tmp_path / "run" / "summary.json").write_text(json.dumps({"status": "running", "process": process}))
@@ -127,8 +129,8 @@ def test_a_run_without_a_checkpoint_yet_is_not_disturbed(monkeypatch, capsys, tm
     assert not (tmp_path / "run" / "config.yaml").exists()
 
 
-def test_loggers_know_a_run_that_goes_on_by_itself(monkeypatch, capsys, tmp_path):
-    """And begin a run of their own where the folder's run is begun anew."""
+def test_loggers_continue_a_run_that_is_resumed_automatically(monkeypatch, capsys, tmp_path):
+    """The loggers' own identifiers of the run stay the same."""
     slurm(monkeypatch, JOB_ID=5)
     options = (*TINY, "logger=mlflow", "max_epochs=null", "logger.mlflow.uri=sqlite:///mlflow.db")
     known = tmp_path / "outputs" / "slurm-5" / "loggers.json"

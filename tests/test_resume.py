@@ -1,4 +1,4 @@
-"""Exact resume: runs stopped anywhere and resumed against one that was not stopped; checkpoints, signals, refusals."""
+"""Exact resume: runs stopped and resumed against uninterrupted ones; checkpoints, signals, refusals."""
 
 import csv
 import json
@@ -42,7 +42,7 @@ def stop_at(patch, images, number, *, validating=False):
 
 
 def assert_same(first, second):
-    """All that two runs leave behind is bit for bit the same, but for times and folders."""
+    """Check that the files of two runs are bit for bit the same, except for times and folders."""
     one, two = (torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (first, second))
     assert one["medsynth"] == two["medsynth"]
     for counts in ("epoch_loop.batch_progress", "epoch_progress"):
@@ -79,7 +79,7 @@ STOPS = [
 
 
 @pytest.mark.parametrize("stops", [STOPS[0], *(pytest.param(s, marks=pytest.mark.slow) for s in STOPS[1:])], ids=len)
-def test_a_run_stopped_again_and_again_is_the_run_that_was_not_stopped(stops, monkeypatch, capsys, tmp_path):
+def test_a_run_stopped_several_times_equals_an_uninterrupted_one(stops, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     options = (
         *LONGER,
@@ -115,7 +115,9 @@ FOLDER = ("data=image_folder", "data.root=images", "data.image_size=16", "data.b
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stops", [(24, 96), (48, 64), (8, 120)], ids=str)
-def test_stopped_with_workers_views_and_schedules(monkeypatch, capsys, tmp_path, stops):
+def test_a_run_stopped_with_workers_flips_and_schedules_equals_an_uninterrupted_one(
+    monkeypatch, capsys, tmp_path, stops
+):
     monkeypatch.chdir(tmp_path)
     write_images(tmp_path / "images", 80, size=(16, 16))
     own = [option for option in LONGER if "data." not in option]
@@ -167,7 +169,7 @@ def test_max_time_ends_with_a_checkpoint_and_counts_from_each_start(monkeypatch,
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    """checkpoints/last.ckpt of the folder ``run``, written four times: its records say which time."""
+    """Write checkpoints/last.ckpt of the folder ``run`` four times; each holds its number."""
     path = tmp_path / "run" / "checkpoints" / "last.ckpt"
     for number in range(4):
         content = {"number": number, "weights": torch.full((500,), float(number))}
@@ -175,7 +177,7 @@ def checkpoint(tmp_path):
     return path
 
 
-def test_older_checkpoints_stay_and_all_are_whole(checkpoint):
+def test_older_checkpoints_are_kept_undamaged(checkpoint):
     there = older_ones(checkpoint)
     assert there == [checkpoint, older(checkpoint, 1), older(checkpoint, 2)]
     assert [AtomicCheckpointIO().load_checkpoint(path)["number"] for path in there] == [3, 2, 1]
@@ -183,7 +185,7 @@ def test_older_checkpoints_stay_and_all_are_whole(checkpoint):
     assert sorted(path.name for path in checkpoint.parent.iterdir()) == ["last-1.ckpt", "last-2.ckpt", "last.ckpt"]
 
 
-def test_any_cut_and_any_flipped_byte_is_noticed(checkpoint):
+def test_any_cut_and_any_flipped_bit_is_detected(checkpoint):
     whole = checkpoint.read_bytes()
     chance = random.Random(0)
     for _ in range(100):
@@ -198,7 +200,7 @@ def test_any_cut_and_any_flipped_byte_is_noticed(checkpoint):
         assert damage(checkpoint) or torch.load(checkpoint, weights_only=True)["number"] == 3
 
 
-def test_a_checkpoint_without_a_digest_is_judged_by_its_checksums(checkpoint):
+def test_a_checkpoint_without_a_digest_is_checked_by_the_archives_checksums(checkpoint):
     torch.save({"weights": torch.arange(1000)}, checkpoint)
     assert damage(checkpoint) is None
     changed = bytearray(checkpoint.read_bytes())
@@ -208,7 +210,7 @@ def test_a_checkpoint_without_a_digest_is_judged_by_its_checksums(checkpoint):
 
 
 class Model:
-    """As much of a GAN as ``check_checkpoint`` asks for."""
+    """Stub of a GAN with the members that ``check_checkpoint`` uses."""
 
     images_seen, max_images = 0, 100
 
@@ -216,7 +218,7 @@ class Model:
         self.images_seen = checkpoint["number"]
 
 
-def test_the_newest_whole_checkpoint_is_taken(checkpoint, caplog):
+def test_the_newest_undamaged_checkpoint_is_used(checkpoint, caplog):
     folder = checkpoint.parents[1]
     assert check_checkpoint(folder, Model()) == checkpoint
     assert not caplog.messages
@@ -232,7 +234,7 @@ def test_the_newest_whole_checkpoint_is_taken(checkpoint, caplog):
 
 
 class Data:
-    """As much of a data module as a fingerprint asks for."""
+    """Stub of a data module with the members that ``fingerprint`` uses."""
 
     num_train, num_val, description = 10, 4, "four gray images"
 
@@ -257,7 +259,7 @@ def test_other_data_is_refused_unless_allowed(tmp_path, caplog):
     assert "whether the data are the same is not checked" in caplog.messages[-1]
 
 
-def test_more_images_than_the_run_is_to_see(checkpoint):
+def test_a_run_that_has_seen_more_than_max_images_is_refused(checkpoint):
     model = Model()
     model.max_images = 2
     with pytest.raises(InputError, match=r"has already seen 3 images, more than max_images=2"):
@@ -277,21 +279,21 @@ GONE = this_process() | {"pid": 2**22 + 1}  # a number that Linux gives to no pr
 
 @pytest.fixture
 def composed(tmp_path):
-    """The folder of a run that has not ended."""
+    """Write the composition of a run that has not ended; return its folder."""
     text = "max_images: 64\nmax_epochs: 2\ngenerator_optimizer: {lr: 0.1}\ndata: {image_size: 16}\n"
     (tmp_path / "composition.yaml").write_text(text)
     return tmp_path
 
 
-def test_overrides_of_the_budget_are_allowed_and_others_refused(composed):
+def test_durations_can_be_changed_and_components_cannot(composed):
     config = read_composition(composed, ["resume=x", "max_images=96"])
-    assert (config.max_images, config.max_epochs) == (96, None), "the last word counts"
+    assert (config.max_images, config.max_epochs) == (96, None), "max_images takes precedence"
     assert read_composition(composed, ["resume_data=any", "data.image_size=16"]).resume_data == "any"
     for override, words in {
         "generator_optimizer.lr=1": "optimizers continue as",
         "generator=mlp": "its own components",
         "resume_data=what": "choose same or any",
-        "data.image_size=32": "the networks are made for data.image_size=16",
+        "data.image_size=32": "the networks are built for data.image_size=16",
     }.items():
         with pytest.raises(InputError, match=words):
             read_composition(composed, [override])
@@ -323,7 +325,7 @@ def impossible(*_):
     raise InputError("no step is possible")
 
 
-def test_a_resume_that_comes_to_nothing_changes_nothing(monkeypatch, capsys, tmp_path):
+def test_a_resume_that_fails_before_its_first_step_changes_no_file(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert run(monkeypatch, capsys, *TINY, "hydra.run.dir=run")[0] == 0
     files = {
@@ -369,7 +371,7 @@ def test_before_the_first_step_a_signal_ends_at_once(signals):
         os.kill(os.getpid(), TERM)
 
 
-def test_slurm_is_asked_to_start_the_job_again(signals, monkeypatch, tmp_path, caplog):
+def test_slurm_is_asked_to_requeue_the_job(signals, monkeypatch, tmp_path, caplog):
     program = tmp_path / "scontrol"
     program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n[ "$2" != 8 ]\n')
     program.chmod(0o755)
@@ -386,8 +388,8 @@ def test_slurm_is_asked_to_start_the_job_again(signals, monkeypatch, tmp_path, c
     assert (tmp_path / "asked").read_text().splitlines() == ["requeue 7", "requeue 8", "requeue 9_3"]
 
 
-def test_slurm_is_asked_when_all_is_written(signals, monkeypatch, capsys, tmp_path):
-    """It ends the job at once. Started again, perhaps on another node, the run goes on whatever it says of itself."""
+def test_slurm_is_asked_after_everything_is_written(signals, monkeypatch, capsys, tmp_path):
+    """SLURM ends the job at once. After a requeue the run is resumed even if its summary says that it is running."""
     monkeypatch.chdir(tmp_path)
     program = tmp_path / "scontrol"
     program.write_text("#!/bin/sh\ngrep -h status outputs/slurm-7/summary.json > asked\n")
@@ -404,12 +406,12 @@ def test_slurm_is_asked_when_all_is_written(signals, monkeypatch, capsys, tmp_pa
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     code, _, err = run(monkeypatch, capsys, *TINY)
     assert code == 0, err
-    assert "40/64" in err, "it began where it was stopped"
+    assert "40/64" in err, "it resumed where it was stopped"
     assert json.loads(summary.read_text())["status"] == "completed"
 
 
-def test_an_image_that_was_exchanged_is_noticed(monkeypatch, capsys, tmp_path):
-    """Among the training images, of the same name and size: none of them is in the validation set."""
+def test_training_images_that_were_exchanged_are_detected(monkeypatch, capsys, tmp_path):
+    """The exchanged images have the same names and sizes, and none of them is in the validation set."""
     monkeypatch.chdir(tmp_path)
     write_images(tmp_path / "images", 40, size=(16, 16))
     own = [option for option in TINY if "data." not in option]

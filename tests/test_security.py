@@ -1,4 +1,4 @@
-"""Files from strangers run nothing and write nothing elsewhere; secrets and hostile names stay where they belong."""
+"""Files from strangers run no code and write nothing elsewhere; secrets and hostile names do no harm."""
 
 import ast
 import hashlib
@@ -40,7 +40,7 @@ CARD = {"class_names": [], "intensity": {"low": 0.0, "high": 1.0, "unit": "store
 
 
 class Bomb:
-    """Unpickled without care, it makes the file ``canary``."""
+    """An object that creates the file ``canary`` when it is unpickled."""
 
     def __init__(self, canary):
         self.canary = canary
@@ -51,7 +51,7 @@ class Bomb:
 
 @pytest.fixture
 def canary(monkeypatch, tmp_path):
-    """What would be there if anything had run."""
+    """Return the path of a file that must not exist at the end: it would show that code was run."""
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "canary"
     yield path
@@ -74,7 +74,7 @@ PICKLES = [as_zip, as_old_format, as_pickle]
 
 
 @pytest.mark.parametrize("write", PICKLES)
-def test_the_bomb_is_live(tmp_path, write):
+def test_the_bomb_works_where_pickles_are_trusted(tmp_path, write):
     write(tmp_path / "file", Bomb(tmp_path / "canary"))
     if write is as_pickle:
         pickle.loads((tmp_path / "file").read_bytes())
@@ -85,14 +85,14 @@ def test_the_bomb_is_live(tmp_path, write):
 
 @pytest.mark.parametrize("write", PICKLES)
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])
-def test_weights_run_nothing(canary, tmp_path, write, ending):
+def test_files_of_weights_run_no_code(canary, tmp_path, write, ending):
     path = tmp_path / f"weights.{ending}"
     write(path, Bomb(canary))
     with pytest.raises(InputError, match="PyTorch file of weights alone"):
         TimmBackbone(model_name="test_resnet", channels=1, image_size=32, weights=str(path))
 
 
-def test_checkpoints_and_generators_run_nothing(canary, monkeypatch, capsys, tmp_path):
+def test_checkpoints_and_generators_run_no_code(canary, monkeypatch, capsys, tmp_path):
     folder = a_run(tmp_path / "run")
     for write in PICKLES:
         write(folder / "checkpoints" / "last.ckpt", Bomb(canary))
@@ -104,7 +104,7 @@ def test_checkpoints_and_generators_run_nothing(canary, monkeypatch, capsys, tmp
 
 
 def refused(ended, words):
-    """In one sentence."""
+    """Check that a command was refused in one sentence."""
     code, _, err = ended
     assert code == 1
     assert words in err
@@ -112,7 +112,7 @@ def refused(ended, words):
     assert "Traceback" not in err
 
 
-def test_arrays_run_nothing(canary, monkeypatch, capsys, tmp_path):
+def test_arrays_run_no_code(canary, monkeypatch, capsys, tmp_path):
     bombs = np.array([Bomb(canary)] * 4, dtype=object)
     names = ("train_images", "train_labels", "val_images", "val_labels")
     np.savez(tmp_path / "pneumoniamnist.npz", **dict.fromkeys(names, bombs))
@@ -136,7 +136,7 @@ EXECUTING = [
 
 
 @pytest.mark.parametrize("config", EXECUTING, ids=lambda config: str(config.get("_target_")))
-def test_a_generator_file_builds_generators_alone(canary, tmp_path, config):
+def test_a_generator_file_builds_only_generators(canary, tmp_path, config):
     path = tmp_path / "generator.safetensors"
     save_generator(path, MLPGenerator(**OPTIONS), config=config, card=CARD)
     with pytest.raises(InputError, match=r"which (is not one of medsynth's generators|this version .* cannot build)"):
@@ -159,7 +159,7 @@ OTHERS = [
 
 @pytest.mark.parametrize("part", OTHERS, ids=str)
 @pytest.mark.parametrize("above", [(), ("parts",), ("_args_", 0)], ids=str)
-def test_a_run_folder_names_parts_of_medsynth_alone(canary, part, above):
+def test_a_run_folder_names_only_components_of_medsynth(canary, part, above):
     content = part
     for step in reversed(above):
         content = [content] if step == 0 else {step: content}
@@ -169,7 +169,7 @@ def test_a_run_folder_names_parts_of_medsynth_alone(canary, part, above):
     check_targets(config, Path("run/config.yaml"), trusted=True)
 
 
-def test_a_run_folder_may_name_what_people_choose(tmp_path):
+def test_a_run_folder_may_name_optimizers_layers_and_callbacks(tmp_path):
     config = OmegaConf.load(a_run(tmp_path / "run", "generator=resnet", "metrics=inception") / "config.yaml")
     names = ("torch.optim.SGD", "torch.nn.LeakyReLU", "pytorch_lightning.callbacks.EarlyStopping")
     config.own = [{"_target_": name} for name in (*names, "torch.optim.lr_scheduler.StepLR")]
@@ -185,7 +185,7 @@ def test_a_run_folder_may_name_what_people_choose(tmp_path):
     ],
     ids=str,
 )
-def test_the_run_of_a_stranger_runs_nothing(canary, monkeypatch, capsys, tmp_path, command, argument, part):
+def test_the_run_folder_of_a_stranger_runs_no_code(canary, monkeypatch, capsys, tmp_path, command, argument, part):
     folder = a_run(tmp_path / "run")
     config = OmegaConf.load(folder / "config.yaml")
     config.data = part
@@ -200,7 +200,7 @@ def exported(path):
     return path
 
 
-def test_any_changed_byte_of_a_generator_is_refused(tmp_path):
+def test_a_generator_with_any_changed_byte_is_refused(tmp_path):
     content = exported(tmp_path / "generator.safetensors").read_bytes()
     changed = tmp_path / "changed.safetensors"
     random = np.random.default_rng(0)
@@ -217,7 +217,7 @@ def test_any_changed_byte_of_a_generator_is_refused(tmp_path):
 
 
 def rewritten(path, drop=(), **metadata):
-    """The same weights under other metadata."""
+    """Write the same weights with other metadata."""
     with Path(path).open("rb") as file:
         before = json.loads(file.read(int.from_bytes(file.read(8), "little")))["__metadata__"]
     save_file(load_file(path), path, metadata={k: v for k, v in (before | metadata).items() if k not in drop})
@@ -254,7 +254,7 @@ OWN_CODE = {"backbone/split.py": "exec"}  # torch.fx's text of a network that is
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "medsynth").rglob("*.py")), ids=str)
-def test_no_call_runs_what_a_file_holds(path):
+def test_no_call_runs_code_from_a_file(path):
     name = path.relative_to(ROOT / "medsynth").as_posix()
     for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.Call):
@@ -349,7 +349,7 @@ def test_a_secret_among_the_options_is_refused(options):
     assert "would be written into the run's files" in str(refusal.value)
 
 
-def test_what_is_no_secret_passes(tmp_path):
+def test_options_without_secrets_are_accepted(tmp_path):
     folder = a_run(tmp_path / "run", "logger=mlflow", "run_dir=${oc.env:HOME}/${seed}")
     config = OmegaConf.load(folder / "config.yaml")
     config.own = {"uri": "http://localhost:5000/a@b", "token_count": None, "user": "${oc.env:USER}", "monkey": "x"}
@@ -358,7 +358,7 @@ def test_what_is_no_secret_passes(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("write", PICKLES)
-def test_resuming_from_a_strangers_checkpoint_runs_nothing(canary, monkeypatch, capsys, tmp_path, write):
+def test_resuming_from_a_strangers_checkpoint_runs_no_code(canary, monkeypatch, capsys, tmp_path, write):
     code, _, err = run(monkeypatch, capsys, *TINY, "hydra.run.dir=run")
     assert code == 0, err
     for path in (tmp_path / "run" / "checkpoints").iterdir():
@@ -370,7 +370,7 @@ def test_resuming_from_a_strangers_checkpoint_runs_nothing(canary, monkeypatch, 
 
 
 @pytest.mark.slow
-def test_no_secret_is_in_what_a_run_leaves(monkeypatch, capsys, tmp_path):
+def test_no_secret_is_in_the_files_of_a_run(monkeypatch, capsys, tmp_path):
     names = ("WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "MLFLOW_TRACKING_PASSWORD", "PLAIN_VARIABLE")
     secrets = [hashlib.sha1(name.encode()).hexdigest() for name in (*names, "remote")]
     for name, secret in zip(names, secrets, strict=False):
@@ -378,7 +378,7 @@ def test_no_secret_is_in_what_a_run_leaves(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     subprocess.run(["git", "init", "-q"], check=True)
     subprocess.run(["git", "remote", "add", "origin", f"https://me:{secrets[-1]}@example.com/a.git"], check=True)
-    said = ""
+    printed = ""
     for command, arguments in (
         ("train", [*TINY, "logger=wandb", "logger.wandb.mode=offline", "report=true", "hydra.run.dir=run"]),
         ("evaluate", ["run=run"]),
@@ -386,11 +386,11 @@ def test_no_secret_is_in_what_a_run_leaves(monkeypatch, capsys, tmp_path):
     ):
         code, out, err = run(monkeypatch, capsys, *arguments, command=command)
         assert code == 0, err
-        said += out + err
+        printed += out + err
     assert list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
     found = [(path, s) for path, content in contents(tmp_path / "run") for s in secrets if s.encode() in content]
     assert found == []
-    assert not [secret for secret in secrets if secret in said]
+    assert not [secret for secret in secrets if secret in printed]
     (tmp_path / "run" / "planted").mkdir()
     with zipfile.ZipFile(tmp_path / "run" / "planted" / "file.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("name", 100 * secrets[0])

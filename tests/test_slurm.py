@@ -1,4 +1,4 @@
-"""On a cluster with SLURM: a job on two nodes, asked to stop and queued again, ends as one that was left alone."""
+"""On a cluster with SLURM: a job on two nodes that is requeued ends like an uninterrupted one."""
 
 import json
 import shutil
@@ -20,27 +20,27 @@ srun {sys.executable} -m medsynth train "$@"
 """
 
 
-def answer(*command):
+def output_of(*command):
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
 
 
-def there_is_slurm():
-    """Whether two nodes take jobs."""
+def slurm_is_available():
+    """Tell whether two nodes accept jobs."""
     if shutil.which("sinfo") is None:
         return False
     try:
-        return sum(map(int, answer("sinfo", "--noheader", "--states=idle,mix,alloc", "--format=%D").split())) >= 2
+        return sum(map(int, output_of("sinfo", "--noheader", "--states=idle,mix,alloc", "--format=%D").split())) >= 2
     except (subprocess.SubprocessError, ValueError):
         return False
 
 
 def submit(*options):
     Path("job.sh").write_text(JOB)
-    return answer("sbatch", "--parsable", "--output=out-%j.txt", "job.sh", *TINY, *options)
+    return output_of("sbatch", "--parsable", "--output=out-%j.txt", "job.sh", *TINY, *options)
 
 
 def status(job):
-    """What the run in the job's folder says of itself; None: nothing yet."""
+    """Return the status of the run in the job's folder; None: there is none yet."""
     path = Path("outputs") / f"slurm-{job}" / "summary.json"
     return json.loads(path.read_text())["status"] if path.is_file() else None
 
@@ -53,15 +53,15 @@ def wait_for(condition, job, seconds=600):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not there_is_slurm(), reason="needs a cluster of SLURM with two nodes that take jobs")
-def test_a_job_that_is_queued_again_goes_on_by_itself(monkeypatch, tmp_path):
+@pytest.mark.skipif(not slurm_is_available(), reason="needs a SLURM cluster with two nodes that accept jobs")
+def test_a_requeued_job_resumes_by_itself(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     options = ("trainer.num_nodes=2", "max_images=1600", "val_every_images=400", "trainer.log_every_n_steps=1")
     job = submit(*options)
     wait_for((Path("outputs") / f"slurm-{job}" / "checkpoints" / "last.ckpt").is_file, job)
-    answer("scancel", "--signal=USR1", job)
+    output_of("scancel", "--signal=USR1", job)
     wait_for(lambda: status(job) == "stopped", job)
-    wait_for(lambda: status(job) == "completed", job)  # SLURM starts what was queued again after two minutes
+    wait_for(lambda: status(job) == "completed", job)  # SLURM starts a requeued job after two minutes
     alone = submit(*options)
     wait_for(lambda: status(alone) == "completed", alone)
     assert_same(Path("outputs") / f"slurm-{job}", Path("outputs") / f"slurm-{alone}")

@@ -1,4 +1,4 @@
-"""The main job from its command line to what it leaves behind: runs, resumes, failures, generated images."""
+"""The main job from its command line to its files: runs, resumed runs, failures, generated images."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ from tests.command import TINY, run
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """One tiny conditional run: (its folder, what it printed)."""
+    """Train one tiny conditional run; return its folder and its output."""
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
@@ -35,7 +35,7 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
-def test_a_run_leaves_what_it_promises(finished):
+def test_a_run_writes_all_of_its_files(finished):
     folder, _ = finished
     for name in (
         "config.yaml",
@@ -58,7 +58,7 @@ def test_a_run_leaves_what_it_promises(finished):
     assert config.num_classes == 3
 
 
-def test_summary_says_what_with_what_numbers_and_where(finished):
+def test_summary_names_networks_numbers_and_files(finished):
     folder, printed = finished
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["status"] == "completed"
@@ -74,7 +74,7 @@ def test_summary_says_what_with_what_numbers_and_where(finished):
     assert "on frozen medsynth_mini (file mini.safetensors sha256" in summary["trained"]
 
 
-def test_checkpoint_says_what_made_it(finished):
+def test_checkpoint_holds_its_provenance(finished):
     folder, _ = finished
     run_record = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["run"]
     assert "medsynth_mini (file mini.safetensors sha256" in run_record["trained"]
@@ -100,7 +100,7 @@ def generated(folder):
     return {path.name: np.asarray(Image.open(path)) for path in sorted((folder / "images").iterdir())}
 
 
-def test_generate_same_seed_same_images(finished, monkeypatch, capsys, tmp_path):
+def test_generate_returns_the_same_images_for_the_same_seed(finished, monkeypatch, capsys, tmp_path):
     folder, _ = finished
     monkeypatch.chdir(tmp_path)
     for out, seed, batch_size in (("a", 1, 64), ("b", 1, 64), ("c", 2, 64), ("d", 1, 3)):
@@ -163,7 +163,7 @@ def test_generate_refuses(finished, monkeypatch, capsys, tmp_path, arguments, wo
 INTERRUPTED = {
     "at a validation": ["val_every_images=64"],
     "inside an interval": ["val_every_images=48"],
-    "before the backbone joins in": [
+    "before the backbone takes part": [
         "val_every_images=48",
         "discriminator=vision_aided",
         "discriminator.warmup_images=64",
@@ -206,7 +206,7 @@ def stopped_and_whole(request, monkeypatch, capsys, tmp_path):
     return tmp_path / "stopped", tmp_path / "whole"
 
 
-def test_resume_goes_on_bit_for_bit(stopped_and_whole):
+def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(stopped_and_whole):
     stopped, whole = (
         torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in stopped_and_whole
     )
@@ -220,7 +220,7 @@ def test_resume_goes_on_bit_for_bit(stopped_and_whole):
     assert pictures[0] == pictures[1]
 
 
-def test_resume_can_be_extended_and_keeps_its_parts(finished, monkeypatch, capsys, tmp_path):
+def test_a_completed_run_is_extended_with_its_own_components(finished, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(finished[0], tmp_path / "run")
     code, _, err = run(monkeypatch, capsys, "resume=run", "max_images=96")
@@ -255,7 +255,7 @@ def test_resume_refuses(finished, monkeypatch, capsys, tmp_path, arguments, word
     assert all(path.read_bytes() == content for path, content in before.items() if path.suffix != ".log")
 
 
-def test_resume_of_another_architecture(finished, monkeypatch, capsys, tmp_path):
+def test_resume_refuses_another_architecture(finished, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(finished[0], tmp_path / "run")
     code, _, err = run(monkeypatch, capsys, "resume=run", "generator.width=16", "max_images=96")
@@ -312,7 +312,7 @@ def test_train_refuses_in_one_sentence(monkeypatch, capsys, tmp_path, arguments,
     assert last.startswith("medsynth train: error: ")
 
 
-def test_output_folder_that_cannot_be_written(monkeypatch, capsys, tmp_path):
+def test_an_output_folder_that_cannot_be_written_is_named(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("mine")
     code, _, err = run(monkeypatch, capsys, *TINY, "hydra.run.dir=file/run")
@@ -321,8 +321,8 @@ def test_output_folder_that_cannot_be_written(monkeypatch, capsys, tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_full_disk_names_the_folder_and_keeps_what_was_there(finished, monkeypatch, capsys, tmp_path):
-    """The checkpoint is written to another name first, so that a full disk leaves the last good one as it was."""
+def test_a_full_disk_is_named_and_the_last_checkpoint_stays(finished, monkeypatch, capsys, tmp_path):
+    """Checkpoints are written under another name first, so that a full disk does not damage the last one."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(finished[0], tmp_path / "run")
     before = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()
@@ -340,7 +340,7 @@ def test_full_disk_names_the_folder_and_keeps_what_was_there(finished, monkeypat
     assert not list((tmp_path / "run" / "checkpoints").glob("*.tmp"))
 
 
-def test_diverging_run_stops_with_the_last_good_checkpoint(monkeypatch, capsys, tmp_path):
+def test_a_diverging_run_stops_and_names_the_last_checkpoint(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     step = GAN.training_step
 
@@ -362,7 +362,7 @@ def test_diverging_run_stops_with_the_last_good_checkpoint(monkeypatch, capsys, 
     assert all(torch.isfinite(value).all() for value in checkpoint["state_dict"].values())
 
 
-def test_a_sweep_goes_on_after_a_failed_job(monkeypatch, capsys, tmp_path):
+def test_a_sweep_continues_after_a_failed_job(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     inside = ("hydra.sweep.dir=sweep", "sweep.processes=false")
     code, _, _ = run(monkeypatch, capsys, "-m", *TINY, "data.batch_size=65,8", *inside)
@@ -406,7 +406,7 @@ def test_precision_memory_format_and_epochs(monkeypatch, capsys, tmp_path, optio
     assert summary["precision"] == (options[0].split("=")[1] if "precision" in options[0] else "32-true")
 
 
-def test_validations_are_whole_batches_apart_and_the_last_is_at_the_end(monkeypatch, capsys, tmp_path):
+def test_validations_are_full_batches_apart_and_the_last_is_at_the_end(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     code, _, err = run(monkeypatch, capsys, *TINY, "max_images=64", "val_every_images=18", "hydra.run.dir=run")
     assert code == 0, err

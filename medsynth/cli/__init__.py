@@ -1,6 +1,6 @@
-"""The command line: ``medsynth COMMAND key=value ...``. The only code that knows Hydra.
+"""The command line: ``medsynth COMMAND key=value ...``.
 
-Nothing heavy is imported before the configuration is composed, so that --help and typing errors answer at once.
+Nothing heavy is imported before the configuration is composed, so that --help and typing errors are shown at once.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from medsynth.cli.compose import start
 COMMANDS = {
     "train": "train a GAN; `python train.py` is the same program",
     "generate": "write images made by a trained generator",
-    "sweep": "go on with a sweep that was stopped, or try its failed jobs again",
+    "sweep": "resume a sweep that was stopped, or retry its failed jobs",
     "search": "look for good options: train with what the results so far suggest",
     "plan": "estimate what a training takes on several devices",
     "report": "write one HTML page of a run or a sweep",
     "evaluate": "measure a trained generator, or one folder of images against another",
-    "backbones": "show the networks that a discriminator can stand on",
+    "backbones": "show the networks that a discriminator can use as its backbone",
     "data": "preview a data set: counts, splits, intensities, duplicates, pictures",
     "pretrain": "train a classifier whose features measure and discriminate",
 }

@@ -1,8 +1,7 @@
-"""A training on several devices: the number of its processes, their start, and the end of the run where one fails.
+"""Processes of a training on several devices: their number, their start, and the end of the run if one fails.
 
-Hydra composes in one process, which then starts the others by PyTorch's elastic launcher and waits; they are handed the
-composed configuration, so that a sweep's jobs cannot mix. Processes that torchrun or SLURM have started train by
-themselves.
+Hydra composes in one process, which then starts the others by PyTorch's elastic launcher, hands them the composed
+configuration and waits. Processes that torchrun or SLURM have started train by themselves.
 """
 
 from __future__ import annotations

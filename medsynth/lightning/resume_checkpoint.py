@@ -1,4 +1,4 @@
-"""The checkpoint that a run is resumed from: the newest whole one, checked against the model and the data."""
+"""Choice of the checkpoint to resume from: the newest undamaged one, checked against the model and the data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FIRST_WITH_FINGERPRINT = 2  # format of checkpoints whose data fingerprint can 
 def check_checkpoint(
     folder: Path, model: AdversarialModule, data: TrainingData | None = None, *, any_data: bool = False
 ) -> Path:
-    """Return the newest whole checkpoint of the run in ``folder`` after checking that ``model`` can resume from it.
+    """Return the newest undamaged checkpoint of the run in ``folder`` after checking that ``model`` can resume from it.
 
     No file is changed. Where ``data`` is given it has to be the data that the run was trained on, unless ``any_data``.
 
@@ -32,7 +32,7 @@ def check_checkpoint(
         InputError: there is no checkpoint, all are damaged, it is of another architecture or of other data, or the run
             has seen more images than ``max_images``.
     """
-    path = _newest_whole(folder)
+    path = _newest_undamaged(folder)
     checkpoint = _read(path)
     model.on_load_checkpoint(checkpoint)
     record = checkpoint.get(RECORD, {})
@@ -50,7 +50,7 @@ def check_checkpoint(
     return path
 
 
-def _newest_whole(folder: Path) -> Path:
+def _newest_undamaged(folder: Path) -> Path:
     candidates = older_ones(folder / CHECKPOINT)
     if not candidates:
         raise InputError(f"resume={folder} is not possible: the run was stopped before its first checkpoint.")

@@ -52,7 +52,7 @@ def read_composition(folder: Path, overrides: Sequence[str], *, trusted: bool = 
         refuse_running(folder)
     config = load_configuration(folder / COMPOSITION)
     check_targets(config, folder / COMPOSITION, trusted=trusted)
-    OmegaConf.update(config, "resume_data", SAME, force_add=True)  # a change that was allowed once is asked for again
+    OmegaConf.update(config, "resume_data", SAME, force_add=True)  # a change of the data is allowed for one start only
     config.run_dir = str(folder)  # the folder may have been renamed since
     OmegaConf.set_struct(config, True)
     for override in overrides:
@@ -77,7 +77,7 @@ def refuse_running(folder: Path) -> None:
     """Raise InputError where another process is training the run in ``folder``."""
     summary = read_json(folder / SUMMARY)
     process = summary.get("process") or {}
-    # The run's own record decides: a sweep that has just started this process says that the job is running, too.
+    # The run's own record decides: a sweep that has just started this process records that the job is running, too.
     if summary.get("status") != RUNNING or process.get("pid") == os.getpid():
         return
     if state(folder).status != RUNNING or _is_another(process):
