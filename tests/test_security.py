@@ -117,7 +117,7 @@ def test_arrays_run_no_code(canary, monkeypatch, capsys, tmp_path):
     names = ("train_images", "train_labels", "val_images", "val_labels")
     np.savez(tmp_path / "pneumoniamnist.npz", **dict.fromkeys(names, bombs))
     arguments = ["data=medmnist", "data.reader.flag=pneumoniamnist", "data.root=pneumoniamnist.npz"]
-    refused(run(monkeypatch, capsys, *arguments, command="data"), "holds no numbers")
+    refused(run(monkeypatch, capsys, *arguments, command="data"), "does not hold numbers")
 
 
 EXECUTING = [

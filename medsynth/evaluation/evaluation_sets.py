@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from medsynth.configuration.moved import load_configuration
 from medsynth.configuration.trusted_targets import check_targets
 from medsynth.contracts import InputError
+from medsynth.data.geometry import RandomViews
 from medsynth.evaluation.folders import ImageFolder, folder_images, open_folder
 from medsynth.evaluation.image_sets import SourceImages, generated, shuffled, split_of, tensor_images
 from medsynth.generator.export import read_generator
@@ -62,8 +63,8 @@ def of_run(config: DictConfig, device: torch.device) -> EvaluationSets:
     generator.eval().to(device)
 
     data = instantiate(trained.data, _convert_="all")
-    if hasattr(data.source, "views"):
-        data.source.views = None  # images are measured without random crops and flips
+    if hasattr(data.source, "views"):  # images are measured without random crops and flips
+        data.source.views = RandomViews(data.source.image_size)
     data.prepare()
     split = config.split or "val"
     real = shuffled(split_of(data, trained, split))
