@@ -38,7 +38,7 @@ from medsynth.lightning.process_launch import launch_config
 from medsynth.planning.estimate import Row, estimate
 from medsynth.planning.link import measure_link
 from medsynth.planning.measure import measure
-from medsynth.planning.step_timer import Steps, Watch
+from medsynth.planning.step_timer import Steps, StepTimer
 
 COMPOSITIONS = {
     "dcgan, 64 px": (32, ["penalty=none"]),
@@ -89,15 +89,15 @@ def process(arguments: argparse.Namespace) -> None:
     config = compose([*arguments.overrides, f"data.batch_size={arguments.batch}"])
     data = instantiate(config.data, _convert_="all")
     model = instantiate(config.task, _convert_="all", feature_cache=None)
-    watch = Watch(1, arguments.steps)
-    exchange = Exchange(watch.count)
-    model.max_images = arguments.batch * (watch.count + arguments.steps)
+    timer = StepTimer(1, arguments.steps)
+    exchange = Exchange(timer.count)
+    model.max_images = arguments.batch * (timer.count + arguments.steps)
     options = {"limit_val_batches": 0, "enable_checkpointing": False, "logger": False, "plugins": None}
-    options |= {"enable_progress_bar": False, "callbacks": [watch, exchange], "devices": world_size}
+    options |= {"enable_progress_bar": False, "callbacks": [timer, exchange], "devices": world_size}
     strategy = Unwrapped() if world_size > 1 else "auto"
     instantiate(config.trainer, strategy=strategy, **options).fit(model, data)
     if os.environ["RANK"] == "0":
-        steps = watch.steps(arguments.batch // world_size, accumulate=1)
+        steps = timer.steps(arguments.batch // world_size, accumulate=1)
         parts = {"exchanging": exchange.exchanging / exchange.seconds, "waiting": exchange.waiting / exchange.seconds}
         Path(arguments.out).write_text(json.dumps({"seconds": steps.seconds, "peak": steps.peak, **parts}))
     leave_processes()

@@ -1,4 +1,4 @@
-"""medsynth plan: what is measured is right, the arithmetic agrees with sums by hand, bad input is refused."""
+"""The command medsynth plan: measurements are right, estimates agree with sums by hand, bad input is refused."""
 
 import json
 
@@ -7,9 +7,9 @@ import torch
 
 from medsynth.penalty.r1 import R1
 from medsynth.planning.disk import disk_bytes
-from medsynth.planning.estimate import Line, estimate, exchange_seconds, line_through, parts_that_fit, sent_bytes
+from medsynth.planning.estimate import Line, estimate, exchange_seconds, fitting_accumulate, line_through, sent_bytes
 from medsynth.planning.link import Link, measure_link
-from medsynth.planning.measure import Measurement, Steps, Watch, cycle
+from medsynth.planning.measure import Measurement, Steps, StepTimer, cycle
 from medsynth.planning.memory import LiveBytes, lasting_bytes, trained_parameters
 from medsynth.planning.plan_text import plan_text, size
 from tests.command import TINY, run
@@ -37,7 +37,7 @@ def test_live_bytes_follow_tensors_until_they_are_gone():
     assert live.live == 0
 
 
-def test_live_bytes_see_what_the_graph_keeps_for_the_way_back():
+def test_live_bytes_include_what_the_graph_keeps_for_the_backward_pass():
     """sin keeps its input: of five in a row the four results between stay until the gradient is there."""
     weight = torch.zeros(1000, requires_grad=True)
     with LiveBytes() as live:
@@ -57,7 +57,7 @@ def test_peak_of_a_training_grows_by_the_images():
     peaks = {}
     for batch in (8, 16, 32):
         torch.manual_seed(1)
-        watch, model = Watch(1, 1), gan(max_images=batch * 4)
+        watch, model = StepTimer(1, 1), gan(max_images=batch * 4)
         fit(model, Waiting(batch), callbacks=[watch], limit_val_batches=0, val_check_interval=None)
         peaks[batch] = watch.peak
     each = (peaks[32] - peaks[16]) / 16
@@ -82,36 +82,36 @@ def test_lasting_bytes_count_each_tensor_once():
     found = lasting_bytes(model, [optimizer])
     numbers = 4 + 4 * 256 + 256  # embedding, weight, bias
     assert found["generator"] == found["trained_generator"] == 4 * numbers
-    assert found["moving_average"] == 4 * numbers + 8 + 8  # beside two counters
+    assert found["ema"] == 4 * numbers + 8 + 8  # beside two counters
     moments = 2 * 4 * (4 * 256 + 256)  # the embedding has had no gradient
     assert moments <= found["optimizers"] <= moments + 3 * 8
 
 
-def test_frozen_weights_are_not_exchanged():
+def test_gradients_of_frozen_weights_are_not_exchanged():
     model = gan(discriminator=transfer())
     found = lasting_bytes(model, [])
     assert 0 < found["trained_discriminator"] < found["discriminator"]
-    assert found["trained_discriminator"] == sum(p.nbytes for p in trained_parameters(model, "discriminator"))
+    assert found["trained_discriminator"] == sum(p.nbytes for p in trained_parameters(model.discriminator))
 
 
 # ---- time -----------------------------------------------------------------------------------------------------------
 
 
-def test_steps_with_a_penalty_now_and_then_count_as_often_as_they_come():
+def test_the_time_of_a_step_averages_steps_with_and_without_a_penalty():
     model = gan(penalties={"r1": R1(gamma=0.1, interval=3)}, discriminator_steps=2)
     assert cycle(model) == 6
-    watch = Watch(3, timed=5)
+    watch = StepTimer(3, timed=5)
     assert (watch.warm_up, watch.timed, watch.count) == (3, 6, 12)
     watch.seconds = [9.0] * 3 + [1.0, 2.0, 6.0, 1.0, 2.0, 6.0] + [9.0] * 3
     watch._waited, watch.peak = [0.5 * step for step in range(12)], 77
-    assert watch.steps(8, accumulate=3) == Steps(8, part=3, seconds=3.0, spread=0.0, waiting=0.5, peak=77)
+    assert watch.steps(8, accumulate=3) == Steps(8, microbatch=3, seconds=3.0, spread=0.0, waiting=0.5, peak=77)
 
 
 # ---- arithmetic -----------------------------------------------------------------------------------------------------
 
 MEASUREMENT = Measurement(
     steps=(Steps(4, 4, 0.5, 0.0, 0.0, 300 * MIB), Steps(16, 16, 1.1, 0.0, 0.0, 900 * MIB)),
-    lasting={"generator": MIB, "discriminator": MIB, "moving_average": MIB, "optimizers": 4 * MIB},
+    lasting={"generator": MIB, "discriminator": MIB, "ema": MIB, "optimizers": 4 * MIB},
     gradients={"generator": [2 * MIB, 2 * MIB], "discriminator": [MIB]},  # 16 and 4 MiB
     statistics={"generator": 1024, "discriminator": 0},
     discriminator_steps=2,
@@ -132,7 +132,7 @@ def test_line_passes_through_both_points_and_never_below_zero():
     assert line_through((2, 3.0), (4, 2.0)) == Line(2.0, 0.0)
 
 
-def test_traffic_of_a_ring():
+def test_traffic_is_that_of_a_ring():
     """4 MiB at each step, and 16 MiB and the statistics at each second: 12 MiB and 512 bytes."""
     payload = 12 * MIB + 512
     assert sent_bytes(MEASUREMENT, 1) == 0
@@ -142,7 +142,7 @@ def test_traffic_of_a_ring():
     assert exchange_seconds(MEASUREMENT, LINK, 4) == pytest.approx(1.5 * payload / LINK.bandwidth + 3.5 * 2 * 0.001)
 
 
-def test_rows_by_hand():
+def test_rows_equal_sums_by_hand():
     one, two, four = estimated().rows
     assert (one.share, two.share, four.share) == (16, 8, 4)
     assert [row.computing for row in (one, two, four)] == pytest.approx([1.1, 0.7, 0.5])
@@ -157,17 +157,17 @@ def test_rows_by_hand():
     assert estimated(devices=[8]).rows[0].beyond
 
 
-def test_what_does_not_fit_is_said_with_the_parts_that_would():
+def test_the_smallest_accumulate_that_fits_is_estimated():
     one, two, four = estimated(limit=400 * MIB).rows
     assert (one.fits, two.fits, four.fits) == (False, False, True)
-    assert one.accumulate == 3  # parts of 6 images: 400 MiB
+    assert one.accumulate == 3  # microbatches of 6 images: 400 MiB
     assert two.accumulate == 2
     assert four.accumulate is None
     assert estimated(limit=10 * MIB).rows[0].accumulate is None
-    assert parts_that_fit(Line(0.0, 10.0), 25.0, needed=80.0, share=8, accumulate=1) == 4
+    assert fitting_accumulate(Line(0.0, 10.0), 25.0, needed=80.0, share=8, accumulate=1) == 4
 
 
-def test_text_tells_measured_from_estimated():
+def test_the_text_separates_measured_from_estimated():
     disk = {"checkpoints": 7 * MIB, "generator": MIB, "samples": 3000}
     text = plan_text(MEASUREMENT, LINK, estimated(devices=[1, 32], limit=400 * MIB), disk, 16)
     measured, told = text.split("Estimated")
@@ -187,8 +187,8 @@ def test_text_tells_measured_from_estimated():
     ]
 
 
-def test_disk_of_the_checkpoints_that_are_kept():
-    lasting = {"generator": 10, "discriminator": 20, "moving_average": 10, "optimizers": 40}
+def test_disk_counts_the_checkpoints_that_are_kept():
+    lasting = {"generator": 10, "discriminator": 20, "ema": 10, "optimizers": 40}
     config = compose("max_images=1000", "val_every_images=100", "data.image_size=16")
     checkpoints = [c for c in config.callbacks.values() if "Checkpoint" in c["_target_"].rpartition(".")[2]]
     disk = disk_bytes(config, lasting)
@@ -201,7 +201,7 @@ def test_disk_of_the_checkpoints_that_are_kept():
 # ---- the command ----------------------------------------------------------------------------------------------------
 
 
-def test_plan_of_a_training(monkeypatch, capsys, tmp_path):
+def test_the_command_writes_a_plan_of_a_training(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     options = ["plan.devices=[2,1]", "plan.bandwidth_gbps=1", "plan.steps=2", "plan.out=plan.json", "plan.memory_gib=1"]
     code, out, err = run(monkeypatch, capsys, *TINY, *options, command="plan")
@@ -247,7 +247,7 @@ def test_exchange_between_two_processes_is_measured():
     ],
     ids=lambda value: str(value[-1]),
 )
-def test_bad_input(monkeypatch, capsys, tmp_path, options, words):
+def test_bad_options_are_refused(monkeypatch, capsys, tmp_path, options, words):
     monkeypatch.chdir(tmp_path)
     code, _, err = run(monkeypatch, capsys, *TINY, *options, command="plan")
     assert code == 1

@@ -1,11 +1,11 @@
-"""``medsynth plan``: what a training would need on several devices, from a few of its steps on the one here."""
+"""The command ``medsynth plan``: estimates of a training on several devices, from a few steps on one device."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -22,16 +22,19 @@ from medsynth.planning.link import Link, measure_link
 from medsynth.planning.measure import Measurement, measure
 from medsynth.planning.plan_text import plan_text, plan_values
 
-_OF_TRAININGS = ("trainer.devices=", "trainer.num_nodes=", "trainer.sync_batchnorm=")
+if TYPE_CHECKING:
+    from medsynth.data.module import ImageDataModule
+
+_DEVICE_OPTIONS = ("trainer.devices=", "trainer.num_nodes=", "trainer.sync_batchnorm=")
 
 
 def run(config: DictConfig) -> None:
-    """Measure, estimate, print; with ``plan.out`` also write a JSON file."""
+    """Measure a few steps, print the estimates, and with ``plan.out`` write them as JSON."""
     devices = _check(config)
     quiet_libraries()
     config.overrides = list(HydraConfig.get().overrides.task)
     config.trainer.devices, config.trainer.num_nodes, config.trainer.sync_batchnorm = 1, 1, False
-    data = instantiate(config.data, _convert_="all")
+    data: ImageDataModule = instantiate(config.data, _convert_="all")
     data.prepare()
     config = finalize(config, data)
     batch, accumulate = data.batch_size, config.task.accumulate
@@ -56,18 +59,20 @@ def run(config: DictConfig) -> None:
 
 
 def _check(config: DictConfig) -> list[int]:
-    """The numbers of devices, in order.
+    """Check the options; return the numbers of devices, sorted.
 
     Raises:
         InputError: names the option and what would be right.
     """
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise InputError("A plan needs no -m: give plan.devices=[1,2,4,8].")
+        raise InputError("medsynth plan needs no -m: give several numbers of devices by plan.devices=[1,2,4,8].")
     if config.resume:
-        raise InputError("A plan is of a new training: leave resume= out and give the options of the run.")
-    typed = next((o for o in HydraConfig.get().overrides.task if o.startswith(_OF_TRAININGS)), None)
+        raise InputError("medsynth plan is for new trainings: leave out resume= and give the options of the run.")
+    typed = next((o for o in HydraConfig.get().overrides.task if o.startswith(_DEVICE_OPTIONS)), None)
     if typed is not None:
-        raise InputError(f"A plan is made on one device, so {typed} has no effect: give plan.devices=[1,2,4,8].")
+        raise InputError(
+            f"medsynth plan measures on one device, so {typed} has no effect: give plan.devices=[1,2,4,8]."
+        )
     asked = config.plan.devices
     devices = list(asked or ())
     if not devices or not all(_whole(count) for count in devices):
@@ -75,13 +80,13 @@ def _check(config: DictConfig) -> list[int]:
     uneven = next((count for count in devices if config.data.batch_size % count), None)
     if uneven is not None:
         raise InputError(
-            f"data.batch_size={config.data.batch_size} cannot be shared by {uneven} devices: it is the batch of all of "
-            "them together; give one that plan.devices divides."
+            f"data.batch_size={config.data.batch_size} cannot be divided among {uneven} devices: it is the batch of "
+            "all devices together; give a multiple of each number in plan.devices."
         )
     for name, zero in (("steps", False), ("bandwidth_gbps", False), ("memory_gib", False), ("latency_us", True)):
         value = config.plan[name]
         if value is not None and (isinstance(value, str | bool) or value < 0 or (value == 0 and not zero)):
-            raise InputError(f"plan.{name}={value} must be a number {'of 0 or more' if zero else 'above 0'}.")
+            raise InputError(f"plan.{name}={value} must be a number, {'0 or more' if zero else 'above 0'}.")
     return sorted({int(count) for count in devices})
 
 
@@ -89,8 +94,8 @@ def _whole(count: object) -> bool:
     return isinstance(count, int) and not isinstance(count, bool) and count >= 1
 
 
-def _sizes(config: DictConfig, devices: list[int], data: pl.LightningDataModule) -> tuple[int, int]:
-    """Two batch sizes to measure: the ends of what is asked about, two images or more, and not the same."""
+def _sizes(config: DictConfig, devices: list[int], data: ImageDataModule) -> tuple[int, int]:
+    """Return two different batch sizes to measure: the smallest share of a device, and the whole batch."""
     least, batch = max(2, config.task.accumulate), data.batch_size
     chosen = config.plan.batch_sizes
     if chosen is None:
@@ -99,11 +104,11 @@ def _sizes(config: DictConfig, devices: list[int], data: pl.LightningDataModule)
     else:
         small, large = sorted(chosen) if len(chosen) == 2 and all(map(_whole, chosen)) else (0, 0)
         if small < least or small == large:
-            raise InputError(f"plan.batch_sizes={chosen} must be two different sizes, of {least} images or more.")
+            raise InputError(f"plan.batch_sizes={chosen} must be two different sizes, each {least} or more.")
     if large > data.num_train:
         raise InputError(
-            f"Batches of {large} images are to be measured, and there are {data.num_train} training images: "
-            "give smaller plan.batch_sizes."
+            f"A batch of {large} images cannot be measured with {data.num_train} training images: give smaller "
+            "plan.batch_sizes."
         )
     return small, large
 
@@ -116,7 +121,7 @@ def _link(config: DictConfig, measurement: Measurement, devices: list[int]) -> L
 
 
 def _limit(config: DictConfig) -> float | None:
-    """Bytes of a device."""
+    """Return the bytes of memory of each device; None: not known."""
     if config.plan.memory_gib is not None:
         return config.plan.memory_gib * 2**30
     on_gpu = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()

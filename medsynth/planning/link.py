@@ -1,4 +1,4 @@
-"""How fast two processes of this machine exchange gradients by gloo: measured in two processes of its own."""
+"""Measurement of the speed at which two processes of this machine exchange gradients by gloo."""
 
 from __future__ import annotations
 
@@ -19,12 +19,18 @@ import torch.distributed as dist
 from medsynth.contracts import InputError
 from medsynth.lightning.distributed import average_gradients, averaged
 
-_PATIENCE = 180  # seconds until two processes must have met and measured
-_REPEATED = 7
+_TIMEOUT = 180  # seconds for both processes together
+_REPETITIONS = 7
 
 
 class Link(NamedTuple):
-    """``bandwidth`` in bytes a second that a device sends, ``latency`` in seconds of one exchange."""
+    """The connection between two devices.
+
+    Attributes:
+        bandwidth: bytes per second that a device sends.
+        latency: seconds of one exchange.
+        measured: False: given by the user.
+    """
 
     bandwidth: float
     latency: float
@@ -32,10 +38,13 @@ class Link(NamedTuple):
 
 
 def measure_link(elements: list[int]) -> Link:
-    """Of two processes that average gradients of so many ``elements`` each, in float32.
+    """Measure two processes that average float32 gradients.
+
+    Args:
+        elements: number of elements of each gradient.
 
     Raises:
-        InputError: the processes do not come to an end.
+        InputError: the processes cannot exchange, or not in time.
     """
     with tempfile.TemporaryDirectory(prefix="medsynth-plan-") as folder:
         order = Path(folder) / "order.json"
@@ -46,27 +55,30 @@ def measure_link(elements: list[int]) -> Link:
             for rank in ("0", "1")
         ]
         try:
-            out, said = processes[0].communicate(timeout=_PATIENCE)
+            out, errors = processes[0].communicate(timeout=_TIMEOUT)
         except subprocess.TimeoutExpired:
-            out, said = "", f"no answer in {_PATIENCE} s"
+            out, errors = "", f"no answer in {_TIMEOUT} s"
         finally:
             for process in processes:
                 process.kill()
                 process.communicate()
     if not out:
-        last = said.strip().splitlines()[-1:] or ["no word"]
-        raise InputError(f"Two processes of this machine cannot exchange ({last[0]}): give plan.bandwidth_gbps=10.")
+        last = errors.strip().splitlines()[-1:] or ["no message"]
+        raise InputError(
+            f"Two processes of this machine cannot exchange data ({last[0]}): give the bandwidth instead, "
+            "plan.bandwidth_gbps=10."
+        )
     seconds, latency = json.loads(out)
     return Link(bandwidth=4 * sum(elements) / max(seconds - latency, 1e-9), latency=latency, measured=True)
 
 
 def main(order: Path, rank: int) -> None:
-    """One of the two processes; the first prints the medians, in seconds: of all gradients, and of one number."""
-    told = json.loads(order.read_text())
-    torch.set_num_threads(told["threads"])
+    """Run one of the two processes; the first prints the median seconds of all gradients, and of one number."""
+    task = json.loads(order.read_text())
+    torch.set_num_threads(task["threads"])
     meeting = f"file://{order.parent / 'meeting'}"
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=timedelta(seconds=_PATIENCE))
-    parameters = [torch.zeros(count) for count in told["elements"]]
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=timedelta(seconds=_TIMEOUT))
+    parameters = [torch.zeros(count) for count in task["elements"]]
     for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)
     number = {"loss": torch.ones(())}
@@ -79,7 +91,7 @@ def main(order: Path, rank: int) -> None:
 
 def _timed(exchange: Callable[[], object]) -> float:
     times = []
-    for _ in range(_REPEATED):
+    for _ in range(_REPETITIONS):
         dist.barrier()
         start = time.perf_counter()
         exchange()

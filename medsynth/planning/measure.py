@@ -1,22 +1,26 @@
-"""A few steps of a training, timed and weighed on the device that is here."""
+"""Measurement of time and memory of a few training steps on one device of this machine."""
 
 from __future__ import annotations
 
 import math
 import tempfile
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
-import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from medsynth.contracts import Network
 from medsynth.gan import GAN
 from medsynth.lightning.precision import precision_options
-from medsynth.planning.memory import trained_parameters
-from medsynth.planning.step_timer import Steps, Watch
+from medsynth.planning.memory import networks, trained_parameters
+from medsynth.planning.step_timer import Steps, StepTimer
 
-_ALONE = {  # options of the trainer, for steps that leave nothing behind
+if TYPE_CHECKING:
+    from medsynth.data.module import ImageDataModule
+
+_ALONE = {  # options of the trainer: one device, no validation, no files
     "devices": 1,
     "num_nodes": 1,
     "strategy": "auto",
@@ -32,10 +36,16 @@ _ALONE = {  # options of the trainer, for steps that leave nothing behind
 
 @dataclass(frozen=True)
 class Measurement:
-    """Steps at two batch sizes, and what does not depend on the size.
+    """Steps at two batch sizes, and what does not depend on the batch size.
 
-    ``lasting`` is ``plan_memory.lasting_bytes``; ``gradients`` the numbers of elements of each trained tensor, by
-    player; ``statistics`` bytes of batch statistics, by player.
+    Attributes:
+        steps: at the smaller and at the larger batch size.
+        lasting: see ``memory.lasting_bytes``.
+        gradients: number of elements of each trained tensor, by network.
+        statistics: bytes of batch statistics, by network.
+        discriminator_steps: discriminator updates for one generator update.
+        device: its name.
+        precision: of the trainer.
     """
 
     steps: tuple[Steps, Steps]
@@ -47,46 +57,45 @@ class Measurement:
     precision: str
 
 
-def measure(config: DictConfig, data: pl.LightningDataModule, sizes: tuple[int, int], timed: int) -> Measurement:
-    """Train a handful of steps at each of two batch ``sizes``; ``timed`` of them are timed."""
-    fits = [_fit(config, data, size, timed) for size in sizes]
-    model, watch = fits[-1]
+def measure(config: DictConfig, data: ImageDataModule, sizes: tuple[int, int], timed: int) -> Measurement:
+    """Train a few steps at each of two batch ``sizes``; ``timed`` of them are timed, at each."""
+    smaller, larger = (_fit(config, data, size, timed) for size in sizes)
+    model, timer = larger
     return Measurement(
-        steps=tuple(
-            watch.steps(size, accumulate=model.accumulate) for size, (model, watch) in zip(sizes, fits, strict=True)
+        steps=(
+            smaller[1].steps(sizes[0], accumulate=model.accumulate),
+            larger[1].steps(sizes[1], accumulate=model.accumulate),
         ),
-        lasting=watch.lasting,
-        gradients={
-            name: [p.numel() for p in trained_parameters(model, name)] for name in ("generator", "discriminator")
-        },
-        statistics={name: _statistics(getattr(model, name)) for name in ("generator", "discriminator")},
+        lasting=timer.lasting,
+        gradients={name: [p.numel() for p in trained_parameters(network)] for name, network in networks(model).items()},
+        statistics={name: _statistics(network) for name, network in networks(model).items()},
         discriminator_steps=model.discriminator_steps,
-        device=watch.device,
-        precision=watch.precision,
+        device=timer.device,
+        precision=timer.precision,
     )
 
 
-def _fit(config: DictConfig, data: pl.LightningDataModule, size: int, timed: int) -> tuple[GAN, Watch]:
+def _fit(config: DictConfig, data: ImageDataModule, size: int, timed: int) -> tuple[GAN, StepTimer]:
     pl.seed_everything(config.seed, verbose=False)
     data.batch_size = size
-    # To cache the features of all images would take longer than the steps: without a cache a step does a little more.
+    # Caching the features of all images would take longer than the steps; without the cache a step takes a bit longer.
     model = instantiate(config.task, _convert_="all", feature_cache=None)
-    watch = Watch(cycle(model), timed)
-    model.max_images = size * watch.count
+    timer = StepTimer(cycle(model), timed)
+    model.max_images = size * timer.count
     with tempfile.TemporaryDirectory() as folder:
-        options = _ALONE | precision_options(config.trainer, ()) | {"callbacks": [watch], "default_root_dir": folder}
+        options = _ALONE | precision_options(config.trainer, ()) | {"callbacks": [timer], "default_root_dir": folder}
         instantiate(config.trainer, **options).fit(model, data)
-    return model, watch
+    return model, timer
 
 
 def cycle(model: GAN) -> int:
-    """Discriminator updates after which penalties and generator updates come again in the same way."""
+    """Return the number of discriminator updates after which penalties and generator updates repeat."""
     return math.lcm(model.discriminator_steps, *(penalty.interval for penalty in model.penalties.values()))
 
 
-def _statistics(module: torch.nn.Module) -> int:
-    """Bytes of the batch statistics that change: those of a frozen part stay as they are, and with each process."""
-    learning = [layer for layer in module.modules() if layer.training]
+def _statistics(network: Network) -> int:
+    """Count the bytes of batch statistics that processes average; those of frozen layers do not change."""
+    learning = [layer for layer in network.modules() if layer.training]
     return sum(
         buffer.nbytes
         for layer in learning

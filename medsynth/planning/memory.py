@@ -1,4 +1,4 @@
-"""The memory that a training's tensors take: what stays from step to step, and the peak within a step."""
+"""Memory of a training's tensors: those that stay from step to step, and the peak within a step."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from medsynth.contracts import Network
 from medsynth.gan import GAN
 
 
 class LiveBytes(TorchDispatchMode):
-    """While it is entered, follows the memory of all tensors that operations return, until they are gone.
+    """Counts the bytes of all tensors that operations return in its block, until they are freed.
 
-    For devices without a count of their own. Not seen is what an operation takes and gives back within itself.
-    ``peak`` is the most that was alive at a time, in bytes.
+    For devices that do not count their memory. Memory that an operation allocates and frees within itself is not
+    seen.
+
+    Attributes:
+        live: bytes at present.
+        peak: the most bytes at a time.
     """
 
     def __init__(self) -> None:
@@ -51,12 +56,12 @@ class LiveBytes(TorchDispatchMode):
 
 
 def lasting_bytes(model: GAN, optimizers: Iterable[Optimizer]) -> dict[str, int]:
-    """Bytes of what stays from step to step, by name; ``trained_*`` is the part of a player that has gradients."""
-    trained = {name: sum(p.nbytes for p in trained_parameters(model, name)) for name in ("generator", "discriminator")}
+    """Return the bytes of what stays from step to step, by name; ``trained_*`` counts the parameters with gradients."""
+    trained = {name: sum(p.nbytes for p in trained_parameters(network)) for name, network in networks(model).items()}
     return {
         "generator": _bytes_of_module(model.generator),
         "discriminator": _bytes_of_module(model.discriminator),
-        "moving_average": _bytes_of_module(model.ema_generator),
+        "ema": _bytes_of_module(model.ema_generator),
         "optimizers": sum(
             leaf.nbytes for o in optimizers for leaf in tree_leaves(list(o.state.values())) if isinstance(leaf, Tensor)
         ),
@@ -64,10 +69,16 @@ def lasting_bytes(model: GAN, optimizers: Iterable[Optimizer]) -> dict[str, int]
     }
 
 
-def trained_parameters(model: GAN, player: str) -> list[Tensor]:
-    """Those whose gradients the processes of a training exchange."""
-    return [parameter for parameter in getattr(model, player).parameters() if parameter.requires_grad]
+def networks(model: GAN) -> dict[str, Network]:
+    """Return both networks of a GAN by name."""
+    return {"generator": model.generator, "discriminator": model.discriminator}
 
 
-def _bytes_of_module(module: torch.nn.Module) -> int:
-    return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
+def trained_parameters(network: Network) -> list[Tensor]:
+    """Return the parameters whose gradients the processes of a training exchange."""
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
+def _bytes_of_module(network: Network) -> int:
+    buffers = (buffer for module in network.modules() for buffer in module.buffers(recurse=False))
+    return sum(tensor.nbytes for tensor in (*network.parameters(), *buffers))

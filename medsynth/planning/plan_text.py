@@ -1,4 +1,4 @@
-"""A plan as text for people and as plain values for programs."""
+"""A plan as text for people, and as plain values for programs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from medsynth.planning.measure import Measurement
 _LASTING = {
     "generator": "generator",
     "discriminator": "discriminator",
-    "moving_average": "moving average",
+    "ema": "EMA of the generator",
     "optimizers": "states of the optimizers",
 }
 
 
 def plan_values(measurement: Measurement, link: Link, estimates: Estimates, disk: dict[str, int]) -> dict[str, Any]:
-    """What was measured and what is estimated, apart; bytes and seconds, as JSON can hold them."""
+    """Return the plan as JSON can hold it, in bytes and seconds: what was measured, given and estimated."""
     return {
         "measured": {
             "device": measurement.device,
@@ -42,7 +42,15 @@ def plan_values(measurement: Measurement, link: Link, estimates: Estimates, disk
 
 
 def plan_text(measurement: Measurement, link: Link, estimates: Estimates, disk: dict[str, int], batch: int) -> str:
-    """The same as lines."""
+    """Return the plan as lines for people.
+
+    Args:
+        measurement: steps on one device.
+        link: between the devices.
+        estimates: for each number of devices.
+        disk: see ``disk.disk_bytes``.
+        batch: images of a batch, all devices together.
+    """
     return "\n".join(
         [
             f"Measured here, on {measurement.device} in {measurement.precision}:",
@@ -52,7 +60,7 @@ def plan_text(measurement: Measurement, link: Link, estimates: Estimates, disk: 
             "",
             f"Estimated, for devices like this one that share batches of {batch} images:",
             *_table(estimates.rows),
-            "Memory is that of the tensors of one device; hours are of training steps alone, without validation and "
+            "Memory is that of the tensors on one device; hours are those of training steps, without validation and "
             "without waiting for data.",
             f"Disk: {size(disk['checkpoints'])} for checkpoints, {size(disk['generator'])} for the generator, at most "
             f"{size(disk['samples'])} for samples.",
@@ -61,7 +69,7 @@ def plan_text(measurement: Measurement, link: Link, estimates: Estimates, disk: 
 
 
 def size(count: float) -> str:
-    """Bytes in a unit that suits."""
+    """Format a number of bytes in a suitable unit."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024 or unit == "GiB":
             return f"{count:.3g} {unit}" if count < 1024 else f"{count:,.0f} {unit}"
@@ -76,12 +84,12 @@ def _step_lines(measurement: Measurement) -> list[str]:
         for steps in measurement.steps
     ]
     if max(steps.waiting / steps.seconds for steps in measurement.steps) > 0.1:
-        lines.append("  The estimates leave the waiting for data out: raise data.num_workers until it is gone.")
+        lines.append("  The estimates do not include waiting for data: raise data.num_workers until there is none.")
     return lines
 
 
 def _memory_lines(measurement: Measurement, estimates: Estimates) -> list[str]:
-    lasting = ", ".join(f"{words} {size(measurement.lasting[name])}" for name, words in _LASTING.items())
+    lasting = ", ".join(f"{title} {size(measurement.lasting[name])}" for name, title in _LASTING.items())
     beside = max(0.0, estimates.memory.start - sum(measurement.lasting[name] for name in _LASTING))
     return [
         f"  memory: {lasting}; gradients and temporaries {size(beside)}; each image {size(estimates.memory.slope)}",
@@ -91,7 +99,7 @@ def _memory_lines(measurement: Measurement, estimates: Estimates) -> list[str]:
 def _link_lines(measurement: Measurement, link: Link) -> list[str]:
     where = "measured between two processes of this machine by gloo" if link.measured else "as given"
     return [
-        f"  to agree on in a step: {size(payload(measurement))} in {exchanges(measurement):.3g} exchanges; a link of "
+        f"  averaged in a step: {size(payload(measurement))} in {exchanges(measurement):.3g} exchanges; a link of "
         f"{link.bandwidth * 8e-9:.3g} Gbit/s and {link.latency * 1e6:.3g} microseconds, {where}"
     ]
 
@@ -117,7 +125,7 @@ def _table(rows: tuple[Row, ...]) -> list[str]:
     lines = [
         "  " + "  ".join(word.rjust(width) for word, width in zip(line, widths, strict=True)) for line in (head, *body)
     ]
-    beyond = ["  * more or fewer images than were measured: the line is drawn beyond its points"]
+    beyond = ["  * more or fewer images than were measured: extrapolated"]
     return lines + (beyond if any(row.beyond for row in rows) else [])
 
 
