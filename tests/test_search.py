@@ -1,4 +1,4 @@
-"""medsynth search: Optuna asks and is told, with a stub in place of trainings; one slow test with real ones."""
+"""The command medsynth search: a stub replaces trainings, except in one slow test."""
 
 import csv
 import json
@@ -37,9 +37,9 @@ LR = "generator_optimizer.lr=tag(log,interval(1e-5,1e-3))"
 
 
 class Stub:
-    """In place of run_training: writes what a training writes; its measure is best at a learning rate of 2e-4.
+    """Replaces run_training: writes the files of a training; its metric is best at a learning rate of 2e-4.
 
-    ``curve`` makes the values of the four validations from the options; what it raises ends the process.
+    ``curve`` computes the values of the four validations from the options; an error that it raises ends the process.
     """
 
     def __init__(self, curve=None):
@@ -90,7 +90,7 @@ SPACE = (Interval("generator_optimizer.lr", 1e-5, 1e-3, log=True), Choices("loss
 
 @pytest.fixture
 def hunt(monkeypatch, tmp_path):
-    """``hunt(stub, ...)`` -> study of a search in ``tmp_path``, without Hydra; once more goes on with it."""
+    """``hunt(stub, ...)`` -> study of a search in ``tmp_path``, without Hydra; a second call resumes it."""
 
     def go(stub, *, space=SPACE, objectives=("val/fd_mini",), pruner="none", startup=10, composition=str, **options):
         monkeypatch.setattr(jobs, "run_training", stub)
@@ -127,7 +127,7 @@ def test_the_sampler_finds_the_minimum(hunt):
     assert sum(shares.values()) == pytest.approx(1)
 
 
-def test_maximizing_turns_the_importance_and_the_best_around(tmp_path):
+def test_importance_and_best_trial_of_a_maximized_objective(tmp_path):
     objectives = make_objectives(["val/is_mini"], None)
     assert objectives == (Objective("val/is_mini", "maximize"),)
     with quiet():
@@ -149,7 +149,7 @@ def test_maximizing_turns_the_importance_and_the_best_around(tmp_path):
         assert importances(study, objectives)["signal"] > 0.5
 
 
-def test_a_bad_run_is_ended_early(hunt, tmp_path):
+def test_a_bad_run_is_pruned(hunt, tmp_path):
     levels = iter([10, 10, 90, 10])
 
     def curve(options):
@@ -171,13 +171,13 @@ def test_a_bad_run_is_ended_early(hunt, tmp_path):
     assert record["reason"] == "pruned: val/fd_mini 93 after 9,984 images, where other trials did better"
 
 
-def test_nothing_is_ended_at_its_last_validation(hunt):
+def test_no_run_is_pruned_at_its_last_validation(hunt):
     levels = iter([10, 10, 90])
     study = hunt(Stub(lambda options: [next(levels)]), trials=3, pruner="median", startup=4, max_images=10_000)
     assert [trial.value for trial in study.trials] == [10, 10, 90]
 
 
-def test_several_objectives_have_a_front(hunt, tmp_path):
+def test_several_objectives_have_a_pareto_front(hunt, tmp_path):
     def curve(options):
         return [20, 10] if options["loss"] == "hinge" else [20, 30]
 
@@ -191,7 +191,7 @@ def test_several_objectives_have_a_front(hunt, tmp_path):
     assert "Trials that no other trial beats in all objectives, of 6:" in text
 
 
-def test_failures_are_told_and_the_search_goes_on(hunt, tmp_path):
+def test_failed_trials_are_reported_and_the_search_continues(hunt, tmp_path):
     def curve(options):
         if options["loss"] == "hinge":
             raise RuntimeError("the generator's loss is NaN")
@@ -213,7 +213,7 @@ def test_a_search_without_a_completed_trial_has_no_summary(hunt):
         search_summary(study, make_objectives(["val/fd_mini"], None), "s", [])
 
 
-def test_the_same_composition_is_trained_once(hunt, tmp_path):
+def test_duplicates_are_trained_once(hunt, tmp_path):
     stub = Stub(lambda options: [7 if options["loss"] == "hinge" else 9])
     study = hunt(stub, trials=6, space=SPACE[1:])
     assert len(stub.calls) == 2
@@ -224,14 +224,14 @@ def test_the_same_composition_is_trained_once(hunt, tmp_path):
     assert not best_trials(study)[0].user_attrs.get("reason")
 
 
-def test_a_copy_of_a_running_trial_waits_for_it(hunt):
+def test_a_duplicate_of_a_running_trial_waits_for_it(hunt):
     stub = Stub(lambda options: time.sleep(0.5) or [7])
     study = hunt(stub, trials=4, jobs=2, space=(Choices("loss", ("hinge",)),))
     assert len(stub.calls) == 1
     assert [trial.value for trial in study.trials] == [7] * 4
 
 
-def test_copies_of_failures_fail(hunt):
+def test_duplicates_of_failed_trials_fail(hunt):
     def curve(options):
         raise RuntimeError("no memory")
 
@@ -241,7 +241,7 @@ def test_copies_of_failures_fail(hunt):
     assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 3
 
 
-def test_an_interrupted_search_ends_its_trainings_and_goes_on(hunt, tmp_path):
+def test_an_interrupted_search_stops_its_trainings_and_is_resumed(hunt, tmp_path):
     stub = Stub(lambda options: [7])
     hunt(stub, trials=2)
 
@@ -262,7 +262,7 @@ def test_an_interrupted_search_ends_its_trainings_and_goes_on(hunt, tmp_path):
     assert read_json(tmp_path / "2/job.json")["attempts"] == 2
 
 
-def test_a_training_that_somebody_else_stopped_is_a_failed_trial(hunt, monkeypatch, tmp_path):
+def test_a_training_that_is_stopped_from_outside_is_a_failed_trial(hunt, monkeypatch, tmp_path):
     def stopped(overrides, *, folder, **options):
         return Ended(1, 1.0, RunEnd(EndCode.INTERRUPTED, "Stopped after 100 images."))
 
@@ -300,7 +300,7 @@ def test_values_are_those_of_the_exported_generator(tmp_path):
         value_of(tmp_path, "val/fid")
 
 
-def test_a_line_that_is_being_written_is_not_read(tmp_path):
+def test_an_incomplete_line_of_metrics_is_not_read(tmp_path):
     (tmp_path / "metrics.csv").write_text("step,val/fd_mini\n100,4.5\n150,\n200,3.")
     assert read_curve(tmp_path / "metrics.csv", "val/fd_mini") == [(100, 4.5)]
     assert read_curve(tmp_path / "metrics.csv", "val/other") == []
@@ -313,7 +313,7 @@ def names_of(metrics):
         return logged_names(compose("train", overrides=[f"metrics={metrics}"]).metrics)
 
 
-def test_what_a_training_logs_is_known_from_its_configuration():
+def test_logged_names_are_known_from_the_configuration():
     from medsynth.metrics.inception import InceptionExtractor
     from medsynth.metrics.names import Names
     from medsynth.metrics.pixels import PixelExtractor
@@ -351,7 +351,7 @@ def test_an_objective_that_no_training_logs_is_refused(objectives, says):
         check_objectives(config, objectives, costs=COSTS)
 
 
-def test_a_space_is_written_as_in_a_sweep():
+def test_a_space_is_typed_as_in_a_sweep():
     fixed, space = parse_space(
         [
             "data=mednist",
@@ -397,7 +397,7 @@ def test_a_space_that_cannot_be_searched_is_refused(overrides, says):
         parse_space(overrides)
 
 
-def test_arguments_of_the_training_are_gathered():
+def test_arguments_of_the_trainings_are_gathered_in_one_option():
     typed = ["--config-dir", "my", "loss=hinge,minimax", "search.trials=5", "a='b c','d\"e'", "x=${y}"]
     folded = fold(typed)
     assert folded[:3] == ["--config-dir", "my", "search.trials=5"]
@@ -420,7 +420,7 @@ def search(monkeypatch, capsys, tmp_path):
     return go
 
 
-def test_the_command_says_how_to_repeat_the_best_and_goes_on(search):
+def test_the_command_prints_how_to_repeat_the_best_trial_and_is_resumed(search):
     typed = ["loss=hinge,non_saturating", LR, "max_images=40000", "report=false"]
     code, out, err = search(Stub(), *typed, "search.trials=2", "search.folder=s")
     assert (code, err) == (0, "")
@@ -476,7 +476,7 @@ def test_bad_input_is_refused_before_anything_is_written(search, tmp_path, argum
     assert not list(tmp_path.iterdir())
 
 
-def test_choices_of_a_folder_of_my_own_can_be_searched(search, tmp_path):
+def test_choices_in_a_folder_of_the_user_can_be_searched(search, tmp_path):
     (tmp_path / "my/loss").mkdir(parents=True)
     (tmp_path / "my/loss/mine.yaml").write_text("_target_: medsynth.loss.hinge.Hinge\n")
     stub = Stub(lambda options: [7])
@@ -486,7 +486,7 @@ def test_choices_of_a_folder_of_my_own_can_be_searched(search, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_real_trials_and_a_kill(tmp_path):
+def test_a_search_of_real_trainings_is_resumed_after_a_kill(tmp_path):
     program = [sys.executable, "-c", "from medsynth.cli import main; main('search')"]
     typed = [*TINY, LR, "search.trials=2", "search.folder=s", "metrics.parts.mini.inception_score=false"]
     environment = os.environ | {"HYDRA_FULL_ERROR": "0", "OMP_NUM_THREADS": "1"}

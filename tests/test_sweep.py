@@ -1,5 +1,7 @@
-"""Sweeps: a training as a process, a job with its record, the plan of a sweep, and the commands. The trainings of the
-fast tests are a stub that is told by a file how to end; the slow ones are real."""
+"""Sweeps: a training as a process, a job with its record, the plan of a sweep, and the commands.
+
+The fast tests replace trainings by a stub whose end is set by a file; the slow ones train.
+"""
 
 import json
 import os
@@ -66,7 +68,7 @@ if how != "completed":
 
 @pytest.fixture
 def stub(monkeypatch, tmp_path):
-    """Trainings are the stub; returns a function that tells it how seeds are to end."""
+    """Replace trainings by the stub; return a function that sets the end of each seed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(process, "PROGRAM", (sys.executable, "-c", STUB))
     return lambda **behavior: (tmp_path / "behavior.json").write_text(
@@ -75,7 +77,7 @@ def stub(monkeypatch, tmp_path):
 
 
 def started():
-    """(seed, whether it went on) of each process of the stub."""
+    """Return the seed of each process of the stub, and whether it was resumed."""
     path = Path("started.txt")
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     return [(line["seed"], line["resume"]) for line in lines]
@@ -90,7 +92,7 @@ def job(folder, number, seed="0", composition=None):
 
 
 def gone(pid):
-    """Ended, or a zombie that nobody has waited for."""
+    """Tell whether a process has ended; a zombie that nobody has waited for counts."""
     status = Path(f"/proc/{pid}/stat")
     return not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
 
@@ -143,7 +145,7 @@ def test_the_summary_says_how_a_process_ended_that_reported_nothing(monkeypatch,
     assert run_training([], folder=tmp_path).end == RunEnd(EndCode.DIVERGED, "The loss is nan.")
 
 
-def test_a_process_gets_its_share_of_the_machine(monkeypatch, tmp_path):
+def test_a_process_gets_its_threads_and_its_gpu(monkeypatch, tmp_path):
     program(monkeypatch, "import os; print(os.environ['OMP_NUM_THREADS'], os.environ['CUDA_VISIBLE_DEVICES'])")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     run_training([], folder=tmp_path, threads=3, gpu=1)
@@ -152,7 +154,7 @@ def test_a_process_gets_its_share_of_the_machine(monkeypatch, tmp_path):
     assert (tmp_path / "output.log").read_text().split("\n")[:2] == ["3 7", "1 1"]
 
 
-def test_a_watch_ends_a_process_and_all_that_it_started(monkeypatch, tmp_path):
+def test_a_watch_stops_a_process_and_all_of_its_children(monkeypatch, tmp_path):
     text = "import subprocess, sys, time; print(subprocess.Popen(['sleep', '60']).pid, flush=True); time.sleep(60)"
     program(monkeypatch, text)
     log = tmp_path / "output.log"
@@ -163,7 +165,7 @@ def test_a_watch_ends_a_process_and_all_that_it_started(monkeypatch, tmp_path):
     wait_until(lambda: gone(int(log.read_text())))
 
 
-def test_a_process_ends_with_the_one_that_waits_for_it(tmp_path):
+def test_a_process_is_ended_when_its_parent_is_killed(tmp_path):
     child = (
         "import os, pathlib, time; from medsynth.runs.parent_process import end_with_parent; end_with_parent();"
         "print(os.getpid(), flush=True); time.sleep(60)"
@@ -183,12 +185,12 @@ def test_a_process_ends_with_the_one_that_waits_for_it(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["loss=hinge,seed=1", "a b", "it's", "a\\'b", "C:\\folder\\", "[x]{y}(z)", "100%", ""])
-def test_hydra_reads_a_quoted_text_back(text):
+def test_hydra_parses_a_quoted_text_unchanged(text):
     override = OverridesParser.create().parse_override(f"sweep.name={quoted(text)}")
     assert override.value() == text
 
 
-def test_a_job_is_done_once_and_its_record_says_how(stub, tmp_path):
+def test_a_job_is_trained_once_and_recorded(stub, tmp_path):
     record = run_job(job(tmp_path, 0, "3", "a"))
     assert record == read_json(tmp_path / "0" / "job.json")
     wanted = {
@@ -209,7 +211,7 @@ def test_a_job_is_done_once_and_its_record_says_how(stub, tmp_path):
         run_job(job(tmp_path, 0, "4", "b"))
 
 
-def test_failed_and_killed_jobs_go_on_and_diverged_ones_do_not(stub, tmp_path):
+def test_failed_and_killed_jobs_are_resumed_and_diverged_ones_are_not(stub, tmp_path):
     stub(s1="killed", s2="raised", s3="diverged")
     first = [run_job(job(tmp_path, int(seed), seed, seed)) for seed in "123"]
     assert [record["status"] for record in first] == ["killed", "failed", "diverged"]
@@ -241,14 +243,14 @@ def test_records_of_earlier_versions_without_a_code_are_read(stub, tmp_path):
     assert started() == []
 
 
-def test_a_job_that_runs_in_another_process_is_left_alone(stub, tmp_path):
+def test_a_job_that_runs_in_another_process_is_not_started(stub, tmp_path):
     (tmp_path / "0").mkdir()
     (tmp_path / "0" / "job.json").write_text(json.dumps({"status": "running", "process": this_process()}))
     assert run_job(job(tmp_path, 0))["status"] == "running"
     assert started() == []
 
 
-def test_an_interruption_is_recorded_and_passed_on(stub, tmp_path):
+def test_an_interruption_is_recorded_and_raised(stub, tmp_path):
     def interrupted():
         raise KeyboardInterrupt
 
@@ -257,12 +259,12 @@ def test_an_interruption_is_recorded_and_passed_on(stub, tmp_path):
     assert state(tmp_path / "0") == ("stopped", "the sweep was interrupted")
 
 
-def test_composition_hash_knows_values_and_no_order():
+def test_composition_hash_depends_on_values_but_not_on_order():
     assert composition_hash({"a": 1, "b": {"c": 2}}) == composition_hash({"b": {"c": 2}, "a": 1})
     assert composition_hash({"a": 1}) != composition_hash({"a": 1.0})
 
 
-def test_checkpoints_of_the_best_stay_and_of_unfinished_ones_all(stub, tmp_path):
+def test_keep_deletes_checkpoints_of_completed_jobs_only(stub, tmp_path):
     stub(s4="killed")
     for seed in "1234":
         run_job(job(tmp_path, int(seed), seed))
@@ -283,14 +285,14 @@ def test_unknown_keep_is_refused(keep):
         check_keep(keep)
 
 
-def test_slots_are_never_shared_and_come_back(tmp_path):
+def test_slots_are_exclusive_and_are_freed(tmp_path):
     with thread_budget.slot(tmp_path, 2) as first, thread_budget.slot(tmp_path, 2) as second:
         assert {first, second} == {0, 1}
     with thread_budget.slot(tmp_path, 2) as again:
         assert again == 0
 
 
-def test_cores_and_gpus_are_shared_among_parallel_jobs(monkeypatch):
+def test_cores_and_gpus_are_divided_among_parallel_jobs(monkeypatch):
     monkeypatch.setattr(thread_budget, "cpu_count", lambda: 8)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     assert [thread_budget.thread_count(parallel) for parallel in (1, 3, 16)] == [None, 2, 1]
@@ -300,7 +302,7 @@ def test_cores_and_gpus_are_shared_among_parallel_jobs(monkeypatch):
     assert thread_budget.gpu_of(1, 3) is None
 
 
-def test_an_extended_plan_keeps_the_numbers_of_what_it_had():
+def test_an_extended_plan_keeps_the_numbers_of_its_jobs():
     old = new_plan(["seed=1,2"], [["seed=1"], ["seed=2"]], ["one", "two"], ["seed"])
     new = new_plan(["seed=2,3,1"], [["seed=2"], ["seed=3"], ["seed=1"]], ["two", "three", "one"], ["seed"])
     plan = extended(old, new)
@@ -309,14 +311,14 @@ def test_an_extended_plan_keeps_the_numbers_of_what_it_had():
     assert plan["started"] == old["started"]
 
 
-def test_the_same_sweep_is_known_by_what_it_trains(monkeypatch, tmp_path):
+def test_a_sweep_is_identified_by_what_it_trains(monkeypatch, tmp_path):
     assert same_arguments(["seed=1,2", "hydra/launcher=joblib"], ["sweep.resume=true", "seed=1,2", "report=false"])
     assert not same_arguments(["seed=1,2"], ["seed=1,2,3"])
     monkeypatch.chdir(tmp_path)
     assert [sweep_folder(False, "multirun/a/b", []) for _ in range(3)] == [f"multirun/a/b{n}" for n in ("", "-2", "-3")]
 
 
-def test_a_sweep_fails_goes_on_and_is_resumed(stub, monkeypatch, capsys):
+def test_a_sweep_with_failed_jobs_is_resumed_and_extended(stub, monkeypatch, capsys):
     stub(s1="killed", s2="diverged")
     grid = ("-m", "report=false", "loss=hinge")
     code, out, err = run(monkeypatch, capsys, *grid, "seed=1,2,3,3")
@@ -364,7 +366,7 @@ def test_a_sweep_fails_goes_on_and_is_resumed(stub, monkeypatch, capsys):
         (["seed=1,2", "objective=val/nonsense"], "objective=val/nonsense is not logged by this training"),
     ],
 )
-def test_what_cannot_be_swept_is_refused_before_the_first_job(stub, monkeypatch, capsys, arguments, sentence):
+def test_wrong_options_are_refused_before_the_first_job(stub, monkeypatch, capsys, arguments, sentence):
     code, _, err = run(monkeypatch, capsys, "-m", *arguments)
     assert code == 1
     assert sentence in err
@@ -372,7 +374,7 @@ def test_what_cannot_be_swept_is_refused_before_the_first_job(stub, monkeypatch,
     assert started() == []
 
 
-def test_presets_combine_with_each_other_and_with_what_is_typed(stub, monkeypatch, capsys):
+def test_presets_are_combined_and_changed_by_typed_options(stub, monkeypatch, capsys):
     code, out, err = run(monkeypatch, capsys, "vary=[gamma,seeds]", "seed=7,8", "penalty.r1.gamma=0.1", "report=false")
     assert code == 0, err
     assert "2 jobs over seed" in out
@@ -399,7 +401,7 @@ def test_a_sweep_of_an_earlier_version_is_resumed(stub, monkeypatch, capsys, tmp
     assert same_arguments(["sweep=[seeds,remedies]"], ["vary=[seeds,small_data]"])
 
 
-def test_a_sweep_of_unknown_folder_cannot_be_resumed(monkeypatch, capsys, tmp_path):
+def test_a_folder_without_a_sweep_is_refused(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     for arguments, sentence in ((["resume=nowhere"], "resume=nowhere is not the folder"), ([], "resume=multirun/")):
         code, _, err = run(monkeypatch, capsys, *arguments, command="sweep")
@@ -420,7 +422,7 @@ def start(*arguments, folder):
 
 
 @pytest.mark.slow
-def test_a_job_killed_from_outside_is_a_row_and_is_resumed(monkeypatch, capfd, tmp_path):
+def test_a_job_that_is_killed_is_reported_and_resumed(monkeypatch, capfd, tmp_path):
     sweep = start("max_images=320,640", "hydra.sweep.dir=sweep", folder=tmp_path)
     checkpoint = tmp_path / "sweep" / "0" / "checkpoints" / "last.ckpt"
     wait_until(checkpoint.exists, 90)
@@ -442,7 +444,7 @@ def test_a_job_killed_from_outside_is_a_row_and_is_resumed(monkeypatch, capfd, t
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", [["joblib", "hydra.launcher.n_jobs=2"], ["submitit_local"]], ids=lambda x: x[0])
-def test_other_launchers_do_the_same(tmp_path, launcher):
+def test_other_launchers_report_failed_jobs_too(tmp_path, launcher):
     options = [f"hydra/launcher={launcher[0]}", *launcher[1:], "hydra.sweep.dir=sweep", "data.batch_size=8,65"]
     sweep = start(*options, folder=tmp_path)
     out, err = sweep.communicate()
