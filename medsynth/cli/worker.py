@@ -43,7 +43,8 @@ def main() -> None:
     except BaseException as error:
         end = explain(error, "train")
         if end is None:
-            traceback.print_exc()
+            # Not printed here: the first process to fail has the cause, the others only lost their exchange with it.
+            end_file(order, rank).with_suffix(".traceback").write_text(traceback.format_exc())
             end = end_of(error)
         write_run_end(end, end_file(order, rank))
         # All are interrupted or diverge alike: the others must not have the first one ended before it has written all.

@@ -132,13 +132,25 @@ def _first_end(error: ChildFailedError, place: Path, folder: Path, count: int) -
         name = signal.Signals(-failure.exitcode).name
         return RunEnd(EndCode.KILLED, f"Process {number} of {count} was ended by {name}. {last_checkpoint(folder)}")
     # After the first one the others report that the exchange with it broke off, or that they were told to stop.
+    _print_first_traceback(place)
     return ends[0] if ends else end_of_silent_process(failure.exitcode)
+
+
+def _print_first_traceback(place: Path) -> None:
+    """Print the traceback of the process that failed first, if a fault of the program ended it."""
+    for path in _end_files(place)[:1]:
+        traceback = path.with_suffix(".traceback")
+        if traceback.is_file():
+            print(traceback.read_text(), file=sys.stderr, flush=True)
 
 
 def _ends(place: Path) -> list[RunEnd]:
     """Read the ends that processes have written, in the order of time."""
-    paths = sorted(place.glob("end-*.json"), key=lambda path: path.stat().st_mtime)
-    return [end for end in map(read_run_end, paths) if end is not None]
+    return [end for end in map(read_run_end, _end_files(place)) if end is not None]
+
+
+def _end_files(place: Path) -> list[Path]:
+    return sorted(place.glob("end-*.json"), key=lambda path: path.stat().st_mtime)
 
 
 def _count(devices: Any, available: int) -> int:
