@@ -1,4 +1,4 @@
-"""How fast batches come from the second epoch on, and in what memory, against MONAI's and torchvision's datasets.
+"""Measure the speed of batches from the second epoch on, and the memory, against MONAI's and torchvision's datasets.
 
     uv run scripts/benchmark_data.py --images FOLDER      # one subfolder per class, images of 64 x 64
     uv run scripts/benchmark_data.py --dicom FOLDER       # one subfolder per series
@@ -146,7 +146,7 @@ def _report_speed(kind: str, loaders: dict[str, DataLoader], rounds: int) -> Non
 
 
 def _epoch(loader: DataLoader) -> float:
-    """Images/s of one epoch; a set of few images is gone through until a second is over."""
+    """Return the images/s of one epoch; a set of few images is repeated until a second is over."""
     start, count = time.perf_counter(), 0
     while True:
         for images in _image_batches(loader):
@@ -185,7 +185,7 @@ def _report_memory(folder: Path) -> None:
 
 
 def _link(folder: Path, part: Path, every: int) -> None:
-    """A folder of links to every ``every``-th file."""
+    """Return a folder of links to every ``every``-th file."""
     for path in sorted(path for path in folder.rglob("*") if path.is_file())[::every]:
         link = part / path.relative_to(folder)
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -193,7 +193,7 @@ def _link(folder: Path, part: Path, every: int) -> None:
 
 
 def _resident_after(options: argparse.Namespace) -> float:
-    """MiB that this process has taken by two epochs."""
+    """Return the MiB that two epochs add to this process."""
     torch.ones(1000).sum()
     before = _resident()
     loader = LOADERS["images"][options.memory](options.images, options.images.parent)

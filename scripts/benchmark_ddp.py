@@ -1,9 +1,9 @@
-"""What two processes bring, and what their exchange of gradients costs: on this CPU, by gloo, with one thread each.
+"""Measure the speed of two processes, and the cost of their exchange of gradients, by gloo on one thread each.
 
     uv run scripts/benchmark_ddp.py [--steps 20] [--rounds 2]
 
 Two processes share the batch of one, or each has as many images as the one; throughputs as ratios, side by side in
-turns. Beside them what `medsynth plan` makes of the steps of one process. To be run while the machine is idle.
+turns. Beside them the estimate of `medsynth plan` from the steps of one process. To be run while the machine is idle.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from omegaconf import DictConfig
 from torch.distributed.launcher.api import elastic_launch
 
 import medsynth.gan
+import medsynth.lightning.module
 from medsynth.cli.compose import register_resolvers
 from medsynth.configuration.compose import conf_folder
 from medsynth.lightning.distributed import Unwrapped, leave_processes
@@ -45,7 +46,11 @@ COMPOSITIONS = {
     "tomsk of width 0.5 on the embedded backbone, 64 px": (16, ["experiment=tomsk_small"]),
 }
 COMMON = ["trainer.accelerator=cpu", "trainer.precision=32-true", "data.source.num_images=256", "run_dir=unused"]
-EXCHANGES = ("average_gradients", "average_batch_statistics", "averaged")
+EXCHANGES = (
+    (medsynth.gan, "average_batch_statistics"),
+    (medsynth.lightning.module, "average_gradients"),
+    (medsynth.lightning.module, "averaged"),
+)
 IMAGES = 2_000_000  # more than are trained
 
 
@@ -53,15 +58,15 @@ IMAGES = 2_000_000  # more than are trained
 
 
 class Exchange(pl.Callback):
-    """After the first ``start`` steps, what the processes wait for each other and what they exchange is timed."""
+    """Time the waiting for other processes and the exchange with them, after the first ``start`` steps."""
 
     def __init__(self, start: int):
         self.start, self.waiting, self.exchanging = start, 0.0, 0.0
 
     def on_train_batch_end(self, trainer: pl.Trainer, model: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if model.discriminator_updates == self.start:
-            for name in EXCHANGES:
-                setattr(medsynth.gan, name, self._timed(getattr(medsynth.gan, name)))
+            for module, name in EXCHANGES:
+                setattr(module, name, self._timed(getattr(module, name)))
             self.since = time.perf_counter()
 
     def on_train_end(self, trainer: pl.Trainer, model: Any) -> None:
@@ -82,7 +87,7 @@ class Exchange(pl.Callback):
 
 
 def process(arguments: argparse.Namespace) -> None:
-    """One of one or two processes that train a few steps; the first writes what they took."""
+    """Train a few steps as one of one or two processes; the first writes how long they took."""
     torch.set_num_threads(1)
     pl.seed_everything(0, verbose=False)
     world_size = int(os.environ["WORLD_SIZE"])
@@ -112,7 +117,7 @@ def compose(overrides: list[str]) -> DictConfig:
 
 
 def train(count: int, batch: int, overrides: list[str], steps: int) -> dict[str, float]:
-    """Steps of ``batch`` images in ``count`` processes: seconds, peak memory, parts of the time."""
+    """Train steps of ``batch`` images in ``count`` processes; return seconds, peak memory, fractions of the time."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.json"
         told = ["process", "--batch", str(batch), "--steps", str(steps), "--out", str(out), "--overrides", *overrides]
@@ -121,7 +126,7 @@ def train(count: int, batch: int, overrides: list[str], steps: int) -> dict[str,
 
 
 def compare(title: str, batch: int, overrides: list[str], arguments: argparse.Namespace) -> None:
-    """Train each setup in turns, and print what two processes come to beside one, and beside their plan."""
+    """Train each setup in turns, and print the results of two processes relative to one, and to their plan."""
     print(f"{title}, batch {batch}:", flush=True)
     setups = {"half": (1, batch // 2), "one": (1, batch), "two": (2, batch), "two, twice the batch": (2, 2 * batch)}
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in setups}
@@ -142,7 +147,7 @@ def compare(title: str, batch: int, overrides: list[str], arguments: argparse.Na
 
 
 def planned(batch: int, overrides: list[str], found: dict[str, dict[str, float]]) -> dict[str, Row]:
-    """What `medsynth plan` makes of the steps of one process, for two that share the batch, or twice of it."""
+    """Return the estimate of `medsynth plan`, from one process, for two that share the batch, or twice the batch."""
     config = compose([*overrides, f"data.batch_size={batch}"])
     data = instantiate(config.data, _convert_="all")
     data.prepare()

@@ -1,4 +1,4 @@
-"""How long `medsynth evaluate` takes for all of its measures, against torch-fidelity for FID and KID alone.
+"""Measure the time of `medsynth evaluate` for all of its measures, against torch-fidelity for FID and KID alone.
 
     uv run scripts/benchmark_metrics.py                                    # 10,000 noise images of 64 pixels a side
     uv run scripts/benchmark_metrics.py --network resnet18                 # seen by another network
@@ -113,7 +113,7 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 
 def _noise(numbers: Any, seed: int) -> torch.Tensor:
-    """Uint8 images (n, 1, SIZE, SIZE): smooth noise, other for each number."""
+    """Images (n, 1, SIZE, SIZE), uint8: smooth noise, different for each number."""
     generator = torch.Generator()
     coarse = []
     for number in numbers:

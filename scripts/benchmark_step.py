@@ -1,4 +1,4 @@
-"""What a training step costs, side by side in one process on this machine.
+"""Measure the cost of a training step, side by side in one process on this machine.
 
     uv run scripts/benchmark_step.py reference [--width 0.35]   ours against the loop of the reference system
     uv run scripts/benchmark_step.py lightning                  ours under Lightning against a bare PyTorch loop
@@ -58,7 +58,7 @@ PLAIN = {"enable_model_summary": False, "enable_progress_bar": False, "use_distr
 
 
 class Turns(pl.Callback):
-    """Times each step of a fit, all that Lightning does around it included; after each, ``other`` takes its turn."""
+    """Time each step of a fit, all that Lightning does around it included; after each, ``other`` takes its turn."""
 
     def __init__(self, other: Callable[[Tensor], None] | None = None, warm_up: int = 2):
         self.other, self.warm_up = other, warm_up
@@ -94,7 +94,7 @@ def compose(*overrides: str) -> DictConfig:
 
 
 def fit(config: DictConfig, turns: Turns, precision: str, prepare: Callable[[Any], None] = lambda model: None) -> Any:
-    """One training of ``config`` with ``turns`` watching; ``prepare`` sees the model before it starts."""
+    """Train by ``config`` with ``turns`` as a callback; ``prepare`` is called with the model before the start."""
     pl.seed_everything(0, verbose=False)
     data = instantiate(config.data, _convert_="all")
     data.prepare()
@@ -109,10 +109,10 @@ def fit(config: DictConfig, turns: Turns, precision: str, prepare: Callable[[Any
 
 
 class ReferenceLoop:
-    """What tutorials write, with a backbone: each player's turn makes all passes of its own.
+    """The loop of tutorials, with a backbone: the update of each network makes all passes of its own.
 
     The frozen weights take no gradients. ``frugal`` uses the images made for the discriminator again in the generator's
-    turn; the backbone still sees them twice.
+    update; the backbone still sees them twice.
     """
 
     def __init__(self, generator, discriminator, precision: str, *, frugal: bool):
@@ -142,32 +142,31 @@ class ReferenceLoop:
 def reference(arguments: argparse.Namespace) -> None:
     precision = arguments.precision or best_precision("auto")
     for width in (arguments.width, 1.0):
-        for bank, frugal in itertools.product((True, False), (False, True)):
+        for cache, frugal in itertools.product((True, False), (False, True)):
             steps = arguments.steps if width < 1 else max(4, arguments.steps // 3)
-            against_reference(width, bank, frugal, steps, precision)
+            against_reference(width, cache, frugal, steps, precision)
 
 
-def against_reference(width: float, bank: bool, frugal: bool, steps: int, precision: str) -> None:
+def against_reference(width: float, cache: bool, frugal: bool, steps: int, precision: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        choices = (f"generator.width={width}", f"max_images={16 * steps}", f"task.feature_cache.enabled={bank}")
+        choices = (f"generator.width={width}", f"max_images={16 * steps}", f"task.feature_cache.enabled={cache}")
         config = compose(*REFERENCE, *choices, f"run_dir={folder}")
         turns = Turns()
 
         def prepare(model: Any) -> None:
-            players = [copy.deepcopy(player).to(DEVICE) for player in (model.generator, model.discriminator)]
-            turns.other = ReferenceLoop(*players, precision, frugal=frugal)
-            if not bank:
-                print(f"generator.width={width}, {precision}: {costs(*players, precision)}")
+            networks = [copy.deepcopy(network).to(DEVICE) for network in (model.generator, model.discriminator)]
+            turns.other = ReferenceLoop(*networks, precision, frugal=frugal)
+            if not cache:
+                print(f"generator.width={width}, {precision}: {costs(*networks, precision)}")
 
         fit(config, turns, precision, prepare)
-    name = (
-        f"width {width}, {'with' if bank else 'without'} bank, reference {'reusing its images' if frugal else 'as is'}"
-    )
+    cached, loop = "with" if cache else "without", "reusing its images" if frugal else "as is"
+    name = f"width {width}, {cached} cache, reference {loop}"
     print(f"  {name:58} {ratio(turns)}", flush=True)
 
 
 def costs(generator, discriminator, precision: str) -> str:
-    """Forward and backward pass of both, so that one sees which dominates."""
+    """Describe the time of a forward and backward pass of both, to show which dominates."""
     z = torch.randn(16, generator.latent_dim, device=DEVICE)
     images = torch.randn(16, 1, 128, 128, device=DEVICE, requires_grad=True)
 
@@ -197,7 +196,7 @@ def ratio(turns: Turns) -> str:
 
 
 class BareLoop:
-    """The mathematics of our step and nothing else: no Lightning, no loader, no record, no watch over norms."""
+    """The mathematics of our step and nothing else: no Lightning, no loader, no record, no check of norms."""
 
     def __init__(self, generator, discriminator):
         self.generator, self.discriminator = generator, discriminator
@@ -243,7 +242,7 @@ def memory(arguments: argparse.Namespace) -> None:
 
 
 def peak(arguments: argparse.Namespace) -> None:
-    """In a process of its own: the peak of one short training, less what was there before it."""
+    """Print the peak of one short training, less the memory before it; called in a process of its own."""
     choices = (f"discriminator.unfreeze={arguments.unfreeze}", f"generator.width={arguments.width}", "max_images=48")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with tempfile.TemporaryDirectory() as folder:

@@ -1,13 +1,13 @@
-"""Faults, tried and counted: what becomes of a small training when something goes wrong, and of what it has saved.
+"""Cause faults in small trainings and count what is lost.
 
     uv run scripts/fault_trials.py                         all of them, some minutes; Linux
     uv run scripts/fault_trials.py kill cut --trials 10    those named, with fewer trials
 
 Trains TINY phantoms or images on one thread. Each training is a process of its own, forked from this one, which has
 imported everything. `disk` needs root, to mount small file systems. "as undisturbed" counts the trials after which
-weights of both players and average, optimizer states, losses and measures are bit for bit those of a run that nothing
+weights of both networks and the EMA, optimizer states, losses and measures are bit for bit those of a run that nothing
 happened to, after resume= where the fault ended the run; "said" those that ended in one sentence; "lost" those in which
-a checkpoint that had been written could not be gone on from, or anything differed. Exit code 1 where something is lost.
+a checkpoint that had been written could not be resumed from, or anything differed. Exit code 1 where something is lost.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import torch
 from PIL import Image
 
 from medsynth.cli import main as medsynth
-from medsynth.errors import InputError
+from medsynth.errors import EndCode, InputError
 from medsynth.gan import GAN
 from medsynth.lightning.checkpoint_io import damage, older
 from medsynth.lightning.resume_checkpoint import check_checkpoint
@@ -49,7 +49,7 @@ Prepare = Callable[[], None]  # what is done in the training's process before it
 
 
 class Count(NamedTuple):
-    """What became of the trials of one fault."""
+    """Results of the trials of one fault."""
 
     trials: int
     same: int
@@ -58,6 +58,8 @@ class Count(NamedTuple):
 
 
 class Ended(NamedTuple):
+    """The end of a training."""
+
     code: int
     said: str  # what it printed
 
@@ -117,11 +119,11 @@ def undisturbed(place: Path, options: tuple[str, ...]) -> Path:
 
 
 def same(first: Path, second: Path) -> bool:
-    """Whether two runs came to the same, bit for bit."""
+    """Return whether two runs have the same weights, states and values, bit for bit."""
     with contextlib.suppress(OSError, AssertionError, KeyError):
         one, two = (torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (first, second))
-        for part in ("state_dict", "optimizer_states", "medsynth"):
-            torch.testing.assert_close(one[part], two[part], rtol=0, atol=0, equal_nan=True)
+        for name in ("state_dict", "optimizer_states", "medsynth"):
+            torch.testing.assert_close(one[name], two[name], rtol=0, atol=0, equal_nan=True)
         return _rows(first) == _rows(second)
     return False
 
@@ -132,7 +134,7 @@ def _rows(run: Path) -> list[dict[str, str]]:
 
 
 def resumed(place: Path, options: tuple[str, ...], run: str = "run") -> Ended:
-    """Go on with the run, or begin it again where it has no checkpoint yet."""
+    """Resume the run, or begin it again where it has no checkpoint yet."""
     if (place / run / "checkpoints" / "last.ckpt").is_file():
         return trained(place, f"resume={run}")
     return trained(place, *options, f"hydra.run.dir={run}")
@@ -165,7 +167,7 @@ def write_images(folder: Path, count: int = 80) -> None:
 
 
 def kill(place: Path, trials: int, chance: random.Random) -> Count:
-    """kill -9 at random moments after the run's folder is there."""
+    """Send kill -9 at random moments after the run's folder exists."""
     began = time.monotonic()
     first = Training(place, *PHANTOM, "hydra.run.dir=whole")
     _await(place / "whole" / "config.yaml")
@@ -191,7 +193,7 @@ def _await(path: Path) -> None:
 
 
 def cut(place: Path, trials: int, chance: random.Random) -> Count:
-    """The last checkpoint cut at a random place, every fifth time the older one too; one of them is gone on from."""
+    """Cut the last checkpoint at a random place, every fifth time the older one too; resume from one of them."""
     whole = undisturbed(place, PHANTOM)
     trained(place, *PHANTOM, "hydra.run.dir=run", prepare=at_step(160, lambda: os._exit(9)))
     last, older_one = (older(place / "run" / "checkpoints" / "last.ckpt", number) for number in (0, 1))
@@ -207,15 +209,15 @@ def cut(place: Path, trials: int, chance: random.Random) -> Count:
             found = check_checkpoint(place / "run", model)
             taken += not both and found in (older_one, last) and damage(found) is None
         except InputError as error:
-            said += both and "damaged" in str(error) and "\n" not in str(error)
+            said += both and error.code is EndCode.CHECKPOINT_DAMAGED and "\n" not in str(error)
         older_one.write_bytes(contents[1])
     last.write_bytes(contents[0][: len(contents[0]) // 2])
-    goes_on = trained(place, "resume=run").code == 0 and same(place / "run", whole)
-    return Count(trials, taken if goes_on else 0, said, trials - taken - said + (not goes_on))
+    resumes = trained(place, "resume=run").code == 0 and same(place / "run", whole)
+    return Count(trials, taken if resumes else 0, said, trials - taken - said + (not resumes))
 
 
 def disk(place: Path, trials: int, chance: random.Random) -> Count:
-    """The disk of the run, with W&B's files in it, is full after a random number of bytes; then it is enlarged."""
+    """Fill the disk of the run and of W&B's files after a random number of bytes; then enlarge it."""
     options = (*PHANTOM, "logger=wandb", "logger.wandb.mode=offline")
     whole = undisturbed(place, options)
     size = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file())
@@ -234,7 +236,7 @@ def disk(place: Path, trials: int, chance: random.Random) -> Count:
 
 
 def cache_disk(place: Path, trials: int, chance: random.Random) -> Count:
-    """The disk of the cache is full while images are prepared; then it is enlarged."""
+    """Fill the disk of the cache while images are prepared; then enlarge it."""
     write_images(place / "images")
     whole = undisturbed(place, FILES)
     good = said = 0
@@ -261,7 +263,7 @@ def mounted(folder: Path, size: int) -> Iterator[None]:
 
 
 def files(place: Path, trials: int, chance: random.Random) -> Count:
-    """An image file disappears or changes between two steps: the run has its own copy and ends as undisturbed."""
+    """Remove or change an image file between two steps: the run has its own copy and ends as undisturbed."""
     good = 0
     for trial in range(trials):
         here = place / str(trial)
@@ -276,7 +278,7 @@ def files(place: Path, trials: int, chance: random.Random) -> Count:
 
 
 def worker(place: Path, trials: int, chance: random.Random) -> Count:
-    """kill -9 of a process that loads images."""
+    """Send kill -9 to a process that loads images."""
     write_images(place / "images")
     options = (*FILES, "data.num_workers=2", "data.flip=horizontal")
 
@@ -289,7 +291,7 @@ def worker(place: Path, trials: int, chance: random.Random) -> Count:
 
 
 def memory(place: Path, trials: int, chance: random.Random) -> Count:
-    """PyTorch's out of memory, in a step."""
+    """Raise PyTorch's out-of-memory error in a step."""
 
     def fault() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
@@ -298,7 +300,7 @@ def memory(place: Path, trials: int, chance: random.Random) -> Count:
 
 
 def clock(place: Path, trials: int, chance: random.Random) -> Count:
-    """The clock jumps back by a day between two steps."""
+    """Set the clock back by a day between two steps."""
     now = time.time
 
     def fault() -> None:
@@ -321,7 +323,7 @@ def _after(place: Path, options: tuple[str, ...], trials: int, chance: random.Ra
 
 
 def second(place: Path, trials: int, chance: random.Random) -> Count:
-    """Two runs started in one second: each has a folder of its own."""
+    """Start two runs in one second: each has a folder of its own."""
     whole, good = undisturbed(place, PHANTOM), 0
     for _ in range(trials):
         shutil.rmtree(place / "outputs", ignore_errors=True)
@@ -333,7 +335,7 @@ def second(place: Path, trials: int, chance: random.Random) -> Count:
 
 
 def cache(place: Path, trials: int, chance: random.Random) -> Count:
-    """Two runs prepare the same images into one cache at once."""
+    """Prepare the same images into one cache by two runs at once."""
     write_images(place / "images")
     whole, good = undisturbed(place, FILES), 0
     for trial in range(trials):

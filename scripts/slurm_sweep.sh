@@ -5,8 +5,8 @@
 #   bash scripts/slurm_sweep.sh vary=[seeds,losses] data=image_folder data.root=/data/images
 #
 # Run it on a login node, in tmux or with nohup: this process waits for the jobs, then prints the table and writes the
-# report. If it ends before, the jobs go on; `medsynth sweep resume=multirun/...` does what is left. A job that reaches
-# its time limit is asked to stop two minutes before, queued again, and goes on where it stopped.
+# report. If it ends before, the jobs continue; `medsynth sweep resume=multirun/...` does what is left. A job that reaches
+# its time limit is asked to stop two minutes before, queued again, and resumes where it stopped.
 # PARTITION, HOURS, GPUS, PARALLEL and RESTARTS (how often a job is queued again) are taken from the environment.
 set -euo pipefail
 

@@ -1,7 +1,7 @@
-"""Whether a long training stays flat: memory, file handles, threads and step time, sampled while it runs. Linux.
+"""Check that a long training stays flat: memory, file handles, threads and step time, sampled while it runs. Linux.
 
     uv run scripts/soak.py --minutes 60                    # on a machine with nothing else to do
-    uv run scripts/soak.py --minutes 60 --shared           # beside other work: images per second are shown, not judged
+    uv run scripts/soak.py --minutes 60 --shared           # beside other work: images per second are shown, not checked
 
 Trains the default composition, made small (phantoms of 32 px), in a process of its own, with validations, sample grids
 and checkpoints. Reads /proc every --every seconds and metrics.csv at the end; writes samples.csv, output.txt and the
@@ -31,13 +31,13 @@ COLUMNS = ("seconds", "memory_mib", "handles", "threads", "processor_seconds", "
 
 
 def main() -> None:
-    """Train, sample, judge."""
+    """Train, take samples, and check them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60, help="of training (60)")
     parser.add_argument("--out", type=Path, default=Path("outputs/soak"), help="a new folder (outputs/soak)")
     parser.add_argument("--every", type=float, default=15, help="seconds between samples (15)")
     parser.add_argument("--threads", type=int, default=1, help="of the training (1)")
-    parser.add_argument("--shared", action="store_true", help="other work runs: do not judge images per second")
+    parser.add_argument("--shared", action="store_true", help="other work runs: do not check images per second")
     parser.add_argument("options", nargs="*", help="more options of medsynth train, such as val_every_images=20000")
     arguments = parser.parse_args()
     if (arguments.out / "run").exists():
@@ -52,7 +52,7 @@ def main() -> None:
             process.terminate()
     if process.returncode != 0:
         sys.exit(f"The training ended with exit code {process.returncode}: see {arguments.out / 'output.txt'}.")
-    sys.exit(0 if judge(samples, _column(run / "metrics.csv", "trainer/images_per_second"), arguments.shared) else 1)
+    sys.exit(0 if check(samples, _column(run / "metrics.csv", "trainer/images_per_second"), arguments.shared) else 1)
 
 
 def _training(run: Path, arguments: argparse.Namespace) -> subprocess.Popen:
@@ -71,7 +71,7 @@ def _training(run: Path, arguments: argparse.Namespace) -> subprocess.Popen:
 
 
 def _sampled(process: subprocess.Popen, metrics: Path, every: float, path: Path) -> list[dict[str, float]]:
-    """From the first row of ``metrics`` to the end of ``process``; each sample is at once a row of ``path``."""
+    """Take samples from the first row of ``metrics`` to the end of ``process``, and write each to ``path`` at once."""
     samples: list[dict[str, float]] = []
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
@@ -89,7 +89,7 @@ def _sampled(process: subprocess.Popen, metrics: Path, every: float, path: Path)
 
 
 def _sample(pid: int, images: float) -> dict[str, float] | None:
-    """Of the process and all below it; None where it has just ended."""
+    """Take a sample of the process and all that it started; None where it has just ended."""
     sample = dict.fromkeys(COLUMNS, 0.0) | {"seconds": time.monotonic(), "images_seen": images}
     try:
         for member in _tree(pid):
@@ -119,15 +119,15 @@ def _images_seen(metrics: Path) -> float:
 
 
 def _column(metrics: Path, name: str) -> list[float]:
-    """The values of a column, in their order; the last row may be half written."""
+    """Return the values of a column in their order; the last row may be half written."""
     with metrics.open(newline="") as file:
         return [float(row[name]) for row in csv.DictReader(file) if row.get(name)]
 
 
-def judge(samples: Sequence[dict[str, float]], speeds: Sequence[float], shared: bool) -> bool:
-    """Print the table and the verdicts; True where all that is judged is flat."""
+def check(samples: Sequence[dict[str, float]], speeds: Sequence[float], shared: bool) -> bool:
+    """Print the table and the verdicts; return True where everything that is checked is flat."""
     if len(samples) < 11 or len(speeds) < 10:
-        sys.exit(f"{len(samples)} samples and {len(speeds)} speeds are too few to judge: train longer.")
+        sys.exit(f"{len(samples)} samples and {len(speeds)} speeds are too few to check: train longer.")
     series = {name: [sample[name] for sample in samples] for name in ("memory_mib", "handles", "threads")}
     series |= {"processor ms per image": _costs(samples), "images per second": list(speeds)}
     hours = (samples[-1]["seconds"] - samples[0]["seconds"]) / 3600
@@ -138,18 +138,18 @@ def judge(samples: Sequence[dict[str, float]], speeds: Sequence[float], shared: 
     print("|---|---|---|---|---|---|---|")
     verdicts = []
     for name, values in series.items():
-        tenths = [statistics.median(_part(values, begin)) for begin in (0.0, 0.1, 0.45, 0.9)]
+        tenths = [statistics.median(_tenth(values, begin)) for begin in (0.0, 0.1, 0.45, 0.9)]
         growth = _growth(values, hours) / tenths[1]
-        judged = not (shared and name == "images per second")
+        checked = not (shared and name == "images per second")
         flat = _flat(name, tenths, growth)
-        verdicts.append(flat or not judged)
+        verdicts.append(flat or not checked)
         cells = [f"{value:,.5g}" for value in tenths] + [f"{100 * growth:+.2f} %"]
-        print(f"| {name} | {' | '.join(cells)} | {('flat' if flat else 'NOT FLAT') if judged else 'not judged'} |")
+        print(f"| {name} | {' | '.join(cells)} | {('flat' if flat else 'NOT FLAT') if checked else 'not checked'} |")
     return all(verdicts)
 
 
 def _costs(samples: Sequence[dict[str, float]]) -> list[float]:
-    """Milliseconds of processor time per image between samples."""
+    """Return the milliseconds of processor time per image between samples."""
     costs = []
     for before, after in itertools.pairwise(samples):
         if after["images_seen"] > before["images_seen"]:
@@ -158,17 +158,17 @@ def _costs(samples: Sequence[dict[str, float]]) -> list[float]:
     return costs
 
 
-def _part(values: Sequence[float], begin: float) -> Sequence[float]:
-    """A tenth of ``values`` from the share ``begin`` of them on."""
+def _tenth(values: Sequence[float], begin: float) -> Sequence[float]:
+    """Return a tenth of ``values``, from the fraction ``begin`` of them on."""
     start = round(begin * len(values))
     return values[start : start + max(1, len(values) // 10)]
 
 
 def _growth(values: Sequence[float], hours: float) -> float:
-    """Slope per hour by least squares, without the first tenth; the values are taken to be evenly spaced."""
-    settled = values[len(values) // 10 :]
-    times = [hours * (0.1 + 0.9 * number / (len(settled) - 1)) for number in range(len(settled))]
-    return statistics.linear_regression(times, settled).slope
+    """Return the slope per hour by least squares, without the first tenth; the values are taken as evenly spaced."""
+    steady = values[len(values) // 10 :]
+    times = [hours * (0.1 + 0.9 * number / (len(steady) - 1)) for number in range(len(steady))]
+    return statistics.linear_regression(times, steady).slope
 
 
 def _flat(name: str, tenths: Sequence[float], growth: float) -> bool:

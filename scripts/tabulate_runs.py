@@ -1,9 +1,9 @@
-"""Finished runs as a Markdown table, in the order of their first metric.
+"""Print finished runs as a Markdown table, in the order of their first metric.
 
     uv run scripts/tabulate_runs.py outputs/2026-01-31 [more folders ...] [--metrics fd_mini fd_pixels is_mini] [--cost]
 
 Reads the summary.json of every run below the folders. Runs that differ by their seed alone share a row: the mean at the
-end of training and, in brackets, lowest and highest. --cost adds the discriminator's weights, how many of them are
+end of training and, in brackets, lowest and highest. --cost adds the discriminator's parameters, how many of them are
 trained, and the peak memory.
 """
 
@@ -30,7 +30,7 @@ def main() -> None:
             name = " ".join(word for word in typed if not word.startswith(("seed=", "hydra.")))
             groups.setdefault(name, []).append(json.loads(path.read_text()))
     columns = ["overrides", *arguments.metrics, "N", "images", "s per 1,000 images", "runs"]
-    columns += ["weights", "trained", "memory, GiB"] if arguments.cost else []
+    columns += ["parameters", "trained", "memory, GiB"] if arguments.cost else []
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     rows = [_row(name, runs, arguments.metrics, cost=arguments.cost) for name, runs in groups.items()]
     for row in sorted(rows, key=lambda row: row[0]):
@@ -50,9 +50,9 @@ def _row(name: str, runs: list[dict], metrics: list[str], *, cost: bool) -> tupl
 
 
 def _cost(runs: list[dict]) -> list[str]:
-    weights = runs[0]["weights"]
+    parameters = runs[0].get("parameters") or runs[0]["weights"]  # the second in runs of version 0.1.0
     memory = statistics.median(run["peak_memory_gib"] for run in runs)
-    return [f"{weights['discriminator']:,}", f"{weights['discriminator_trained']:,}", f"{memory:.1f}"]
+    return [f"{parameters['discriminator']:,}", f"{parameters['discriminator_trained']:,}", f"{memory:.1f}"]
 
 
 def _spread(values: list[float]) -> str:
