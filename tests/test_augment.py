@@ -152,7 +152,7 @@ def test_cutout_hides_a_square_centered_anywhere(size, side):
 
 
 @pytest.mark.parametrize("policy", [*([name] for name in ALL), ALL])
-def test_each_image_draws_its_own_and_knows_no_other(policy):
+def test_images_draw_their_parameters_independently(policy):
     """Equal images come out different; an image comes out the same whatever stands beside it in the batch."""
     image = random_images(1, 3, 32, 32)
     after = augmented(image.expand(6, -1, -1, -1), policy)
@@ -168,7 +168,7 @@ def test_order_of_the_policy_does_not_matter():
     assert torch.equal(augmented(images, ALL), augmented(images, ALL[::-1]))
 
 
-def test_what_was_filled_in_keeps_its_value():
+def test_filled_pixels_keep_their_value():
     """Color comes first: in images that are all 1 what is filled in is exactly 0, and what is not is of one value."""
     for image in augmented(torch.ones(20, 1, 16, 16), ["cutout", "translation", "color"]):
         assert len(image.unique()) == 2
@@ -182,7 +182,7 @@ def test_gradient_is_exact(policy):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_dtype_stays_also_under_autocast(dtype):
+def test_dtype_is_kept_under_autocast_too(dtype):
     images = random_images(4, 3, 16, 16, dtype=torch.float64).to(dtype)
     plain = augmented(images, ALL)
     assert plain.dtype == dtype
@@ -220,13 +220,13 @@ def test_no_policy_or_no_strength_is_no_change():
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_mistakes_are_named(options, words):
+def test_wrong_options_are_named(options, words):
     with pytest.raises(InputError) as error:
         DiffAugment(**options)
     assert all(word in str(error.value) for word in words), error.value
 
 
-def test_configuration_says_all_options_with_the_defaults():
+def test_configuration_lists_all_options_with_their_defaults():
     (entry,) = yaml.safe_load((conf_folder() / "augment" / "diffaugment.yaml").read_text()).items()
     name, options = entry
     assert name == "diffaugment"

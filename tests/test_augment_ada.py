@@ -56,7 +56,7 @@ def assert_uniform(values, low, high):
 # ---- how often -------------------------------------------------------------------------------------------------------
 
 
-def test_without_strength_nothing_is_done_and_nothing_drawn():
+def test_zero_strength_changes_nothing_and_draws_no_random_numbers():
     images = random_images(4, 1, 16, 16)
     torch.manual_seed(3)
     expected = torch.rand(1)
@@ -134,7 +134,7 @@ def test_scale():
     assert_normal(np.log2(x / 2.5**2) / 2, 0.2)
 
 
-def test_rotation_goes_round_the_center_by_any_angle():
+def test_rotation_about_the_center_by_any_angle():
     """The object goes round, and round itself by the same angle."""
     x, y, wide, high, both = moments(moved(blob(400, 9, 0, width=3, height=2), rotation=180))
     np.testing.assert_allclose(np.hypot(x, y), 9, atol=0.02)
@@ -186,7 +186,7 @@ def test_rotate90_makes_all_quarter_turns_equally_often():
             assert_share(of_k, strength / 4)
 
 
-def test_nothing_is_mirrored_unless_asked():
+def test_no_mirroring_by_default():
     """The corners of a triangle, each in a channel of its own, stay in the same sense of rotation."""
     corners = [(6, 0), (-3, 5), (-3, -5)]
     before = torch.cat([blob(200, *corner, width=2, height=2) for corner in corners], dim=1)
@@ -197,7 +197,7 @@ def test_nothing_is_mirrored_unless_asked():
         assert right.float().mean() == pytest.approx(0.5 if flip else 1, abs=0.15 if flip else 0)
 
 
-def test_moves_come_one_after_the_other():
+def test_moves_are_applied_in_order():
     """A shift by 6 pixels to the right and then twice the size, so 12; the maps lead back."""
     one = torch.ones(2)
     x, _, variance, *_ = moments(move(blob(2), [(1.0, shift(-6 * one, 0 * one)), (1.0, scaling(one / 2, one / 2))]))
@@ -210,7 +210,7 @@ def test_moves_come_one_after_the_other():
 ONE = torch.ones(2, dtype=torch.float64)
 
 
-def test_whole_pixels_mirror_images_and_quarter_turns_blur_nothing():
+def test_integer_shifts_mirroring_and_quarter_turns_do_not_blur():
     images = random_images(2, 3, 9, 9, dtype=torch.float64)
     for maps, expected in (
         (scaling(ONE, ONE), images),
@@ -221,7 +221,7 @@ def test_whole_pixels_mirror_images_and_quarter_turns_blur_nothing():
         torch.testing.assert_close(resample(images, maps), expected, atol=1e-12, rtol=0)
 
 
-def test_half_a_pixel_is_cubic_interpolation():
+def test_shift_by_half_a_pixel_is_cubic_interpolation():
     """The four-point scheme (-1, 9, 9, -1) / 16 (Dubuc 1986): polynomials up to the third degree are exact."""
     images = random_images(2, 1, 8, 12, dtype=torch.float64)
     expected = (9 * (images[..., 1:-2] + images[..., 2:-1]) - images[..., :-3] - images[..., 3:]) / 16
@@ -264,7 +264,7 @@ def test_color_is_normally_distributed(channels):
         assert np.abs(np.corrcoef([brightness, contrast, saturation]) - np.eye(3)).max() < 0.2
 
 
-def test_each_color_is_drawn_by_itself():
+def test_colors_are_drawn_independently():
     before = random_images(2000, 3, 4, 4)
     after = augmented(before, policy=["color"], strength=0.4)
     changes = torch.tensor([changes_of_color(*pair) for pair in zip(before, after, strict=True)]).abs() > 1e-4
@@ -283,7 +283,7 @@ def test_gray_as_three_equal_channels_stays_gray_and_the_same():
 
 
 @pytest.mark.parametrize("policy", [*([name] for name in ALL), ALL])
-def test_each_image_draws_its_own_and_knows_no_other(policy):
+def test_images_draw_their_parameters_independently(policy):
     image = random_images(1, 3, 32, 32)
     after = augmented(image.expand(6, -1, -1, -1), policy=policy)
     assert all(not torch.equal(one, other) for i, one in enumerate(after) for other in after[:i])
@@ -302,7 +302,7 @@ def test_gradient_is_exact(policy, strength):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
-def test_dtype_stays_also_under_autocast(dtype):
+def test_dtype_is_kept_under_autocast_too(dtype):
     images = random_images(20, 3, 16, 16, dtype=torch.float64).to(dtype)
     plain = augmented(images, strength=0.3)
     assert plain.dtype == dtype
@@ -339,18 +339,18 @@ def test_strength_follows_overfitting():
     assert observe(adaptive, *[0.5] * 4)[-1]["strength"] == pytest.approx(0.8)
 
 
-def test_strength_goes_from_0_to_1_in_so_many_images():
+def test_strength_rises_from_0_to_1_in_ramp_images():
     adaptive = ada(batch_size=32, ramp_images=16_000, strength=0.0, interval=5)
     assert observe(adaptive, *[1.0] * (16_000 // 32 - 1))[-1]["strength"] == pytest.approx(0.99)
     assert observe(adaptive, 1.0)[-1]["strength"] == pytest.approx(1)
 
 
-def test_at_the_target_and_without_one_the_strength_stays():
+def test_strength_is_constant_at_the_target_and_without_a_target():
     assert observe(ada(strength=0.3, target=0.5), *[0.5] * 4)[-1]["strength"] == 0.3
     assert observe(ada(strength=0.3, target=None), *[1.0] * 8)[-1] == {"strength": 0.3, "overfitting": 1.0}
 
 
-def test_restored_state_goes_on_bit_for_bit():
+def test_restored_state_continues_bit_for_bit():
     options = {"batch_size": 8, "ramp_images": 100, "strength": 0.1}
     signs = random_images(50).tolist()
     whole, first, second = (ada(**options) for _ in range(3))
@@ -385,13 +385,13 @@ def test_restored_state_goes_on_bit_for_bit():
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_mistakes_are_named(options, words):
+def test_wrong_options_are_named(options, words):
     with pytest.raises(InputError) as error:
         ada(**options)
     assert all(word in str(error.value) for word in words), error.value
 
 
-def test_configuration_says_all_options_with_the_defaults():
+def test_configuration_lists_all_options_with_their_defaults():
     (entry,) = yaml.safe_load((conf_folder() / "augment" / "ada.yaml").read_text()).items()
     name, options = entry
     assert name == "ada"
@@ -423,7 +423,7 @@ def test_strength_rises_in_training_and_is_recorded(monkeypatch, capsys, tmp_pat
 
 
 @pytest.mark.slow
-def test_stopped_run_is_the_run_that_was_not_stopped(monkeypatch, capsys, tmp_path):
+def test_resumed_run_equals_an_uninterrupted_run(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     options = (*LONGER, *RISING, "task.discriminator_steps=2")
     assert run(monkeypatch, capsys, *options, "hydra.run.dir=whole")[0] == 0

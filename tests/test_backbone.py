@@ -231,7 +231,7 @@ def test_logits_are_those_of_the_whole_network(model_name):
     torch.testing.assert_close(backbone.logits(features), backbone.network(backbone._to_input(images)))
 
 
-def test_frozen_backbone_stays_and_lets_gradients_through():
+def test_frozen_backbone_is_constant_and_passes_gradients():
     backbone = build("legacy_xception")
     backbone.calibrate([smooth_images(16)])
     backbone.freeze().train()
@@ -259,7 +259,7 @@ SPLITS = [
 
 
 @pytest.mark.parametrize(("model_name", "except_stages"), SPLITS)
-def test_two_parts_make_the_whole_and_the_second_is_trained(model_name, except_stages):
+def test_frozen_and_trained_part_equal_the_whole(model_name, except_stages):
     backbone = build(model_name).freeze(except_stages=except_stages).train()
     state = {key: value.clone() for key, value in backbone.state_dict().items()}
     images = smooth_images(4)
@@ -301,14 +301,14 @@ def test_two_parts_make_the_whole_and_the_second_is_trained(model_name, except_s
         ("nasnet_mobile", 1, ("reduction_cell_1.", "cell_12.", "cell_13.", "cell_14.", "cell_15.")),
     ],
 )
-def test_which_weights_are_trained(model_name, except_stages, trained):
+def test_names_of_the_trained_parameters(model_name, except_stages, trained):
     with torch.device("meta"):
         backbone = build(model_name).freeze(except_stages=except_stages)
     for name, parameter in backbone.named_parameters():
         assert parameter.requires_grad == name.removeprefix("network.").startswith(trained), name
 
 
-def test_where_cells_see_two_before_them_two_values_cross():
+def test_two_values_cross_a_split_of_cells_with_two_inputs():
     backbone = build("nasnet_mobile", image_size=64).freeze(except_stages=1)
     assert [tuple(tensor.shape) for tensor in backbone.frozen_part(smooth_images(2, size=64))] == [(2, 528, 4, 4)] * 2
     backbone = build("legacy_xception", image_size=64).freeze(except_stages=1)
@@ -346,7 +346,7 @@ def test_frozen_part_lets_gradients_through_to_the_images():
         torch.testing.assert_close(through_parts, through_whole)
 
 
-def test_freezing_anew_replaces_what_was_frozen():
+def test_freezing_again_replaces_the_frozen_stages():
     backbone = build("test_resnet")
     everything = list(backbone.parameters())
     assert backbone.frozen_part(images := smooth_images(2))[0] is images, "nothing is frozen yet"
@@ -383,7 +383,7 @@ def test_mistakes_in_freezing_name_the_option():
 @pytest.mark.parametrize(
     "model_name", ["resnet50", "legacy_xception", "inception_v3", "mobilenetv2_100", "nasnet_mobile", MINI]
 )
-def test_levels_are_what_the_stages_put_out(model_name):
+def test_levels_are_the_outputs_of_the_stages(model_name):
     """Compared with what hooks see, at once, in a network of the same weights that works in place as timm made it."""
     backbone = build(model_name, image_size=32).eval()
     for name, buffer in backbone.network.named_buffers():  # random statistics: what random weights see would vanish
@@ -464,7 +464,7 @@ def test_attention_is_the_same_fused_or_not():
     torch.testing.assert_close(fused(images), plain(images))
 
 
-def test_calibration_standardizes_what_random_weights_see():
+def test_calibration_standardizes_the_inputs_of_random_layers():
     backbone = build(image_size=32)
     batches = [smooth_images(16, seed=seed) for seed in range(3)]
     outputs = []
@@ -485,7 +485,7 @@ def test_calibration_standardizes_what_random_weights_see():
     torch.testing.assert_close(resumed.eval()(images), backbone.eval()(images))
 
 
-def test_calibration_leaves_everything_but_random_weights_alone(tmp_path):
+def test_calibration_changes_random_weights_only(tmp_path):
     file = tmp_path / "weights.safetensors"
     save_file(timm.create_model("test_resnet", num_classes=0).state_dict(), file)
     for backbone in (build(weights=str(file)), build("test_vit")):
@@ -532,7 +532,7 @@ def test_files_that_do_not_fit(tmp_path):
         build(weights=str(other))
 
 
-def test_pretrained_weights_come_from_the_cache_without_network(tmp_path, monkeypatch):
+def test_pretrained_weights_come_from_the_cache_without_a_connection(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "_answers", lambda url: pytest.fail("asked the network"))
     network = timm.create_model("test_resnet").eval()
     snapshot = tmp_path / "models--timm--test_resnet.r160_in1k" / "snapshots" / "0"
@@ -547,7 +547,7 @@ def test_pretrained_weights_come_from_the_cache_without_network(tmp_path, monkey
     torch.testing.assert_close(backbone.logits(backbone(images)), network(images))
 
 
-def test_auxiliary_classifier_is_left_aside(tmp_path):
+def test_auxiliary_classifier_is_ignored(tmp_path):
     """inception_v3's published weights have one."""
     file = tmp_path / "weights.pth"
     state = timm.create_model("test_resnet").state_dict()
@@ -568,7 +568,7 @@ def test_location_of_pretrained_weights(tmp_path, monkeypatch):
     assert weights.weights_location("legacy_xception") == "cached"
 
 
-def test_auto_takes_what_can_be_had_and_says_what_it_was(caplog):
+def test_auto_uses_available_weights_and_describes_them(caplog):
     embedded = build(MINI, weights="auto")
     assert embedded.weights_description.startswith("file mini.safetensors")
     backbone = build("nasnet_mobile", weights="auto")  # nobody publishes any for timm
@@ -579,7 +579,7 @@ def test_auto_takes_what_can_be_had_and_says_what_it_was(caplog):
 
 
 @pytest.mark.parametrize("model_name", ["test_resnet", "legacy_xception"])  # from the hub, from a URL
-def test_offline_says_so_at_once(model_name, tmp_path, monkeypatch):
+def test_missing_connection_is_an_immediate_error(model_name, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(urllib.request, "_opener", None)  # else the proxy below would stay for the tests that follow
@@ -606,7 +606,7 @@ def test_extractor_is_frozen_and_exact_under_autocast():
     assert not hasattr(TimmExtractor(name="headless", backbone=build()), "logits")
 
 
-def test_embedded_weights_classify_fresh_phantoms_as_well_as_they_claim():
+def test_embedded_weights_classify_new_phantoms_as_documented():
     assert mini.WEIGHTS.stat().st_size < 2e6
     record = json.loads(mini.WEIGHTS.with_suffix(".json").read_text())
     with safetensors.safe_open(mini.WEIGHTS, framework="pt") as file:

@@ -78,7 +78,7 @@ def test_mistakes(monkeypatch, capsys, tmp_path, argument, words):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_model_that_is_to_be_named(monkeypatch, capsys):
+def test_timm_needs_a_model_name(monkeypatch, capsys):
     code, _, err = run(monkeypatch, capsys, "backbone=timm")
     assert code == 1
     assert "backbone.model_name= is needed" in err
@@ -86,7 +86,7 @@ def test_a_model_that_is_to_be_named(monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_all_that_there_are(monkeypatch, capsys):
+def test_table_of_all_backbones(monkeypatch, capsys):
     code, out, _ = run(monkeypatch, capsys, command="backbones")
     assert code == 0
     assert len(out.splitlines()) == 1 + 2 * 13 + 1 + 4

@@ -58,19 +58,19 @@ def test_every_extractor_composes_and_resolves(choice):
     assert list(resolved["extractor"]) == [choice]
 
 
-def test_train_yaml_is_the_outline():
+def test_default_composition_has_all_components():
     config = compose()
     assert {"task", "generator", "discriminator", "loss", "data", "metrics", "trainer", "seed"} <= set(config)
 
 
-def test_wasserstein_brings_a_constraint_and_yields_to_the_user():
+def test_wasserstein_chooses_a_penalty_unless_the_user_chooses():
     assert list(compose("loss=wasserstein").penalty) == ["wasserstein_gp"]
     clipped = compose("loss=wasserstein", "penalty=none", "task.weight_clip=0.01")
     assert not clipped.penalty
     assert clipped.task.weight_clip == 0.01
 
 
-def test_choosing_a_backbone_chooses_to_use_it():
+def test_choosing_a_backbone_chooses_a_discriminator_on_it():
     for name, model in (("mini", "medsynth_mini"), ("xception", "legacy_xception")):
         discriminator = compose(f"backbone={name}").task.discriminator
         assert discriminator.backbone.model_name == model
@@ -109,7 +109,7 @@ def test_experiment_header_says_command_hardware_and_score(experiment):
     ],
     ids=lambda value: str(value[0]),
 )
-def test_what_is_not_there_dies_at_composition(monkeypatch, capsys, tmp_path, arguments, words):
+def test_unknown_options_are_refused_at_composition(monkeypatch, capsys, tmp_path, arguments, words):
     monkeypatch.chdir(tmp_path)
     code, _, err = run(monkeypatch, capsys, *arguments)
     assert code == 1

@@ -1,4 +1,4 @@
-"""Discriminators that stand on a backbone, and DCGAN's: features and head, what is trained, labels, calibration."""
+"""Discriminators on a backbone, and that of DCGAN: features and head, trained parameters, labels, calibration."""
 
 import copy
 
@@ -132,7 +132,7 @@ def trained_names(discriminator):
     return {name for name, parameter in discriminator.named_parameters() if parameter.requires_grad}
 
 
-def test_tiny_backbone_has_the_contract():
+def test_tiny_backbone_fulfills_the_contract():
     images = torch.randn(4, 1, 16, 16)
     for stages in (0, 1, 2, None):
         backbone = TinyBackbone().freeze(except_stages=stages)
@@ -167,7 +167,7 @@ def test_label_enters_by_projection(name):
 
 
 @pytest.mark.parametrize("name", BUILDS)
-def test_groups_hold_what_is_trained_and_each_moves(name):
+def test_parameter_groups_hold_the_trained_parameters_and_change(name):
     discriminator = BUILDS[name](num_classes=3).train()
     groups = [parameter for group in discriminator.parameter_groups() for parameter in group["params"]]
     trained = [parameter for parameter in discriminator.parameters() if parameter.requires_grad]
@@ -201,7 +201,7 @@ def test_gradient_reaches_the_images_through_the_frozen_part(name):
 # ---- transfer --------------------------------------------------------------------------------------------------------
 
 
-def test_frozen_trains_one_weight_per_feature():
+def test_frozen_backbone_trains_one_parameter_per_feature():
     discriminator = transfer().train()
     trained = [parameter for parameter in discriminator.parameters() if parameter.requires_grad]
     assert sum(parameter.numel() for parameter in trained) == 6
@@ -229,7 +229,7 @@ def test_unfreezing_trains_the_last_stages_at_a_lower_rate():
     assert len(transfer().parameter_groups()) == 1
 
 
-def test_transfer_counts_as_the_paper():
+def test_transfer_has_as_many_parameters_as_the_paper():
     config = compose("backbone=xception", "backbone.weights=random").task.discriminator
     discriminator = instantiate(config, _convert_="all")
     counts = [value.numel() for value in discriminator.state_dict().values() if value.dim()]  # without counters
@@ -247,7 +247,7 @@ def test_calibration_normalizes_real_features():
     torch.testing.assert_close(normalized.var(0), torch.ones(6), rtol=1e-2, atol=1e-2)
 
 
-def test_statistics_follow_both_sides_in_the_heads_own_turn_alone():
+def test_statistics_follow_both_sides_in_the_discriminator_step_only():
     discriminator = transfer().train()
     real, fake = torch.randn(64, 1, 16, 16), torch.randn(64, 1, 16, 16) * 3 + 2
     discriminator.calibrate([real])
@@ -345,7 +345,7 @@ def test_every_level_has_as_many_columns(strides, image_size, sizes, positions):
     )
 
 
-def test_mean_over_columns_is_the_papers_sum_over_levels_but_for_a_constant():
+def test_mean_over_columns_is_proportional_to_the_papers_sum_over_levels():
     discriminator = projected().eval()
     images = torch.randn(2, 1, 16, 16)
     levels = zip(discriminator.discriminators, discriminator.features(images), strict=True)
@@ -362,7 +362,7 @@ def test_without_batch_normalization_images_do_not_influence_each_other():
         assert any("running_mean" in key for key in discriminator.discriminators.state_dict()) == influence
 
 
-def test_each_of_two_backbones_has_its_own_part():
+def test_each_of_two_backbones_has_its_own_projection():
     discriminator = projected(second=(2, 1, 1)).eval()
     images = torch.randn(2, 1, 16, 16)
     before = discriminator(images)
@@ -407,7 +407,7 @@ def test_projected_refuses():
 # ---- vision-aided ----------------------------------------------------------------------------------------------------
 
 
-def test_before_the_warm_up_is_over_the_backbone_is_not_run():
+def test_backbone_is_not_run_during_the_warm_up():
     discriminator = vision_aided(warmup_images=100).eval()
     assert isinstance(discriminator, Scheduled)
     assert not discriminator.has_frozen_features
@@ -428,7 +428,7 @@ def test_before_the_warm_up_is_over_the_backbone_is_not_run():
 
 @pytest.mark.parametrize("levels", [1, 2])
 @pytest.mark.parametrize("patches", [False, True])
-def test_trained_and_pretrained_side_weigh_the_same(patches, levels):
+def test_trained_discriminator_and_heads_have_equal_weight(patches, levels):
     trained = PatchDiscriminator(image_size=16, channels=1, layers=1, width=4) if patches else dcgan()
     discriminator = vision_aided(trained=trained, levels=levels).eval()
     images = torch.randn(2, 1, 16, 16)
@@ -452,7 +452,7 @@ def test_penalties_gradient_halves_on_the_images_and_reaches_the_maps():
     assert all(head.layers[0].weight.grad.abs().sum() > 0 for head in discriminator.heads)
 
 
-def test_vision_aided_passes_on_to_the_trained_one():
+def test_vision_aided_advances_the_trained_discriminator():
     trained = vision_aided(warmup_images=5)
     discriminator = vision_aided(trained=trained, warmup_images=10)
     discriminator.advance(7)
@@ -492,7 +492,7 @@ def test_dcgan_refuses():
 # ---- configuration ---------------------------------------------------------------------------------------------------
 
 
-def test_projected_brings_the_papers_augmentation_and_yields_to_the_user():
+def test_projected_chooses_the_papers_augmentation_unless_the_user_chooses():
     config = compose("discriminator=projected")
     assert list(config.task.augmentations) == ["diffaugment"]
     assert not config.task.penalties
@@ -508,7 +508,7 @@ def test_projected_takes_a_second_backbone():
     assert [backbone.model_name for backbone in backbones] == ["resnet50", "medsynth_mini"]
 
 
-def test_vision_aided_stands_on_any_trained_discriminator():
+def test_vision_aided_uses_any_trained_discriminator():
     assert compose("discriminator=vision_aided").task.discriminator.trained._target_.endswith(".DCGANDiscriminator")
     chosen = (
         "discriminator=vision_aided",
@@ -532,7 +532,7 @@ def test_vision_aided_stands_on_any_trained_discriminator():
     ],
     ids=lambda overrides: overrides[-1],
 )
-def test_on_the_embedded_network_as_configured(overrides):
+def test_configured_discriminators_on_the_embedded_network(overrides):
     config = compose("data.image_size=32", *overrides).task.discriminator
     discriminator = instantiate(config, _convert_="all")
     images = torch.randn(4, 1, 32, 32).clamp(-1, 1).requires_grad_()

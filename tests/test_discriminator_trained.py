@@ -282,11 +282,11 @@ def test_r3gan_counts_as_the_paper_s_network_for_32_pixels():
         ),
     ],
 )
-def test_refusals(build, words):
+def test_wrong_options_are_refused(build, words):
     with pytest.raises(InputError) as refusal:
         build()
     assert all(word in str(refusal.value) for word in words)
 
 
-def test_patch_takes_the_smallest_image_it_says():
+def test_patch_accepts_its_smallest_image_size():
     assert PatchDiscriminator(image_size=24, channels=1, width=4)(torch.randn(2, 1, 24, 24)).shape == (2, 1)

@@ -224,7 +224,7 @@ def test_images_depend_on_the_noise_alone(name):
         (lambda: FastGANGenerator(image_size=2048, channels=1), ["data.image_size=2048"]),
     ],
 )
-def test_sizes_that_cannot_be_made(build, words):
+def test_unsuitable_sizes_are_refused(build, words):
     with pytest.raises(InputError) as refusal:
         build()
     assert all(word in str(refusal.value) for word in words)

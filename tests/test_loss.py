@@ -93,7 +93,7 @@ def test_descending_separates_and_approaches(kind):
 
 
 @pytest.mark.parametrize("kind", FORMULAS)
-def test_says_whether_the_generator_needs_the_real_logits(kind):
+def test_relativistic_losses_need_the_real_logits(kind):
     assert kind.relativistic == (kind in RELATIVISTIC)
 
 

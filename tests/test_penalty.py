@@ -15,7 +15,7 @@ from tests.test_conf import compose
 
 
 @pytest.mark.parametrize(("kind", "at"), [(R1, "real"), (R2, "fake"), (WassersteinGradientPenalty, "between")])
-def test_where_and_how_often(kind, at):
+def test_contract_and_interval(kind, at):
     penalty = kind(interval=3)
     assert isinstance(penalty, Penalty)
     assert (penalty.at, penalty.interval) == (at, 3)
@@ -40,7 +40,7 @@ def test_gradient_penalty_is_per_sample():
     assert penalty.item() == pytest.approx(((2 - 1) ** 2 + (3 - 1) ** 2) / 2)
 
 
-def test_gradient_penalty_where_the_gradient_is_zero():
+def test_gradient_penalty_at_a_zero_gradient():
     """A head that is flat at one image: the square root's derivative is infinite there, the penalty's is not."""
     w = torch.tensor([3.0, 4.0], requires_grad=True)
     inputs = torch.tensor([[0.0, 0.0], [1.0, 1.0]], requires_grad=True)
@@ -77,7 +77,7 @@ def two_levels():
     return arrays, (u, v), (a, b), logits
 
 
-def test_the_norm_is_over_all_tensors_and_of_the_mean_judgment():
+def test_norm_is_over_all_tensors_and_of_the_mean_logit():
     (u, v, a, b), inputs, weights, logits = two_levels()
     squares = [np.sum((a.mean() * u[i]) ** 2) + 5 * (b.mean() * v[i].sum()) ** 2 for i in range(2)]
     np.testing.assert_allclose(squared_gradient_norms(inputs, logits).detach(), squares, rtol=1e-12)
@@ -92,7 +92,7 @@ def test_the_norm_is_over_all_tensors_and_of_the_mean_judgment():
     assert gradient_penalty.item() == pytest.approx(3 * np.mean((np.sqrt(squares) - 1) ** 2))
 
 
-def test_many_equal_judgments_are_penalized_as_one():
+def test_many_equal_logits_are_penalized_like_one():
     _, inputs, _, logits = two_levels()
     one = squared_gradient_norms(inputs, logits[:, :1])
     torch.testing.assert_close(squared_gradient_norms(inputs, logits[:, :1].expand(-1, 7)), one)
@@ -150,7 +150,7 @@ def test_lecam_averages_begin_at_its_start():
     assert values == {"real_average": pytest.approx(3.8), "fake_average": pytest.approx(-1.8)}
 
 
-def test_lecam_goes_on_from_its_state():
+def test_lecam_continues_from_its_state():
     means = np.random.default_rng(3).normal(size=(9, 2))
     whole = observed(LeCam(start=3), *means)
     first, second = observed(LeCam(start=3), *means[:5]), LeCam(start=3)

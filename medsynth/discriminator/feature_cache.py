@@ -167,7 +167,8 @@ class CachedFeatures:
     def read(self, index: Tensor) -> Features:
         """Return the features (N, ...) of the images with these indices, float32, on the device of ``index``."""
         rows = index.cpu().numpy()
-        return tuple(torch.from_numpy(array[rows]).to(index.device, torch.float32) for array in self.arrays)
+        arrays = (torch.as_tensor(array[rows], device=index.device, dtype=torch.float32) for array in self.arrays)
+        return tuple(arrays)
 
 
 def _key(probe: list[np.ndarray], batches: Iterable[Batch]) -> str:

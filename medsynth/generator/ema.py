@@ -42,9 +42,9 @@ class EMA(AveragedModel):
     @torch.no_grad()
     def _average(self, averaged: Any, current: Any, _: Any) -> None:
         if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, self._weight)  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_lerp_(averaged, current, self._weight)  # pyright: ignore[reportPrivateImportUsage, reportPrivateUsage]
         else:  # counters of batch normalization
-            torch._foreach_copy_(averaged, current)  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_copy_(averaged, current)  # pyright: ignore[reportPrivateImportUsage, reportPrivateUsage]
 
     def train(self, mode: bool = True) -> EMA:
         """Stay in evaluation mode."""
