@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import medsynth
 from medsynth.errors import extra_command
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +29,10 @@ def imported(folder):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
             yield from ((path.relative_to(ROOT), name.partition(".")[0]) for name in names)
+
+
+def test_the_version_is_the_same_in_both_places():
+    assert PROJECT["version"] == medsynth.__version__
 
 
 def test_every_imported_package_is_declared():
