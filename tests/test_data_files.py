@@ -304,7 +304,7 @@ def make_not_finite(root):
         (make_floats, {}, r"for floating-point images, whose values span \[-1, 3\]"),
         (make_constant, {}, r"holds no image that can be used \(images of one single value: 4\)"),
         (make_not_finite, {}, r"cannot be read \(it holds values that are not finite numbers\)"),
-        (lambda root: write_images(root, 3), {}, "3 images \(3 different images\) are too few to be split"),
+        (lambda root: write_images(root, 3), {}, r"3 images \(3 different images\) are too few to be split"),
         (lambda root: write_images(root, 4), {"intensity_range": [256, 300]}, "does not overlap the values"),
         (lambda root: write_images(root, 4), {"split_by": "patient"}, r"data\.split_by=patient needs patients: 4 of 4"),
         (lambda root: write_images(root, 4), {"patient_pattern": "P"}, r"patient_pattern=P does not match 4 of the 4"),
