@@ -1,1 +1,1 @@
-"""The image sets that an evaluation compares."""
+"""Evaluation of generated images against real ones, for Python programs and for ``medsynth evaluate``."""

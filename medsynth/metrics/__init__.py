@@ -1,1 +1,1 @@
-"""How good the synthesized images are: torchmetrics' distances between the features of real and generated images."""
+"""Measures of generated images against real ones, on features and on pixels, with intervals and baselines."""

@@ -1,4 +1,4 @@
-"""Distances that no network is needed for: of pixel intensities and of power spectra.
+"""Distances without a network: of pixel intensities and of power spectra.
 
 Each image becomes one short row (a histogram, a spectrum), which is all that is kept of it. The value compares the
 mean rows of both sides; the interval comes from drawing images, that is rows, again. Rows are a function of the image
@@ -27,7 +27,7 @@ Compare = Callable[[np.ndarray, np.ndarray], np.ndarray]  # mean rows (..., B) o
 
 
 def intensity_histograms(images: Tensor) -> np.ndarray:
-    """Images ``(N, C, H, W)`` in [-1, 1] -> how their intensities are distributed, ``(N, 1025)``, each with the sum 1.
+    """Compute the histograms ``(N, 1025)`` of images ``(N, C, H, W)`` in [-1, 1], each with the sum 1.
 
     Each value is shared between the two of 1,025 equally spaced levels that it lies between, so that means stay exact;
     what lies outside of [-1, 1] is clamped.
@@ -42,7 +42,7 @@ def intensity_histograms(images: Tensor) -> np.ndarray:
 
 
 def radial_spectra(images: Tensor) -> np.ndarray:
-    """Images ``(N, C, H, W)``, H = W -> mean power at each radial frequency, ``(N, R)``, in squared units of [-1, 1].
+    """Compute the mean power of images ``(N, C, H, H)`` in [-1, 1] at each radial frequency: ``(N, R)``.
 
     Entry r - 1 is the mean over the ring of frequencies that round to r cycles per image width, from 1 to the corner,
     H / sqrt(2); channels are averaged. The weighted mean of each image is taken off, and a Hann window in both
@@ -63,7 +63,7 @@ def radial_spectra(images: Tensor) -> np.ndarray:
 
 
 def intensity_distance(real: np.ndarray, fake: np.ndarray, *, seed: int) -> Estimate:
-    """Wasserstein-1 distance of the intensities of two sets of images, given by ``intensity_histograms``.
+    """Compute the Wasserstein-1 distance of the intensities of two sets of images, given by ``intensity_histograms``.
 
     How far, on average, intensity has to be moved to make the one distribution the other, in units of [-1, 1].
 
@@ -74,7 +74,7 @@ def intensity_distance(real: np.ndarray, fake: np.ndarray, *, seed: int) -> Esti
 
 
 def spectrum_distance(real: np.ndarray, fake: np.ndarray, *, seed: int) -> Estimate:
-    """Root mean square difference of the power of two sets of images over radial frequencies, in dB.
+    """Compute the root mean square difference in power of two sets of images over radial frequencies, in dB.
 
     After Durall et al. 2020, "Watch your Up-Convolution: CNN Based Generative Deep Neural Networks are Failing to
     Reproduce Spectral Distributions". The rows are ``radial_spectra``; their mean over the images is taken before the
@@ -106,7 +106,7 @@ class _RowsOfBothSides:
         self._rows[real].append(self._describe(images))
 
     def rows(self, *, real: bool) -> np.ndarray:
-        """All rows of one side so far, ``(N, B)``.
+        """Return all rows of one side so far, ``(N, B)``.
 
         Raises:
             InputError: there are none.
@@ -117,7 +117,7 @@ class _RowsOfBothSides:
 
 
 class IntensityDistance(_RowsOfBothSides):
-    """``intensity_distance`` of images that come in batches.
+    """The ``intensity_distance`` of images that arrive in batches.
 
     Args:
         intensity: the way to physical units, in which the distance is then given as well.
@@ -129,7 +129,7 @@ class IntensityDistance(_RowsOfBothSides):
         self.intensity = intensity
 
     def compute(self) -> dict[str, Estimate]:
-        """``intensity_distance`` in units of [-1, 1], ``intensity_distance_physical`` in ``intensity.unit``.
+        """Return ``intensity_distance`` in units of [-1, 1], ``intensity_distance_physical`` in ``intensity.unit``.
 
         Raises:
             InputError: fewer than two images on a side.
@@ -144,7 +144,7 @@ class IntensityDistance(_RowsOfBothSides):
 
 
 class SpectrumDistance(_RowsOfBothSides):
-    """``spectrum_distance`` of images that come in batches.
+    """The ``spectrum_distance`` of images that arrive in batches.
 
     Args:
         seed: of the interval.
@@ -154,7 +154,7 @@ class SpectrumDistance(_RowsOfBothSides):
         super().__init__(radial_spectra, seed=seed)
 
     def compute(self) -> dict[str, Estimate]:
-        """``spectrum_distance`` in dB.
+        """Return ``spectrum_distance`` in dB.
 
         Raises:
             InputError: fewer than two images on a side, or images of different sizes.
@@ -172,10 +172,10 @@ def _decibels_apart(real: np.ndarray, fake: np.ndarray) -> np.ndarray:
 
 
 def _distance(real: np.ndarray, fake: np.ndarray, compare: Compare, *, seed: int) -> Estimate:
-    """The distance of the mean rows with its basic bootstrap interval.
+    """Compute the distance of the mean rows with its basic bootstrap interval.
 
     Basic and not percentile: a distance of two finite sets is biased upwards, and that of resampled sets twice as
-    much; reflecting them at the value takes the bias off. A distance has no negative part, and the interval is made to
+    much; reflecting them at the value removes the bias. A distance has no negative part, and the interval is made to
     hold the value.
     """
     for side, rows in (("real", real), ("generated", fake)):
@@ -193,7 +193,7 @@ def _distance(real: np.ndarray, fake: np.ndarray, compare: Compare, *, seed: int
 
 
 def _resampled(rows: np.ndarray, *, seed: int, side: str) -> np.ndarray:
-    """Mean rows of as many images drawn with replacement, ``(REPLICATES, B)``."""
+    """Return mean rows of as many images drawn with replacement, ``(REPLICATES, B)``."""
     key = cast(np.ndarray, np.random.default_rng(0).standard_normal(rows.shape[1]))  # any direction serves to sort by
     order = np.argsort(np.einsum("nb,b->n", rows, key))
     random = np.random.default_rng(counter_seed("appearance", side, seed))

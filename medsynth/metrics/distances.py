@@ -1,4 +1,4 @@
-"""Fréchet distance, kernel distance and inception score in validation, on the features of any extractor."""
+"""Fréchet distance, kernel distance and inception score for validation, on the features of any extractor."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LOGITS_AT_ONCE = 1024
 
 
 class GenerativeMetrics:
-    """How far generated images are from real ones, measured on features (contracts.Metrics).
+    """Distances of generated images from real ones, on the features of an extractor (``contracts.Metrics``).
 
     Features are computed once per image, in float32 without autocast, and shared by all metrics, which compute in
     float64. ``compute`` gives, for an extractor named "mini",
@@ -124,7 +124,7 @@ class GenerativeMetrics:
 
     @property
     def has_real(self) -> bool:
-        """Whether features of real images are there."""
+        """Tell whether it has features of real images."""
         return bool(self._features.real)
 
     def to(self, device: torch.device | str) -> Self:
@@ -160,7 +160,7 @@ class GenerativeMetrics:
     @torch.inference_mode(False)
     @torch.no_grad()
     def compute(self) -> dict[str, float]:
-        """All values by name, without prefix; under DDP over the images of all processes.
+        """Return all values by name, without prefix; under DDP over the images of all processes.
 
         Raises:
             InputError: fewer than two images on a side.

@@ -1,4 +1,4 @@
-"""All measures of generated images against real ones, in the eyes of all extractors and of none."""
+"""All measures of generated images against real ones, on the features of all extractors and without features."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from medsynth.metrics.pairs import WINDOW, lpips_of_pairs, ms_ssim_of_pairs
 
 
 class Evaluation:
-    """Features of real and generated images, computed on construction, and all measures on them.
+    """Compute the features of real and generated images, and all measures on them.
 
     Args:
         store: computes and keeps features.
         real: the reference.
-        fake: what is judged; of the same size and channels.
+        fake: the generated images, of the same size and channels.
         training: real images that are not in the reference; None: there are none.
-        extractors: by texts that tell them and their options apart.
+        extractors: by a text that differs for different options, such as their configuration.
         pairs: pairs of images for MS-SSIM and LPIPS.
         seed: of subsets, pairs and intervals.
         lpips: network of the perceptual distance of pairs, such as ``pairs.lpips_network``; None: it is left out.
@@ -60,11 +60,11 @@ class Evaluation:
         self._sides = {key: Sides(of_real[key], of_fake[key], of_training.get(key)) for key in of_real}
 
     def measures(self) -> list[Measure]:
-        """Of all images."""
+        """Return the measures of all images."""
         return [*self._of(self._sides), *self._diversity(self.real, self.fake)]
 
     def of_classes(self, class_names: tuple[str, ...]) -> dict[str, list[Measure]]:
-        """Class name -> the same for the images of that class.
+        """Return the measures of the images of each class, by its name.
 
         Raises:
             InputError: a side has no labels, or fewer than two images of a class.
@@ -92,7 +92,7 @@ class Evaluation:
             yield distance_measure(name, "lower", sides[name], partial(distance, seed=self.seed))
 
     def _diversity(self, real: ImageSet, fake: ImageSet) -> Iterator[Measure]:
-        """MS-SSIM and LPIPS of pairs, and the same of real pairs at equal N."""
+        """Yield MS-SSIM and LPIPS of pairs; the baselines are those of as many real pairs."""
         count = min(real.count, fake.count, 2 * self.pairs)
         samples = [images.read(spread(images.count, count)) for images in (real, fake)]
         of_pairs = {"ms_ssim": ms_ssim_of_pairs} if samples[0].shape[-1] >= WINDOW else {}
@@ -114,7 +114,7 @@ def _subset_of_class(images: ImageSet, labels: np.ndarray, number: int, name: st
 
 
 class _Rows:
-    """A short row for each image that needs no network, in the form of an extractor."""
+    """A row of numbers for each image, computed without a network (``feature_store.ImageDescriber``)."""
 
     def __init__(self, name: str, num_features: int, describe: Callable[[torch.Tensor], np.ndarray]) -> None:
         self.name, self.num_features, self._describe = name, num_features, describe

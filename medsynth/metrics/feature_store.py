@@ -1,4 +1,4 @@
-"""Features of images: computed once for each image and extractor, kept in files, those of real images for next time."""
+"""Features of images in files, computed once for each image and extractor; those of real images are cached."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FORMAT = 1
 
 
 class ImageDescriber(Protocol):
-    """A feature extractor, or what describes each image ``(N, C, H, W)`` by a row of numbers without a network."""
+    """A feature extractor, or a function without a network: images ``(N, C, H, W)`` -> one row of numbers each."""
 
     name: str
     num_features: int
@@ -35,13 +35,13 @@ class ImageDescriber(Protocol):
 
 
 class FeatureStore:
-    """Keeps features as float32 files (N, d) that are mapped into memory, so that memory does not grow with N.
+    """A store of features as float32 files (N, d), mapped into memory, so that memory does not grow with N.
 
     A file is complete or absent. Two processes at once do no harm: each fills its own and renames it.
 
     Args:
         folder: for this evaluation; the caller removes it.
-        cache: where features of images that have a key stay; None: nowhere.
+        cache: folder for features of images that have a key; None: they are not kept.
         batch_size: images at a time.
         device: where extractors compute.
     """
@@ -52,9 +52,9 @@ class FeatureStore:
         self._fingerprints: dict[int, str] = {}
 
     def features(self, images: ImageSet, extractors: Mapping[str, ImageDescriber]) -> dict[str, np.ndarray]:
-        """Extractor key -> float32 (N, d), mapped read-only. The images are gone through once for all extractors.
+        """Return features float32 (N, d) by extractor key, mapped read-only; images are read once for all extractors.
 
-        ``extractors``: by a text that tells those of different options apart.
+        The keys of ``extractors`` differ for different options.
 
         Raises:
             InputError: images or features that are not finite, or all equal.
@@ -79,7 +79,7 @@ class FeatureStore:
         return (cache or self.folder) / f"{digest}.npy"
 
     def _fingerprint(self, extractor: ImageDescriber) -> str:
-        """Of an extractor's weights; hashed once, for large ones take a second."""
+        """Hash an extractor's weights, once: large ones take a second."""
         number = id(extractor)
         if number not in self._fingerprints:
             self._fingerprints[number] = _hashed(extractor) if isinstance(extractor, nn.Module) else ""
@@ -116,7 +116,7 @@ class FeatureStore:
 
 
 class _Written:
-    """One file of features on its way, in a temporary folder beside its place."""
+    """A file of features that is being written, in a temporary folder beside its final path."""
 
     def __init__(self, path: Path, count: int, extractor: ImageDescriber) -> None:
         self.path, self.name = path, extractor.name
@@ -138,7 +138,7 @@ class _Written:
 
 
 def features_folder() -> Path:
-    """Where features of real images stay: medsynth's place in the user's cache folder, made where it is missing.
+    """Return the folder for features of real images in the user's cache folder; create it if it is missing.
 
     Raises:
         InputError: it cannot be written to.
@@ -148,7 +148,7 @@ def features_folder() -> Path:
         make_writable(folder)
     except OSError as error:
         raise InputError(
-            f"{folder} cannot be written to ({error.strerror}): name another place by XDG_CACHE_HOME, or cache=false."
+            f"{folder} cannot be written to ({error.strerror}): name another folder by XDG_CACHE_HOME, or cache=false."
         ) from error
     return folder
 

@@ -29,9 +29,9 @@ class Gaussian:
 
 
 class GaussianSum:
-    """Mean and covariance of features that come in parts; memory depends on d alone.
+    """Mean and covariance of features that arrive in batches; memory depends on d alone.
 
-    The result depends neither on the parts nor on their order, to rounding in float64.
+    The result depends neither on the batches nor on their order, up to rounding in float64.
     """
 
     def __init__(self) -> None:
@@ -48,12 +48,12 @@ class GaussianSum:
         self._add(len(features), mean, centered.T @ centered)
 
     def merge(self, other: Self) -> None:
-        """Take in what another one has."""
+        """Take in the features of another sum."""
         if other.count:
             self._add(other.count, other._mean, other._scatter)
 
     def result(self) -> Gaussian:
-        """Of two features at least."""
+        """Return mean and covariance; at least two features are needed."""
         assert self.count >= 2
         return Gaussian(self._mean, self._scatter / (self.count - 1), self.count)
 
@@ -69,7 +69,7 @@ class GaussianSum:
 
 
 def gaussian(features: np.ndarray) -> Gaussian:
-    """Of features (N, d), which may be mapped from a file."""
+    """Compute mean and covariance of features (N, d), which may be mapped from a file."""
     total = GaussianSum()
     for start in range(0, len(features), _BLOCK):
         total.update(features[start : start + _BLOCK])
@@ -77,7 +77,7 @@ def gaussian(features: np.ndarray) -> Gaussian:
 
 
 def frechet_distance(real: Gaussian, fake: Gaussian) -> float:
-    """The squared distance, as FID has it; never negative."""
+    """Compute the squared distance, as in FID; never negative."""
     eigenvalues, vectors = np.linalg.eigh(real.covariance)
     root = (vectors * np.sqrt(eigenvalues.clip(0))) @ vectors.T
     cross = np.sqrt(np.linalg.eigvalsh(root @ fake.covariance @ root).clip(0)).sum()
@@ -85,7 +85,7 @@ def frechet_distance(real: Gaussian, fake: Gaussian) -> float:
 
 
 def frechet(real: np.ndarray, fake: np.ndarray) -> Estimate:
-    """The distance of features (N, d) and (M, d), with the interval of what it is on average at these N and M.
+    """Compute the distance of features (N, d) and (M, d), with an interval for its mean at these N and M.
 
     The interval is that of the infinitesimal jackknife (Jaeckel 1972), to which the bootstrap's standard error tends
     (Efron 2014): the variance of the images' influences on the distance. It says nothing of the bias by small
@@ -103,15 +103,15 @@ def frechet(real: np.ndarray, fake: np.ndarray) -> Estimate:
 
 
 def _distance(real: Gaussian, fake: Gaussian, cross: float) -> float:
-    """``cross`` is the trace of the square root."""
+    """Compute the squared distance; ``cross`` is the trace of the square root."""
     apart = real.mean - fake.mean
     return max(float(apart @ apart + np.trace(real.covariance) + np.trace(fake.covariance) - 2 * cross), 0.0)
 
 
 def _transport(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """The linear maps that carry N(0, first) to N(0, second) at least cost, and back (Olkin, Pukelsheim 1982).
+    """Compute the optimal linear maps from N(0, first) to N(0, second) and back (Olkin, Pukelsheim 1982).
 
-    The third is the trace of (first^1/2 second first^1/2)^1/2, which comes along.
+    The third result is the trace of (first^1/2 second first^1/2)^1/2.
     """
     eigenvalues, vectors = np.linalg.eigh(first)
     roots = np.sqrt(eigenvalues.clip(0))
@@ -128,7 +128,7 @@ def _transport(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _variance(features: np.ndarray, own: Gaussian, other_mean: np.ndarray, transport: np.ndarray) -> float:
-    """Of the distance, by the sampling of this side.
+    """Compute the variance of the distance by the sampling of this side.
 
     The distance's derivative is 2 (m1 - m2) with respect to the mean and 1 - T with respect to the covariance, with T
     the transport to the other side.
@@ -143,7 +143,7 @@ def _variance(features: np.ndarray, own: Gaussian, other_mean: np.ndarray, trans
 
 
 def _in_span(real: np.ndarray, fake: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates in an orthonormal basis of what the images span, where these are fewer than the features."""
+    """Project on an orthonormal basis of the space that the images span, if they are fewer than the features."""
     if len(real) + len(fake) >= real.shape[1]:
         return real, fake
     rows = np.concatenate([real, fake]).astype(np.float64)

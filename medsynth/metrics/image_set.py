@@ -1,4 +1,4 @@
-"""A set of images that are read by number, wherever they come from."""
+"""A set of images that are read by number, from files, memory or a generator."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class ImageSet:
     """Images of one side of a comparison.
 
     Attributes:
-        name: what they are, for people: "reference", "generated", "training".
+        name: their description for people: "reference", "generated", "training".
         count: how many.
         read: numbers from 0 to ``count`` -> images (n, C, H, W) in [-1, 1]. One number always gives the same image.
         labels: int64 (count,); None: there are none.
-        key: what the images depend on, as plain values; None: their features are not worth keeping.
+        key: plain values that the images depend on; None: their features are not cached.
     """
 
     name: str
@@ -35,7 +35,7 @@ class ImageSet:
             raise InputError(f"There are {self.count} {self.name} images, and a comparison needs 2 or more.")
 
     def subset(self, numbers: np.ndarray) -> ImageSet:
-        """The images of these numbers (n,), in this order."""
+        """Return the images of these numbers (n,), in this order."""
         chosen = np.asarray(numbers, dtype=np.int64)
 
         def read(numbers: Sequence[int]) -> Tensor:
@@ -51,5 +51,5 @@ class ImageSet:
 
 
 def spread(count: int, most: int) -> list[int]:
-    """``most`` numbers below ``count`` at equal distances; all of them where there are no more."""
+    """Return ``most`` equally spaced numbers below ``count``, or all of them if there are no more."""
     return list(range(count)) if count <= most else [position * count // most for position in range(most)]

@@ -1,4 +1,4 @@
-"""The network that FID, KID and the inception score are defined with: Inception v3 of 2015, by torch-fidelity.
+"""The Inception v3 network of 2015 that defines FID, KID and the inception score, from torch-fidelity.
 
 Its weights (95 MB) do not ship with medsynth. They are read from PyTorch's cache, downloaded there where a network
 is, or taken from a file named in the configuration.
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class InceptionExtractor(nn.Module):
-    """Images ``(N, C, H, W)`` in [-1, 1], C = 1 or 3 -> pooled features ``(N, 2048)`` of the FID network.
+    """The FID network: images ``(N, C, H, W)`` in [-1, 1], C = 1 or 3 -> pooled features ``(N, 2048)``.
 
     Images are rounded to 8 bits, as FID is defined on 8-bit images; gray is repeated to 3 channels. The network
     resizes to 299 pixels as the original TensorFlow graph does (bilinear, no antialiasing), so that values compare
@@ -77,13 +77,13 @@ class InceptionExtractor(nn.Module):
         return self.network(to_uint8(images).expand(-1, 3, -1, -1))
 
     def logits(self, features: Tensor) -> Tensor:
-        """Features ``(N, 2048)`` -> logits ``(N, 1008)`` without bias, with which the inception score is computed."""
+        """Compute logits ``(N, 1008)`` without bias from features ``(N, 2048)``, for the inception score."""
         layer = cast(nn.Linear, self.network.fc)
         return features @ layer.weight.to(features.dtype).T
 
 
 def _cached_weights() -> Path:
-    """The weights' path in PyTorch's cache; downloads them if they are not there."""
+    """Return the weights' path in PyTorch's cache; download them if they are missing."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rsplit("/", 1)[-1]
     if path.is_file():
         return path

@@ -1,4 +1,4 @@
-"""Inception score: how sure a classifier is of each image, and how many classes it finds in all of them."""
+"""The inception score: confidence of a classifier on each image, and diversity of classes over all images."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ RESAMPLES = 200
 
 
 def inception_score_of_splits(logits: np.ndarray, *, splits: int, seed: int) -> tuple[float, float]:
-    """Mean and standard deviation over random parts of the images (Salimans et al. 2016).
+    """Compute mean and standard deviation over random splits of the images (Salimans et al. 2016).
 
-    exp(mean KL(p(y|x) || p(y))), from 1 to the number of classes. Logits are (N, classes); there are no more parts than
-    images.
+    exp(mean KL(p(y|x) || p(y))), from 1 to the number of classes. Logits are (N, classes); there are
+    no more splits than images.
     """
     log_probabilities = _log_softmax(logits)
     order = np.random.default_rng(counter_seed("inception_score", seed)).permutation(len(logits))
@@ -27,7 +27,7 @@ def inception_score_of_splits(logits: np.ndarray, *, splits: int, seed: int) -> 
 
 
 def inception_score(logits: np.ndarray, *, splits: int, seed: int) -> Estimate:
-    """The mean over splits, with an interval by the bootstrap's spread of the score of all images."""
+    """Compute the mean over splits, with an interval by the bootstrap of the score of all images."""
     value, _ = inception_score_of_splits(logits, splits=splits, seed=seed)
     log_probabilities = _log_softmax(logits)
     probabilities = np.exp(log_probabilities)

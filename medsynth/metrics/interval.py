@@ -9,14 +9,14 @@ import numpy as np
 
 from medsynth.contracts import counter_seed
 
-Z = 1.959964  # of the normal distribution: 95 % lie within plus and minus so many standard deviations
+Z = 1.959964  # of the normal distribution: 95 % lie within plus and minus this many standard deviations
 RESAMPLES = 1000
 DRAWN_UP_TO = 1000  # values
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """``low`` to ``high`` holds what is estimated in 95 of 100 repetitions; NaN where nothing can be said."""
+    """A value with the ends of its 95 % interval, which are NaN if they are not known."""
 
     value: float
     low: float = math.nan
@@ -24,12 +24,12 @@ class Estimate:
 
 
 def normal_interval(value: float, standard_error: float) -> Estimate:
-    """The interval of an estimate whose error is about normal."""
+    """Return the interval of an estimate with a normal error."""
     return Estimate(float(value), float(value - Z * standard_error), float(value + Z * standard_error))
 
 
 def bootstrap_mean(values: np.ndarray, seed: int) -> Estimate:
-    """The mean of independent values (N,), with the percentile interval of the bootstrap (Efron 1979).
+    """Compute the mean of independent values (N,), with the percentile interval of the bootstrap (Efron 1979).
 
     Of more than 1000 values the interval is the normal one with the bootstrap's own standard error, which is known
     without drawing: by then the two agree.

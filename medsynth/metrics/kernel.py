@@ -1,4 +1,4 @@
-"""Kernel distances of two sets of features: unbiased at any number of images, and so the first choice for few.
+"""Kernel distances of two sets of features: unbiased at any number of images, so best for few images.
 
 The squared maximum mean discrepancy (Gretton et al. 2012), E k(x, x') + E k(y, y') - 2 E k(x, y).
 """
@@ -46,7 +46,7 @@ class KernelDistance:
         self._between[1][block.columns] += values.sum(0)
 
     def estimate(self) -> Estimate:
-        """Value and interval, after all pairs."""
+        """Return value and interval, after all pairs."""
         counts = [len(sums) for sums in self._within]
         of_real, of_fake = (  # the part of each image
             self._within[side] / (counts[side] - 1) - self._between[side] / counts[1 - side] for side in (0, 1)
@@ -58,7 +58,7 @@ class KernelDistance:
 
 
 def polynomial(real: np.ndarray, fake: np.ndarray) -> KernelDistance:
-    """KID's kernel (x.y / d + 1)^3 (Bińkowski et al. 2018); may be slightly negative, its mean is 0 for equals."""
+    """Make the distance with KID's kernel (x.y / d + 1)^3 (Bińkowski et al. 2018); it may be slightly negative."""
     width = real.shape[1]
 
     def values(block: Block) -> Tensor:
@@ -69,7 +69,7 @@ def polynomial(real: np.ndarray, fake: np.ndarray) -> KernelDistance:
 
 
 def gaussian(real: np.ndarray, fake: np.ndarray, *, seed: int) -> KernelDistance:
-    """A Gaussian kernel, times 1000, like CMMD (Jayasumana et al. 2024).
+    """Make the distance with a Gaussian kernel, times 1000, like CMMD (Jayasumana et al. 2024).
 
     The bandwidth is the median distance of real images, at most 2000 of them drawn by the seed, instead of the 10 that
     suits the unit vectors of CLIP: features of other networks have other scales.
@@ -84,19 +84,19 @@ def gaussian(real: np.ndarray, fake: np.ndarray, *, seed: int) -> KernelDistance
 
 
 def kernel(real: np.ndarray, fake: np.ndarray) -> Estimate:
-    """KID's distance on all images at once."""
+    """Compute KID's distance on all images at once."""
     return _observed(real, fake, polynomial(real, fake))
 
 
 def gaussian_kernel(real: np.ndarray, fake: np.ndarray, *, seed: int = 0) -> Estimate:
-    """The distance with a Gaussian kernel."""
+    """Compute the distance with a Gaussian kernel."""
     return _observed(real, fake, gaussian(real, fake, seed=seed))
 
 
 def kernel_subsets(
     real: np.ndarray, fake: np.ndarray, *, subset_size: int, subsets: int, seed: int
 ) -> tuple[float, float]:
-    """KID as published: mean and standard deviation over random subsets without replacement of both sides.
+    """Compute KID as published: mean and standard deviation over random subsets of both sides.
 
     ``subset_size`` is at most the number of images on either side.
     """

@@ -20,22 +20,22 @@ from medsynth.metrics.neighbors import NEAREST_OF_HELD_OUT, Neighbors, memorizat
 from medsynth.metrics.pairwise import observe_pairs
 
 SPLITS = 10  # of the inception score
-MEMORIZED = 0.1  # mean cosine distance to the training images from which on nothing counts as copied
+MEMORIZED = 0.1  # mean cosine distance to the training images above which nothing counts as copied
 NEIGHBORS = 5  # precision and its relatives need more images than that
 Distance = Callable[[np.ndarray, np.ndarray], Estimate]
 
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """One value and what has to be known to read it.
+    """One value with its interval, its baseline and the numbers of images.
 
     Attributes:
         name: as in validation, without prefix.
-        better: ``lower``, ``higher``, or ``baseline`` where the value of real images is right.
+        better: ``lower``, ``higher``, or ``baseline`` if the value of real images is best.
         estimate: the value with its 95 % interval.
         num_real, num_fake: images on each side.
-        baseline: the same of real images against other real images; NaN: there is none.
-        num_baseline: images on both sides of that.
+        baseline: the value of real images against other real images; NaN: there is none.
+        num_baseline: images on both sides of the baseline.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Measure:
 
     @property
     def ratio(self) -> float:
-        """Value to baseline; NaN where the baseline is 0, as unbiased distances of real images may be, or negative."""
+        """The value divided by the baseline; NaN if the baseline is not positive, as unbiased distances may be."""
         return self.estimate.value / self.baseline if self.baseline > 0 else math.nan
 
     @property
@@ -84,14 +84,14 @@ class Sides(NamedTuple):
     training: np.ndarray | None
 
     def baseline(self) -> tuple[np.ndarray, np.ndarray]:
-        """Real images on both sides: as many as there are generated ones, or the halves of the reference."""
+        """Return real images for both sides: as many as there are generated ones, or the halves of the reference."""
         if self.training is None:
             middle = len(self.real) // 2
             return self.real[:middle], self.real[middle:]
         return self.real, self.training[: len(self.fake)]
 
     def of_class(self, labels: Sides, number: int) -> Sides:
-        """The rows whose labels, (N,) on each side, are ``number``."""
+        """Return the rows whose labels, (N,) on each side, are ``number``."""
 
         def chosen(rows: np.ndarray, of_rows: np.ndarray) -> np.ndarray:
             return rows[np.asarray(of_rows) == number]
@@ -103,7 +103,7 @@ class Sides(NamedTuple):
 
 
 def of_features(extractor: ExtractorModule, sides: Sides, *, seed: int) -> list[Measure]:
-    """All measures on the features of one extractor; the distance that can be trusted most comes first."""
+    """Compute all measures on the features of one extractor, the most reliable distance first."""
     names, name = Names.of(extractor), extractor.name
     kernels = (names.kernel, f"gaussian_{names.kernel}")
     counted, baseline = (len(sides.real), len(sides.fake)), sides.baseline()
@@ -125,9 +125,9 @@ def of_features(extractor: ExtractorModule, sides: Sides, *, seed: int) -> list[
 
 
 def _informed(name: str, frechet: Measure, distance: Measure) -> Measure:
-    """The Fréchet distance over the mean distance to the training images, where that is small (Bai et al. 2021).
+    """Divide the Fréchet distance by the mean distance to the training images if that is small (Bai et al. 2021).
 
-    The interval is that of the Fréchet distance; the baseline is what the reference gets with its own two distances.
+    The interval is that of the Fréchet distance; the baseline uses the two distances of the reference.
     """
     means = distance.estimate.value, distance.baseline
     of_fake, of_reference = (1 / (value + 1e-14) if value < MEMORIZED else 1.0 for value in means)
@@ -138,7 +138,7 @@ def _informed(name: str, frechet: Measure, distance: Measure) -> Measure:
 def _of_pairs(
     kernels: tuple[str, str], name: str, real: np.ndarray, fake: np.ndarray, seed: int
 ) -> dict[str, Estimate]:
-    """What comes from pairs of images, in one pass over all of them; ``kernels`` names the two kernel distances."""
+    """Estimate all measures of pairs in one pass over them; ``kernels`` names the two kernel distances."""
     distances = polynomial(real, fake), gaussian(real, fake, seed=seed)
     enough = min(len(real), len(fake)) > NEIGHBORS
     neighbors = [Neighbors(len(real), len(fake), k=NEIGHBORS)] if enough else []
@@ -150,7 +150,7 @@ def _of_pairs(
 
 
 def distance_measure(name: str, better: str, sides: Sides, distance: Distance) -> Measure:
-    """A distance with its baseline; without one where real images are too few."""
+    """Compute a distance and its baseline; without one if there are too few real images."""
     baseline = sides.baseline()
     counted = len(sides.real), len(sides.fake)
     if min(map(len, baseline)) < 2:
@@ -164,7 +164,7 @@ def _counts(first: np.ndarray, second: np.ndarray) -> tuple[int, int]:
 
 
 def _score(extractor: ExtractorModule, names: Names, sides: Sides, seed: int) -> Iterator[Measure]:
-    """The inception score, and that of the reference, which is what a generator can be expected to reach."""
+    """Yield the inception score; the baseline is that of the reference."""
     classify = classifier_of(extractor)
     if classify is None:
         return
@@ -180,7 +180,7 @@ def _score(extractor: ExtractorModule, names: Names, sides: Sides, seed: int) ->
 
 
 def _memorization(name: str, sides: Sides) -> Iterator[Measure]:
-    """How near generated images lie to training images; as the baseline, how near the unseen reference does."""
+    """Yield the distances of generated images to training images; the baseline is that of the unseen reference."""
     if sides.training is None:
         return
     values = memorization(sides.training, sides.fake, sides.real)

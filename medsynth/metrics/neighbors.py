@@ -1,4 +1,4 @@
-"""What nearest neighbors tell: which images are believable, how much of the real variety is there, what is copied."""
+"""Measures by nearest neighbors: precision, recall, density, coverage, and the memorization of training images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NEAREST_OF_HELD_OUT = 0.05  # of the held-out images lie nearer to a training im
 
 
 class Neighbors:
-    """Fidelity and diversity by balls around each image that reach to its k-th nearest neighbor of the same side.
+    """Fidelity and diversity by balls around each image with its k-th nearest neighbor of the same side on the border.
 
     * ``precision``: part of the fakes inside the ball of a real image (Kynkäänniemi et al. 2019);
     * ``recall``: part of the real images inside the ball of a fake (the same);
@@ -56,7 +56,7 @@ class Neighbors:
         self._recalled[block.rows] |= (squared < fake_radii[block.columns]).any(1)
 
     def estimates(self, *, seed: int = 0) -> dict[str, Estimate]:
-        """The four values with intervals, after all pairs; ``seed`` is of the bootstrap."""
+        """Return the four values with intervals, after all pairs; ``seed`` is of the bootstrap."""
         holding = self._holding.numpy()
         parts = {
             "precision": holding > 0,
@@ -74,14 +74,14 @@ class Neighbors:
 def precision_recall_density_coverage(
     real: np.ndarray, fake: np.ndarray, *, k: int = 5, seed: int = 0
 ) -> dict[str, Estimate]:
-    """The values of ``Neighbors`` for the features (N, d) and (M, d)."""
+    """Compute the values of ``Neighbors`` for the features (N, d) and (M, d)."""
     neighbors = Neighbors(len(real), len(fake), k=k)
     observe_pairs(real, fake, [neighbors])
     return neighbors.estimates(seed=seed)
 
 
 def memorization(training: np.ndarray, fake: np.ndarray, held_out: np.ndarray, *, seed: int = 0) -> dict[str, Estimate]:
-    """How near fakes lie to training images, as against real images that were not trained on.
+    """Compare the distances of fakes and of held-out real images to the training images.
 
     * ``memorization_distance``: mean over fakes of the cosine distance 1 - abs(cos) to the nearest training image
       (Bai et al. 2021, the memorization-informed FID); low where images were copied;
@@ -117,7 +117,7 @@ def _nearest_cosine(features: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _blocks(features: np.ndarray) -> Iterator[tuple[slice, Tensor]]:
-    """Slices of rows, and these rows brought to length 1."""
+    """Yield slices of rows, and these rows scaled to length 1."""
     for first in range(0, len(features), _BLOCK):
         rows = slice(first, min(first + _BLOCK, len(features)))
         block = torch.as_tensor(np.array(features[rows], dtype=np.float64))

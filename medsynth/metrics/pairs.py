@@ -1,4 +1,4 @@
-"""Diversity of a set of images: how alike two of them are, on average over random pairs.
+"""The diversity of a set of images, by the mean similarity of random pairs.
 
 Pairs share no image, so that their values are independent and the interval of the mean is honest; a set of N images
 gives N // 2 of them at most. Diversity has no scale of its own: compare with real images at the same N.
@@ -40,7 +40,7 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 
 def draw_pairs(count: int, *, pairs: int, seed: int) -> np.ndarray:
-    """Random indices ``(P, 2)`` below ``count``, none twice; P is ``pairs``, or ``count // 2`` where that is less.
+    """Draw indices ``(P, 2)`` below ``count``, none twice; P is ``pairs``, or ``count // 2`` if that is less.
 
     Raises:
         InputError: fewer than two images, or fewer than one pair asked for.
@@ -55,7 +55,7 @@ def draw_pairs(count: int, *, pairs: int, seed: int) -> np.ndarray:
 
 
 def scale_exponents(image_size: int) -> tuple[float, ...]:
-    """Exponents of the scales that images of ``image_size`` pixels have room for, scaled to the sum 1.
+    """Return the exponents of the scales that fit into ``image_size`` pixels, scaled to the sum 1.
 
     Each scale has half the pixels of the one before. As many of Wang's five are taken as leave the coarsest image no
     smaller than the window: 5 from 176 pixels on, 4 from 88, 3 from 44, 2 from 22, and one, plain SSIM, from 11.
@@ -71,10 +71,10 @@ def scale_exponents(image_size: int) -> tuple[float, ...]:
 
 
 def ms_ssim(first: Tensor, second: Tensor) -> Tensor:
-    """Similarity of images ``(N, C, H, W)`` in [-1, 1], pair by pair: ``(N,)``, 1 where they are equal.
+    """Compute the similarity of pairs of images ``(N, C, H, W)`` in [-1, 1]: ``(N,)``, 1 if they are equal.
 
-    Wang et al. 2003, "Multiscale structural similarity for image quality assessment", with as many scales as there is
-    room for, by torchmetrics. Negative terms, which unlike images have, count as 0. Of the SSIM at the coarsest scale
+    Wang et al. 2003, "Multiscale structural similarity for image quality assessment", with as many scales as
+    fit, by torchmetrics. Negative terms, which unlike images have, count as 0. Of the SSIM at the coarsest scale
     torchmetrics takes the mean over the whole image, mirrored at its border; MONAI leaves the border out, so that its
     values differ. In float32, which is right to 1e-6 here and over ten times as fast as float64.
 
@@ -95,7 +95,7 @@ def ms_ssim(first: Tensor, second: Tensor) -> Tensor:
 
 
 def ms_ssim_of_pairs(images: Tensor, *, pairs: int, seed: int) -> Estimate:
-    """Mean MS-SSIM of random pairs of images ``(N, C, H, W)`` in [-1, 1]; the higher, the less diverse.
+    """Compute the mean MS-SSIM of random pairs of images ``(N, C, H, W)`` in [-1, 1]; higher is less diverse.
 
     Odena et al. 2017, "Conditional Image Synthesis with Auxiliary Classifier GANs". The interval is over the pairs.
 
@@ -110,7 +110,7 @@ def ms_ssim_of_pairs(images: Tensor, *, pairs: int, seed: int) -> Estimate:
 
 
 def lpips_of_pairs(images: Tensor, *, pairs: int, seed: int, network: Distance) -> Estimate:
-    """Mean perceptual distance of random pairs of images ``(N, C, H, W)`` in [-1, 1]; the higher, the more diverse.
+    """Compute the mean LPIPS distance of random pairs of images ``(N, C, H, W)`` in [-1, 1]; higher is more diverse.
 
     Gray is repeated to 3 channels, and images of less than 64 pixels, the size that LPIPS was fitted at, are enlarged
     to that (bilinear). The interval is over the pairs.
@@ -133,7 +133,7 @@ def lpips_of_pairs(images: Tensor, *, pairs: int, seed: int, network: Distance) 
 
 
 def lpips_network(name: str = "alex") -> torch.nn.Module:
-    """LPIPS by torchmetrics: two batches ``(n, 3, H, W)`` in [-1, 1] -> distances ``(n, 1, 1, 1)``.
+    """Load LPIPS from torchmetrics: two batches ``(n, 3, H, W)`` in [-1, 1] -> distances ``(n, 1, 1, 1)``.
 
     Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric". Its ImageNet network
     is torchvision's, from PyTorch's cache or downloaded there; alex is 244 MB, vgg 553 MB, squeeze 5 MB.
@@ -142,7 +142,7 @@ def lpips_network(name: str = "alex") -> torch.nn.Module:
         name: alex, vgg or squeeze.
 
     Raises:
-        InputError: no such network, or its weights cannot be had.
+        InputError: there is no such network, or its weights cannot be found.
     """
     if name not in LPIPS_WEIGHTS:
         raise InputError(f"There is no LPIPS network {name}: choose {', '.join(LPIPS_WEIGHTS)}.")
@@ -154,7 +154,7 @@ def lpips_network(name: str = "alex") -> torch.nn.Module:
 
 
 def _download(url: str, path: Path) -> None:
-    """torchvision's own download waits for minutes where a firewall swallows packets."""
+    """Download the file; torchvision's own download waits for minutes behind some firewalls."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as draft:

@@ -1,4 +1,4 @@
-"""One pass over all pairs of two sets of features, shared by every measure that looks at pairs.
+"""One pass over all pairs of two sets of features, shared by all measures of pairs.
 
 Products of features are the costly part; all is computed in float64 by blocks, so that memory grows with N and not
 with N squared.
@@ -29,7 +29,7 @@ class Block:
 
     @property
     def diagonal(self) -> bool:
-        """Whether it holds the pairs of images with themselves, as its diagonal."""
+        """Tell whether its diagonal holds the pairs of images with themselves."""
         return self.same and self.rows == self.columns
 
     @cached_property
@@ -50,13 +50,13 @@ class Block:
 
 
 class Observer(Protocol):
-    """What sees every block once."""
+    """A computation on pairs that is shown every block once."""
 
     def within(self, side: int, block: Block) -> None:
-        """Pairs of images of one side (0: real, 1: fake); each pair of blocks comes once and stands for both."""
+        """Take in pairs of one side (0: real, 1: fake); each pair of blocks is shown once, for both orders."""
 
     def between(self, block: Block) -> None:
-        """Real images (rows) with fakes (columns); all pairs within the sides have come before."""
+        """Take in pairs of real (rows) and fake images (columns), after all pairs within the sides."""
 
 
 def observe_pairs(real: np.ndarray, fake: np.ndarray, observers: Sequence[Observer]) -> None:
@@ -76,13 +76,13 @@ def observe_pairs(real: np.ndarray, fake: np.ndarray, observers: Sequence[Observ
 
 
 def squared_distances(features: np.ndarray) -> Tensor:
-    """Of all rows (N, d), at once: (N, N), infinite on the diagonal."""
+    """Return the squared distances of all rows (N, d): (N, N), infinite on the diagonal."""
     rows = _Rows(slice(0, len(features)), features, _mean(features))
     return Block(rows, rows, same=True).squared_distances
 
 
 class _Rows:
-    """Some rows of a set, less the center: near the origin, distances lose fewer digits."""
+    """Rows of a set minus the center: distances lose fewer digits near the origin."""
 
     def __init__(self, rows: slice, features: np.ndarray, center: Tensor) -> None:
         self.rows = rows

@@ -1,4 +1,4 @@
-"""Coarse pixels as features: a look at the images that no network can be fooled in."""
+"""Coarse pixels as features, which no generator can learn to please as it can a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images as they look once saved with 8 bits."""
+"""Rounding of images to 8 bits."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images in [-1, 1] -> uint8 in [0, 255] by rounding; what lies outside is clamped."""
+    """Round images in [-1, 1] to uint8 in [0, 255]; values outside are clamped."""
     return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def quantize(images: Tensor) -> Tensor:
-    """Images in [-1, 1] -> the nearest of 256 equally spaced levels in [-1, 1], float32."""
+    """Round images in [-1, 1] to 256 equally spaced levels in [-1, 1], float32."""
     return to_uint8(images).float() / 127.5 - 1
