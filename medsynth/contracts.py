@@ -1,4 +1,3 @@
-# pyright: strict
 """The interfaces of medsynth's packages and the conventions for tensors. Read this first.
 
 Conventions, everywhere:

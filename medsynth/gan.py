@@ -1,4 +1,3 @@
-# pyright: strict
 """The training step of a GAN: an update of the discriminator, then one of the generator.
 
 Every discriminator is a frozen part, ``features``, and a trained part, ``head``; a plain one has the identity for
@@ -25,9 +24,7 @@ from torch import Tensor
 
 from medsynth.contracts import Batch, Features, Network, Penalty
 from medsynth.lightning.distributed import average_batch_statistics, share
-from medsynth.lightning.model_state import CHECKPOINT_FORMAT as CHECKPOINT_FORMAT
 from medsynth.lightning.module import AdversarialModule
-from medsynth.lightning.module import TrainingDiverged as TrainingDiverged
 
 
 class GAN(AdversarialModule):

@@ -215,7 +215,7 @@ def saved(tmp_path, *, callbacks=(), **options):
 
 
 def test_what_a_checkpoint_holds_of_the_loops(tmp_path):
-    """lightning/last_checkpoint.py rewrites these counters (``_say_position``)."""
+    """lightning/last_checkpoint.py rewrites these counters (``_set_position``)."""
     loops = saved(tmp_path)["loops"]["fit_loop"]
     batches, epochs = loops["epoch_loop.batch_progress"], loops["epoch_progress"]
     assert batches["total"] == {"ready": 3, "completed": 3, "started": 3, "processed": 3}

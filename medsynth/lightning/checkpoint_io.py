@@ -1,4 +1,4 @@
-"""How checkpoints reach the disk, and how to tell that one is whole."""
+"""Checkpoints on disk: written atomically, with a digest that tells whether a file is whole."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _SEAL = len(_MARK) + 64  # bytes of the archive's comment: the mark and the dige
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes to another name, waits until the disk has it, and renames: a checkpoint is whole, or it is the one before.
+    """Writes to another name, flushes to disk and renames: a checkpoint is whole, or it is the previous one.
 
-    Each file carries a digest of itself, so that damage of any byte is noticed (``damage``). Files are read with
-    ``weights_only=True``: they hold plain values, and run nothing.
+    Each file ends with its own digest, so that damage of any byte is noticed (``damage``). Files are read with
+    ``weights_only=True``: they hold plain values, and no code runs.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """``storage_options`` may be ``{"keep": n}``: how many files of older checkpoints stay beside ``path``."""
+        """Write the checkpoint; ``storage_options={"keep": n}`` keeps the n previous files beside ``path``."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
@@ -37,14 +37,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         _flush(path.parent)  # the rename itself
 
     def load_checkpoint(self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True) -> Any:
-        """The checkpoint's plain values; ``weights_only`` is Lightning's to give and always true."""
+        """Read the checkpoint's plain values; ``weights_only``, which Lightning gives, is always true."""
         return super().load_checkpoint(path, map_location=map_location, weights_only=True)
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with the checkpoint at ``path``, in a few words; None: it is as it was written.
+    """Describe the damage of the checkpoint at ``path`` in a few words; None: it is as it was written.
 
-    All bytes are read. A file without a digest is judged by the checksums of its archive's entries.
+    All bytes are read. A file without a digest is checked by the checksums of its archive's entries.
     """
     try:
         with path.open("rb") as file:
@@ -72,10 +72,8 @@ def _damage_of_entries(path: Path) -> str | None:
 def _write(checkpoint: dict[str, Any], path: Path) -> None:
     try:
         torch.save(checkpoint, path)
-    except RuntimeError as error:
-        if "inline_container" not in str(error):
-            raise
-        with path.open("ab") as file:  # PyTorch does not say why it could not write on; this raises OSError, and does
+    except RuntimeError:
+        with path.open("ab") as file:  # PyTorch does not say that the disk is full; if it is, this raises OSError
             file.write(bytes(2**20))
             file.flush()
             os.fsync(file.fileno())

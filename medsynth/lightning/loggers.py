@@ -1,4 +1,4 @@
-"""Logging of a run's options to its loggers, which are closed however the run ends."""
+"""Loggers of a run: told its options when it starts, and closed however it ends."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger
 
+from medsynth.lightning.trainer_access import ClosableLogger
 from medsynth.runs.run_end import end_of
 from medsynth.runs.status import COMPLETED
 
@@ -25,6 +26,5 @@ def open_loggers(loggers: Sequence[Logger], options: Mapping[str, Any]) -> Itera
         raise
     finally:
         for logger in loggers:
-            close = getattr(logger, "close", None)
-            if close is not None:
-                close(failed=status != COMPLETED, status=status)
+            if isinstance(logger, ClosableLogger):
+                logger.close(failed=status != COMPLETED, status=status)

@@ -1,4 +1,4 @@
-"""The progress bar, in images."""
+"""The progress bar of a training, in images."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
 from tqdm import tqdm
 
+from medsynth.lightning.module import AdversarialModule
+from medsynth.lightning.trainer_access import seconds_waited
+
 
 class Progress(ProgressBar):
     """One bar over ``max_images`` with images/s, time left, both losses, the last validation, and the wait for data.
 
-    Where the output is a file and not a terminal, a line every ``seconds`` seconds. ``data`` is the part of the
-    time that the training stood still for the next batch.
+    Where the output is a file and not a terminal, it is a line every ``seconds`` seconds. ``data`` is the fraction of
+    the time that the training stood still for the next batch.
+
+    Args:
+        seconds: between two lines in a file.
     """
 
     def __init__(self, seconds: float = 15.0) -> None:
@@ -23,21 +29,24 @@ class Progress(ProgressBar):
         self.seconds = seconds
         self._enabled = True
         self._bar: tqdm | None = None
-        self._clock = self._trained = self._waited = (
-            0.0  # seconds: of the last batch, of training, of waiting before it
-        )
+        self._clock = 0.0  # when the last batch ended
+        self._trained = 0.0  # seconds of training
+        self._waited = 0.0  # seconds waited for data before this training
         self._shown: dict[str, str] = {}
 
     def disable(self) -> None:
+        """Show nothing: Lightning calls this in all processes but the first."""
         self._enabled = False
 
     def enable(self) -> None:
+        """Show the bar."""
         self._enabled = True
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: AdversarialModule) -> None:
+        """Open the bar at the images seen so far."""
         terminal = sys.stderr.isatty()
         self._clock, self._trained = time.perf_counter(), 0.0
-        self._waited = trainer.train_dataloader.seconds_waited
+        self._waited = seconds_waited(trainer)
         self._bar = tqdm(
             total=pl_module.max_images,
             initial=pl_module.images_seen,
@@ -51,22 +60,26 @@ class Progress(ProgressBar):
         )
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: AdversarialModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Show the images seen, the losses and the wait for data."""
+        assert self._bar is not None
         self._shown["D"] = f"{float(outputs['discriminator_loss']):.3f}"
         if "generator_loss" in outputs:
             self._shown["G"] = f"{float(outputs['generator_loss']):.3f}"
         now = time.perf_counter()
         self._trained, self._clock = self._trained + now - self._clock, now
-        self._shown["data"] = f"{(trainer.train_dataloader.seconds_waited - self._waited) / self._trained:.0%}"
+        self._shown["data"] = f"{(seconds_waited(trainer) - self._waited) / self._trained:.0%}"
         self._bar.set_postfix(self._shown, refresh=False)
         self._bar.update(pl_module.images_seen - self._bar.n)
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: AdversarialModule) -> None:
+        """Say that a validation runs."""
         if self._bar is not None:
             self._bar.set_description_str("validating", refresh=sys.stderr.isatty())
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: AdversarialModule) -> None:
+        """Show the validation's objective."""
         objective = getattr(trainer.checkpoint_callback, "monitor", None)
         if objective in trainer.callback_metrics:
             self._shown[objective] = f"{float(trainer.callback_metrics[objective]):.3g}"
@@ -74,10 +87,12 @@ class Progress(ProgressBar):
         if self._bar is not None:
             self._bar.set_description_str("training", refresh=False)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: AdversarialModule) -> None:
+        """Close the bar."""
         self._close()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: pl.Trainer, pl_module: AdversarialModule, exception: BaseException) -> None:
+        """Close the bar."""
         self._close()
 
     def _close(self) -> None:

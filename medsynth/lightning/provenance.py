@@ -1,4 +1,4 @@
-"""What made a checkpoint, written into it."""
+"""The callback that writes the provenance of a checkpoint into it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ from typing import Any
 import pytorch_lightning as pl
 
 import medsynth
+from medsynth.lightning.module import AdversarialModule
+from medsynth.lightning.trainer_access import training_data
 from medsynth.runs.provenance import describe
 
 
 class Provenance(pl.Callback):
-    """Adds ``run`` to each checkpoint: resolved configuration, players, origin of their weights, data, version."""
+    """Adds ``run`` to each checkpoint: configuration, networks, origin of their weights, data, version.
+
+    Args:
+        config: the resolved configuration.
+    """
 
     def __init__(self, config: Mapping[str, Any]):
         self.config = dict(config)
 
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: AdversarialModule, checkpoint: dict[str, Any]) -> None:
+        """Add the entry ``run``."""
         checkpoint["run"] = {
             "trained": describe(pl_module),
-            "data": trainer.datamodule.description,
+            "data": training_data(trainer).description,
             "config": self.config,
             "version": medsynth.__version__,
         }

@@ -1,4 +1,4 @@
-"""Pictures of the run: generated images from fixed noise over time, and real ones beside them."""
+"""The callback that draws sample grids: generated images from fixed noise over time, and real images beside them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,20 @@ from torchvision.utils import make_grid, save_image
 
 from medsynth.contracts import counter_seed, noise
 from medsynth.files import replacing
+from medsynth.lightning.module import AdversarialModule
+from medsynth.lightning.trainer_access import PictureLogger, training_data
 
 
 class SampleGrid(pl.Callback):
-    """After each validation writes ``<images seen>.png`` (generated, always from the same noise) into ``folder``.
+    """Draws generated images, always from the same noise, into ``<images seen>.png`` after each validation.
 
-    ``real.png`` stands beside them, and ``latest.png`` shows real images on the left and generated ones on the right.
-    Conditional generators are shown class by class. Loggers that take images get both.
+    ``real.png`` is beside them, and ``latest.png`` shows real images on the left and generated ones on the right.
+    Images of conditional generators are ordered by class. Loggers that take pictures get both.
+
+    Args:
+        folder: of the pictures.
+        num_images: images in a grid.
+        seed: of the noise.
     """
 
     def __init__(self, *, folder: str, num_images: int = 64, seed: int = 0):
@@ -28,22 +35,23 @@ class SampleGrid(pl.Callback):
         self.num_images = num_images
         self.seed = seed
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: AdversarialModule) -> None:
+        """Draw the grids."""
         if not trainer.is_global_zero:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        real = trainer.datamodule.val_images(self.num_images)
+        real = training_data(trainer).val_images(self.num_images)
         fake = self._generate(pl_module)
         real_path, fake_path = self.folder / "real.png", self.folder / f"{pl_module.images_seen:09d}.png"
         _save(_grid(real), real_path)
         _save(_grid(fake), fake_path)
         _save(side_by_side(real, fake), self.folder / "latest.png")
         for logger in trainer.loggers:
-            if hasattr(logger, "log_pictures"):
+            if isinstance(logger, PictureLogger):
                 pictures = {"generated": fake_path, "real": real_path}
                 logger.log_pictures("samples", pictures, step=pl_module.images_seen)
 
-    def _generate(self, pl_module: pl.LightningModule) -> Tensor:
+    def _generate(self, pl_module: AdversarialModule) -> Tensor:
         z = noise(self.num_images, pl_module.generator.latent_dim, seed=counter_seed("grid", self.seed))
         labels = None
         if pl_module.num_classes:
@@ -52,7 +60,7 @@ class SampleGrid(pl.Callback):
 
 
 def side_by_side(real: Tensor, fake: Tensor) -> Tensor:
-    """One picture (3, H, W) in [0, 1] of two sets of images in [-1, 1]: real on the left, generated on the right."""
+    """Draw images in [-1, 1] as one picture (3, H, W) in [0, 1]: real on the left, generated on the right."""
     left, right = _titled("real", _grid(real)), _titled("generated", _grid(fake))
     height = max(left.shape[1], right.shape[1])
     return torch.cat([_padded(left, height), torch.ones(3, height, 12), _padded(right, height)], dim=2)

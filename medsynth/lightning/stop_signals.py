@@ -1,4 +1,4 @@
-"""Signals that ask a run to end: what they mean, and SLURM's wish to start the job again."""
+"""Signals that ask a run to stop, and whether SLURM is to start the job again."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ class RunStopped(SystemExit):
 class StopSignals:
     """Remembers that the run was asked to stop.
 
-    ``patient``: the first signal is only remembered, for somebody looks at ``requested`` soon; otherwise it ends the
-    run at once, as does a second one after ``_SAME_REQUEST`` seconds.
+    Attributes:
+        patient: True: the first signal is only remembered, since ``requested`` is read soon. Otherwise it ends the run
+            at once, as does a second one after ``_SAME_REQUEST`` seconds.
+        requeue: SLURM is to start the job again.
     """
 
     def __init__(self) -> None:
@@ -38,12 +40,13 @@ class StopSignals:
 
     @property
     def requested(self) -> bool:
+        """True once a signal has arrived."""
         return self._since is not None
 
     def listen(self) -> None:
-        """Take the place of all handlers, Lightning's too, which would end the run on their own.
+        """Replace all handlers, Lightning's too, which would end the run on their own.
 
-        Lightning puts back those of before when the fit is over. Outside the main thread there are no signals.
+        Lightning puts the earlier handlers back when the fit is over. Outside the main thread there are no signals.
         """
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:

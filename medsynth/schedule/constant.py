@@ -1,4 +1,3 @@
-# pyright: strict
 """The constant schedule."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# pyright: strict
 """The cosine schedule."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# pyright: strict
 """The fraction of a schedule's duration that has passed."""
 
 from __future__ import annotations

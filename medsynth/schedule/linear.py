@@ -1,4 +1,3 @@
-# pyright: strict
 """The linear schedule."""
 
 from __future__ import annotations

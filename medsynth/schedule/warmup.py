@@ -1,4 +1,3 @@
-# pyright: strict
 """The warm-up schedule: a linear rise before another schedule."""
 
 from __future__ import annotations
