@@ -67,6 +67,10 @@ class Network(Protocol):
         """Yield the module and all modules inside it."""
         ...
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return parameters and buffers by name."""
+        ...
+
     def train(self, mode: bool = True) -> Any:
         """Switch to training mode, or with ``mode=False`` to evaluation mode."""
         ...

@@ -89,7 +89,7 @@ def test_an_unknown_place_of_a_penalty_is_refused():
 
 
 def test_the_members_of_a_contract_include_those_that_it_extends():
-    assert set(contract_members(Network)) == {"parameters", "modules", "train", "eval"}
+    assert set(contract_members(Network)) == {"parameters", "modules", "state_dict", "train", "eval"}
     assert set(contract_members(Generator)) == {*contract_members(Network), "latent_dim", "__call__"}
 
 

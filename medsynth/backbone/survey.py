@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from torch import nn
 
 from medsynth.backbone.input_size import native_size, smallest_size
 from medsynth.backbone.network import TimmBackbone
@@ -13,6 +12,7 @@ from medsynth.backbone.published import PUBLISHED, Published
 from medsynth.backbone.stages import stages
 from medsynth.backbone.timm_network import TimmNetwork, create_network, pretrained_config
 from medsynth.backbone.weights import weights_location
+from medsynth.contracts import Network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ def describe(model_name: str) -> Description:
     )
 
 
-def count_parameters(network: nn.Module | TimmNetwork) -> int:
+def count_parameters(network: Network | TimmNetwork) -> int:
     """Count parameters and running statistics, as Keras does, but no counters of batches or images."""
     return sum(value.numel() for value in network.state_dict().values() if value.is_floating_point())
 
