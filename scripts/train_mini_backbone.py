@@ -117,7 +117,7 @@ def _optimizer(module: nn.Module, *, steps: int) -> tuple[Optimizer, LRScheduler
 
 
 def _batches(count: int, *, seed: int, epoch: int) -> Iterator[tuple[Tensor, torch.Generator]]:
-    """Indices of whole batches in random order, each with the generator that augments it."""
+    """Yield indices of whole batches in random order, each with the generator that augments it."""
     generator = torch.Generator().manual_seed(counter_seed("mini", seed, epoch))
     order = torch.randperm(count, generator=generator)
     for first in range(0, count - BATCH_SIZE + 1, BATCH_SIZE):

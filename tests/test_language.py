@@ -56,7 +56,7 @@ ALLOWED = {
 }
 # Packages that are not clean yet; to be emptied.
 UNCLEAN_WORDS: set[str] = {"medsynth/lightning"}
-UNCLEAN_DOCSTRINGS: set[str] = {"medsynth/cli", "medsynth/lightning", "medsynth/runs"}
+UNCLEAN_DOCSTRINGS: set[str] = {"medsynth/lightning"}
 BEGINNINGS = re.compile(r"(?:What|Of|Whether|How|Where|From|As|Which)\b")
 
 

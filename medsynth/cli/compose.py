@@ -1,4 +1,4 @@
-"""From the arguments of the process to a composed configuration, and from any error to one sentence."""
+"""Entry point of all commands: composes the configuration and turns any error into one sentence."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def start(command: str) -> None:
         report_run_end(RunEnd(EndCode.INTERRUPTED, "interrupted"))
         sys.exit(130)
     except Refused as refused:
-        refuse(refused.__cause__)
+        refuse(refused.__cause__ or refused)
     except Exception as error:
         if not failures:
             refuse(error)

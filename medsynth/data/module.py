@@ -60,22 +60,34 @@ class Source(Protocol):
     """
 
     @property
-    def class_names(self) -> tuple[str, ...]: ...
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes; empty without labels."""
+        ...
 
     @property
-    def intensity(self) -> Intensity: ...
+    def intensity(self) -> Intensity:
+        """The way back from [-1, 1] to stored or physical values."""
+        ...
 
     @property
-    def spacing(self) -> tuple[float, float] | None: ...
+    def spacing(self) -> tuple[float, float] | None:
+        """Millimeters between rows and between columns; None: not known."""
+        ...
 
     @property
-    def modality(self) -> str: ...
+    def modality(self) -> str:
+        """DICOM's code of the modality; "" where it is not known."""
+        ...
 
     @property
-    def description(self) -> str: ...
+    def description(self) -> str:
+        """One line about the data, for people."""
+        ...
 
     @property
-    def content(self) -> str: ...
+    def content(self) -> str:
+        """A text that is equal for equal images in the same order and classes."""
+        ...
 
     def datasets(self) -> Datasets:
         """Return the datasets.

@@ -44,7 +44,7 @@ class TrainedModel(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the networks are."""
+        """Device of the networks."""
         ...
 
 
