@@ -62,7 +62,7 @@ def test_shares_of_all_processes_are_the_batches_of_one(world_size):
 
 
 @pytest.mark.parametrize(("count", "world_size"), [(17, 2), (64, 3), (5, 5)])
-def test_validation_images_are_dealt_out_once_each(count, world_size):
+def test_each_validation_image_goes_to_one_process(count, world_size):
     dealt = [list(BlockSampler(count, 4, rank=rank, world_size=world_size)) for rank in range(world_size)]
     assert sorted(index for batches in dealt for batch in batches for index in batch) == list(range(count))
     assert all(batch == list(range(batch[0], batch[-1] + 1)) for batches in dealt for batch in batches)
@@ -128,13 +128,13 @@ def options(**trainer):
         ({"devices": 2, "num_nodes": 3}, {"SLURM_NTASKS": "4", "SLURM_STEP_ID": "0"}, "asks for 6 processes, but 4"),
     ],
 )
-def test_what_cannot_be_is_said_in_a_sentence(trainer, environment, said, monkeypatch):
+def test_impossible_numbers_of_processes_are_refused_in_one_sentence(trainer, environment, said, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     with pytest.raises(InputError, match=said):
         check_processes(options(**trainer), environment)
 
 
-def test_who_started_the_processes():
+def test_the_launcher_is_known_by_its_environment():
     assert check_processes(options(devices=1), {}) == 1
     assert not started_by_launcher({"SLURM_NTASKS": "4"}), "a batch script that was not started by srun is one process"
     of_slurm = {"SLURM_NTASKS": "4", "SLURM_STEP_ID": "0", "SLURM_PROCID": "3"}
@@ -164,7 +164,7 @@ def state(folder: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_does(monkeypatch, capsys, tmp_path):
-    """Weights of both players and the average after 10 updates, losses, gradient norms, and all metrics."""
+    """Weights of both networks and the EMA after 10 updates, losses, gradient norms, and all metrics."""
     monkeypatch.chdir(tmp_path)
     options = (*SHAREABLE, "max_images=80", "trainer.log_every_n_steps=1", "metrics.parts.mini.kernel=true")
     options += ("penalty=[r1,lecam]", "penalty.lecam.start=3")  # whose averages are of the whole batch
@@ -243,7 +243,7 @@ def test_torchrun_trains_in_its_own_processes(tmp_path):
 
 
 @pytest.mark.slow
-def test_processes_that_diverge_say_so_once(tmp_path):
+def test_processes_that_diverge_end_with_one_error(tmp_path):
     done = train(
         tmp_path / "run", "trainer.devices=2", "generator_optimizer.lr=1e30", "discriminator_optimizer.lr=1e30"
     )
@@ -276,7 +276,7 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", [(), TORCHRUN], ids=["own", "torchrun"])
-def test_processes_that_are_asked_to_stop_end_with_all_written(tmp_path, launcher):
+def test_processes_that_are_asked_to_stop_write_everything_before_they_end(tmp_path, launcher):
     """Each of them is asked, and the one that started them is not. SLURM is asked for another start, last of all."""
     program = tmp_path / "scontrol"
     program.write_text("#!/bin/sh\ngrep -h status run/summary.json > asked\n")

@@ -47,14 +47,14 @@ def test_the_same_training_with_each_real_image_seen_once(tmp_path, dtype):
     torch.testing.assert_close(weights(cached.generator), weights(plain.generator), rtol=tolerance, atol=tolerance)
 
 
-def test_says_so_once(tmp_path, caplog):
+def test_the_log_names_the_cache_once(tmp_path, caplog):
     caplog.set_level("INFO")
     train(cache(tmp_path))
     (message,) = [record.message for record in caplog.records if "cache" in record.message]
     assert "each of the 64 real images once" in message
 
 
-def test_is_found_again_and_told_from_those_of_other_weights(tmp_path):
+def test_a_cache_is_reused_for_the_same_weights_and_images_alone(tmp_path):
     train(cache(tmp_path))
     _, _, passes = train(cache(tmp_path))
     assert passes == CALIBRATION + PROBE + 192
@@ -81,7 +81,7 @@ class Fresh(Images):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_is_off_where_it_would_be_wrong_or_useless(tmp_path, caplog, options, reason):
+def test_there_is_no_cache_where_it_would_be_wrong_or_save_nothing(tmp_path, caplog, options, reason):
     caplog.set_level("INFO")
     options = dict(options)
     limit = {"max_gib": options.pop("max_gib")} if "max_gib" in options else {}
@@ -93,13 +93,13 @@ def test_is_off_where_it_would_be_wrong_or_useless(tmp_path, caplog, options, re
     assert not list(tmp_path.rglob("*.npy"))
 
 
-def test_a_plain_discriminator_has_none_and_no_word_is_lost(tmp_path, caplog):
+def test_a_discriminator_without_frozen_features_has_no_cache_and_logs_nothing(tmp_path, caplog):
     caplog.set_level("INFO")
     fit(gan(max_images=192, feature_cache=cache(tmp_path)), limit_val_batches=0)
     assert not [record for record in caplog.records if "cache" in record.message]
 
 
-def test_what_was_asked_for_and_cannot_be_is_refused(tmp_path):
+def test_a_cache_that_is_asked_for_and_not_possible_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"task\.feature_cache\.enabled=true is not possible: .*no frozen features"):
         fit(gan(feature_cache=cache(tmp_path, enabled=True)))
     with pytest.raises(InputError, match=r"enabled=maybe"):
@@ -108,7 +108,7 @@ def test_what_was_asked_for_and_cannot_be_is_refused(tmp_path):
         cache(tmp_path, dtype="int8")
 
 
-def test_complete_or_absent(tmp_path):
+def test_a_cache_is_complete_or_absent(tmp_path):
     passes = []
 
     class BreakingLoader:

@@ -1,4 +1,4 @@
-"""The two players' steps, against the same steps written out by hand; counting, averaging, accumulation, stopping."""
+"""The updates of both networks, against the same updates by hand; counting, EMA, accumulation, stopping, checkpoints."""
 
 import copy
 import math
@@ -25,7 +25,7 @@ from tests.test_discriminator import TinyBackbone
 
 
 class PlainGenerator(nn.Module):
-    """No batch normalization, so that a batch may be computed in parts."""
+    """No batch normalization, so that a batch may be computed in microbatches."""
 
     latent_dim = 4
 
@@ -139,7 +139,7 @@ def weights(module):
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["plain", "frozen features"])
 def test_one_step_is_the_textbook_step(frozen):
-    """Against the loop that every tutorial writes, which runs the discriminator anew for each player."""
+    """Against the loop that every tutorial writes, which runs the discriminator again for each network's update."""
     model = gan(discriminator=transfer() if frozen else None, max_images=8)
     generator, discriminator = copy.deepcopy(model.generator), copy.deepcopy(model.discriminator)
     data = Images()
@@ -262,7 +262,7 @@ class Listener:
 
 @pytest.mark.parametrize("accumulate", [1, 4])
 @pytest.mark.parametrize("loss", [NonSaturating, Wasserstein])
-def test_adaptive_parts_hear_what_the_discriminator_said(loss, accumulate):
+def test_adaptive_components_observe_the_logits(loss, accumulate):
     """Before its update, on the whole batch; signs are against the loss's boundary, else against generated images."""
     model, data = gan(loss=loss(), penalties={"listener": Listener()}, max_images=8, accumulate=accumulate), Images()
     torch.manual_seed(counter_seed("step", 0, 0, 0))
@@ -275,7 +275,7 @@ def test_adaptive_parts_hear_what_the_discriminator_said(loss, accumulate):
     assert model.penalties["listener"].heard == [pytest.approx(said, abs=1e-6)]
 
 
-def test_adaptive_parts_change_the_step_and_go_on_from_a_checkpoint(tmp_path):
+def test_adaptive_components_change_the_step_and_resume_from_a_checkpoint(tmp_path):
     path = tmp_path / "half.ckpt"
     listening, plain = gan(penalties={"listener": Listener()}, max_images=64), gan(max_images=32)
     fit(listening, callbacks=[SaveAndStop(path, 32)], val_check_interval=1000, limit_val_batches=0)
@@ -288,7 +288,7 @@ def test_adaptive_parts_change_the_step_and_go_on_from_a_checkpoint(tmp_path):
         gan().on_load_checkpoint(torch.load(path, weights_only=True))
 
 
-def test_adaptive_parts_need_names_of_their_own():
+def test_adaptive_components_need_different_names():
     with pytest.raises(InputError, match="both have a component named same"):
         gan(penalties={"same": Listener()}, augmentations={"same": Darker()})
 
@@ -304,7 +304,7 @@ class Darker:
         return images - torch.rand(len(images), 1, 1, 1)
 
 
-def test_augmentation_acts_on_both_sides_once_and_serves_both_players():
+def test_real_and_generated_images_are_augmented_once_and_serve_both_networks():
     darker, head_saw = Darker(), []
     model = gan(augmentations={"darker": darker}, max_images=16)
     model.discriminator.register_forward_pre_hook(lambda *_: pytest.fail("the step calls features and head"))
@@ -324,7 +324,7 @@ def test_augmentation_acts_on_both_sides_once_and_serves_both_players():
         assert shift.mean(dim=1).std() > 0.1, "each image draws its own"
 
 
-def test_scheduled_parts_are_told_the_images_seen():
+def test_scheduled_components_advance_with_the_images_seen():
     class Later(Pairing):
         def __init__(self):
             super().__init__()
@@ -370,21 +370,21 @@ def test_a_head_without_second_derivative_is_refused_before_the_first_step():
     "options", [{}, {"num_classes": 2}, {"gradient_clip_norm": 5e-4}, {"loss": Pairing()}], ids=" ".join
 )
 def test_accumulation_changes_nothing_but_memory(options):
-    whole, parts = gan(accumulate=1, **options), gan(accumulate=4, **options)
+    whole, accumulated = gan(accumulate=1, **options), gan(accumulate=4, **options)
     fit(whole)
-    fit(parts)
-    torch.testing.assert_close(weights(parts.generator), weights(whole.generator), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(weights(parts.discriminator), weights(whole.discriminator), rtol=1e-4, atol=1e-6)
+    fit(accumulated)
+    torch.testing.assert_close(weights(accumulated.generator), weights(whole.generator), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(weights(accumulated.discriminator), weights(whole.discriminator), rtol=1e-4, atol=1e-6)
 
 
-def test_gradient_clip_bounds_both_players():
+def test_gradient_clip_bounds_both_networks():
     """With plain gradient descent of rate 0.1, a step is as long as 0.1 times the clipped gradient."""
     model = gan(gradient_clip_norm=1e-4, max_images=8)
-    players = (model.generator, model.discriminator)
-    before = [weights(player).clone() for player in players]
+    networks = (model.generator, model.discriminator)
+    before = [weights(network).clone() for network in networks]
     fit(model)
-    for player, start in zip(players, before, strict=True):
-        assert (weights(player) - start).norm().item() == pytest.approx(0.1 * 1e-4, rel=1e-2)
+    for network, start in zip(networks, before, strict=True):
+        assert (weights(network) - start).norm().item() == pytest.approx(0.1 * 1e-4, rel=1e-2)
 
 
 def test_weight_clip():
@@ -394,7 +394,7 @@ def test_weight_clip():
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_penalty_is_a_part_of_the_discriminators_descent(frozen):
+def test_a_penalty_is_a_term_of_the_discriminators_loss(frozen):
     """The loss is the plain one plus the penalty, and the head's weights move by the penalty's gradient too."""
     outputs, moved = [], []
 
@@ -433,7 +433,7 @@ def test_penalty_at_intervals_is_as_much_stronger():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("penalty", [LeCam, R1], ids=["whole", "head left alone"])
-def test_compiled_players_train_alike(penalty):
+def test_compiled_networks_train_alike(penalty):
     """torch.compile changes rounding alone; a head that a penalty differentiates twice is not compiled."""
     models = []
     for compiled in (False, True):
@@ -448,7 +448,7 @@ def test_compiled_players_train_alike(penalty):
     assert "features" in vars(compiled.discriminator)
 
 
-def test_labels_reach_both_players():
+def test_labels_reach_both_networks():
     model = gan(num_classes=2, discriminator=None)
     embedding, projection = model.generator.embedding.weight.clone(), model.discriminator.logit.embedding.weight.clone()
     fit(model)
@@ -456,7 +456,7 @@ def test_labels_reach_both_players():
     assert not torch.equal(model.discriminator.logit.embedding.weight, projection)
 
 
-def test_validation_and_samples_use_the_average():
+def test_validation_and_samples_use_the_ema():
     model = gan(generator=MLPGenerator(image_size=16, channels=1, widths=(8,)), max_images=64)
     fit(model)
     average, current = model.ema_generator.module.layers[1], model.generator.layers[1]
@@ -474,8 +474,8 @@ def test_samples_depend_on_noise_alone():
     torch.testing.assert_close(model.sample(z)[:2], model.sample(z[:2]))
 
 
-@pytest.mark.parametrize("player", ["generator", "discriminator"])
-def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_weights(player):
+@pytest.mark.parametrize("network", ["generator", "discriminator"])
+def test_a_loss_that_is_not_finite_stops_the_run_before_it_changes_the_weights(network):
     class Breaking(Hinge):
         calls = 0
 
@@ -484,10 +484,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_weights(player):
             return loss * (float("nan") if Breaking.calls == 3 else 1)
 
     setattr(
-        Breaking, player, lambda self, *, real, fake: self.spoil(getattr(Hinge, player)(self, real=real, fake=fake))
+        Breaking, network, lambda self, *, real, fake: self.spoil(getattr(Hinge, network)(self, real=real, fake=fake))
     )
     model = gan(loss=Breaking(), max_images=800)
-    with pytest.raises(TrainingDiverged, match=rf"The {player}'s loss is nan.*images.*{player}_optimizer\.lr"):
+    with pytest.raises(TrainingDiverged, match=rf"The {network}'s loss is nan.*images.*{network}_optimizer\.lr"):
         fit(model, val_check_interval=1000)
     assert torch.isfinite(weights(model)).all()
     assert model.generator_updates == 2
@@ -514,7 +514,7 @@ class SaveAndStop(pl.Callback):
             trainer.should_stop = True
 
 
-def test_checkpoint_restores_players_average_and_counters(tmp_path):
+def test_a_checkpoint_restores_networks_ema_and_counters(tmp_path):
     path = tmp_path / "half.ckpt"
     model = gan(max_images=128)
     fit(model, callbacks=[SaveAndStop(path, 64)], val_check_interval=1000, limit_val_batches=0)

@@ -1,4 +1,4 @@
-"""Float16 with a scaler for each player: agrees with float32, and an overflow of one player leaves the other alone."""
+"""Float16 with a scaler for each network: agrees with float32; an overflow of one network leaves the other alone."""
 
 import json
 
@@ -42,7 +42,7 @@ def test_float16_agrees_with_float32(options):
     assert not torch.equal(weights(model.generator), weights(exact_model.generator)), "float16 was not at work"
 
 
-def test_overflow_of_one_player_leaves_the_other_alone():
+def test_an_overflow_of_one_network_leaves_the_other_alone():
     start = convolutional()
     model, _, plugin = half(scale=2.0**40)
     assert torch.equal(weights(model.generator), weights(start.generator)), "infinite gradients were descended on"
@@ -67,6 +67,9 @@ def test_a_training_in_float16_keeps_its_scalers_in_its_checkpoint(monkeypatch, 
     assert code == 0, err
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["precision"] == "16-mixed"
     saved = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["HalfPrecision"]
-    assert {player: state["_growth_tracker"] for player, state in saved.items()} == {"generator": 8, "discriminator": 8}
+    assert {network: state["_growth_tracker"] for network, state in saved.items()} == {
+        "generator": 8,
+        "discriminator": 8,
+    }
     code, _, err = run(monkeypatch, capsys, "resume=run", "max_images=96")
     assert code == 0, err

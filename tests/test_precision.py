@@ -34,11 +34,11 @@ class Values(pl.Callback):
 
 def convolutional(**options):
     torch.manual_seed(3)
-    players = {
+    networks = {
         "generator": DCGANGenerator(image_size=16, channels=1, width=8),
         "discriminator": DCGANDiscriminator(image_size=16, channels=1, width=8, normalization="none"),
     }
-    return gan(**players | options, max_images=8 * STEPS)
+    return gan(**networks | options, max_images=8 * STEPS)
 
 
 def steps(precision="32-true", **options):
@@ -53,7 +53,7 @@ OPTIONS = {
     "plain": {},
     "penalty": {"penalties": {"r1": R1(gamma=0.1, interval=1)}},
     "clipped": {"gradient_clip_norm": 1e-2, "loss": Hinge()},
-    "in parts": {"accumulate": 2},
+    "microbatches": {"accumulate": 2},
 }
 
 
@@ -69,22 +69,22 @@ def test_bfloat16_agrees_with_float32(options):
     assert not torch.equal(weights(model.generator), weights(exact_model.generator)), "bfloat16 was not at work"
 
 
-def test_steps_in_bfloat16_head_for_where_float32_does():
-    """The change of all weights over four steps points the same way: cosine above 0.98 for each player."""
+def test_steps_in_bfloat16_have_the_direction_of_those_in_float32():
+    """The change of all weights over four steps points the same way: cosine above 0.98 for each network."""
     (exact, _), (reduced, _) = steps(), steps("bf16-mixed")
-    for player in ("generator", "discriminator"):
-        before = weights(getattr(convolutional(), player))
-        first, second = (weights(getattr(model, player)) - before for model in (exact, reduced))
-        assert torch.cosine_similarity(first, second, dim=0) > 0.98, player
+    for network in ("generator", "discriminator"):
+        before = weights(getattr(convolutional(), network))
+        first, second = (weights(getattr(model, network)) - before for model in (exact, reduced))
+        assert torch.cosine_similarity(first, second, dim=0) > 0.98, network
 
 
 def test_channels_last_changes_rounding_alone():
     (plain, _), (last, _) = steps(), steps(channels_last=True)
     kernel = next(weight for weight in last.generator.parameters() if weight.dim() == 4 and weight.shape[1] > 1)
     assert kernel.is_contiguous(memory_format=torch.channels_last)
-    for player in ("generator", "discriminator"):
+    for network in ("generator", "discriminator"):
         torch.testing.assert_close(
-            weights(getattr(last, player)), weights(getattr(plain, player)), rtol=1e-3, atol=1e-5, msg=player
+            weights(getattr(last, network)), weights(getattr(plain, network)), rtol=1e-3, atol=1e-5, msg=network
         )
 
 
