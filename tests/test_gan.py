@@ -1,4 +1,4 @@
-"""The updates of both networks, against the same updates by hand; counting, EMA, accumulation, stopping, checkpoints."""
+"""The updates of both networks, against the same updates by hand; counting, EMA, accumulation, stopping, resuming."""
 
 import copy
 import math
