@@ -54,9 +54,6 @@ ALLOWED = {
     "medsynth/sweep/plan.py": {SMALL_DATA},  # the preset in sweeps of version 0.1.0
     **{f"medsynth/data/phantom/{name}.py": {PACKAGE} for name in ("abdomen", "chest", "lesion")},  # space in a body
 }
-# Packages that are not clean yet; to be emptied.
-UNCLEAN_WORDS: set[str] = {"medsynth/lightning"}
-UNCLEAN_DOCSTRINGS: set[str] = {"medsynth/lightning"}
 BEGINNINGS = re.compile(r"(?:What|Of|Whether|How|Where|From|As|Which)\b")
 
 
@@ -64,16 +61,8 @@ def name_of(path):
     return path.relative_to(ROOT).as_posix()
 
 
-def package_of(path):
-    """``medsynth/loss``, ``conf``, ``README.md``."""
-    parts = path.relative_to(ROOT).parts
-    return "/".join(parts[:2]) if parts[0] == "medsynth" else parts[0]
-
-
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_private_words_do_not_come_back(path):
-    if package_of(path) in UNCLEAN_WORDS:
-        pytest.skip("not clean yet")
     found = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
         for pattern, instead in WORDS.items():
@@ -85,8 +74,6 @@ def test_private_words_do_not_come_back(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_docstrings_begin_with_an_imperative_or_a_noun(path):
-    if package_of(path) in UNCLEAN_DOCSTRINGS:
-        pytest.skip("not clean yet")
     kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
     nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)]
     texts = [(getattr(node, "name", "module"), ast.get_docstring(node) or "") for node in nodes]

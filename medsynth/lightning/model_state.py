@@ -1,4 +1,4 @@
-"""What a checkpoint holds of a GAN beside its weights, and whether a GAN can take a checkpoint."""
+"""State of a GAN in a checkpoint beside its weights, and the check whether a GAN can take a checkpoint."""
 
 from __future__ import annotations
 

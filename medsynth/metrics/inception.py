@@ -71,6 +71,7 @@ class InceptionExtractor(nn.Module):
             logger.warning("%s are not the published FID weights: values are named fd_inception, not fid.", path)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return the pooled features (N, 2048) of images (N, C, H, W) in [-1, 1]."""
         channels = images.shape[1]
         if channels not in (1, 3):
             raise InputError(f"metrics=inception takes images of 1 or 3 channels, these have {channels}: metrics=mini.")

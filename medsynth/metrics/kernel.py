@@ -33,6 +33,7 @@ class KernelDistance:
         self._between = [torch.zeros(count, dtype=torch.float64) for count in (num_real, num_fake)]
 
     def within(self, side: int, block: Block) -> None:
+        """Add the kernel values of a block of pairs of one side."""
         values, sums = self._kernel(block), self._within[side]
         if block.diagonal:
             values.fill_diagonal_(0)  # unbiased: no image is compared with itself
@@ -41,6 +42,7 @@ class KernelDistance:
         sums[block.rows] += values.sum(1)
 
     def between(self, block: Block) -> None:
+        """Add the kernel values of a block of pairs of a real and a fake image."""
         values = self._kernel(block)
         self._between[0][block.rows] += values.sum(1)
         self._between[1][block.columns] += values.sum(0)

@@ -42,12 +42,14 @@ class Neighbors:
         self._covered, self._recalled = (torch.zeros(num_real, dtype=torch.bool) for _ in range(2))
 
     def within(self, side: int, block: Block) -> None:
+        """Keep the distances of the nearest neighbors among the images of one side."""
         nearest, squared = self._nearest[side], block.squared_distances
         nearest[block.rows] = self._smallest(nearest[block.rows], squared)
         if not block.diagonal:
             nearest[block.columns] = self._smallest(nearest[block.columns], squared.T.contiguous())
 
     def between(self, block: Block) -> None:
+        """Count which images lie within the neighborhoods of those of the other side."""
         squared = block.squared_distances
         real_radii, fake_radii = (nearest.amax(1) for nearest in self._nearest)
         inside = squared < real_radii[block.rows, None]
@@ -93,7 +95,9 @@ def memorization(training: np.ndarray, fake: np.ndarray, held_out: np.ndarray, *
     Intervals are the bootstrap's over the images of one side, conditional on all others.
 
     Args:
-        training, fake, held_out: (N, d), (M, d) and (L, d), at least one of each; zeros are at distance 1.
+        training: features (N, d), at least one; zeros are at distance 1.
+        fake: features (M, d).
+        held_out: features (L, d) of real images that were not trained on.
         seed: of the bootstrap.
     """
     of_fake, of_held_out = _nearest_cosine(fake, training), _nearest_cosine(held_out, training)

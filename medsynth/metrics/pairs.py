@@ -100,6 +100,7 @@ def ms_ssim_of_pairs(images: Tensor, *, pairs: int, seed: int) -> Estimate:
     Odena et al. 2017, "Conditional Image Synthesis with Auxiliary Classifier GANs". The interval is over the pairs.
 
     Args:
+        images: ``(N, C, H, W)`` in [-1, 1].
         pairs: how many, ``N // 2`` at most.
         seed: of the pairs, which are the same for all sets of N images.
 
@@ -116,7 +117,9 @@ def lpips_of_pairs(images: Tensor, *, pairs: int, seed: int, network: Distance) 
     to that (bilinear). The interval is over the pairs.
 
     Args:
-        pairs, seed: as for ``ms_ssim_of_pairs``, and the same pairs.
+        images: ``(N, C, H, W)`` in [-1, 1].
+        pairs: how many, ``N // 2`` at most.
+        seed: of the pairs, which are those of ``ms_ssim_of_pairs``.
         network: takes two batches ``(n, 3, H, W)`` in [-1, 1] to n distances; such as ``lpips_network``.
 
     Raises:

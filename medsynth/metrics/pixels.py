@@ -21,4 +21,5 @@ class PixelExtractor(nn.Module):
         self.num_features = channels * size**2
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return the averaged pixels (N, num_features) of images (N, C, H, W)."""
         return adaptive_avg_pool2d(images.float(), self.size).flatten(1)
