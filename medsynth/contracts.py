@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from medsynth.errors import InputError as InputError
 
 Features = tuple[Tensor, ...]
+Better = Literal["lower", "higher"]  # which values of a measure are better
 
 
 class _Batch(TypedDict):
@@ -316,10 +317,11 @@ class Metrics(Protocol):
     has_real: bool
 
     @staticmethod
-    def logged_names(config: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the names of the values that an object of this configuration computes and that can be an objective.
+    def logged_measures(config: Mapping[str, Any]) -> Mapping[str, Better]:
+        """Return the values that an object of this configuration computes and that can be an objective.
 
-        ``config`` is its plain configuration, ``_target_`` included; nothing is built or loaded. Empty: not known yet.
+        Each name has the direction in which its values are better. ``config`` is the plain configuration, ``_target_``
+        included; nothing is built or loaded. Empty: not known yet.
         """
         ...
 

@@ -46,8 +46,8 @@ class PixelMean:
         self.real, self.fake, self.has_real = [], [], False
 
     @staticmethod
-    def logged_names(config):
-        return ("distance",)
+    def logged_measures(config):
+        return {"distance": "lower"}
 
     def to(self, device):
         return self

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch_fidelity import feature_extractor_inceptionv3
 
-from medsynth.configuration.objectives import logged_names
+from medsynth.configuration.objectives import logged_measures
 from medsynth.contracts import FeatureExtractor, InputError, Metrics
 from medsynth.metrics import distances, inception
 from medsynth.metrics.collection import MetricCollection
@@ -457,16 +457,16 @@ def test_declared_names_are_those_of_the_computed_values(kernel, name):
     computed = values(metrics, torch.rand(20, 1, 8, 8), torch.rand(20, 1, 8, 8)).keys()
     main = [key for key in computed if not key.startswith("num_") and not key.endswith(("_low", "_high", "_std"))]
     extractor_options = PIXELS | ({"name": name} if name else {})
-    assert logged_names(declaration(extractor=extractor_options, **options)) == tuple(main)
+    assert tuple(logged_measures(declaration(extractor=extractor_options, **options))) == tuple(main)
 
 
 def test_collection_declares_the_names_of_all_parts_or_none():
     own = {"_target_": "tests.test_metrics.Pixels", "num_features": 4}
     parts = {"a": declaration(extractor=PIXELS), "b": declaration(extractor=own, kernel=True)}
     collection = {"_target_": "medsynth.metrics.collection.MetricCollection", "parts": parts}
-    assert logged_names(collection) == ("fd_pixels", "is_pixels", "fd_pixels", "kd_pixels", "is_pixels")
+    assert logged_measures(collection) == {"fd_pixels": "lower", "is_pixels": "higher", "kd_pixels": "lower"}
     parts["c"] = {"_target_": "tests.test_metrics.Nameless"}
-    assert logged_names(collection) == ()
+    assert logged_measures(collection) == {}
 
 
 class Nameless:
@@ -475,7 +475,7 @@ class Nameless:
 
 def test_target_that_cannot_be_imported_is_refused():
     with pytest.raises(InputError, match=r"_target_: elsewhere\.Mine cannot be imported"):
-        logged_names({"_target_": "elsewhere.Mine"})
+        logged_measures({"_target_": "elsewhere.Mine"})
 
 
 def everything():

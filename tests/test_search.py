@@ -18,7 +18,7 @@ from hydra.core.global_hydra import GlobalHydra
 from optuna.trial import TrialState
 
 from medsynth.configuration.compose import conf_folder
-from medsynth.configuration.objectives import check_objectives, logged_names
+from medsynth.configuration.objectives import check_objectives, logged_measures
 from medsynth.errors import EndCode, InputError
 from medsynth.runs.layout import read_json
 from medsynth.runs.run_end import RunEnd
@@ -128,7 +128,7 @@ def test_the_sampler_finds_the_minimum(hunt):
 
 
 def test_importance_and_best_trial_of_a_maximized_objective(tmp_path):
-    objectives = make_objectives(["val/is_mini"], None)
+    objectives = make_objectives(["val/is_mini"], None, {"val/is_mini": "higher"})
     assert objectives == (Objective("val/is_mini", "maximize"),)
     with quiet():
         study = open_study(
@@ -310,10 +310,10 @@ def test_an_incomplete_line_of_metrics_is_not_read(tmp_path):
 def names_of(metrics):
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        return logged_names(compose("train", overrides=[f"metrics={metrics}"]).metrics)
+        return tuple(logged_measures(compose("train", overrides=[f"metrics={metrics}"]).metrics))
 
 
-def test_logged_names_are_known_from_the_configuration():
+def test_logged_measures_are_known_from_the_configuration():
     from medsynth.metrics.inception import InceptionExtractor
     from medsynth.metrics.names import Names
     from medsynth.metrics.pixels import PixelExtractor

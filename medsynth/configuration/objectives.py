@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from medsynth.configuration.targets import target_class
 from medsynth.errors import InputError
 
+if TYPE_CHECKING:
+    from medsynth.contracts import Better
 
-def logged_names(metrics: Mapping[str, Any]) -> tuple[str, ...]:
-    """Ask the class of a metrics configuration for the names that it logs, without prefix.
 
-    Importing the class is all that is done: see ``contracts.Metrics.logged_names``. Empty: the names are not known
+def logged_measures(metrics: Mapping[str, Any]) -> dict[str, Better]:
+    """Ask the class of a metrics configuration for the measures that it logs: names without prefix, and directions.
+
+    Importing the class is all that is done: see ``contracts.Metrics.logged_measures``. Empty: they are not known
     before the metrics are built.
     """
-    declare = getattr(target_class(metrics), "logged_names", None)
-    return () if declare is None else tuple(declare(metrics))
+    declare = getattr(target_class(metrics), "logged_measures", None)
+    return {} if declare is None else dict(declare(metrics))
 
 
 def check_objectives(
@@ -45,11 +48,16 @@ def check_objectives(
         wanted.append(config.objective)
     if not wanted:
         return
-    names = [f"val/{name}" for name in logged_names(_plain(config.metrics))]
+    names = list(directions(config))
     unknown = next((name for name in wanted if name not in names), None)
     if names and unknown is not None:
         or_costs = f", or one of the costs {', '.join(costs)}" if searched else ""
         raise InputError(f"objective={unknown} is not logged by this training: choose {' or '.join(names)}{or_costs}.")
+
+
+def directions(config: DictConfig) -> dict[str, Better]:
+    """Return which values are better of each measure that a training with ``config`` logs, as ``val/<name>``."""
+    return {f"val/{name}": better for name, better in logged_measures(_plain(config.metrics)).items()}
 
 
 def _concerns_objective(override: str) -> bool:

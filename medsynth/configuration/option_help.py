@@ -69,7 +69,8 @@ def choice_help(command: str) -> str:
         names = GlobalHydra.instance().config_loader().get_group_options(group)
         description = _comment(lines, key.start_mark.line, value.end_mark.line, value.end_mark.column)
         listed = f"choose {', '.join(names)}" if "@" not in key.value else f"like {group}="
-        described.append(Option(key.value, value.value, f"{description}; {listed}" if description else listed))
+        default = value.value if isinstance(value, yaml.ScalarNode) else f"[{','.join(v.value for v in value.value)}]"
+        described.append(Option(key.value, default, f"{description}; {listed}" if description else listed))
     return "\n".join(_lines(option) for option in described).replace("$", "$$")
 
 

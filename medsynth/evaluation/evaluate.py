@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 import medsynth
+from medsynth.configuration.choices import choices
 from medsynth.configuration.compose import compose
 from medsynth.configuration.input_errors import input_errors
 from medsynth.configuration.option_types import with_option_types
@@ -94,7 +95,7 @@ def evaluate(
         fake: the generated images, given in the same ways. Files are brought to the size and channels of ``real``.
         overrides: options as they are typed after ``medsynth evaluate``, such as
             ``"extractor.timm.backbone.model_name=resnet18"`` or ``"data=dicom"``.
-        extractors: one or several files of ``conf/extractor/``: mini, pixels, inception, timm, radimagenet, classifier.
+        extractors: one or several files of ``conf/extractor/``.
         training: real images apart from ``real``, for the baseline and for the measures of memorization.
         seed: of subsets, pairs and intervals.
         options: ``image_size``, ``per_class``, ``pairs``, ``lpips``, ``batch_size``, ``device``, ``cache``, as
@@ -134,7 +135,9 @@ def check_options(config: DictConfig) -> None:
         if config[name] is not None and config[name] < 2:
             raise InputError(f"{name}={config[name]} must be 2 or more, or null.")
     if not config.extractor:
-        raise InputError("extractor= is needed: mini, pixels, inception, timm, radimagenet, classifier, or [a,b].")
+        raise InputError(
+            f"extractor= is needed: one or several of {', '.join(choices('extractor'))}, as [mini,pixels]."
+        )
 
 
 def evaluate_sets(sets: EvaluationSets, config: DictConfig) -> EvaluationResult:

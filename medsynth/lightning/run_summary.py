@@ -7,7 +7,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +18,7 @@ from torch import nn
 
 import medsynth
 from medsynth.backbone.survey import count_parameters
+from medsynth.configuration.objectives import directions
 from medsynth.errors import EndCode, InputError
 from medsynth.files import write_json
 from medsynth.lightning.distributed import leave_processes
@@ -43,7 +44,7 @@ def summarized(run: RunFolder, trainer: pl.Trainer, model: AdversarialModule) ->
     Raises:
         InputError: the fit was interrupted or diverged; the message says where the last checkpoint is.
     """
-    summary = RunSummary(run.path, trainer, model)
+    summary = RunSummary(run.path, trainer, model, better=directions(run.config))
     try:
         with _with_checkpoint_named(run.path, model):
             yield
@@ -73,10 +74,17 @@ def _with_checkpoint_named(folder: Path, model: AdversarialModule) -> Iterator[N
 
 
 class RunSummary:
-    """Measurements of a run from now to its end."""
+    """Measurements of a run from now to its end.
 
-    def __init__(self, folder: Path, trainer: pl.Trainer, model: AdversarialModule):
-        self.folder, self.trainer, self.model = folder, trainer, model
+    Args:
+        folder: of the run.
+        trainer: fits the model.
+        model: the GAN.
+        better: "lower" or "higher" for each measure that the run logs.
+    """
+
+    def __init__(self, folder: Path, trainer: pl.Trainer, model: AdversarialModule, *, better: Mapping[str, str]):
+        self.folder, self.trainer, self.model, self.better = folder, trainer, model, dict(better)
         self.started = time.perf_counter()
         self.images_before = model.images_seen
         _reset_peak_memory()
@@ -111,6 +119,7 @@ class RunSummary:
             "peak_memory_gib": _peak_memory() / 2**30,
             "parameters": self._parameters(),
             "metrics": {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("val/")},
+            "better": self.better,
             "best": self._best(),
             "files": self._files(bool(curves)),
             "next": f"medsynth generate run={shown(self.folder)} num_samples=64 out=generated",

@@ -8,8 +8,8 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor
 
-from medsynth.configuration.objectives import logged_names
-from medsynth.contracts import InputError, Metrics
+from medsynth.configuration.objectives import logged_measures
+from medsynth.contracts import Better, InputError, Metrics
 
 
 class MonitoredMetrics(Metrics, Protocol):
@@ -37,10 +37,10 @@ class MetricCollection:
         self.objective = objective
 
     @staticmethod
-    def logged_names(config: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the names that all ``parts`` of a configuration log; empty where those of one are not known."""
-        names = [logged_names(part) for part in config["parts"].values()]
-        return tuple(name for of_part in names for name in of_part) if all(names) else ()
+    def logged_measures(config: Mapping[str, Any]) -> dict[str, Better]:
+        """Return what all ``parts`` of a configuration log; empty where the measures of one are not known."""
+        measures = [logged_measures(part) for part in config["parts"].values()]
+        return {name: better for of_part in measures for name, better in of_part.items()} if all(measures) else {}
 
     @property
     def has_real(self) -> bool:

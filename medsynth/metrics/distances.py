@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from medsynth.contracts import InputError
+from medsynth.contracts import Better, InputError
 from medsynth.metrics.extractor_module import ExtractorModule, classifier_of
 from medsynth.metrics.frechet import frechet
 from medsynth.metrics.inception_score import inception_score_of_splits
@@ -100,14 +100,19 @@ class GenerativeMetrics:
         self.objective = self._checked(objective)
 
     @staticmethod
-    def logged_names(config: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the names of the chosen distances and scores; see ``contracts.Metrics``."""
+    def logged_measures(config: Mapping[str, Any]) -> dict[str, Better]:
+        """Return the chosen distances and scores; see ``contracts.Metrics``."""
         names = Names.declared(config["extractor"])
         if names is None:
-            return ()
+            return {}
         options = inspect.signature(GenerativeMetrics).parameters
-        chosen = {"frechet": names.frechet, "kernel": names.kernel, "inception_score": names.inception_score}
-        return tuple(name for option, name in chosen.items() if config.get(option, options[option].default))
+        measures: dict[str, tuple[str, Better]] = {
+            "frechet": (names.frechet, "lower"),
+            "kernel": (names.kernel, "lower"),
+            "inception_score": (names.inception_score, "higher"),
+        }
+        chosen = [option for option in measures if config.get(option, options[option].default)]
+        return dict(measures[option] for option in chosen)
 
     def _checked(self, objective: str | None) -> str | None:
         if not (self._frechet or self._kernel or self._score):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -45,12 +45,15 @@ class Objective:
         return self.name.startswith("val/")
 
 
-def make_objectives(names: Sequence[str], directions: Sequence[str] | None) -> tuple[Objective, ...]:
+def make_objectives(
+    names: Sequence[str], directions: Sequence[str] | None, better: Mapping[str, str] | None = None
+) -> tuple[Objective, ...]:
     """Return the objectives ``names``.
 
     Args:
         names: metrics or costs.
-        directions: ``minimize`` or ``maximize`` for each; None: the usual direction of each.
+        directions: ``minimize`` or ``maximize`` for each; None: that of each measure or cost.
+        better: "lower" or "higher" for each measure that the training logs.
 
     Raises:
         InputError: there is no name, one occurs twice or was renamed, or the directions do not match.
@@ -63,7 +66,7 @@ def make_objectives(names: Sequence[str], directions: Sequence[str] | None) -> t
             "search.objectives needs one or more metrics or costs, each once: search.objectives=[val/fd_mini,seconds]."
         )
     if directions is None:
-        directions = [_usual_direction(name) for name in names]
+        directions = [_direction(name, better or {}) for name in names]
     if len(directions) != len(names) or not set(directions) <= {MINIMIZE, MAXIMIZE}:
         raise InputError(
             f"search.directions needs {MINIMIZE} or {MAXIMIZE} for each of the {len(names)} objectives, "
@@ -121,7 +124,5 @@ def _nested(summary: dict[str, Any], name: str) -> Any:
     return node
 
 
-def _usual_direction(name: str) -> Direction:
-    if name in COSTS:
-        return COSTS[name]
-    return MAXIMIZE if name == "val/is" or name.startswith("val/is_") else MINIMIZE
+def _direction(name: str, better: Mapping[str, str]) -> Direction:
+    return COSTS[name] if name in COSTS else MAXIMIZE if better.get(name) == "higher" else MINIMIZE
