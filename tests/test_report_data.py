@@ -87,7 +87,7 @@ class TestReading:
 
     @pytest.mark.parametrize("status", ["failed", "diverged", "stopped", "killed", "running"])
     def test_a_run_that_did_not_complete(self, tmp_path, status):
-        reason = {"killed": "its process ended without a word", "running": None}.get(status, "It broke.")
+        reason = {"killed": "its process ended without recording why", "running": None}.get(status, "It broke.")
         run = read_run(write_run(tmp_path / "a", options={"seed": 1}, status=status, reason="It broke.", value=4.0))
         assert (run.status, run.reason, run.images_seen) == (status, reason, 20_000)
         assert run.best == 8.0  # half-way
