@@ -220,7 +220,7 @@ def test_a_process_that_dies_ends_the_run_and_it_can_be_resumed(tmp_path):
     assert "of 2 was ended by SIGKILL" in lines[0]
     assert "resume=" in lines[0]
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["status"] == "failed"
+    assert (summary["status"], summary["code"]) == ("killed", "killed")
     assert "SIGKILL" in summary["reason"]
     seen = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["medsynth"]["images_seen"]
     done = train(tmp_path / "run", f"resume={tmp_path / 'run'}", f"max_images={seen + 320}")

@@ -55,31 +55,25 @@ def test_without_a_folder_a_run_lands_in_outputs(monkeypatch, tmp_path):
     assert result.folder.is_relative_to(tmp_path / "outputs")
 
 
+def state_of_process():
+    return (
+        torch.get_rng_state().tolist(),
+        random.getstate(),
+        dict(os.environ),
+        list(warnings.filters),
+        logging.getLogger("pytorch_lightning").level,
+        [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
+        os.getcwd(),
+        list(sys.argv),
+    )
+
+
 def test_the_process_is_left_as_it_was(tmp_path):
     torch.manual_seed(5)
     random.seed(5)
-    before = (
-        torch.get_rng_state().tolist(),
-        random.getstate(),
-        dict(os.environ),
-        list(warnings.filters),
-        logging.getLogger("pytorch_lightning").level,
-        [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
-        os.getcwd(),
-        list(sys.argv),
-    )
+    before = state_of_process()
     medsynth.train(*TINY, folder=tmp_path / "run")
-    after = (
-        torch.get_rng_state().tolist(),
-        random.getstate(),
-        dict(os.environ),
-        list(warnings.filters),
-        logging.getLogger("pytorch_lightning").level,
-        [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
-        os.getcwd(),
-        list(sys.argv),
-    )
-    assert before == after
+    assert state_of_process() == before
 
 
 @pytest.mark.parametrize(
