@@ -18,10 +18,11 @@ import numpy as np
 import torch
 
 from medsynth.cli.compose import register_resolvers
-from medsynth.configuration.training_options import compose_training
-from medsynth.runs.placement import choose_folder
+from medsynth.configuration.checked_composition import compose_checked
+from medsynth.configuration.input_errors import input_errors
+from medsynth.configuration.override_text import override, quoted
+from medsynth.runs.placement import choose_folder, make_folder, remove_unused
 from medsynth.runs.run_folder import Launch, RunResult
-from medsynth.sweep.process import quoted
 from medsynth.training import train as _train
 
 
@@ -42,52 +43,43 @@ def train(
         InputError: an option is unknown or unsuitable, the data cannot be read, or the training diverged or was
             stopped; the message is one sentence, ``code`` says which.
     """
-    typed = [*overrides, *(f"{name}={_written(value)}" for name, value in options.items())]
-    with unchanged_process():
+    typed = [*overrides, *(override(name, value) for name, value in options.items())]
+    searched = [] if config_dir is None else [f"hydra.searchpath=[{quoted(f'file://{_absolute(config_dir)}')}]"]
+    with unchanged_process(), input_errors("train", typed):
         register_resolvers()
-        searched = [] if config_dir is None else [f"hydra.searchpath=[{quoted(f'file://{_absolute(config_dir)}')}]"]
-        config = compose_training([*typed, *searched])
-        if folder is None:
-            name = time.strftime("%Y-%m-%d/%H-%M-%S")
-            place = choose_folder(config.resume, "outputs", name, typed)
-        else:
-            place = folder
-            _absolute(folder).mkdir(parents=True, exist_ok=True)
-        return _train(config, Launch(_absolute(place), tuple(typed), folder_named=folder is not None))
+        config = compose_checked("train", [*typed, *searched])
+        try:
+            if folder is None:
+                place = _absolute(choose_folder(config.resume, "outputs", time.strftime("%Y-%m-%d/%H-%M-%S"), typed))
+            else:
+                place = make_folder(_absolute(folder))
+            return _train(config, Launch(place, tuple(typed), folder_named=folder is not None))
+        finally:
+            remove_unused()
 
 
 @contextlib.contextmanager
 def unchanged_process() -> Iterator[None]:
     """Restore the state of this process that a training changes."""
-    environment, states = dict(os.environ), (random.getstate(), np.random.get_state(), torch.get_rng_state())
+    environment, states = dict(os.environ), (random.getstate(), np.random.get_state())
     tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "timm")]
     levels = [logger.level for logger in loggers]
     in_main_thread = threading.current_thread() is threading.main_thread()
     handlers = {number: signal.getsignal(number) for number in _stop_signals()} if in_main_thread else {}
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.random.fork_rng(range(torch.cuda.device_count())):
             yield
     finally:
         os.environ.clear()
         os.environ.update(environment)
         random.setstate(states[0])
         np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-
-
-def _written(value: Any) -> str:
-    """Write a Python value as Hydra reads it."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(_written, value))}]"
-    return quoted(value) if isinstance(value, str | Path) else repr(value)
 
 
 def _absolute(path: str | Path) -> Path:

@@ -55,6 +55,20 @@ def test_help_is_printed_with_defaults_and_descriptions(monkeypatch, capsys, com
     assert "$" not in out.replace("${", ""), "nothing is left for Hydra to fill in"
 
 
+def test_help_describes_choices_in_a_folder_of_the_users_own(monkeypatch, capsys, tmp_path):
+    (tmp_path / "my" / "data").mkdir(parents=True)
+    own = "defaults:\n  - /data/dicom@_here_\n  - _self_\nimage_size: 32     # the size of mine\n"
+    (tmp_path / "my" / "data" / "mine.yaml").write_text(own)
+    for command in ("data", "train"):
+        code, out, err = run(
+            monkeypatch, capsys, "--config-dir", str(tmp_path / "my"), "data=mine", "--help", command=command
+        )
+        assert code == 0, err
+        assert "data.image_size=32" in out
+        assert "the size of mine" in out
+    assert "mednist, mine, nifti" in " ".join(out.split())
+
+
 def test_help_of_a_training_names_choices_and_common_options(monkeypatch, capsys):
     _, out, _ = run(monkeypatch, capsys, "--help", "data=image_folder")
     for text in (

@@ -83,6 +83,7 @@ def test_the_process_is_left_as_it_was(tmp_path):
         (["loss=hinged"], {}, ["hinged", "hinge"]),
         ([], {"max_images": "many"}, ["max_images=many", "whole number"]),
         (["data=image_folder", "data.root=nowhere"], {}, ["data.root=nowhere"]),
+        (["discriminator.normalization=bach"], {}, ["normalization=bach", "spectral"]),
     ],
 )
 def test_mistakes_are_errors_of_one_sentence(tmp_path, overrides, options, words):
@@ -90,6 +91,7 @@ def test_mistakes_are_errors_of_one_sentence(tmp_path, overrides, options, words
         medsynth.train(*overrides, folder=tmp_path / "run", **options)
     assert all(word in str(error.value) for word in words), str(error.value)
     assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists() or list((tmp_path / "run").iterdir()), "no empty folder stays"
 
 
 def test_choices_of_the_users_own_are_found(tmp_path):

@@ -15,6 +15,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from medsynth.cli import sweep as sweep_command
+from medsynth.configuration.override_text import quoted
 from medsynth.errors import EndCode, InputError
 from medsynth.runs.layout import read_json
 from medsynth.runs.run_end import RunEnd
@@ -23,7 +24,7 @@ from medsynth.sweep import process, thread_budget
 from medsynth.sweep.job import Job, composition_hash, run_job
 from medsynth.sweep.keep import check_keep, discard_checkpoints
 from medsynth.sweep.plan import extended, new_plan, same_arguments, sweep_folder
-from medsynth.sweep.process import quoted, run_training
+from medsynth.sweep.process import run_training
 from medsynth.sweep.progress import read_rows
 from tests.command import TINY, run
 

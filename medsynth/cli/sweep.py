@@ -9,9 +9,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from medsynth.configuration.override_text import quoted
 from medsynth.errors import InputError
 from medsynth.sweep.plan import read_plan, todays_arguments
-from medsynth.sweep.process import PROGRAM, quoted
+from medsynth.sweep.process import PROGRAM
 
 
 def run(config: DictConfig) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+
+from medsynth.configuration.override_text import quoted
 
 
 def conf_folder() -> Path:
@@ -20,16 +21,22 @@ def conf_folder() -> Path:
 
 
 def own_folders() -> list[str]:
-    """Return the user's folders of choices, given by --config-dir and hydra.searchpath to the job that runs now."""
-    if not HydraConfig.initialized():
+    """Return the user's folders of choices, given by --config-dir and hydra.searchpath to the command that runs now."""
+    if HydraConfig.initialized():
+        found = [(source.provider, source.schema, source.path) for source in HydraConfig.get().runtime.config_sources]
+    elif GlobalHydra.instance().is_initialized():  # --help: no job runs
+        sources = GlobalHydra.instance().config_loader().get_sources()
+        found = [(source.provider, source.scheme(), source.path) for source in sources]
+    else:
         return []
-    sources = HydraConfig.get().runtime.config_sources
-    return [source.path for source in sources if source.schema == "file" and "command-line" in source.provider]
+    return [path for provider, scheme, path in found if scheme == "file" and "command-line" in provider]
 
 
 def is_group(override: str) -> bool:
     """Tell whether an override chooses a file of conf/ (``loss=hinge``) instead of setting a value."""
-    return (conf_folder() / re.split("[@=]", override)[0]).is_dir()
+    key, equals, _ = override.partition("=")
+    group = key.partition("@")[0]
+    return bool(group and equals) and not group.startswith("/") and (conf_folder() / group).is_dir()
 
 
 def compose(command: str, overrides: Sequence[str], *, with_hydra: bool = False) -> DictConfig:
@@ -37,7 +44,7 @@ def compose(command: str, overrides: Sequence[str], *, with_hydra: bool = False)
 
     Hydra's global state is restored afterwards: this may run inside of a job.
     """
-    folders = [f"file://{folder}" for folder in own_folders()]
+    folders = [quoted(f"file://{folder}") for folder in own_folders()]
     if folders and not any(override.startswith("hydra.searchpath=") for override in overrides):
         overrides = [*overrides, f"hydra.searchpath=[{','.join(folders)}]"]
     state, hydra_config = GlobalHydra.instance().hydra, HydraConfig.instance().cfg

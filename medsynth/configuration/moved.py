@@ -15,7 +15,6 @@ TARGETS = {  # old ``_target_`` -> new one
     "medsynth.callbacks.record.Record": "medsynth.lightning.record.Record",
     "medsynth.callbacks.sample_grid.SampleGrid": "medsynth.lightning.sample_grid.SampleGrid",
     "medsynth.feature_bank.FeatureBank": "medsynth.discriminator.feature_cache.FeatureCache",
-    "medsynth.discriminator.feature_cache.FeatureBank": "medsynth.discriminator.feature_cache.FeatureCache",
     "medsynth.metrics.several.Several": "medsynth.metrics.collection.MetricCollection",
 }
 KEYS = {"feature_bank": "feature_cache"}  # old name of an option, anywhere in a configuration -> new one

@@ -14,7 +14,7 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from medsynth.configuration.compose import compose, conf_folder, is_group
+from medsynth.configuration.compose import compose, conf_folder, is_group, own_folders
 
 _WIDTH = 110  # columns of a help text
 _KEY_COLUMN = 34
@@ -80,13 +80,13 @@ def describe_options(command: str, overrides: list[str]) -> list[Option]:
     Options without a comment have an empty description.
     """
     config = compose(command, overrides, with_hydra=True)
-    described = dict(_collect(conf_folder() / f"{command}.yaml", ""))
+    described = dict(_collect(command, ""))
     for group, choice in config.hydra.runtime.choices.items():
         if choice is None or group.startswith("hydra"):
             continue
         directory, _, package = group.partition("@")
         for name in choice if isinstance(choice, list) else [choice]:
-            for key, comment in _collect(conf_folder() / directory / f"{name}.yaml", package or directory):
+            for key, comment in _collect(f"{directory}/{name}", package or directory):
                 described.setdefault(key, comment)
     return [
         Option(key, default, described.get(key, ""))
@@ -135,9 +135,11 @@ def _comment(lines: list[str], first: int, last: int, column: int) -> str:
     return " ".join(words)
 
 
-def _collect(path: Path, package: str) -> Iterator[tuple[str, str]]:
-    """Yield (key, comment) of a file of conf/ and of those that it is based on, the file's own first."""
-    if not path.is_file():  # of a folder of the user's own
+def _collect(name: str, package: str) -> Iterator[tuple[str, str]]:
+    """Yield (key, comment) of a file such as ``data/dicom`` and of those that it is based on, the file's own first."""
+    paths = [Path(folder) / f"{name}.yaml" for folder in (conf_folder(), *own_folders())]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
         return
     text = path.read_text()
     if re.search(r"^# @package _global_", text, re.MULTILINE):
@@ -148,8 +150,8 @@ def _collect(path: Path, package: str) -> Iterator[tuple[str, str]]:
     for entry in (yaml.safe_load(text) or {}).get("defaults", []):
         if not isinstance(entry, str) or entry == "_self_":
             continue
-        name, _, target = entry.partition("@")
-        base = path.parent / f"{name}.yaml"
+        base, _, target = entry.partition("@")
+        base = base[1:] if base.startswith("/") else f"{name.rpartition('/')[0]}/{base}"
         yield from _collect(base, package if target in ("", "_here_") else target)
 
 

@@ -20,9 +20,8 @@ def with_option_types(config: DictConfig, command: str, overrides: Sequence[str]
     Raises:
         InputError: a value has another type than its option's default, such as a word where a number is expected.
     """
-    values = [override for override in overrides if not override.startswith(("+", "~"))]
-    keys = [override.partition("=")[0] for override in values]
-    keys = [key for key in keys if not is_group(key)]
+    values = [item for item in overrides if not item.startswith(("+", "~")) and not is_group(item)]
+    keys = [item.partition("=")[0] for item in values]
     if not keys:
         return config
     config = copy.deepcopy(config)

@@ -14,10 +14,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 import medsynth
+from medsynth.configuration.checked_composition import compose_checked
 from medsynth.configuration.choices import choices
-from medsynth.configuration.compose import compose
 from medsynth.configuration.input_errors import input_errors
-from medsynth.configuration.option_types import with_option_types
+from medsynth.configuration.override_text import override
 from medsynth.contracts import InputError
 from medsynth.evaluation.evaluation_sets import EvaluationSets, Images, of_images
 from medsynth.metrics.evaluation import Evaluation
@@ -111,13 +111,11 @@ def evaluate(
     if unknown is not None:
         raise InputError(f"evaluate() has no option {unknown}: choose {', '.join(OPTIONS)}.")
     names = [extractors] if isinstance(extractors, str) else list(extractors)
-    typed = [f"extractor=[{','.join(names)}]", *overrides, f"seed={json.dumps(seed)}"]
-    typed += [f"{name}={json.dumps(value)}" for name, value in options.items()]
-    with (
-        torch.random.fork_rng(devices=[]),
-        input_errors("evaluate", typed),
-    ):  # networks are built with random weights first
-        config = with_option_types(compose("evaluate", typed), "evaluate", typed)
+    typed = [f"extractor=[{','.join(names)}]", *overrides, override("seed", seed)]
+    typed += [override(name, value) for name, value in options.items()]
+    # Networks are built with random weights first.
+    with torch.random.fork_rng(devices=[]), input_errors("evaluate", typed):
+        config = compose_checked("evaluate", typed)
         check_options(config)
         return evaluate_sets(of_images(real, fake, training, config), config)
 

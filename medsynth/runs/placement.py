@@ -87,6 +87,14 @@ def shown(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
+def make_folder(folder: Path) -> Path:
+    """Create a folder that the user has named, to be deleted by ``remove_unused`` if nothing is written to it."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
+        _created.append(folder)
+    return folder
+
+
 def remove_unused() -> None:
     """Delete run folders that were created and not used, and folders above them that are then empty."""
     while _created:

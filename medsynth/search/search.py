@@ -13,6 +13,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from medsynth.configuration.override_text import quoted
 from medsynth.errors import InputError
 from medsynth.search.objective import Objective
 from medsynth.search.optuna_reporting import OptunaReporter
@@ -20,7 +21,6 @@ from medsynth.search.search_summary import result_text
 from medsynth.search.space import Dimension, suggest
 from medsynth.search.study import OVERRIDES, open_trial
 from medsynth.sweep.job import Job, run_job
-from medsynth.sweep.process import quoted
 from medsynth.sweep.thread_budget import gpu_of, thread_count
 
 

@@ -8,8 +8,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from omegaconf import DictConfig
 
+from medsynth.configuration.checked_composition import compose_checked
 from medsynth.configuration.compose import compose
-from medsynth.configuration.training_options import compose_training, explained
+from medsynth.configuration.input_errors import input_errors
 from medsynth.errors import InputError
 from medsynth.search.space import Choices, Dimension, Interval
 from medsynth.sweep.hydra_callback import composition_of
@@ -56,10 +57,10 @@ def check_space(fixed: Sequence[str], space: Sequence[Dimension]) -> DictConfig:
         InputError: one of them does not compose.
     """
     first = {dimension.key: dimension.examples()[0] for dimension in space}
-    config = compose_training([*fixed, *_overrides(first)])
+    config = compose_checked("train", [*fixed, *_overrides(first)])
     for dimension in space:
         for value in dimension.examples()[1:]:
-            compose_training([*fixed, *_overrides(first | {dimension.key: value})])
+            compose_checked("train", [*fixed, *_overrides(first | {dimension.key: value})])
     return config
 
 
@@ -69,7 +70,7 @@ def composition(overrides: Sequence[str]) -> str:
     Raises:
         InputError: they do not compose.
     """
-    with explained():
+    with input_errors("train", ()):
         return composition_of(compose("train", overrides))
 
 
@@ -78,7 +79,7 @@ def _overrides(values: dict[str, str]) -> list[str]:
 
 
 def _parsed(text: str) -> Override:
-    with explained():
+    with input_errors("train", ()):
         return OverridesParser.create().parse_overrides([text])[0]  # whose errors name the override
 
 

@@ -14,13 +14,13 @@ from joblib import cpu_count
 from omegaconf import DictConfig, OmegaConf
 
 from medsynth.configuration.option_types import with_option_types
+from medsynth.configuration.override_text import quoted
 from medsynth.runs.run_end import RunEnd
 from medsynth.runs.status import COMPLETED, RUNNING, state
 from medsynth.sweep.hydra_callback import composition_of
 from medsynth.sweep.job import INTERRUPTED, SETTLED, Job, best, run_job
 from medsynth.sweep.keep import discard_checkpoints
 from medsynth.sweep.plan import SWEEP_OPTIONS, read_plan
-from medsynth.sweep.process import quoted
 from medsynth.sweep.progress import BAD, progress_line, read_rows
 from medsynth.sweep.thread_budget import gpu_of, slot, thread_count
 

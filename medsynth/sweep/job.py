@@ -12,12 +12,13 @@ from typing import Any
 
 from filelock import FileLock
 
+from medsynth.configuration.override_text import quoted
 from medsynth.errors import EndCode, InputError
 from medsynth.files import replacing
 from medsynth.runs.layout import CHECKPOINT, JOB, SUMMARY, job_folders, older_ones, read_json
 from medsynth.runs.run_end import RunEnd, end_of, end_of_silent_process, read_run_end
 from medsynth.runs.status import COMPLETED, DIVERGED, DUPLICATE, MISSING, RUNNING, State, state, this_process
-from medsynth.sweep.process import Ended, quoted, run_training
+from medsynth.sweep.process import Ended, run_training
 
 SETTLED = (COMPLETED, DIVERGED, DUPLICATE)  # not tried again: it is done, or would end in the same way
 INTERRUPTED = RunEnd(EndCode.INTERRUPTED, "the sweep was interrupted")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from medsynth.configuration.override_text import quoted
 from medsynth.runs.layout import SUMMARY
 from medsynth.runs.parent_process import PARENT
 from medsynth.runs.run_end import RUN_END, RunEnd, end_of_silent_process, read_run_end
@@ -71,12 +71,6 @@ def run_training(
             stopped = _wait(process, watch, every)
     seconds = time.perf_counter() - started
     return Ended(process.returncode, seconds, _end(folder, process.returncode, stopped))
-
-
-def quoted(value: object) -> str:
-    """Quote a text for Hydra's grammar, so that commas, spaces, equal signs and brackets are part of it."""
-    escaped = re.sub(r"(\\*)'", r"\1\1\\'", str(value))
-    return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
 
 
 def _end(folder: Path, exit_code: int, stopped: RunEnd | None) -> RunEnd:

@@ -1,0 +1,24 @@
+"""The checked configuration of a command from its options, outside of Hydra's own program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from omegaconf import DictConfig
+
+from medsynth.configuration.compose import compose
+from medsynth.configuration.input_errors import input_errors
+from medsynth.configuration.option_types import with_option_types
+from medsynth.configuration.secrets import check_secrets
+
+
+def compose_checked(command: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose conf/<command>.yaml with ``overrides`` and check them as the command line does.
+
+    Raises:
+        InputError: they do not compose, a value has another type than its option, or one is a secret.
+    """
+    with input_errors(command, overrides):
+        config = compose(command, overrides)
+        check_secrets(config)
+        return with_option_types(config, command, overrides)
