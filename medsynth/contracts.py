@@ -342,14 +342,8 @@ class Metrics(Protocol):
         ...
 
 
-class TrainingData(Protocol):
-    """The data of a training, prepared. ``data.module.ImageDataModule`` implements it.
-
-    ``class_names`` are in the order of the labels, empty without labels. ``spacing`` is in millimeters from row to row
-    and from column to column, None where unknown; ``modality`` is DICOM's code, "" where unknown. ``content`` is equal
-    where training and validation images are the same, in the same order and classes. ``images_are_fixed``: the training
-    image of an index is the same in each epoch.
-    """
+class DataDescription(Protocol):
+    """Properties of prepared images, of a source as of the data module that loads them."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -378,8 +372,12 @@ class TrainingData(Protocol):
 
     @property
     def content(self) -> str:
-        """A digest that is equal where training and validation images are the same."""
+        """A text that is equal where training and validation images are, in the same order and classes."""
         ...
+
+
+class TrainingData(DataDescription, Protocol):
+    """The data of a training, prepared. ``data.module.ImageDataModule`` implements it."""
 
     @property
     def num_train(self) -> int:

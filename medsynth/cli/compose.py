@@ -80,18 +80,11 @@ def start(command: str) -> None:
 
     @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=command)
     def job(config: DictConfig) -> Any:
-        in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
         try:
-            check_secrets(config)
-            if in_sweep and command == "train":
-                return importlib.import_module("medsynth.sweep.hydra_job").run(config)
-            config = with_option_types(config, command, HydraConfig.get().overrides.task)
-            with _deferred_interrupt():
-                program = importlib.import_module(f"medsynth.cli.{command}")
-            return program.run(config)
+            return _run(command, config)
         except Exception as error:
             refuse(error)
-            if in_sweep:
+            if _in_sweep():
                 raise  # a launcher has to know that this job failed
 
     try:
@@ -114,6 +107,21 @@ def start(command: str) -> None:
     report_run_end(failures[0] if failures else RunEnd(EndCode.COMPLETED))
     if failures:
         sys.exit(1)
+
+
+def _run(command: str, config: DictConfig) -> Any:
+    """Run a composed command, or a job of a sweep in the place of a training."""
+    check_secrets(config)
+    if command == "train" and _in_sweep():
+        return importlib.import_module("medsynth.sweep.hydra_job").run(config)
+    config = with_option_types(config, command, HydraConfig.get().overrides.task)
+    with _deferred_interrupt():
+        program = importlib.import_module(f"medsynth.cli.{command}")
+    return program.run(config)
+
+
+def _in_sweep() -> bool:
+    return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def _missing_launcher(arguments: Sequence[str]) -> RunEnd | None:

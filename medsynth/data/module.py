@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from medsynth.contracts import Batch, Intensity, counter_seed
+from medsynth.contracts import Batch, DataDescription, Intensity, counter_seed
 from medsynth.data.sampler import BlockSampler, ResumableBatchSampler
 from medsynth.errors import InputError
 
@@ -47,47 +47,8 @@ class Datasets(NamedTuple):
     test: ImageDataset | None = None
 
 
-class Source(Protocol):
-    """A source of images. Its attributes are valid once ``datasets`` has returned.
-
-    Attributes:
-        class_names: in the order of the labels; empty without labels.
-        intensity: the way back from [-1, 1] to stored or physical values.
-        spacing: millimeters from row to row and from column to column; None: not known.
-        modality: DICOM's code; "" where it is not known.
-        description: one line about the data, for people.
-        content: a text that is equal for equal training and validation images in the same order and classes.
-    """
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes; empty without labels."""
-        ...
-
-    @property
-    def intensity(self) -> Intensity:
-        """The way back from [-1, 1] to stored or physical values."""
-        ...
-
-    @property
-    def spacing(self) -> tuple[float, float] | None:
-        """Millimeters between rows and between columns; None: not known."""
-        ...
-
-    @property
-    def modality(self) -> str:
-        """DICOM's code of the modality; "" where it is not known."""
-        ...
-
-    @property
-    def description(self) -> str:
-        """One line about the data, for people."""
-        ...
-
-    @property
-    def content(self) -> str:
-        """A text that is equal for equal images in the same order and classes."""
-        ...
+class Source(DataDescription, Protocol):
+    """A source of images. Its description is valid once ``datasets`` has returned."""
 
     def datasets(self) -> Datasets:
         """Return the datasets.
