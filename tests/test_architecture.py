@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From the bottom to the top: a file imports its own package and those of lower layers, never of its own layer or above.
 LAYERS = (
     {"errors", "exports"},
-    {"files"},
+    {"files", "untrusted_files"},
     {"contracts"},
     {"configuration"},
     {"runs"},

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from medsynth.untrusted_files import INVALID_YAML, UnreadableFile, load_yaml, load_yaml_text
 
 TARGETS = {  # old ``_target_`` -> new one
     "medsynth.callbacks.checkpoint.AtomicCheckpointIO": "medsynth.lightning.checkpoint_io.AtomicCheckpointIO",
@@ -19,12 +22,23 @@ TARGETS = {  # old ``_target_`` -> new one
 }
 KEYS = {"feature_bank": "feature_cache"}  # old name of an option, anywhere in a configuration -> new one
 VALUES = {"${run_dir}/feature_bank": "${run_dir}/feature_cache"}  # old value of any option -> new one
+_NO_CONFIGURATION = (OmegaConfBaseException, *INVALID_YAML)
 
 
 def load_configuration(path: Path) -> DictConfig:
-    """Load config.yaml or composition.yaml of a run in today's names; nothing of it is resolved."""
-    content = renamed(OmegaConf.to_container(OmegaConf.load(path), resolve=False))
-    return OmegaConf.create(cast(dict[str, Any], content))
+    """Load config.yaml or composition.yaml of a run in today's names; nothing of it is resolved.
+
+    Raises:
+        UnreadableFile: it is damaged, holds no options, or would expand too far.
+        OSError: it is missing or may not be read.
+    """
+    if not isinstance(load_yaml(path), dict):
+        raise UnreadableFile(path, "holds no options")
+    try:  # with OmegaConf's own loader, which reads 1e-3 as a number
+        content = renamed(OmegaConf.to_container(OmegaConf.create(load_yaml_text(path)), resolve=False))
+        return OmegaConf.create(cast(dict[str, Any], content))
+    except _NO_CONFIGURATION as error:
+        raise UnreadableFile(path, "is no configuration that can be read") from error
 
 
 def renamed(node: Any) -> Any:

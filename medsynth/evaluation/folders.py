@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from medsynth.data.prepared import PreparedImages
 from medsynth.data.reading import Reader
 from medsynth.evaluation.image_sets import SourceImages, read_datasets
 from medsynth.metrics.image_set import ImageSet
+from medsynth.untrusted_files import load_json
 
 PROBED = 16  # files that are read to learn size and channels of a folder
 
@@ -54,7 +54,8 @@ def open_folder(option: str, root: str, config: DictConfig) -> ImageFolder:
         raise InputError(f"{option}={root} does not exist: give a folder or a zip archive of images.")
     reader = instantiate(config.data.reader)
     if (path / "generate.json").is_file():
-        form = json.loads((path / "generate.json").read_text())["format"]
+        record = load_json(path / "generate.json")
+        form = record.get("format") if isinstance(record, dict) else None
         if form not in ("png8", "png16"):
             raise InputError(f"{option}={root} was written with format={form}: generate it again with format=png8.")
         labeled = (path / "table.csv").is_file()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from medsynth.contracts import InputError
 from medsynth.files import replacing
+from medsynth.untrusted_files import parsed_json
 
 _log = logging.getLogger(__name__)
 FORMAT = 2  # 1 was the same without a checksum
@@ -52,7 +53,7 @@ def read_generator(path: Path) -> tuple[nn.Module, dict[str, Any]]:
             metadata: dict[str, str] = file.metadata() or {}
             weights: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         description = _description(metadata)
-    except (SafetensorError, ValueError, OSError) as error:
+    except (SafetensorError, ValueError, RecursionError, OSError) as error:
         raise InputError(f"{path} is damaged or is no safetensors file ({error}).") from error
     if description is None:
         raise InputError(f"{path} holds weights, but was not written by medsynth: a generator.safetensors is needed.")
@@ -87,7 +88,7 @@ def _description(metadata: Mapping[str, str]) -> dict[str, Any] | None:
     """
     if "medsynth" not in metadata:
         return None
-    description: Any = json.loads(metadata["medsynth"])
+    description: Any = parsed_json(metadata["medsynth"])
     types = {"format": int, "config": dict, "card": dict}
     if not isinstance(description, dict):
         raise ValueError("its description is not one of a generator")

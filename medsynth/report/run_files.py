@@ -9,13 +9,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from medsynth.untrusted_files import UnreadableFile, load_json, load_yaml
 
 Curve = tuple[list[int], list[float]]
 Option = str | int | float | bool | None
 
 _PNG_STARTS, _PNG_ENDS = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster, if PyYAML was compiled with it
 
 
 class Damage(list[str]):
@@ -29,10 +28,10 @@ class Damage(list[str]):
 def read_record(path: Path, damage: Damage) -> dict[str, Any]:
     """Read a JSON object; empty if the file is missing or damaged."""
     try:
-        content = json.loads(path.read_text())
+        content = load_json(path)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError):
+    except (OSError, UnreadableFile):
         content = None
     if isinstance(content, dict):
         return content
@@ -43,13 +42,15 @@ def read_record(path: Path, damage: Damage) -> dict[str, Any]:
 def read_configuration(path: Path, damage: Damage) -> dict[str, Any]:
     """Read a YAML mapping; empty if the file is missing or damaged."""
     try:
-        written = path.read_text()
-        content = yaml.load(written, Loader=_Loader)
+        content, is_whole = (
+            load_yaml(path),
+            path.read_bytes().endswith(b"\n"),
+        )  # a truncated one may still be valid YAML
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError):
-        written, content = "", None
-    if isinstance(content, dict) and written.endswith("\n"):  # a truncated one may still be valid YAML
+    except (OSError, UnreadableFile):
+        content, is_whole = None, False
+    if isinstance(content, dict) and is_whole:
         return content
     damage.add(path, "is not a complete YAML file and was left out")
     return {}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
+
+from medsynth.untrusted_files import UnreadableFile, load_json
 
 SUMMARY = "summary.json"  # by the run itself: its process at the start, its end and numbers at the end
 JOB = "job.json"  # by the process that started a sweep's job, also where the job was killed
@@ -50,7 +51,7 @@ def older_ones(path: Path) -> list[Path]:
 def read_json(path: Path) -> dict[str, Any]:
     """Read an object from a JSON file; empty where the file is missing or damaged."""
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
+        content = load_json(path)
+    except (OSError, UnreadableFile):
         return {}
     return content if isinstance(content, dict) else {}

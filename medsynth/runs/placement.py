@@ -8,12 +8,10 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from omegaconf import OmegaConf
-from yaml import YAMLError
-
 from medsynth.errors import InputError
 from medsynth.runs.launcher_environment import rank, slurm_name, started_again, started_by_launcher
 from medsynth.runs.layout import CHECKPOINT, COMPOSITION, CONFIGURATION, SWEEP, older_ones
+from medsynth.untrusted_files import UnreadableFile, load_yaml
 
 AUTO = "auto"  # resume=auto: resume the run in hydra.run.dir if there is one, else begin it
 _PATIENCE = 120  # seconds that processes wait for the first one to name the folder
@@ -114,9 +112,11 @@ def _description(path: Path) -> str:
 def _given(folder: Path) -> dict[str, str] | None:
     """Read the options that the run in ``folder`` was given; None: there is no run."""
     try:
-        return _by_key(OmegaConf.load(folder / COMPOSITION).overrides)
-    except (OSError, YAMLError, AttributeError):
+        content = load_yaml(folder / COMPOSITION)
+    except (OSError, UnreadableFile):
         return None
+    overrides = content.get("overrides") if isinstance(content, dict) else None
+    return _by_key(item for item in overrides if isinstance(item, str)) if isinstance(overrides, list) else None
 
 
 def _by_key(options: Iterable[str]) -> dict[str, str]:
