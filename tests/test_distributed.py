@@ -1,4 +1,7 @@
-"""Several processes on one CPU, by gloo: the same training as one process with the same batch, and how it ends."""
+"""Several processes on one CPU, by gloo: the same training as one process with the same batch, and how it ends.
+
+The exchange itself is in test_processes.py.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 
 from medsynth.contracts import InputError
 from medsynth.data.module import Datasets, ImageDataModule
@@ -76,40 +78,6 @@ def test_without_other_processes_nothing_is_exchanged():
     values = {"loss": torch.tensor(1 / 3)}
     assert parallel.averaged(values) == values
     parallel.leave_processes()
-
-
-def exchanging(number: int, world_size: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=number, world_size=world_size)
-    generator = torch.Generator().manual_seed(number)
-    weights = [torch.zeros(5, 3), torch.zeros(7), torch.zeros(2, 2, dtype=torch.float64)]
-    for weight in weights:
-        weight.grad = torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
-    own = [weight.grad.clone() for weight in weights]
-    parallel._BUCKET = 70  # bytes: several buckets, and one tensor that is larger
-    parallel.average_gradients(weights)
-    layer = torch.nn.BatchNorm1d(4)
-    layer.running_mean.fill_(number)
-    parallel.average_batch_statistics(layer)
-    values = parallel.averaged({"a": torch.tensor(float(number)), "b": torch.tensor(1.0)})
-    order = []
-    with parallel.first_process_first():
-        (Path(folder) / f"turn-{time.monotonic_ns()}-{number}").touch()
-        order = sorted(path.name.split("-")[-1] for path in Path(folder).glob("turn-*"))
-    found = {"own": own, "mean": [weight.grad for weight in weights], "statistics": layer.running_mean}
-    torch.save(found | {"values": values, "order": order}, Path(folder) / f"{number}.pt")
-    parallel.leave_processes()
-
-
-@pytest.mark.slow
-def test_gradients_statistics_and_values_are_averaged(tmp_path):
-    torch.multiprocessing.spawn(exchanging, (2, str(tmp_path)), nprocs=2)
-    first, second = (torch.load(tmp_path / f"{number}.pt") for number in range(2))
-    for mine, other, mean, same in zip(first["own"], second["own"], first["mean"], second["mean"], strict=True):
-        torch.testing.assert_close(mean, (mine + other) / 2)
-        assert torch.equal(mean, same)
-    assert first["statistics"].tolist() == second["statistics"].tolist() == [0.5] * 4
-    assert {name: float(value) for name, value in second["values"].items()} == {"a": 0.5, "b": 1.0}
-    assert (first["order"], second["order"]) == (["0"], ["0", "1"])
 
 
 def options(**trainer):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import softplus
 
-from medsynth.contracts import InputError, counter_seed
+from medsynth.contracts import InputError, counter_seed, noise
 from medsynth.discriminator.dcgan import DCGANDiscriminator
 from medsynth.discriminator.transfer import TransferDiscriminator
 from medsynth.gan import GAN
@@ -20,6 +20,7 @@ from medsynth.loss.non_saturating import NonSaturating
 from medsynth.loss.wasserstein import Wasserstein
 from medsynth.penalty.lecam import LeCam
 from medsynth.penalty.r1 import R1
+from medsynth.penalty.r2 import R2
 from medsynth.penalty.wasserstein_gp import WassersteinGradientPenalty
 from tests.test_discriminator import TinyBackbone
 
@@ -370,9 +371,11 @@ def test_a_head_without_second_derivative_is_refused_before_the_first_step():
     "options", [{}, {"num_classes": 2}, {"gradient_clip_norm": 5e-4}, {"loss": Pairing()}], ids=" ".join
 )
 def test_accumulation_changes_nothing_but_memory(options):
-    whole, accumulated = gan(accumulate=1, **options), gan(accumulate=4, **options)
-    fit(whole)
-    fit(accumulated)
+    """In microbatches of 3, 3 and 2 images."""
+    whole, accumulated = gan(accumulate=1, **options), gan(accumulate=3, **options)
+    for model in (whole, accumulated):
+        model.optimizer_factories["generator"] = lambda p: torch.optim.SGD(p, lr=100.0)
+        fit(model, limit_val_batches=0)
     torch.testing.assert_close(weights(accumulated.generator), weights(whole.generator), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(weights(accumulated.discriminator), weights(whole.discriminator), rtol=1e-4, atol=1e-6)
 
@@ -416,6 +419,17 @@ def test_a_penalty_is_a_term_of_the_discriminators_loss(frozen):
     assert not torch.allclose(*moved)
 
 
+class Recorder:
+    """A penalty with the contract's shape and the value 1, which notes where it is taken."""
+
+    def __init__(self, at="real", interval=1):
+        self.at, self.interval, self.inputs = at, interval, []
+
+    def __call__(self, *, inputs, logits):
+        self.inputs.append(inputs[0].detach())
+        return 1 + 0 * logits.sum()
+
+
 def test_penalty_at_intervals_is_as_much_stronger():
     """Updates 3 and 6 of 8 have it: there the loss is the plain one plus three times the penalty."""
     outputs = []
@@ -424,11 +438,40 @@ def test_penalty_at_intervals_is_as_much_stronger():
         def on_train_batch_end(self, trainer, model, values, batch, batch_idx):
             outputs.append(values)
 
-    fit(gan(loss=Wasserstein(), penalties={"r1": R1(gamma=0.5, interval=3)}, max_images=64), callbacks=[Watch()])
-    assert [update for update, values in enumerate(outputs, start=1) if "r1" in values] == [3, 6]
+    fit(gan(loss=Wasserstein(), penalties={"one": Recorder(interval=3)}, max_images=64), callbacks=[Watch()])
+    assert [update for update, values in enumerate(outputs, start=1) if "one" in values] == [3, 6]
     for values in outputs:
         plain = values["fake_logits"] - values["real_logits"]
-        torch.testing.assert_close(values["discriminator_loss"], plain + 3 * values.get("r1", 0.0))
+        torch.testing.assert_close(values["discriminator_loss"], plain + 3 * values.get("one", 0.0))
+
+
+def test_penalties_are_taken_at_the_images_that_they_name():
+    """R1 at real images, R2 at generated ones, WGAN-GP between them, at a position of its own for each pair."""
+    penalties = {name: Recorder(at) for name, at in {"r1": R1.at, "r2": R2.at, "wasserstein_gp": "between"}.items()}
+    model, data = gan(penalties=penalties, max_images=8), Images()
+    torch.manual_seed(counter_seed("step", 0, 0, 0))
+    with torch.no_grad():
+        fake = model.generator(torch.randn(8, 4))
+    fit(model, data, limit_val_batches=0)
+    real, (between,) = data.images[:8], penalties["wasserstein_gp"].inputs
+    torch.testing.assert_close(penalties["r1"].inputs, [real])
+    torch.testing.assert_close(penalties["r2"].inputs, [fake])
+    position = ((between - real) / (fake - real)).flatten(1).median(dim=1).values
+    torch.testing.assert_close(between, torch.lerp(real, fake, position.view(-1, 1, 1, 1)))
+    assert position.min() >= 0
+    assert position.max() <= 1
+    assert position.std() > 0.1
+
+
+def test_penalties_of_logits_get_both_sides():
+    class OfLogits(Listener):
+        def __call__(self, *, real, fake):
+            self.seen = real.mean().item(), fake.mean().item()
+            return super().__call__(real=real, fake=fake)
+
+    model = gan(penalties={"listener": OfLogits()}, max_images=8)
+    fit(model, limit_val_batches=0)
+    assert model.penalties["listener"].seen == pytest.approx(model.penalties["listener"].heard[0][:2])
 
 
 @pytest.mark.slow
@@ -454,6 +497,42 @@ def test_labels_reach_both_networks():
     fit(model)
     assert not torch.equal(model.generator.embedding.weight, embedding)
     assert not torch.equal(model.discriminator.logit.embedding.weight, projection)
+
+
+def test_images_are_generated_and_judged_with_the_labels_of_the_batch():
+    made, judged = [], []
+    model = gan(num_classes=2, max_images=8)
+    generate, head = model.generator.forward, model.discriminator.head
+    model.generator.forward = lambda z, labels: made.append(labels) or generate(z, labels)
+    model.discriminator.head = lambda features, labels: judged.append(labels) or head(features, labels)
+    fit(model, limit_val_batches=0)
+    labels = torch.arange(8) % 2
+    assert (len(made), len(judged)) == (1, 3)
+    assert all(torch.equal(given, labels) for given in (*made, *judged))
+
+
+def test_the_ema_follows_the_updated_generator():
+    """In the first step its half-life is 0.4 images, so that it is at the generator after 8."""
+    model = gan(max_images=8)
+    model.optimizer_factories["generator"] = lambda p: torch.optim.SGD(p, lr=1000.0)
+    before = weights(model.generator).clone()
+    fit(model, limit_val_batches=0)
+    assert (weights(model.generator) - before).norm() > 0.1
+    torch.testing.assert_close(weights(model.ema_generator.module), weights(model.generator), rtol=0, atol=1e-5)
+
+
+def test_the_noise_of_a_step_follows_from_the_seed_and_the_images_seen():
+    """Not from the updates: a run with other ``discriminator_steps`` draws the same."""
+    drawn = {}
+    for name, options in {"plain": {}, "seed": {"seed": 1}, "steps": {"discriminator_steps": 2}}.items():
+        model, seen = gan(max_images=24, **options), []
+        model.generator.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0]))
+        fit(model, limit_val_batches=0)
+        drawn[name] = torch.stack(seen)
+        assert len(seen) == 3
+    assert torch.equal(drawn["steps"], drawn["plain"])
+    assert len(drawn["plain"].flatten(1).unique(dim=0)) == 3
+    assert not torch.isclose(drawn["seed"], drawn["plain"]).any()
 
 
 def test_validation_and_samples_use_the_ema():
@@ -491,6 +570,18 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_changes_the_weights(n
         fit(model, val_check_interval=1000)
     assert torch.isfinite(weights(model)).all()
     assert model.generator_updates == 2
+
+
+def test_each_validation_generates_from_the_same_noise_and_the_labels_of_the_real_images():
+    model, seen = gan(num_classes=2, max_images=32), []
+    sample = model.sample
+    model.sample = lambda z, labels: seen.append((z, labels)) or sample(z, labels)
+    fit(model, val_check_interval=2)  # after 16 and 32 images
+    z, labels = (torch.cat(values).chunk(2) for values in zip(*seen, strict=True))
+    expected = noise(20, 4, seed=counter_seed("validation", 0, 0))
+    for position in range(2):
+        assert torch.equal(z[position], expected)
+        assert torch.equal(labels[position], torch.arange(20) % 2)
 
 
 def test_validation_uses_fixed_noise_and_keeps_the_real_side():
