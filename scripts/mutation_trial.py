@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import importlib
 import json
 import os
 import shlex
@@ -32,8 +33,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,6 +45,11 @@ WANTED = 0.95
 LIMIT = 300  # seconds for the named tests: a fault that makes them hang is noticed too
 FULL_LIMIT = 1800
 PASSED, FAILED = 0, 1  # pytest's exit codes
+LIBRARIES = (  # imported once, for all processes that are forked; nothing of medsynth, whose files change
+    *("hydra", "imagehash", "jinja2", "matplotlib.figure", "monai.transforms", "nibabel", "omegaconf", "optuna"),
+    *("pandas", "plotly.graph_objects", "pydicom", "pytorch_lightning", "scipy.stats", "skimage.exposure", "timm"),
+    *("torch", "torch_fidelity", "torchmetrics.image", "torchvision", "wandb"),
+)
 
 
 class Fault(NamedTuple):
@@ -109,14 +116,14 @@ def _problems(fault: Fault, faults: Sequence[Fault]) -> Iterator[str]:
             yield f"there are no tests {name}"
     if count == 1 and path.suffix == ".py":
         try:
-            compile(planted(fault), fault.file, "exec")
+            compile(planted(fault, path.read_text()), fault.file, "exec")
         except SyntaxError as error:
             yield f"its new text is not Python: {error}"
 
 
-def planted(fault: Fault) -> str:
+def planted(fault: Fault, text: str) -> str:
     """Return the text of the fault's file with the fault."""
-    return (ROOT / fault.file).read_text().replace(fault.old, fault.new)
+    return text.replace(fault.old, fault.new)
 
 
 def test_files(fault: Fault) -> list[str]:
@@ -152,7 +159,7 @@ def try_fault(tree: Path, fault: Fault, *, full: bool) -> Result:
     path = tree / fault.file
     before = path.read_text()
     try:
-        path.write_text(planted(fault))
+        path.write_text(planted(fault, before))
         noticed_by = first_failure(tree, ["-n", "0", *shlex.split(fault.tests)], limit=LIMIT)
         whole = full and noticed_by is None
         if whole:
@@ -163,36 +170,50 @@ def try_fault(tree: Path, fault: Fault, *, full: bool) -> Result:
 
 
 def first_failure(tree: Path, selection: Sequence[str], *, limit: float) -> str | None:
-    """Run pytest until a test fails; return that test, or None where all pass.
+    """Run pytest in the copy ``tree`` until a test fails; return that test, or None where all pass.
 
     Raises:
         SystemExit: pytest could not run them, as where an import fails or no test is selected.
     """
-    report = tree / "junit.xml"
+    report, printed = tree / "junit.xml", tree / "printed.txt"
     report.unlink(missing_ok=True)
     options = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-o", "junit_family=xunit1", f"--junitxml={report}"]
-    # No bytecode: a fault of the same length, planted within the same second, would not be seen.
-    environment = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", *options, *selection],
-        cwd=tree,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    process = os.fork()
+    if process == 0:
+        _become_pytest(tree, [*options, *selection], printed)
+    end = time.monotonic() + limit
     try:
-        output, _ = process.communicate(timeout=limit)
-    except subprocess.TimeoutExpired:
-        return f"no end within {limit:.0f} s"
+        while (ended := os.waitpid(process, os.WNOHANG)) == (0, 0):
+            if time.monotonic() > end:
+                return f"no end within {limit:.0f} s"
+            time.sleep(0.05)
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    if process.returncode not in (PASSED, FAILED):
-        raise SystemExit(f"pytest {shlex.join(selection)} ends with code {process.returncode}:\n{output[-2000:]}")
-    return None if process.returncode == PASSED else failed_tests(report)[0]
+            os.killpg(process, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(process, 0)
+    code = os.waitstatus_to_exitcode(ended[1])
+    if code not in (PASSED, FAILED):
+        raise SystemExit(f"pytest {shlex.join(selection)} ends with code {code}:\n{printed.read_text()[-2000:]}")
+    return None if code == PASSED else failed_tests(report)[0]
+
+
+def _become_pytest(tree: Path, arguments: Sequence[str], printed: Path) -> NoReturn:
+    """Run pytest in this process, which was forked and has the libraries but nothing of medsynth."""
+    code = 3
+    try:
+        os.setsid()
+        output = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for stream in (1, 2):
+            os.dup2(output, stream)
+        os.chdir(tree)
+        os.environ["PYTHONPATH"] = sys.path[0] = str(tree)
+        # No bytecode: a fault of the same length, planted within the same second, would not be seen.
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+        sys.dont_write_bytecode = True
+        code = int(pytest.main(list(arguments)))
+    finally:
+        os._exit(code)
 
 
 def failed_tests(report: Path) -> list[str]:
@@ -221,7 +242,12 @@ def check_without_faults(tree: Path, results: dict[str, Result]) -> None:
 
 def try_faults(faults: Sequence[Fault], *, full: bool, jobs: int, known: dict[str, Any]) -> dict[str, Result]:
     """Try all faults that ``known`` has no result of, ``jobs`` at a time, and write each result at once."""
-    results = {fault.name: _known(fault, known, full=full) for fault in faults}
+    os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for the processes of tests
+    for library in LIBRARIES:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(library)
+    digests = {fault.name: digest(fault) for fault in faults}  # before the tree is copied, which may change later
+    results = {fault.name: _known(known.get(fault.name), digests[fault.name], full=full) for fault in faults}
     with tempfile.TemporaryDirectory(prefix="medsynth-mutation-") as folder, ThreadPoolExecutor(jobs) as pool:
         trees: SimpleQueue[Path] = SimpleQueue()
         for number in range(jobs):
@@ -237,7 +263,7 @@ def try_faults(faults: Sequence[Fault], *, full: bool, jobs: int, known: dict[st
         left = [fault for fault in faults if results[fault.name] is None]
         for fault, result in pool.map(one, left):
             results[fault.name] = result
-            known[fault.name] = {"digest": digest(fault), **result._asdict()}
+            known[fault.name] = {"digest": digests[fault.name], **result._asdict()}
             RESULTS.parent.mkdir(exist_ok=True)
             RESULTS.write_text(json.dumps(known, indent=1) + "\n")
             print(line(fault, result), flush=True)
@@ -246,9 +272,8 @@ def try_faults(faults: Sequence[Fault], *, full: bool, jobs: int, known: dict[st
     return found
 
 
-def _known(fault: Fault, known: dict[str, Any], *, full: bool) -> Result | None:
-    entry = known.get(fault.name)
-    if entry is None or entry["digest"] != digest(fault):
+def _known(entry: dict[str, Any] | None, digest: str, *, full: bool) -> Result | None:
+    if entry is None or entry["digest"] != digest:
         return None
     result = Result(entry["noticed_by"], entry["seconds"], entry["full"])
     return None if full and result.noticed_by is None and not result.full else result
