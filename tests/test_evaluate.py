@@ -1,5 +1,6 @@
 """``medsynth evaluate``: a run and two folders, features kept for the next time, and every mistake in one sentence."""
 
+import dataclasses
 import json
 import math
 
@@ -15,7 +16,8 @@ from PIL import Image
 from medsynth.backbone.extractor import TimmExtractor
 from medsynth.cli.compose import register_resolvers
 from medsynth.configuration.compose import conf_folder
-from medsynth.contracts import InputError
+from medsynth.contracts import InputError, counter_seed, noise
+from medsynth.evaluation import image_sets
 from medsynth.evaluation.evaluate import evaluate as medsynth_evaluate
 from medsynth.files import write_json
 from medsynth.generator.export import save_generator
@@ -353,6 +355,43 @@ def test_refuses(evaluate, monkeypatch, folders, arguments, words):
     assert words in err
     assert "Traceback" not in err
     assert not (folders / "bare" / "evaluation").exists()
+
+
+class NoiseOf(torch.nn.Module):
+    """Generates images that show their noise in the first row, and their label in the second."""
+
+    latent_dim = 8
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, z, labels=None):
+        images = torch.zeros(len(z), 1, 8, 8)
+        images[:, 0, 0] = z * self.weight / 10
+        images[:, 0, 1] = 0 if labels is None else labels[:, None] / 10
+        return images
+
+
+def test_generated_images_have_noise_of_their_own_whatever_the_batch():
+    reference = of_numbers(6)
+    images = image_sets.generated(NoiseOf(), 150, reference=reference, conditional=False, seed=3)
+    expected = noise(150, 8, seed=counter_seed("generate", 3)) / 10
+    read = torch.cat([images.read(list(range(start, min(start + 64, 150)))) for start in range(0, 150, 64)])
+    torch.testing.assert_close(read[:, 0, 0], expected)
+    torch.testing.assert_close(images.read([149, 0])[:, 0, 0], expected[[149, 0]])
+    assert len(read.flatten(1).unique(dim=0)) == 150
+
+
+@pytest.mark.parametrize("count", [6, 12])
+def test_generated_images_have_the_labels_of_the_reference(count):
+    reference = dataclasses.replace(of_numbers(6), labels=np.array([1, 0, 2, 1, 1, 0]))
+    images = image_sets.generated(NoiseOf(), count, reference=reference, conditional=True, seed=0)
+    shown = (images.read(list(range(count)))[:, 0, 1, 0] * 10).round().long().tolist()
+    assert shown == images.labels.tolist()
+    assert np.bincount(shown).tolist() == [2 * count // 6, 3 * count // 6, count // 6]
+    if count == 6:
+        assert shown == [1, 0, 2, 1, 1, 0]
 
 
 def of_numbers(count=6):

@@ -228,6 +228,27 @@ def test_failed_and_killed_jobs_are_resumed_and_diverged_ones_are_not(stub, tmp_
     assert started()[3:] == [("1", True), ("2", True)]
 
 
+def test_a_job_that_leaves_neither_error_nor_summary_has_failed(stub, monkeypatch, tmp_path):
+    """Whether it was a process or trained in this one: an exit code of 0 alone completes nothing."""
+    program(monkeypatch, "")
+    records = [run_job(job(tmp_path, 0)), run_job(job(tmp_path, 1), train=lambda: None)]
+    for number, record in enumerate(records):
+        assert (record["status"], record["code"], record["exit_code"]) == ("failed", "program_error", 0)
+        assert state(tmp_path / str(number)).status == "failed"
+
+
+def test_a_job_in_this_process_ends_with_its_summary_or_its_error(stub, tmp_path):
+    def completes():
+        (tmp_path / "0" / "summary.json").write_text(json.dumps({"status": "completed", "code": "completed"}))
+
+    def breaks():
+        raise InputError("a.png is no image.", code=EndCode.DATA_ERROR)
+
+    assert run_job(job(tmp_path, 0), train=completes)["status"] == "completed"
+    record = run_job(job(tmp_path, 1), train=breaks)
+    assert (record["status"], record["code"], record["exit_code"]) == ("failed", "data_error", 1)
+
+
 @pytest.mark.parametrize("how", ["damaged", "complete"])
 def test_a_killed_job_without_a_checkpoint_to_resume_from_starts_anew(stub, tmp_path, how):
     stub(s1="killed")
