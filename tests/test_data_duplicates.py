@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from medsynth.data import duplicates
-from medsynth.data.duplicates import exact, find_duplicates, near
+from medsynth.data.duplicates import clusters, exact, find_duplicates, have_content, near
 from medsynth.data.preparing import _perceptual_hash
 
 
@@ -71,6 +71,44 @@ def test_the_distance_counts_the_bits_of_all_words():
     assert found_by(hashes, 3) == []
     assert found_by(hashes, 9) == [(0, 1, 4), (0, 2, 7), (1, 2, 9)]
     assert found_by([], 6) == found_by(hashes[:1], 6) == []
+
+
+def test_clusters_are_those_of_a_direct_comparison():
+    rng = np.random.default_rng(1)
+    bits = rng.integers(0, 2, (30, 256))[rng.integers(0, 30, 150)]  # families of a few
+    for row in bits:
+        row[rng.choice(256, rng.integers(0, 5), replace=False)] ^= 1
+    digests = [f"{number % 140}" for number in range(150)]  # the last ten are copies of the first
+    comparable = np.arange(150) % 7 > 0
+    numbers = clusters(digests, hexadecimal(bits), comparable).tolist()
+
+    together = [[i == j or digests[i] == digests[j] for i in range(150)] for j in range(150)]
+    for i, j, _ in found_by(hexadecimal(bits), 6):
+        together[i][j] = together[j][i] = together[i][j] or bool(comparable[i] and comparable[j])
+    reachable = np.array(together)
+    for _ in range(8):
+        reachable = reachable @ reachable
+    assert (np.equal.outer(numbers, numbers) == reachable).all()
+    assert 30 < len(set(numbers)) < 130
+    alone = clusters(digests, hexadecimal(bits), np.zeros(150, bool))
+    assert len(set(alone.tolist())) == 140, "exact copies alone"
+    assert clusters([], [], np.zeros(0, bool)).tolist() == []
+
+
+def test_hashes_at_the_largest_distance_are_found_whatever_the_places_of_the_bits():
+    rng = np.random.default_rng(2)
+    for count, expected in ((6, 1), (7, 2)):
+        for _ in range(20):
+            bits = np.repeat(rng.integers(0, 2, (1, 256)), 2, axis=0)
+            bits[1, rng.choice(256, count, replace=False)] ^= 1
+            assert len(set(clusters(["a", "b"], hexadecimal(bits), np.ones(2, bool)).tolist())) == expected
+
+
+def test_frames_of_one_value_and_a_marker_have_no_content():
+    frame = np.zeros((1, 48, 48), np.float32)
+    frame[0, :4, :4] = 1
+    images = np.stack([frame, frame * 0, anatomy(0, 48)[None] / 127.5 - 1])
+    assert have_content(images).tolist() == [False, False, True]
 
 
 def test_altered_copies_are_near_and_other_images_are_not():

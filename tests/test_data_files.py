@@ -18,6 +18,7 @@ from medsynth.data import preparing
 from medsynth.data.cache import cache_folder, open_store
 from medsynth.data.errors import DataError, Unreadable
 from medsynth.data.geometry import OUTSIDE, Geometry, RandomViews
+from medsynth.data.groups import image_groups
 from medsynth.data.image_folder import ImageFolder
 from medsynth.data.intensity import WINDOWS, Normalization, statistics
 from medsynth.data.reading import RawImage
@@ -392,18 +393,26 @@ def test_a_test_split_shares_no_image_with_the_others(tmp_path):
         prepared(tmp_path).test_dataloader()
 
 
-def columns(patients, labels=None, given=None):
+def columns(patients, labels=None, given=None, digests=None):
     count = len(patients)
     return {
         "patients": patients,
         "labels": labels or [0] * count,
-        "digests": [f"digest{i}" for i in range(count)],
+        "digests": digests or [f"digest{i}" for i in range(count)],
         "given": given or [""] * count,
     }
 
 
-def parts(data, **options):
-    return split(SplitOptions(**{"val_fraction": 0.2, **options}), **data)
+def parts(data, *, blank=(), **options):
+    """Split columns; equal digests are duplicates."""
+    chosen = SplitOptions(**{"val_fraction": 0.2, "join_duplicates": "near", **options})
+    data = dict(data)
+    patients, digests = data.pop("patients"), data["digests"]
+    numbers = [digests.index(digest) for digest in digests]
+    little = np.isin(np.arange(len(digests)), blank)
+    joined = None if chosen.join_duplicates == "none" else numbers
+    groups = image_groups(patients, digests, joined, little, by=chosen.split_by)
+    return split(chosen, groups=groups, **data)
 
 
 def test_patients_stay_together():
@@ -425,6 +434,46 @@ def test_patients_are_divided_only_if_split_by_image():
     assert {data["patients"][row] for row in parts(data)["val"]} != {"a", "b"}
     assert {data["patients"][row] for row in parts(data, split_by="image")["val"]} == {"a", "b"}
     assert len(parts(columns(["a"] * 30))["val"]) == 6, "one patient alone is split by image"
+
+
+def test_duplicates_of_several_patients_stay_in_one_split():
+    """Ten pairs of patients, of whom each shares one image with the other; and one chain of three."""
+    patients = [f"p{number // 10:02}" for number in range(230)]
+    digests = [f"digest{number}" for number in range(230)]
+    for pair in range(10):
+        digests[20 * pair] = digests[20 * pair + 19]
+    digests[200] = digests[219]
+    digests[210] = digests[229]
+    families = [min(number // 20, 10) for number in range(230)]
+    for seed in range(5):
+        found = parts(columns(patients, digests=digests), split_seed=seed, test_fraction=0.2)
+        sides = [{families[row] for row in found[name]} for name in ("train", "val", "test")]
+        assert sum(map(len, sides)) == 11, "no family is divided"
+        assert sorted(row for rows in found.values() for row in rows) == list(range(230))
+        assert len(found["val"]) in (40, 50)
+    divided = [parts(columns(patients, digests=digests), split_seed=seed, join_duplicates="none") for seed in range(5)]
+    assert any({families[row] for row in own["train"]} & {families[row] for row in own["val"]} for own in divided)
+    groups = image_groups(
+        patients, digests, [digests.index(digest) for digest in digests], np.zeros(230, bool), by="auto"
+    )
+    assert (groups.joined, groups.into) == (23, 11)
+    assert list(groups.sentences()) == [
+        "23 patients share near or exact copies of images and are split as 11 groups (data.join_duplicates)."
+    ]
+
+
+@pytest.mark.parametrize("blank", [False, True])
+def test_an_image_that_all_patients_share_joins_none_of_them_and_stays_in_training(blank):
+    count = 4 if blank else 20  # patients, of five images each; the first is the same in all
+    patients = [f"p{number // 5:02}" for number in range(5 * count)]
+    digests = [f"digest{number if number % 5 else 0}" for number in range(5 * count)]
+    shared = range(0, 5 * count, 5)
+    found = parts(columns(patients, digests=digests), blank=shared if blank else ())
+    assert {patients[row] for row in found["val"]}.isdisjoint(patients[row] for row in found["train"])
+    held_out = len({patients[row] for row in found["val"]})
+    assert held_out == round(0.2 * count)
+    assert len(found["val"]) == 4 * held_out, "without the shared image"
+    assert len(found["train"]) == 5 * (count - held_out)
 
 
 def test_splits_given_by_the_data_are_kept():
@@ -475,6 +524,47 @@ def test_exact_copies_stay_in_one_split_and_can_be_dropped(tmp_path):
     assert prepared(root, drop_duplicates=True).num_train == 18
 
 
+def test_near_copies_join_patients_and_frames_without_content_do_not(tmp_path, caplog):
+    """Twenty patients of four images; P00 and P01 share a re-encoded image, and all have the same black frame."""
+    rng = np.random.default_rng(0)
+    black = np.zeros((48, 48), np.uint8)
+    black[0, :3] = 200
+    for i in range(80):
+        smooth = Image.fromarray(rng.uniform(20, 200, (12, 12)).astype(np.float32)).resize((48, 48), Image.BICUBIC)
+        values = np.asarray(smooth).clip(0, 250).astype(np.uint8)
+        Image.fromarray(values).save(tmp_path / f"P{i // 4:02}_{i}.png")
+        if i == 0:
+            Image.fromarray(values).save(tmp_path / "P01_again.jpg", quality=95)
+        if i == 79:
+            Image.fromarray(values + 2).save(tmp_path / "P18_brighter.png")
+    for i in range(20):
+        Image.fromarray(black + np.uint8(i)).save(tmp_path / f"P{i:02}_black.png")
+    options = {"patient_pattern": r"(P\d+)_", "val_fraction": 0.2, "image_size": 48}
+    divided = 0
+    for seed in range(4):
+        caplog.clear()
+        source = prepared(tmp_path, split_seed=seed, **options).source
+        of_split = {name: {source.file_name(row) for row in rows} for name, rows in named(source).items()}
+        for one, other in (("P00_", "P01_"), ("P18_", "P19_")):
+            assert sum(any(name.startswith((one, other)) for name in names) for names in of_split.values()) == 1
+        assert 16 <= len(of_split["val"]) <= 24
+        assert (
+            "4 patients share near or exact copies of images and are split as 2 groups (data.join_duplicates)."
+            in warnings_of(caplog)
+        )
+        assert not any("in more than one of" in warning for warning in warnings_of(caplog))
+        source = prepared(tmp_path, split_seed=seed, join_duplicates="exact", **options).source
+        of_split = [{source.file_name(row)[:3] for row in rows} for rows in named(source).values()]
+        divided += any(len({"P00", "P01"} & names) == 1 for names in of_split)
+    assert divided
+
+
+def named(source):
+    """Make the source show names of files, and return its rows."""
+    source.preparation = replace(source.preparation, show_paths=True)
+    return source.rows
+
+
 def test_copies_in_several_given_splits_are_logged(tmp_path, caplog):
     class Given(ImageFolder):
         def scan(self):
@@ -487,7 +577,9 @@ def test_copies_in_several_given_splits_are_logged(tmp_path, caplog):
     (tmp_path / "copy.png").write_bytes((tmp_path / "000.png").read_bytes())
     data = prepared(tmp_path, Given)
     assert data.num_val == 5
-    assert "1 images with exact copies are in more than one of training, validation and test." in warnings_of(caplog)
+    assert "1 image with near or exact copies is in more than one of training, validation and test." in warnings_of(
+        caplog
+    )
 
 
 # The cache

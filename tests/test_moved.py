@@ -1,11 +1,15 @@
 """Runs of earlier versions, whose classes and options have other names, are resumed and evaluated."""
 
+import dataclasses
+import inspect
+
 import pytest
 from omegaconf import OmegaConf
 
-from medsynth.configuration.moved import KEYS, TARGETS, VALUES, load_configuration, renamed
+from medsynth.configuration.moved import ADDED, KEYS, TARGETS, VALUES, load_configuration, renamed
 from medsynth.configuration.targets import target_class
 from medsynth.configuration.trusted_targets import check_targets
+from medsynth.data.split import SplitOptions
 from medsynth.runs.resume import read_composition
 from tests.command import run
 from tests.test_evaluate import a_run
@@ -47,6 +51,16 @@ def test_options_and_values_are_renamed_and_others_stay():
         "seeds": [1, None],
     }
     assert renamed(now) == now
+
+
+@pytest.mark.parametrize(("target", "options"), ADDED.items())
+def test_runs_that_lack_an_option_keep_what_they_did_without_it(target, options):
+    before = {"data": {"_target_": target, "other": 1}}
+    assert renamed(before) == {"data": {"_target_": target, "other": 1, **options}}
+    chosen = {"data": {"_target_": target, **dict.fromkeys(options, "chosen")}}
+    assert renamed(chosen) == chosen
+    parameters = set(inspect.signature(target_class(OmegaConf.create(before["data"]))).parameters)
+    assert set(options) <= parameters | {field.name for field in dataclasses.fields(SplitOptions)}
 
 
 def test_the_composition_of_an_earlier_version_is_resumed_with_its_interpolations(tmp_path):

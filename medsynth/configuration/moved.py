@@ -1,4 +1,4 @@
-"""Classes and options that earlier versions named otherwise, so that the runs they left can still be read."""
+"""Classes and options that earlier versions named otherwise or lacked, so that the runs they left can still be read."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ TARGETS = {  # old ``_target_`` -> new one
 KEYS = {"feature_bank": "feature_cache"}  # old name of an option, anywhere in a configuration -> new one
 VALUES = {"${run_dir}/feature_bank": "${run_dir}/feature_cache"}  # old value of any option -> new one
 _NO_CONFIGURATION = (OmegaConfBaseException, *INVALID_YAML)
+ADDED = {  # ``_target_`` -> options that earlier versions lacked, with the values that do what these versions did
+    "medsynth.data.files.image_files": {"join_duplicates": "none"},
+}
 
 
 def load_configuration(path: Path) -> DictConfig:
@@ -44,7 +47,8 @@ def load_configuration(path: Path) -> DictConfig:
 def renamed(node: Any) -> Any:
     """Return a copy of a plain configuration in today's names; one that has them already stays as it is."""
     if isinstance(node, Mapping):
-        return {KEYS.get(key, key): renamed(_target(key, value)) for key, value in node.items()}
+        named = {KEYS.get(key, key): renamed(_target(key, value)) for key, value in node.items()}
+        return ADDED.get(str(named.get("_target_")), {}) | named
     if isinstance(node, list):
         return [renamed(value) for value in node]
     return VALUES.get(node, node) if isinstance(node, str) else node

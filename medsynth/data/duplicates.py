@@ -16,11 +16,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
 from medsynth.data.reading import SPLITS
 
+NEAR = 6  # bits in which near duplicates that stay in one split differ at most
 LISTED = 1000  # pairs and groups; all are counted
+_LEVEL = 0.02  # of an image's range: pixels that are farther from its median are content
+_CONTENT = 0.05  # the least fraction of such pixels with which a perceptual hash says something
 _BLOCK = (256, 2048)  # rows compared at a time, so that intermediate results fit into the processor's cache
 
 
@@ -50,6 +55,38 @@ def near(perceptual: Sequence[str], distance: int) -> Iterator[np.ndarray]:
             pairs = _pairs(words, first, second, distance)
             if len(pairs):
                 yield pairs
+
+
+def clusters(digests: Sequence[str], perceptual: Sequence[str], comparable: np.ndarray) -> np.ndarray:
+    """Return a number for each image, equal for duplicates, direct ones and through other images.
+
+    Args:
+        digests: equal digests mean exact copies.
+        perceptual: hexadecimal hashes of 256 bits; near duplicates differ in ``NEAR`` bits at most.
+        comparable: bool ``(N,)``: the images whose perceptual hashes count.
+
+    Returns:
+        int ``(N,)``.
+    """
+    _, copy = np.unique(np.asarray(digests), return_inverse=True)
+    known, kind = np.unique(np.asarray(perceptual)[comparable], return_inverse=True)
+    pairs = _near_of_distinct(known.tolist(), NEAR) + copy.max(initial=-1) + 1
+    edges = np.concatenate([np.stack([copy[comparable], kind + copy.max(initial=-1) + 1], axis=1), pairs])
+    size = int(max(copy.max(initial=-1), edges.max(initial=-1))) + 1
+    graph = coo_array((np.ones(len(edges), dtype=bool), (edges[:, 0], edges[:, 1])), shape=(size, size))
+    return connected_components(graph, directed=False)[1][copy]
+
+
+def have_content(images: np.ndarray) -> np.ndarray:
+    """Tell which images ``(N, C, H, W)`` show enough for a perceptual hash: bool ``(N,)``.
+
+    The hash stretches the values to their range, so that images of one value and a few other pixels, such as black
+    slices with a marker, have equal hashes.
+    """
+    values = images.reshape(len(images), -1)
+    low, high = values.min(1, keepdims=True), values.max(1, keepdims=True)
+    away = np.abs(values - np.median(values, axis=1, keepdims=True)) > _LEVEL * (high - low)
+    return away.mean(1) >= _CONTENT
 
 
 def find_duplicates(
@@ -118,6 +155,31 @@ def _near(
         "held_out_images_near_training": int((leaked & (split != 0)).sum()),
         "first": [[rows[one], rows[other], bits] for one, other, bits in first.tolist()],
     }
+
+
+def _near_of_distinct(perceptual: Sequence[str], distance: int) -> np.ndarray:
+    """Find the pairs of distinct hashes that differ in at most ``distance`` bits, int64 ``(pairs, 2)``.
+
+    Hashes that differ in so few bits are equal in one of ``distance + 1`` bands of bits, so that only hashes with an
+    equal band are compared: the time grows with their number instead of its square.
+    """
+    words = np.frombuffer(bytes.fromhex("".join(perceptual)), np.uint64).reshape(max(len(perceptual), 1), -1)
+    bits = np.unpackbits(words.view(np.uint8), axis=1)
+    found = [np.empty((0, 2), dtype=np.int64)]
+    for band in range(distance + 1 if len(perceptual) else 0):
+        packed = np.packbits(bits[:, band :: distance + 1], axis=1)
+        _, key = np.unique(packed, axis=0, return_inverse=True)
+        order = np.argsort(key, kind="stable")
+        key, step = key[order], 1
+        first = np.flatnonzero(key[:-1] == key[1:])
+        while len(first):
+            one, other = order[first], order[first + step]
+            near_enough = np.bitwise_count(words[one] ^ words[other]).sum(1, dtype=np.int64) <= distance
+            found.append(np.stack([one, other], axis=1)[near_enough])
+            step += 1
+            first = first[first + step < len(key)]
+            first = first[key[first] == key[first + step]]
+    return np.concatenate(found)
 
 
 def _pairs(words: np.ndarray, first: int, second: int, distance: int) -> np.ndarray:

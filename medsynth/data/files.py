@@ -13,10 +13,14 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medsynth.contracts import Intensity
 from medsynth.data.cache import Columns, Store, cache_folder, hashed, open_store, salt
+from medsynth.data.duplicates import clusters, have_content
 from medsynth.data.errors import DataError, Reason, ReasonKind
 from medsynth.data.geometry import Geometry, RandomViews
+from medsynth.data.groups import Groups, image_groups
 from medsynth.data.intensity import Normalization
 from medsynth.data.manifest import Manifest
 from medsynth.data.module import Datasets, ImageDataModule
@@ -28,6 +32,7 @@ from medsynth.data.tree import Tree
 from medsynth.errors import InputError
 
 log = logging.getLogger(__name__)
+_CHUNK = 256  # images read at a time
 
 
 def image_files(
@@ -177,22 +182,49 @@ class ImageFiles:
         return self.store.columns
 
     @cached_property
+    def kept(self) -> list[int]:
+        """The rows of the store that are used: all, or one of each exact copy."""
+        if not self.splits.drop_duplicates:
+            return list(range(len(self.store)))
+        first = {digest: row for row, digest in reversed(list(enumerate(self.columns["digest"])))}
+        return sorted(first.values())
+
+    @cached_property
+    def duplicates(self) -> tuple[list[int], np.ndarray]:
+        """Numbers that kept images have in common with their duplicates, and which of them show nearly nothing.
+
+        Images of little content are duplicates of their exact copies alone.
+        """
+        digests, perceptual = (self._kept_column(name) for name in ("digest", "perceptual"))
+        near = self.splits.join_duplicates == "near"
+        numbers = clusters(digests, perceptual, np.full(len(digests), near))
+        blank = np.zeros(len(digests), dtype=bool)
+        repeated = np.flatnonzero(np.bincount(numbers)[numbers] > 1)
+        for start in range(0, len(repeated), _CHUNK):
+            rows = repeated[start : start + _CHUNK]
+            blank[rows] = ~have_content(self.store.read(np.asarray(self.kept)[rows]).numpy())
+        if near and blank.any():
+            numbers = clusters(digests, perceptual, ~blank)
+        return numbers.tolist(), blank
+
+    @cached_property
+    def groups(self) -> Groups:
+        """The groups of kept images that stay in one split."""
+        joined = self.splits.join_duplicates != "none"
+        numbers, blank = self.duplicates if joined else (None, np.zeros(0, dtype=bool))
+        patients, digests = (self._kept_column(name) for name in ("patient", "digest"))
+        return image_groups(patients, digests, numbers, blank, by=self.splits.split_by)
+
+    @cached_property
     def rows(self) -> dict[str, list[int]]:
         """Split name -> rows of the store, without dropped copies."""
-        columns = {name: self.columns[name] for name in ("label", "patient", "digest", "split")}
-        kept = list(range(len(self.store)))
-        if self.splits.drop_duplicates:
-            first = {digest: row for row, digest in reversed(list(enumerate(columns["digest"])))}
-            kept = sorted(first.values())
-            columns = {name: [column[row] for row in kept] for name, column in columns.items()}
-        positions = split(
-            self.splits,
-            labels=columns["label"],
-            patients=columns["patient"],
-            digests=columns["digest"],
-            given=columns["split"],
-        )
-        return {name: [kept[position] for position in own] for name, own in positions.items()}
+        labels, digests, given = (self._kept_column(name) for name in ("label", "digest", "split"))
+        positions = split(self.splits, labels=labels, groups=self.groups, digests=digests, given=given)
+        return {name: [self.kept[position] for position in own] for name, own in positions.items()}
+
+    def _kept_column(self, name: str) -> list[Any]:
+        column = self.columns[name]
+        return [column[row] for row in self.kept] if self.splits.drop_duplicates else column
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -302,6 +334,8 @@ class ImageFiles:
             log.warning("Images of %s become %dx%d (data.resize=%s).", text, size, size, self.geometry.resize)
         self._report_intensity(manifest)
         self._report_leaks(rows)
+        if "val" not in self.columns["split"]:
+            self._report_groups(rows)
 
     def _report_intensity(self, manifest: Manifest) -> None:
         low, high = manifest["before"]["low"], manifest["before"]["high"]
@@ -320,13 +354,29 @@ class ImageFiles:
             log.warning("Values span [%g, %g]; those outside data.intensity_range are clipped.", low, high)
 
     def _report_leaks(self, rows: dict[str, list[int]]) -> None:
-        """Warn of patients and copies in two splits, which the data's own splits and a single patient can cause."""
-        for name, noun in (("patient", "patients"), ("digest", "images with exact copies")):
-            column = self.columns[name]
-            seen = [{column[row] for row in rows[split_name]} - {""} for split_name in SPLITS]
+        """Warn of patients and duplicates in two splits, which the data's own splits can cause."""
+        duplicates = dict(zip(self.kept, self.duplicates[0], strict=True))
+        kind = "near or exact" if self.splits.join_duplicates == "near" else "exact"
+        patients = self.columns["patient"]
+        for one, several, group_of in (
+            ("patient is", "patients are", patients),
+            (f"image with {kind} copies is", f"images with {kind} copies are", duplicates),
+        ):
+            seen = [{group_of[row] for row in rows[split_name]} - {""} for split_name in SPLITS]
             repeated = sum(count > 1 for count in Counter(key for keys in seen for key in keys).values())
             if repeated:
-                log.warning("%d %s are in more than one of training, validation and test.", repeated, noun)
+                noun = one if repeated == 1 else several
+                log.warning("%d %s in more than one of training, validation and test.", repeated, noun)
+
+    def _report_groups(self, rows: dict[str, list[int]]) -> None:
+        """Warn of patients that duplicates join, and of duplicates that join none."""
+        for sentence in self.groups.sentences():
+            log.warning(sentence)
+        unused = len(self.kept) - sum(map(len, rows.values()))
+        if unused:
+            log.warning(
+                "%d of these images are left out of validation and test, since exact copies are for training.", unused
+            )
 
 
 def _fingerprint(tree: Tree) -> str:

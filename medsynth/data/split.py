@@ -10,6 +10,7 @@ from functools import cached_property
 
 from medsynth.contracts import counter_seed
 from medsynth.data.errors import DataError, check_choice
+from medsynth.data.groups import JOIN_DUPLICATES, Groups
 from medsynth.data.reading import SPLITS
 from medsynth.errors import InputError
 
@@ -33,9 +34,11 @@ class SplitOptions:
     split_seed: int = 0
     patient_pattern: str | None = None
     drop_duplicates: bool = False
+    join_duplicates: str = "near"
 
     def __post_init__(self) -> None:
         check_choice("data.split_by", self.split_by, SPLIT_BY)
+        check_choice("data.join_duplicates", self.join_duplicates, JOIN_DUPLICATES)
         val, test = self.val_fraction, self.test_fraction
         if not 0 < val < 1 or not 0 <= test < 1 or val + test >= 1:
             raise InputError(
@@ -54,28 +57,28 @@ def split(
     options: SplitOptions,
     *,
     labels: Sequence[int],
-    patients: Sequence[str],
+    groups: Groups,
     digests: Sequence[str],
     given: Sequence[str],
 ) -> dict[str, list[int]]:
     """Return the rows of each split. Validation and test rows mix the classes, so that the first rows show all.
 
-    All images of a patient, and all exact copies of an image, stay in one split. A group's random number comes from the
-    content of its images and not from names or order: the group keeps its split when files are renamed or added, as far
-    as the fractions allow. Splits given by the data are kept; a missing one is taken from its ``train``.
+    All images of a group stay in one split. A group's random number comes from the content of its images and not from
+    names or order: the group keeps its split when files are renamed or added, as far as the fractions allow. Splits
+    given by the data are kept; a missing one is taken from its ``train``. Images that have copies in other groups are
+    held out only if no copy is for training.
 
     Args:
-        options: the fractions, what is kept together, and the seed.
+        options: the fractions and the seed.
         labels: of the rows; all 0 without labels.
-        patients: keys of patients; "" where not known.
+        groups: of the rows.
         digests: of the pixels.
         given: "train", "val", "test", or "" where the data gives no split.
 
     Raises:
-        DataError: there are too few images or patients.
+        DataError: there are too few images or groups.
     """
     val_fraction, seed = options.val_fraction, options.split_seed
-    groups = _groups(patients, digests, options.split_by)
     rows: dict[str, list[int]] = {name: [i for i, own in enumerate(given) if own == name] for name in SPLITS}
     rows["train"] += [i for i, own in enumerate(given) if not own]
     # Test images come from the other end of the order, so that holding them out does not change validation.
@@ -83,36 +86,38 @@ def split(
     for name, fraction, reverse in (("val", val_fraction, False), ("test", test_fraction_of_rest, True)):
         if not rows[name] and fraction > 0:
             least = 2 if name == "val" else 1
-            taken = _held_out(rows["train"], labels, groups, digests, fraction, least=least, seed=seed, reverse=reverse)
-            rows[name] = sorted(taken)
+            keys = groups.keys
+            taken = _held_out(rows["train"], labels, keys, digests, fraction, least=least, seed=seed, reverse=reverse)
             rows["train"] = sorted(set(rows["train"]) - taken)
+            rows[name] = sorted(taken - _copies_of(rows["train"], taken, groups, digests))
     if len(rows["train"]) < 2 or len(rows["val"]) < 2:
-        kind = "patients" if groups is patients else "different images"
+        kind = "groups of patients" if groups.of_patients else "different images"
         raise DataError(
-            f"The {len(labels)} images ({len(set(groups))} {kind}) are too few to be split: training and validation "
-            f"need 2 images each; add images, or set data.split_by=image."
+            f"The {len(labels)} images ({groups.count} {kind}) are too few to be split: training and validation "
+            f"need 2 images each; add images, or set data.split_by=image"
+            + (
+                f", or data.join_duplicates={'exact' if options.join_duplicates == 'near' else 'none'}, which divides "
+                "duplicates."
+                if options.join_duplicates != "none"
+                else "."
+            )
         )
     for name in ("val", "test"):
         rows[name].sort(key=lambda row: counter_seed("order", seed, digests[row], row))
     return rows
 
 
-def _groups(patients: Sequence[str], digests: Sequence[str], by: str) -> Sequence[str]:
-    """Return the keys of the groups that stay in one split: patients, or exact copies of an image."""
-    known = all(patients) and len(set(patients)) > 1
-    if by == "patient" and not known:
-        missing = sum(not patient for patient in patients)
-        raise DataError(
-            f"data.split_by=patient needs patients: {missing} of {len(patients)} images have none, and "
-            f"{len(set(filter(None, patients)))} are known; set data.patient_pattern, or data.split_by=image."
-        )
-    return patients if known and by != "image" else digests
+def _copies_of(train: Sequence[int], held_out: set[int], groups: Groups, digests: Sequence[str]) -> set[int]:
+    """Return the held-out rows that are exact copies of training rows although their groups differ."""
+    separate = held_out & {*groups.blank, *groups.shared}
+    trained = {digests[row] for row in train} if separate else set[str]()
+    return {row for row in separate if digests[row] in trained}
 
 
 def _held_out(
     rows: Sequence[int],
     labels: Sequence[int],
-    groups: Sequence[str],
+    groups: Sequence[str] | Sequence[int],
     digests: Sequence[str],
     fraction: float,
     *,
@@ -121,18 +126,18 @@ def _held_out(
     reverse: bool,
 ) -> set[int]:
     """Choose groups of rows that together come nearest to ``fraction`` in each class, ``least`` rows at least."""
-    members: dict[str, list[int]] = defaultdict(list)
+    members: dict[str | int, list[int]] = defaultdict(list)
     for row in rows:
         members[groups[row]].append(row)
-    strata: dict[int, list[str]] = defaultdict(list)
+    strata: dict[int, list[str | int]] = defaultdict(list)
     for group, inside in members.items():
         strata[Counter(labels[row] for row in inside).most_common(1)[0][0]].append(group)
 
-    def draw(group: str) -> int:
+    def draw(group: str | int) -> int:
         return counter_seed("split", seed, min(digests[row] for row in members[group]))
 
     taken: set[int] = set()
-    left: list[str] = []
+    left: list[str | int] = []
     for label in sorted(strata):
         order = sorted(strata[label], key=draw, reverse=reverse)
         chosen = _nearest([len(members[group]) for group in order], fraction)

@@ -33,6 +33,7 @@ COMPOSITIONS: tuple[Difference, ...] = (
         old=("penalty.r[12].gamma: 2.0", "task.penalties.r[12].gamma: 2.0"),
         new=("penalty.r[12].gamma: 0.1", "task.penalties.r[12].gamma: 0.1", "schedules.*.*", "task.schedules.*.*"),
     ),
+    Difference("duplicates stay in one split whatever the patients", new=("data.join_duplicates: near",)),
 )
 COMMANDS: dict[str, str] = {  # recorded command -> the one that README has instead
     "python train.py 'sweep=[seeds,losses]'": "python train.py 'vary=[seeds,losses]'",
