@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from medsynth.errors import InputError
+from medsynth.files import new_folder, replacing
 from medsynth.lightning.checkpoint_io import AtomicCheckpointIO
-from tests.command import TINY
+from medsynth.runs.lock import locked
+from tests.command import TINY, run
 
 ROOT = Path(__file__).parents[1]
 SURROUNDINGS = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -59,12 +62,80 @@ def test_two_processes_stop_at_the_same_step_and_one_resumes(tmp_path):
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["images_seen"] == seen + 64
 
 
-def test_a_full_disk_raises_oserror_and_the_last_checkpoint_stays(tmp_path):
+def test_a_full_disk_raises_oserror_and_the_last_checkpoint_stays(tmp_path, monkeypatch):
     """PyTorch by itself would report an unexpected position in a file."""
     path = tmp_path / "checkpoints" / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"number": 1}, path)
+    monkeypatch.setattr("medsynth.files.temporary_name", lambda path: path.with_name(path.name + ".tmp"))
     (tmp_path / "full.ckpt.tmp").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left on device"):
         AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(100_000)}, tmp_path / "full.ckpt")
     assert AtomicCheckpointIO().load_checkpoint(path) == {"number": 1}
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_two_writers_of_a_file_each_write_a_whole_one(tmp_path):
+    path = tmp_path / "file"
+    with replacing(path) as first, replacing(path) as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first", "the later one to finish stays"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_of_two_writers_of_a_folder_one_is_refused(tmp_path):
+    path = tmp_path / "folder"
+    first = new_folder(path)
+    (first.__enter__() / "file").write_text("first")
+    with new_folder(path) as second:
+        (second / "file").write_text("second")
+    with pytest.raises(FileExistsError):
+        first.__exit__(None, None, None)
+    assert (path / "file").read_text() == "second"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("state", ["no record yet", "running"])
+def test_a_second_training_in_a_folder_is_refused_in_one_sentence(tmp_path, monkeypatch, capsys, state):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("medsynth.runs.lock.PATIENCE", 0.2)
+    with locked(tmp_path / "run"):
+        if state == "running":
+            process = {"host": os.uname().nodename, "pid": os.getppid(), "started": time.time()}
+            (tmp_path / "run" / "summary.json").write_text(json.dumps({"status": "running", "process": process}))
+        before = sorted((tmp_path / "run").iterdir())
+        code, _, err = run(monkeypatch, capsys, *TINY, "hydra.run.dir=run")
+        assert code == 1
+        assert err.count("\n") == 1, err
+        assert ("is still running" if state == "running" else "Another process is starting or resuming") in err
+        assert [path for path in sorted((tmp_path / "run").iterdir()) if path.name != "train.log"] == before
+
+
+def test_a_lock_does_not_outlive_its_process_and_its_unfinished_files_are_deleted(tmp_path):
+    program = "import pathlib, sys, time; from medsynth.runs.lock import locked\n"
+    program += "with locked(pathlib.Path('run')): print('held', flush=True); time.sleep(60)"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=SURROUNDINGS, cwd=tmp_path
+    )
+    try:
+        assert holder.stdout.readline() == "held\n"
+        for name in ("metrics.csv.1-a.tmp", "checkpoints/last.ckpt.1-a.tmp", "report.html.1-a.tmp", "metrics.csv"):
+            (tmp_path / "run" / name).parent.mkdir(exist_ok=True)
+            (tmp_path / "run" / name).write_text("")
+        with pytest.raises(InputError, match="Another process"):
+            _lock_at_once(tmp_path / "run")
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+    _lock_at_once(tmp_path / "run")
+    left = sorted(str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*"))
+    assert left == ["checkpoints", "metrics.csv", "report.html.1-a.tmp"], "a report may be written meanwhile"
+
+
+def _lock_at_once(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("medsynth.runs.lock.PATIENCE", 0)
+        with locked(folder):
+            pass

@@ -1,9 +1,10 @@
 """The report as HTML: complete, self-contained, and safe with any name."""
 
+import http.client
 import json
 import re
+import shutil
 import threading
-import urllib.request
 from html.parser import HTMLParser
 
 import numpy as np
@@ -294,19 +295,78 @@ def test_the_command_writes_the_file_or_one_line_of_error(tmp_path, monkeypatch,
         assert err.count("\n") == 1
 
 
-def test_the_live_view_changes_with_its_files(tmp_path):
+@pytest.fixture
+def served(tmp_path):
+    """Serve the live report of a run; yield a function that asks for a path and returns status, headers and text."""
     folder = write_run(tmp_path / "run", options={"seed": 1}, status="running")
     server = live_server([folder])
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        address = f"http://127.0.0.1:{server.server_port}"
-        assert server.server_address[0] == "127.0.0.1"
-        read = lambda path: urllib.request.urlopen(f"{address}/{path}", timeout=20).read().decode()  # noqa: E731
-        assert "data-live" in read("")
-        before = read("version")
-        assert before == read("version") == version([folder])
-        (folder / "samples" / "000099999.png").write_bytes(b"")
-        assert read("version") != before
-    finally:
-        server.shutdown()
-        server.server_close()
+    assert server.server_address[0] == "127.0.0.1"
+
+    def read(path="/", **headers):
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+        connection.putrequest("GET", path, skip_host=True)
+        for name, value in {"Host": f"127.0.0.1:{server.server_port}", **headers}.items():
+            if value is not None:
+                connection.putheader(name, value)
+        connection.endheaders()
+        response = connection.getresponse()
+        content = response.status, dict(response.getheaders()), response.read().decode()
+        connection.close()
+        return content
+
+    yield folder, read
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_live_view_changes_with_its_files(served):
+    folder, read = served
+    status, headers, page = read()
+    assert (status, "data-live" in page) == (200, True)
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cache-Control"] == "no-store"
+    before = read("/version")[2]
+    assert before == read("/version")[2] == version([folder])
+    (folder / "samples" / "000099999.png").write_bytes(b"")
+    assert read("/version")[2] != before
+
+
+def test_the_live_view_answers_to_names_of_this_machine(served):
+    for host in ("localhost", "127.0.0.1", "[::1]", "LOCALHOST:8000", "[::1]:8000", "127.0.0.1:1"):
+        assert served[1]("/version", Host=host)[0] == 200, host
+
+
+FOREIGN_HOSTS = (
+    *(None, "", "evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1"),
+    *("localhost:80@evil.example", "evil.example#localhost", "localhost:", "0.0.0.0", "127.0.0.1:8000x"),
+)
+OTHER_PATHS = (
+    *("/summary.json", "/config.yaml", "/samples/", "/../summary.json", "/%2e%2e/summary.json", "/.", "/version/"),
+    *("/?x", "/version/../summary.json", "/etc/passwd", "http://evil.example/", "/\\..\\summary.json"),
+)
+
+
+def test_the_live_view_refuses_other_hosts_in_one_sentence(served):
+    """A page of another site could read the report by a name that it has resolved to 127.0.0.1 (DNS rebinding)."""
+    for host in FOREIGN_HOSTS:
+        for path in ("/", "/version"):
+            status, headers, text = served[1](path, Host=host)
+            assert (status, headers["Content-Type"]) == (403, "text/plain; charset=utf-8"), host
+            assert text == "This report is served to this machine only: open it at http://localhost, with its port."
+
+
+def test_the_live_view_serves_two_pages_and_no_file(served):
+    for path in OTHER_PATHS:
+        status, headers, text = served[1](path)
+        assert (status, text) == (404, "There is no such page."), path
+        assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_the_live_view_of_a_deleted_run_is_one_sentence(served, capsys):
+    folder, read = served
+    shutil.rmtree(folder)
+    status, _, text = read()
+    assert (status, text) == (503, f"{folder} is not a folder: name the folder of a run or of a sweep.")
+    assert read("/version")[0] == 200
+    assert capsys.readouterr().err == ""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from medsynth.contracts import counter_seed
 from medsynth.data.module import ImageDataModule, ImageDataset
 from medsynth.data.preview import datasets, labels, preview
 from medsynth.errors import EndCode, InputError
-from medsynth.files import write_json
+from medsynth.files import new_folder, write_json
 from medsynth.report.data_sheet import Row, draw_contact_sheet, draw_intensities
 from medsynth.report.data_text import SPLIT_NAMES, data_text
 
@@ -112,18 +110,13 @@ def _side_by_side(sample: Mapping[str, Tensor]) -> Tensor:
 
 def _write(out: Path, record: Mapping[str, Any], panels: Mapping[str, Sequence[Row]]) -> None:
     """Write the folder under a temporary name and rename it at the end, so that it is complete or absent."""
-    temporary = out.with_name(out.name + ".tmp")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        draw_contact_sheet(temporary / "contact_sheet.png", panels)
-        draw_intensities(temporary / "intensities.png", record["intensity"])
-        write_json(temporary / "preview.json", record)
-        os.replace(temporary, out)
+        with new_folder(out) as folder:
+            draw_contact_sheet(folder / "contact_sheet.png", panels)
+            draw_intensities(folder / "intensities.png", record["intensity"])
+            write_json(folder / "preview.json", record)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise InputError(
             f"out={out} cannot be written ({reason}): name another folder.", code=EndCode.CANNOT_WRITE
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,8 @@ from tqdm import tqdm
 
 import medsynth
 from medsynth.contracts import InputError
-from medsynth.data.writer import WRITERS, ImageSet
+from medsynth.data.writer import WRITERS, ImageSet, Writer
+from medsynth.files import new_folder
 from medsynth.generator.trained import TrainedGenerator, load_generator
 
 SHEET = 100  # images on the contact sheet
@@ -36,31 +35,33 @@ def run(config: DictConfig) -> None:
     digest = _sha256(generator.path)
     images = _image_set(config, generator, digest)
 
-    # Complete or absent: written under another name and renamed at the end.
-    temporary = out.with_name(out.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     try:
-        writer = WRITERS[config.format](temporary, images)
-        shown: list[Tensor] = []
-        for number, image in enumerate(_images(generator, labels, config)):
-            writer.add(number, image, None if labels is None else int(labels[number]))
-            if number < SHEET:
-                shown.append(image)
-        writer.close()
-        sheet = make_grid(torch.stack(shown) / 2 + 0.5, nrow=10, padding=1)
-        save_image(sheet, temporary / "contact_sheet.png")
-        record = _record(config, generator, digest, writer.stored)
-        (temporary / "generate.json").write_text(json.dumps(record, indent=2) + "\n")
-        os.replace(temporary, out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        with new_folder(out) as folder:  # complete or absent
+            writer = WRITERS[config.format](folder, images)
+            _write(folder, writer, generator, labels, config)
+            record = _record(config, generator, digest, writer.stored)
+            (folder / "generate.json").write_text(json.dumps(record, indent=2) + "\n")
+    except FileExistsError as error:
+        raise _exists(config.out) from error
     intensity = images.intensity
     print(
         f"{config.num_samples} images of {generator.path} are in {out / writer.location}, an overview in "
         f"{out / 'contact_sheet.png'}: black is {intensity.low:g} and white {intensity.high:g} {intensity.unit}."
     )
+
+
+def _write(
+    folder: Path, writer: Writer, generator: TrainedGenerator, labels: Tensor | None, config: DictConfig
+) -> None:
+    """Write all images and the contact sheet."""
+    shown: list[Tensor] = []
+    for number, image in enumerate(_images(generator, labels, config)):
+        writer.add(number, image, None if labels is None else int(labels[number]))
+        if number < SHEET:
+            shown.append(image)
+    writer.close()
+    sheet = make_grid(torch.stack(shown) / 2 + 0.5, nrow=10, padding=1)
+    save_image(sheet, folder / "contact_sheet.png")
 
 
 def _image_set(config: DictConfig, generator: TrainedGenerator, digest: str) -> ImageSet:
@@ -121,5 +122,9 @@ def _target(out: str | None) -> Path:
         raise InputError("out= is needed: the folder to write the images to, for example out=generated.")
     path = Path(out)
     if path.exists():
-        raise InputError(f"out={out} exists already: name a new folder, so that nothing is overwritten.")
+        raise _exists(out)
     return path
+
+
+def _exists(out: str) -> InputError:
+    return InputError(f"out={out} exists already: name a new folder, so that nothing is overwritten.")

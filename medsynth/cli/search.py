@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from medsynth.configuration.objectives import check_objectives, directions
 from medsynth.errors import EndCode, InputError, sentence_of
 from medsynth.files import make_writable
+from medsynth.runs.lock import held
 from medsynth.search.objective import COSTS, Objective, make_objectives
 from medsynth.search.options import Options, read_options
 from medsynth.search.record import Record
@@ -24,6 +25,7 @@ from medsynth.search.space import described
 from medsynth.search.space_syntax import check_space, composition, parse_space
 from medsynth.search.study import OVERRIDES, Study, open_study, quiet
 
+_LOCK = ".search.lock"  # in the folder of the search
 _SPACE = "space"  # attribute of the study
 
 
@@ -34,7 +36,8 @@ def run(config: DictConfig) -> None:
     options = _options(config)
     settings, first, pruner = _settings(options)
     make_writable(options.folder)
-    with quiet(), _interruptible(options.folder):
+    refusal = f"The search in {options.folder} runs in another process: wait for its end, or stop it first (Ctrl+C)."
+    with held(options.folder / _LOCK, refusal), quiet(), _interruptible(options.folder):
         study = _study(options, settings, pruner)
         record = Record(options, [dimension.key for dimension in settings.space], settings.objectives[0].name)
         print(_beginning(options, settings, len(study.trials)), flush=True)

@@ -19,6 +19,7 @@ from medsynth.errors import EndCode, InputError
 from medsynth.files import write_json
 from medsynth.runs.launcher_environment import rank, requeue, silence
 from medsynth.runs.layout import CHECKPOINT, GENERATOR, REPORT, SUMMARY, read_json
+from medsynth.runs.lock import locked
 from medsynth.runs.placement import AUTO, changed_options, is_resumed, shown
 from medsynth.runs.resume import Finished, read_composition, refuse_running, save_configuration
 from medsynth.runs.run_end import Interrupted, end_of
@@ -105,9 +106,13 @@ class RunFolder:
         """
         if rank() > 0:
             silence()
-        run = _prepared(config, launch)
         try:
-            with contextlib.nullcontext() if rank() > 0 or run.complete else _recorded(run.path):
+            with contextlib.ExitStack() as held:
+                if rank() == 0:
+                    held.enter_context(locked(launch.folder))
+                run = _prepared(config, launch)
+                if rank() == 0 and not run.complete:
+                    held.enter_context(_recorded(run.path))
                 yield run
         except InputError as error:
             if rank() > 0 and error.code in (EndCode.INTERRUPTED, EndCode.DIVERGED):

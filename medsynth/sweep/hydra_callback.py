@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
+from filelock import FileLock
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -17,7 +18,7 @@ from medsynth.configuration.secrets import check_secrets
 from medsynth.errors import InputError, Refused
 from medsynth.runs.layout import SWEEP
 from medsynth.runs.status import COMPLETED, DUPLICATE, MISSING, RUNNING
-from medsynth.sweep.job import SETTLED, composition_hash
+from medsynth.sweep.job import LOCK, SETTLED, composition_hash
 from medsynth.sweep.keep import check_keep
 from medsynth.sweep.plan import (
     SWEEP_OPTIONS,
@@ -46,8 +47,10 @@ class SweepCallback(Callback):
             check_secrets(config)
             new = _plan(config)
             folder = Path(config.hydra.sweep.dir)
-            plan = _resumed(folder, new) if config.sweep.resume else _fresh(folder, new)
-            write_plan(folder, plan)
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / LOCK):  # another process may start a sweep there
+                plan = _resumed(folder, new) if config.sweep.resume else _fresh(folder, new)
+                write_plan(folder, plan)
             _announce(folder, plan, bool(config.sweep.resume))
         except Exception as error:
             raise Refused from error
@@ -119,7 +122,6 @@ def _check_options(config: DictConfig) -> None:
 def _fresh(folder: Path, new: dict[str, Any]) -> dict[str, Any]:
     if (folder / SWEEP).exists():
         raise InputError(f"{folder} already holds a sweep: resume it by sweep.resume={folder}.")
-    folder.mkdir(parents=True, exist_ok=True)
     return new
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from medsynth.data.writer.base import ImageSet as ImageSet
-from medsynth.data.writer.base import Writer
+from medsynth.data.writer.base import Writer as Writer
 from medsynth.data.writer.dicom import DicomWriter
 from medsynth.data.writer.nifti import NiftiWriter
 from medsynth.data.writer.npy import NpyWriter
