@@ -462,6 +462,27 @@ class TestVerdict:
             f"better than loss=hinge over 3 pairs, which exceeds the spread between seeds of {spread:.2g}."
         )
 
+    def test_interactions_among_more_than_two_factors_are_not_judged(self, tmp_path):
+        grid = {"loss": ["hinge", "wasserstein"], "backbone": ["a", "b"], "generator.width": [8, 16]}
+        best = {"loss": "hinge", "backbone": "a", "generator.width": 16}
+        runs = sweep(tmp_path, grid, value=lambda options: sum(options[name] != best[name] for name in best))
+        text = verdict(runs, OBJECTIVE)
+        assert text.endswith(
+            "Interactions among loss, backbone and width are not judged here, since more than two options vary; to "
+            f"compare loss and backbone at width=16, type: medsynth report {runs[0].folder.parent}/{{1,3,5,7}} "
+            "out=two_factors.html"
+        )
+        two = verdict([runs[number] for number in (1, 3, 5, 7)], OBJECTIVE)
+        assert "not judged" not in two
+        assert "not judged" not in verdict(sweep(tmp_path / "two", LOSSES), OBJECTIVE)
+
+    def test_a_search_of_more_than_two_options_is_told_what_to_type(self, tmp_path):
+        grid = [{"loss": "hinge" if n % 2 else "wasserstein", "lr": n / 10, "width": n % 3} for n in range(6)]
+        runs = runs_without_folders(
+            {tuple((key, str(value)) for key, value in options.items()): float(n) for n, options in enumerate(grid)}
+        )
+        assert "type: python train.py -m loss=" in verdict(runs, OBJECTIVE)
+
     def test_a_difference_within_the_spread(self, tmp_path):
         text = verdict(sweep(tmp_path, LOSSES, value=listed([8.0, 9.0, 7.0, 7.2, 7.0, 8.9])), OBJECTIVE)
         assert "but that is within the spread between seeds of 1: not shown." in text

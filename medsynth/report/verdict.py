@@ -9,10 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from medsynth.report.columns import metric_names
 from medsynth.report.effects import better, cells, completed, factors_without_seed
 from medsynth.report.factor_verdict import compare_values
-from medsynth.report.factors import Factor
+from medsynth.report.factors import Factor, value_of
 from medsynth.report.interaction import interaction
 from medsynth.report.run import Run
 from medsynth.runs.status import COMPLETED, DUPLICATE, RUNNING
+
+_NAMED = 3  # options in a sentence
+_CELLS = 4  # combinations of two options' values that have to exist to compare their effects
 
 
 def verdict(runs: Sequence[Run], metric: str, direction: str | None = None) -> str:
@@ -43,16 +46,45 @@ def _winner(jobs: Sequence[Run], metric: str, varied: Sequence[Factor], *, highe
     verdicts = [compare_values(jobs, metric, factor, highest=highest) for factor in varied]
     if len(varied) == 1 and verdicts[0].better == name:
         return [f"{winner}; it is {verdicts[0].advantage}"]
-    return [f"{winner}.", *(found.sentence for found in verdicts), *_dependence(jobs, metric, varied)]
+    return [f"{winner}.", *(found.sentence for found in verdicts), *_dependence(jobs, metric, varied, best)]
 
 
-def _dependence(jobs: Sequence[Run], metric: str, varied: Sequence[Factor]) -> Iterator[str]:
-    """Yield a warning if the effects of two factors are shown to depend on each other."""
+def _dependence(jobs: Sequence[Run], metric: str, varied: Sequence[Factor], best: Sequence[str]) -> Iterator[str]:
+    """Yield a warning if the effects of two factors are shown to depend on each other, or if more were not judged."""
     if len(varied) == 2:
         first, second = varied
         found = interaction(jobs, first, second, metric)
         if found.excludes_zero:
             yield f"But the two depend on each other: {found.sentence}"
+    if len(varied) > 2:
+        yield _not_judged(jobs, varied, dict(zip(varied, best, strict=True)))
+
+
+def _not_judged(jobs: Sequence[Run], varied: Sequence[Factor], best: Mapping[Factor, str]) -> str:
+    """Say that interactions of more than two factors are not judged, and how two of them can be compared."""
+    first, second, *others = varied
+    labels = [factor.label for factor in varied]
+    same = [run for run in jobs if all(value_of(run, factor) == best[factor] for factor in others)]
+    values = ", ".join(
+        f"{factor.label}={best[factor]}" for factor in others[:_NAMED]
+    ) + f" and {len(others) - _NAMED} more as in the best jobs" * (len(others) > _NAMED)
+    if len({(value_of(run, first), value_of(run, second)) for run in same}) < _CELLS:
+        typed = " ".join(f"{factor.key}={','.join(factor.values[:2])}" for factor in (first, second))
+        command = f"python train.py -m {typed} 'seed=range(3)'"
+    else:
+        command = f"medsynth report {_typed_folders(same)} out=two_factors.html"
+    return (
+        f"Interactions among {', '.join(labels[:-1])} and {labels[-1]} are not judged here, since more than two options"
+        f" vary; to compare {first.label} and {second.label} at {values}, type: {command}"
+    )
+
+
+def _typed_folders(runs: Sequence[Run]) -> str:
+    """Return the folders of jobs as they are typed in a shell: "sweep/{0,2,4}"."""
+    parents = {run.folder.parent for run in runs}
+    if len(parents) > 1:
+        return " ".join(str(run.folder) for run in runs)
+    return f"{parents.pop()}/{{{','.join(run.folder.name for run in runs)}}}"
 
 
 def _without_value(jobs: Sequence[Run], metric: str) -> str:
