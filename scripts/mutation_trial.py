@@ -30,9 +30,7 @@ import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, NamedTuple, NoReturn
 
 import pytest
@@ -240,36 +238,34 @@ def check_without_faults(tree: Path, results: dict[str, Result]) -> None:
 # ---- all trials ------------------------------------------------------------------------------------------------------
 
 
-def try_faults(faults: Sequence[Fault], *, full: bool, jobs: int, known: dict[str, Any]) -> dict[str, Result]:
-    """Try all faults that ``known`` has no result of, ``jobs`` at a time, and write each result at once."""
+def try_faults(faults: Sequence[Fault], *, full: bool, known: dict[str, Any]) -> dict[str, Result]:
+    """Try all faults that ``known`` has no result of, and write each result at once."""
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for the processes of tests
     for library in LIBRARIES:
         with contextlib.suppress(ImportError):
             importlib.import_module(library)
     digests = {fault.name: digest(fault) for fault in faults}  # before the tree is copied, which may change later
-    results = {fault.name: _known(known.get(fault.name), digests[fault.name], full=full) for fault in faults}
-    with tempfile.TemporaryDirectory(prefix="medsynth-mutation-") as folder, ThreadPoolExecutor(jobs) as pool:
-        trees: SimpleQueue[Path] = SimpleQueue()
-        for number in range(jobs):
-            trees.put(copy_tree(Path(folder) / str(number)))
-
-        def one(fault: Fault) -> tuple[Fault, Result]:
-            tree = trees.get()
-            try:
-                return fault, try_fault(tree, fault, full=full)
-            finally:
-                trees.put(tree)
-
-        left = [fault for fault in faults if results[fault.name] is None]
-        for fault, result in pool.map(one, left):
+    results: dict[str, Result] = {}
+    with tempfile.TemporaryDirectory(prefix="medsynth-mutation-") as folder:
+        tree = copy_tree(Path(folder))
+        for fault in faults:
+            result = _known(known.get(fault.name), digests[fault.name], full=full)
+            if result is None:
+                result = try_fault(tree, fault, full=full)
+                known[fault.name] = {"digest": digests[fault.name], **result._asdict()}
+                write_json(RESULTS, known)
             results[fault.name] = result
-            known[fault.name] = {"digest": digests[fault.name], **result._asdict()}
-            RESULTS.parent.mkdir(exist_ok=True)
-            RESULTS.write_text(json.dumps(known, indent=1) + "\n")
             print(line(fault, result), flush=True)
-        found = {name: result for name, result in results.items() if result is not None}
-        check_without_faults(trees.get(), found)
-    return found
+        check_without_faults(tree, results)
+    return results
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write ``content`` under a temporary name and rename it, so that an interrupted trial leaves a whole file."""
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    temporary.replace(path)
 
 
 def _known(entry: dict[str, Any] | None, digest: str, *, full: bool) -> Result | None:
@@ -305,7 +301,6 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="run the whole default suite where the named tests pass")
     parser.add_argument("--fresh", action="store_true", help="try again what has a result")
     parser.add_argument("--check", action="store_true", help="only check that each fault can be planted")
-    parser.add_argument("--jobs", type=int, default=1, help="faults at a time")
     options = parser.parse_args()
     faults = read_faults()
     for chosen, key in ((options.area, "area"), (options.only, "name")):
@@ -321,10 +316,7 @@ def main() -> None:
     known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     if options.fresh:
         known = {name: entry for name, entry in known.items() if name not in {fault.name for fault in faults}}
-    results = try_faults(faults, full=options.full, jobs=options.jobs, known=known)
-    print()
-    for fault in faults:
-        print(line(fault, results[fault.name]))
+    results = try_faults(faults, full=options.full, known=known)
     if print_shares(faults, results) < WANTED:
         raise SystemExit(1)
 

@@ -139,31 +139,37 @@ def weights(module):
 
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["plain", "frozen features"])
-def test_one_step_is_the_textbook_step(frozen):
+def test_two_steps_are_the_textbook_steps(frozen):
     """Against the loop that every tutorial writes, which runs the discriminator again for each network's update."""
-    model = gan(discriminator=transfer() if frozen else None, max_images=8)
+    model = gan(discriminator=transfer() if frozen else None, max_images=16)
     generator, discriminator = copy.deepcopy(model.generator), copy.deepcopy(model.discriminator)
     data = Images()
     fit(model, data)
 
     discriminator.calibrate(data.calibration_batches(8))
-    real = data.images[:8]
-    torch.manual_seed(counter_seed("step", 0, 0, 0))
-    z = torch.randn(8, 4)
     trained = [p for p in discriminator.parameters() if p.requires_grad]
-    loss = softplus(-discriminator(real)).mean() + softplus(discriminator(generator(z).detach())).mean()
-    with torch.no_grad():
-        for parameter, gradient in zip(trained, torch.autograd.grad(loss, trained), strict=True):
-            parameter -= 0.1 * gradient
-    discriminator.requires_grad_(False)
-    loss = softplus(-discriminator(generator(z))).mean()
     linear = list(generator.linear.parameters())
-    with torch.no_grad():
-        for parameter, gradient in zip(linear, torch.autograd.grad(loss, linear), strict=True):
-            parameter -= 0.1 * gradient
+    for step in range(2):
+        real = data.images[8 * step : 8 * step + 8]
+        torch.manual_seed(counter_seed("step", 0, 8 * step, 0))
+        z = torch.randn(8, 4)
+        loss = softplus(-discriminator(real)).mean() + softplus(discriminator(generator(z).detach())).mean()
+        descend(loss, trained)
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        descend(softplus(-discriminator(generator(z))).mean(), linear)
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
     torch.testing.assert_close(weights(model.discriminator), weights(discriminator), rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(weights(model.generator), weights(generator), rtol=1e-5, atol=1e-7)
+
+
+def descend(loss, parameters):
+    gradients = torch.autograd.grad(loss, parameters)
+    with torch.no_grad():
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter -= 0.1 * gradient
 
 
 class Counting(nn.Module):
@@ -553,23 +559,35 @@ def test_samples_depend_on_noise_alone():
     torch.testing.assert_close(model.sample(z)[:2], model.sample(z[:2]))
 
 
+@pytest.mark.parametrize("part", ["loss", "gradient"])
 @pytest.mark.parametrize("network", ["generator", "discriminator"])
-def test_a_loss_that_is_not_finite_stops_the_run_before_it_changes_the_weights(network):
+def test_a_loss_or_gradient_that_is_not_finite_stops_the_run_before_it_changes_the_weights(network, part):
     class Breaking(Hinge):
         calls = 0
 
         def spoil(self, loss):
             Breaking.calls += 1
-            return loss * (float("nan") if Breaking.calls == 3 else 1)
+            if Breaking.calls != 3:
+                return loss
+            return loss * float("nan") if part == "loss" else loss + (loss * 0).sqrt()
 
     setattr(
         Breaking, network, lambda self, *, real, fake: self.spoil(getattr(Hinge, network)(self, real=real, fake=fake))
     )
     model = gan(loss=Breaking(), max_images=800)
-    with pytest.raises(TrainingDiverged, match=rf"The {network}'s loss is nan.*images.*{network}_optimizer\.lr"):
+    with pytest.raises(TrainingDiverged, match=rf"The {network}'s loss is .*nan.*images.*{network}_optimizer\.lr"):
         fit(model, val_check_interval=1000)
     assert torch.isfinite(weights(model)).all()
     assert model.generator_updates == 2
+
+
+@pytest.mark.parametrize(("images_seen", "times"), [(0, 1), (8, 0)])
+def test_a_fresh_training_calibrates_the_discriminator_and_a_resumed_one_does_not(images_seen, times):
+    model, calibrated = gan(max_images=16), []
+    model.images_seen = images_seen
+    model.discriminator.calibrate = calibrated.append
+    fit(model, limit_val_batches=0)
+    assert len(calibrated) == times
 
 
 def test_each_validation_generates_from_the_same_noise_and_the_labels_of_the_real_images():

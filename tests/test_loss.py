@@ -97,6 +97,17 @@ def test_relativistic_losses_need_the_real_logits(kind):
     assert kind.relativistic == (kind in RELATIVISTIC)
 
 
+@pytest.mark.parametrize("kind", FORMULAS)
+def test_at_the_boundary_neither_side_prevails(kind):
+    """An image that is real as often as generated has its logit there: the discriminator's gradients cancel."""
+    if kind.boundary is None:
+        assert kind in (*RELATIVISTIC, Wasserstein)
+        return
+    logit = torch.full((1, 1), kind.boundary, requires_grad=True)
+    kind().discriminator(real=logit, fake=logit).backward()
+    assert logit.grad.item() == pytest.approx(0)
+
+
 @pytest.mark.parametrize("kind", RELATIVISTIC)
 def test_only_differences_of_logits_count(kind):
     """A constant of its own on each judgment changes neither player's loss; exchanging the players exchanges both."""
