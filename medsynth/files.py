@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+CACHE_SALT = "salt"  # a file in each folder of prepared images, which only its owner can have written
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:

@@ -20,6 +20,7 @@ from medsynth.cli.user_errors import explain
 from medsynth.configuration.compose import conf_folder
 from medsynth.configuration.option_help import choice_help, option_help
 from medsynth.configuration.option_types import with_option_types
+from medsynth.configuration.plain_names import check_names
 from medsynth.configuration.secrets import check_secrets
 from medsynth.errors import EndCode, Refused, extra_command
 from medsynth.runs.parent_process import end_with_parent
@@ -112,6 +113,7 @@ def start(command: str) -> None:
 def _run(command: str, config: DictConfig) -> Any:
     """Run a composed command, or a job of a sweep in the place of a training."""
     check_secrets(config)
+    check_names(config)
     if command == "train" and _in_sweep():
         return importlib.import_module("medsynth.sweep.hydra_job").run(config)
     config = with_option_types(config, command, HydraConfig.get().overrides.task)

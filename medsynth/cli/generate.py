@@ -30,7 +30,7 @@ def run(config: DictConfig) -> None:
         raise InputError(f"num_samples={config.num_samples} and batch_size={config.batch_size} must be 1 or more.")
     if config.format not in WRITERS:
         raise InputError(f"format={config.format} is unknown: choose {', '.join(WRITERS)}.")
-    generator = load_generator(source)
+    generator = load_generator(source, trust=config.trust)
     labels = generator.labels(config.label, config.num_samples)
     digest = _sha256(generator.path)
     images = _image_set(config, generator, digest)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from medsynth.configuration.trusted_paths import check_links
 from medsynth.contracts import InputError
 from medsynth.report.live import serve
 from medsynth.report.page import write_report
@@ -15,6 +16,8 @@ from medsynth.report.page import write_report
 def run(config: DictConfig) -> None:
     """Write the page, or with ``watch=true`` serve it until it is interrupted."""
     folders = _folders(config)
+    for folder in folders:
+        check_links(folder, trusted=config.trust)
     if config.watch:
         if config.out is not None:
             raise InputError("watch=true writes no file, so that out= cannot be given with it: leave one of them out.")

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from medsynth.configuration.compose import compose
 from medsynth.configuration.input_errors import input_errors
 from medsynth.configuration.option_types import with_option_types
+from medsynth.configuration.plain_names import check_names
 from medsynth.configuration.secrets import check_secrets
 
 
@@ -16,9 +17,11 @@ def compose_checked(command: str, overrides: Sequence[str]) -> DictConfig:
     """Compose conf/<command>.yaml with ``overrides`` and check them as the command line does.
 
     Raises:
-        InputError: they do not compose, a value has another type than its option, or one is a secret.
+        InputError: they do not compose, a value has another type than its option, one is a secret, or a name is not a
+            plain word.
     """
     with input_errors(command, overrides):
         config = compose(command, overrides)
         check_secrets(config)
+        check_names(config)
         return with_option_types(config, command, overrides)

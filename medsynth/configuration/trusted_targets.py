@@ -35,10 +35,11 @@ _OPEN = (
     "torch.nn.",
     "torch.optim.",
 )
+_CLOSED = ("medsynth.data.writer.",)  # of these packages: it writes images to any folder
 _RESOLVERS = ("hydra", "oc.select")  # those that conf/ uses; oc.env could read a secret
 
 
-def check_targets(config: DictConfig, source: Path, *, trusted: bool = False) -> None:
+def check_targets(config: DictConfig, source: Path, *, trusted: bool = False, option: str = "trust=true") -> None:
     """Refuse a configuration from the file ``source`` that could run more than the components of medsynth.
 
     A configuration that the user composes is not checked, since the user types it. Nothing of ``config`` is resolved.
@@ -47,6 +48,7 @@ def check_targets(config: DictConfig, source: Path, *, trusted: bool = False) ->
         config: as it was loaded, before anything typed is merged into it.
         source: named in the message.
         trusted: the user allows the file to name any class, such as one of their own package.
+        option: what to type to allow that.
 
     Raises:
         InputError: ``config`` names a class or function, or an interpolation, that is not allowed there.
@@ -54,10 +56,10 @@ def check_targets(config: DictConfig, source: Path, *, trusted: bool = False) ->
     if trusted:
         return
     for key, value in _leaves(OmegaConf.to_container(config, resolve=False)):
-        what = value if key == "_target_" and not _is_allowed(value) else _forbidden(value)
+        what = value if key == "_target_" and not _is_allowed(value) else forbidden(value)
         if what is not None:
             raise InputError(
-                f"{source} names {what}, which is no component of medsynth and could run any code: trust=true if "
+                f"{source} names {what}, which is no component of medsynth and could run any code: {option} if "
                 "the file is your own."
             )
 
@@ -74,8 +76,8 @@ def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, node
 
 
-def _forbidden(value: Any) -> str | None:
-    """Return ``value`` if it holds an interpolation that reads the environment or could result in a component."""
+def forbidden(value: Any) -> str | None:
+    """Return ``value`` if it is text with an interpolation that reads the environment or could be a component."""
     if not isinstance(value, str) or "${" not in value:
         return None
     resolvers = re.findall(r"\$\{\s*([\w.]+)\s*:", value)
@@ -86,7 +88,8 @@ def _forbidden(value: Any) -> str | None:
 def _is_allowed(target: Any) -> bool:
     if not isinstance(target, str):
         return False
-    return target in _named_by_conf() or (target.startswith(_OPEN) and _is_class_of_its_module(target))
+    is_open = target.startswith(_OPEN) and not target.startswith(_CLOSED)
+    return target in _named_by_conf() or (is_open and _is_class_of_its_module(target))
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from medsynth.configuration.moved import load_configuration
-from medsynth.configuration.trusted_targets import check_targets
+from medsynth.configuration.trusted_paths import check_configuration, check_links
 from medsynth.contracts import InputError
 from medsynth.data.geometry import RandomViews
 from medsynth.evaluation.folders import ImageFolder, folder_images, open_folder
@@ -59,7 +59,7 @@ def of_run(config: DictConfig, device: torch.device) -> EvaluationSets:
     folder = Path(config.run)
     trained = _configuration(folder, trusted=config.trust)
     path = _checkpoint(folder, config.checkpoint) if config.checkpoint else folder / "generator.safetensors"
-    generator = _from_checkpoint(path, trained) if config.checkpoint else read_generator(path)[0]
+    generator = _from_checkpoint(path, trained) if config.checkpoint else read_generator(path, trusted=config.trust)[0]
     generator.eval().to(device)
 
     data = instantiate(trained.data, _convert_="all")
@@ -89,7 +89,8 @@ def _configuration(folder: Path, *, trusted: bool) -> DictConfig:
     if not path.is_file():
         raise InputError(f"run={folder} is not the folder of a run: it holds no {CONFIGURATION}.")
     config = load_configuration(path)
-    check_targets(config, path, trusted=trusted)
+    check_links(folder, trusted=trusted)
+    check_configuration(config, path, trusted=trusted, built=("data", "generator"))
     return config
 
 

@@ -40,8 +40,12 @@ def save_generator(path: Path, generator: nn.Module, *, config: Mapping[str, Any
         save_file(weights, temporary, metadata=metadata)
 
 
-def read_generator(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+def read_generator(path: Path, *, trusted: bool = False) -> tuple[nn.Module, dict[str, Any]]:
     """Read the generator of ``path``, in evaluation mode on the CPU, and its card.
+
+    Args:
+        path: the file.
+        trusted: the user vouches for the file, which may then name any class.
 
     Raises:
         InputError: there is no such file, it is not of medsynth, is damaged, or has another format.
@@ -62,7 +66,7 @@ def read_generator(path: Path) -> tuple[nn.Module, dict[str, Any]]:
             f"{path} has format {description['format']}; this version of medsynth reads formats 1 and {FORMAT}."
         )
     _verify(path, metadata, weights, description["format"])
-    generator = _build(path, description["config"])
+    generator = _build(path, description["config"], trusted=trusted)
     try:
         generator.load_state_dict(weights)
     except RuntimeError as error:
@@ -105,17 +109,20 @@ def _verify(path: Path, metadata: Mapping[str, str], weights: Mapping[str, Tenso
         raise InputError(f"{path} is not what was written: its SHA-256 does not match; copy it again from its source.")
 
 
-def _build(path: Path, config: Mapping[str, Any]) -> nn.Module:
+def _build(path: Path, config: Mapping[str, Any], *, trusted: bool) -> nn.Module:
     """Build the network that ``config`` names, a class of this package: the file may come from anyone."""
     target = str(config.get("_target_"))
     module, _, name = target.rpartition(".")
     try:
         # Not what the module has imported: ``medsynth.generator.export.save_file`` would write a file.
-        found = getattr(importlib.import_module(module), name) if target.startswith(_PACKAGE) else None
-    except (ImportError, AttributeError) as error:
+        is_open = trusted or target.startswith(_PACKAGE)
+        found = getattr(importlib.import_module(module), name) if is_open else None
+    except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"{path} names {target}, which this version of medsynth cannot build ({error}).") from error
     if not (isinstance(found, type) and issubclass(found, nn.Module) and found.__module__ == module):
-        raise InputError(f"{path} names {target}, which is not one of medsynth's generators.")
+        raise InputError(
+            f"{path} names {target}, which is not one of medsynth's generators: trust=true if it is your own."
+        )
     try:
         return found(**{key: value for key, value in config.items() if key != "_target_"})
     except (InputError, TypeError, ValueError, RuntimeError) as error:

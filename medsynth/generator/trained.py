@@ -122,11 +122,12 @@ class TrainedGenerator:
         return tuple(image.shape[1:])
 
 
-def load_generator(path: str | Path) -> TrainedGenerator:
+def load_generator(path: str | Path, *, trust: bool = False) -> TrainedGenerator:
     """Load a trained generator; PyTorch's random state stays as it is.
 
     Args:
         path: the folder of a run, or a ``generator.safetensors``.
+        trust: the file is your own and may name any generator; False: those of medsynth only.
 
     Raises:
         InputError: there is no such file, or it is damaged or of no generator of medsynth.
@@ -137,5 +138,5 @@ def load_generator(path: str | Path) -> TrainedGenerator:
     file = path / FILE if path.is_dir() else path
     # Networks are built with random weights first: the caller's random numbers are not to depend on that.
     with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
-        network, card = read_generator(file)
+        network, card = read_generator(file, trusted=trust)
     return TrainedGenerator(cast(Generator, network), card, file)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from medsynth.configuration.plain_names import is_plain
 from medsynth.files import write_json
 from medsynth.runs.layout import read_json
 
@@ -19,8 +20,11 @@ def save_id(folder: Path, service: str, **identity: Any) -> None:
 
 
 def load_id(folder: Path, service: str) -> dict[str, Any]:
-    """Return what ``save_id`` wrote for this folder's run; empty if there is nothing."""
-    return read_json(folder / FILE).get(service, {})
+    """Return what ``save_id`` wrote for this folder's run; empty if there is nothing, or no ID that is a plain word."""
+    identity = read_json(folder / FILE).get(service)
+    if not isinstance(identity, dict) or not is_plain(identity.get("id")):
+        return {}
+    return {key: value for key, value in identity.items() if isinstance(value, str)}
 
 
 def is_resumed(overrides: Sequence[str]) -> bool:

@@ -114,7 +114,7 @@ def build(
     if os.environ.get("WANDB_SWEEP_ID"):
         options = {}
     elif known:
-        options |= {"project": known["project"], "id": known["id"]}
+        options |= {"project": known.get("project", project), "id": known["id"]}
     elif group is not None:
         options["id"] = secrets.token_hex(6)
     return _guarded(Path(folder), mode, patience, options)
@@ -125,8 +125,8 @@ def reopen(folder: Path, *, patience: float = 120) -> GuardedLogger | None:
     known = load_id(folder, "wandb")
     if not known:
         return None
-    mode = "offline" if known["mode"] == "offline" else _resolved("auto")
-    options = {"project": known["project"], "id": known["id"]}
+    mode = "offline" if known.get("mode") == "offline" else _resolved("auto")
+    options = {"project": known.get("project"), "id": known["id"]}
     return _guarded(folder, mode, patience, options)
 
 

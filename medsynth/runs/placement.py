@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
+from medsynth.configuration.trusted_paths import check_links
 from medsynth.errors import InputError
 from medsynth.runs.launcher_environment import rank, slurm_name, started_again, started_by_launcher
 from medsynth.runs.layout import CHECKPOINT, COMPOSITION, CONFIGURATION, SWEEP, older_ones
@@ -26,11 +27,12 @@ def choose_folder(resume: str | None, root: str, name: str, typed: Sequence[str]
     Processes of torchrun take the folder that the first of them takes.
 
     Raises:
-        InputError: ``resume`` is not the folder of a run.
+        InputError: ``resume`` is not the folder of a run, or holds a link to a place outside of it.
     """
     if resume and resume != AUTO:
         if not (Path(resume) / CONFIGURATION).is_file():
             raise InputError(f"resume={resume} is not the folder of a run: {_description(Path(resume))}.")
+        check_links(Path(resume), trusted="trust=true" in typed)  # Hydra opens train.log there before anything else
         return resume
     named = slurm_name()
     if named is None:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from medsynth.configuration.compose import conf_folder
 from medsynth.configuration.moved import load_configuration
-from medsynth.configuration.trusted_targets import check_targets
+from medsynth.configuration.trusted_paths import check_configuration
 from medsynth.errors import EndCode, InputError
 from medsynth.files import replacing
 from medsynth.runs.launcher_environment import rank
@@ -36,22 +36,26 @@ def save_configuration(config: DictConfig, folder: Path) -> None:
             OmegaConf.save(config, temporary, resolve=resolve)
 
 
-def read_composition(folder: Path, overrides: Sequence[str], *, trusted: bool = False) -> DictConfig:
+def read_composition(
+    folder: Path, overrides: Sequence[str], *, trusted: bool = False, present: DictConfig | None = None
+) -> DictConfig:
     """Read the configuration of the run in ``folder`` and change the values of ``overrides``.
 
     Args:
         folder: of the run.
         overrides: options typed with ``resume=``, as ``key=value``.
-        trusted: the user vouches for the folder, which may then name classes outside of medsynth.
+        trusted: the user vouches for the folder, which may then name classes outside of medsynth and places outside
+            of itself.
+        present: what is composed now from all that the user typed; places that it names are the user's own.
 
     Raises:
         InputError: an override chooses a component or is kept by the checkpoint; the run has not ended, or has nothing
-            left to do.
+            left to do; its configuration is damaged, or could run code or write elsewhere.
     """
     if rank() == 0:  # the other processes arrive when the first has written that the run is running
         refuse_running(folder)
     config = load_configuration(folder / COMPOSITION)
-    check_targets(config, folder / COMPOSITION, trusted=trusted)
+    check_configuration(config, folder / COMPOSITION, trusted=trusted, present=present)
     OmegaConf.update(config, "resume_data", SAME, force_add=True)  # a change of the data is allowed for one start only
     config.run_dir = str(folder)  # the folder may have been renamed since
     OmegaConf.set_struct(config, True)

@@ -14,7 +14,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 import medsynth
+from medsynth.configuration.plain_names import check_names
 from medsynth.configuration.secrets import check_secrets
+from medsynth.configuration.trusted_paths import check_links
 from medsynth.errors import EndCode, InputError
 from medsynth.files import write_json
 from medsynth.runs.launcher_environment import rank, requeue, silence
@@ -149,12 +151,14 @@ def _prepared(config: DictConfig, launch: Launch) -> RunFolder:
     if resumed:
         try:
             changes = changed_options(folder, typed) if automatic else typed
-            config = read_composition(folder, changes, trusted=config.trust)
+            check_links(folder, trusted=config.trust)
+            config = read_composition(folder, changes, trusted=config.trust, present=config)
         except Finished:
             if automatic:
                 return RunFolder(folder, config, complete=True)
             raise
         check_secrets(config)
+        check_names(config)
     elif not in_sweep and rank() == 0:
         refuse_running(folder)
     if automatic:  # the loggers look there for whether a run is resumed

@@ -34,6 +34,10 @@ COMPOSITIONS: tuple[Difference, ...] = (
         new=("penalty.r[12].gamma: 0.1", "task.penalties.r[12].gamma: 0.1", "schedules.*.*", "task.schedules.*.*"),
     ),
     Difference("duplicates stay in one split whatever the patients", new=("data.join_duplicates: near",)),
+    Difference(
+        "each command that reads a folder or a file of a run refuses a stranger's unless it is trusted",
+        new=("trust: False",),
+    ),
 )
 COMMANDS: dict[str, str] = {  # recorded command -> the one that README has instead
     "python train.py 'sweep=[seeds,losses]'": "python train.py 'vary=[seeds,losses]'",
