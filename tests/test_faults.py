@@ -1,4 +1,4 @@
-"""Short forms of scripts/fault_trials.py: trainings in processes of their own, with real faults."""
+"""Short forms of scripts/fault_trials.py and mutation_trial.py, with trainings in processes of their own."""
 
 import csv
 import json
@@ -32,6 +32,13 @@ def test_faults_lose_nothing(tmp_path):
     assert counts["kill"] == ["3", "3", "0", "0"]
     assert counts["cut"] == ["3", "3", "0", "0"]
     assert [counts["memory"][0], counts["memory"][1], counts["memory"][3]] == ["3", "3", "0"]
+
+
+@pytest.mark.slow
+def test_every_fault_of_the_mutation_trial_can_be_planted():
+    program = [sys.executable, str(ROOT / "scripts" / "mutation_trial.py"), "--check"]
+    done = subprocess.run(program, capture_output=True, text=True, env=SURROUNDINGS)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
