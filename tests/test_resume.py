@@ -1,6 +1,8 @@
 """Exact resume: runs stopped and resumed against uninterrupted ones; checkpoints, signals, refusals."""
 
 import csv
+import hashlib
+import io
 import json
 import os
 import random
@@ -13,6 +15,7 @@ import torch
 from medsynth.errors import InputError
 from medsynth.gan import GAN
 from medsynth.generator.export import read_generator
+from medsynth.lightning import checkpoint_io
 from medsynth.lightning.checkpoint_io import AtomicCheckpointIO, damage
 from medsynth.lightning.resume_checkpoint import check_checkpoint
 from medsynth.lightning.stop_signals import StopSignals
@@ -198,6 +201,12 @@ def test_any_cut_and_any_flipped_bit_is_detected(checkpoint):
     for length in range(1, 80):  # of the digest itself: the rest is what was written, or refused
         checkpoint.write_bytes(whole[:-length])
         assert damage(checkpoint) or torch.load(checkpoint, weights_only=True)["number"] == 3
+
+
+def test_the_digest_is_of_all_blocks_and_of_no_byte_more():
+    content = bytes(range(256)) * (20 * 2**10)  # 5 MiB, in blocks of 4
+    expected = hashlib.sha256(content[:-3]).hexdigest().encode()
+    assert checkpoint_io._digest(io.BytesIO(content), len(content) - 3) == expected
 
 
 def test_a_checkpoint_without_a_digest_is_checked_by_the_archives_checksums(checkpoint):
