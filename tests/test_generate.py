@@ -80,6 +80,7 @@ def test_a_loaded_generator_samples_the_images_of_the_command(generate, tmp_path
     np.testing.assert_allclose(generator.to_physical(images).numpy(), expected, rtol=1e-5, atol=1e-3)
     assert torch.equal(generator.sample(COUNT, label=1), images)
     torch.testing.assert_close(generator.sample(2, label=1, batch_size=1), images[:2])
+    torch.testing.assert_close(generator.sample(5, batch_size=3), generator.sample(5))
     assert not torch.equal(generator.sample(COUNT, label=1, seed=1), images)
     assert not torch.equal(generator.sample(COUNT), images), "all classes in turn"
     assert (generator.class_names, generator.units) == (tuple(CLASSES), "HU")

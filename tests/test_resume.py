@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from medsynth.gan import GAN
 from medsynth.generator.export import read_generator
 from medsynth.lightning import checkpoint_io
 from medsynth.lightning.checkpoint_io import AtomicCheckpointIO, damage
+from medsynth.lightning.last_checkpoint import LastCheckpoint
 from medsynth.lightning.resume_checkpoint import check_checkpoint
 from medsynth.lightning.stop_signals import StopSignals
 from medsynth.runs.launcher_environment import requeue
@@ -75,8 +77,8 @@ def rows(folder):
 
 TERM, INT, USR1, USR2 = signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2
 STOPS = [
-    [(96, USR2, True), (128, INT, False)],  # in a validation; before the last one
-    [(8, TERM, False), (24, USR1, False), (48, TERM, False), (64, INT, False), (72, TERM, False)],  # 64: an epoch
+    [(48, USR2, False), (64, TERM, False), (96, INT, True), (128, INT, False)],  # 64: the end of an epoch
+    [(8, TERM, False), (24, USR1, False), (48, TERM, False), (64, INT, False), (72, TERM, False)],
     [(48, TERM, True), (56, TERM, False), (96, INT, False), (128, TERM, True)],
 ]
 
@@ -186,6 +188,22 @@ def test_older_checkpoints_are_kept_undamaged(checkpoint):
     assert [AtomicCheckpointIO().load_checkpoint(path)["number"] for path in there] == [3, 2, 1]
     assert [damage(path) for path in there] == [None] * 3
     assert sorted(path.name for path in checkpoint.parent.iterdir()) == ["last-1.ckpt", "last-2.ckpt", "last.ckpt"]
+
+
+def test_the_oldest_of_several_checkpoints_is_given_up(tmp_path):
+    path = tmp_path / "last.ckpt"
+    for number in range(1, 7):
+        AtomicCheckpointIO().save_checkpoint({"number": number}, path, storage_options={"keep": 3})
+    assert [AtomicCheckpointIO().load_checkpoint(each)["number"] for each in older_ones(path)] == [6, 5, 4, 3]
+
+
+def test_the_time_of_a_resumed_run_includes_that_before(tmp_path):
+    callback = LastCheckpoint(dirpath=str(tmp_path))
+    checkpoint = {"resume": {"seconds": 1000.0, "processes": 1}, "callbacks": {}}
+    trainer, model = SimpleNamespace(world_size=1), SimpleNamespace(images_seen=8, max_images=16)
+    callback.on_load_checkpoint(trainer, model, checkpoint)
+    callback.on_fit_start(trainer, model)
+    assert 1000 <= callback.seconds < 1060
 
 
 def test_any_cut_and_any_flipped_bit_is_detected(checkpoint):

@@ -131,6 +131,7 @@ EXECUTING = [
     {"_target_": "medsynth.generator.mlp.nn.Linear", "in_features": 1, "out_features": 1},
     {"_target_": ["os.system"], "command": "touch canary"},
     {"_target_": "medsynth.generator."},
+    {"_target_": "medsynth.generator.mlp.LabeledNoise", "latent_dim": 4, "num_classes": 0},
     {},
 ]
 
