@@ -200,6 +200,7 @@ def _become_pytest(tree: Path, arguments: Sequence[str], printed: Path) -> NoRet
     """Run pytest in this process, which was forked and has the libraries but nothing of medsynth."""
     code = 3
     try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.setsid()
         output = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for stream in (1, 2):
@@ -240,6 +241,7 @@ def check_without_faults(tree: Path, results: dict[str, Result]) -> None:
 
 def try_faults(faults: Sequence[Fault], *, full: bool, known: dict[str, Any]) -> dict[str, Result]:
     """Try all faults that ``known`` has no result of, and write each result at once."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that no pytest is left behind
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for the processes of tests
     for library in LIBRARIES:
         with contextlib.suppress(ImportError):

@@ -387,7 +387,8 @@ def test_generated_images_have_noise_of_their_own_whatever_the_batch():
 def test_generated_images_have_the_labels_of_the_reference(count):
     reference = dataclasses.replace(of_numbers(6), labels=np.array([1, 0, 2, 1, 1, 0]))
     images = image_sets.generated(NoiseOf(), count, reference=reference, conditional=True, seed=0)
-    shown = (images.read(list(range(count)))[:, 0, 1, 0] * 10).round().long().tolist()
+    read = torch.cat([images.read(list(range(start, start + 3))) for start in range(0, count, 3)])
+    shown = (read[:, 0, 1, 0] * 10).round().long().tolist()
     assert shown == images.labels.tolist()
     assert np.bincount(shown).tolist() == [2 * count // 6, 3 * count // 6, count // 6]
     if count == 6:
