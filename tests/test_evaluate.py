@@ -15,10 +15,12 @@ from PIL import Image
 
 from medsynth.backbone.extractor import TimmExtractor
 from medsynth.cli.compose import register_resolvers
+from medsynth.configuration.checked_composition import compose_checked
 from medsynth.configuration.compose import conf_folder
 from medsynth.contracts import InputError, counter_seed, noise
 from medsynth.evaluation import image_sets
 from medsynth.evaluation.evaluate import evaluate as medsynth_evaluate
+from medsynth.evaluation.evaluation_sets import of_run
 from medsynth.files import write_json
 from medsynth.generator.export import save_generator
 from medsynth.metrics.feature_store import FeatureStore
@@ -45,6 +47,8 @@ def a_run(folder, *overrides, generator_file=True):
     GlobalHydra.instance().clear()
     register_resolvers()
     chosen = [*TINY, "run_dir=unused", f"data.source.num_val={COUNT}", *overrides]
+    if any(override.startswith("data=") for override in overrides):  # other data than phantoms
+        chosen = [option for option in chosen if not option.startswith("data.source.")]
     with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
         config = hydra.compose("train", overrides=chosen)
     folder.mkdir()
@@ -393,6 +397,39 @@ def test_generated_images_have_the_labels_of_the_reference(count):
     assert np.bincount(shown).tolist() == [2 * count // 6, 3 * count // 6, count // 6]
     if count == 6:
         assert shown == [1, 0, 2, 1, 1, 0]
+
+
+def test_a_run_is_measured_on_its_images_as_they_are_and_not_on_random_views(monkeypatch, tmp_path):
+    """The generator is in evaluation mode, and training images are others than the reference."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    pictures(tmp_path / "images", 20)
+    a_run(tmp_path / "run", "data=image_folder", f"data.root={tmp_path / 'images'}", "data.flip=both")
+    sets = of_run(compose_checked("evaluate", [f"run={tmp_path / 'run'}"]), torch.device("cpu"))
+    files = as_tensor(tmp_path / "images")
+    numbers = []
+    for images in (sets.real, sets.training):
+        read = images.read(list(range(images.count)))
+        numbers.append(
+            [number for image in read for number in range(20) if torch.allclose(image, files[number], atol=1e-5)]
+        )
+        assert len(numbers[-1]) == images.count
+    assert sorted(numbers[0] + numbers[1]) == list(range(20))
+    alone, together = sets.fake.read([0]), sets.fake.read([0, 1])
+    torch.testing.assert_close(alone[0], together[0])
+
+
+def test_the_first_images_of_a_set_are_a_random_sample():
+    images = image_sets.shuffled(of_numbers(100), most=50)
+    numbers = (images.read(list(range(images.count)))[:, 0, 0, 0] * 10).round().long().tolist()
+    assert len(set(numbers)) == images.count == 50
+    assert numbers != sorted(numbers)
+    assert max(numbers) >= 50
+
+
+def test_images_of_several_splits_are_read_by_their_numbers():
+    parts = [[{"image": torch.full((1, 2, 2), 10.0 * part + i)} for i in range(3)] for part in range(3)]
+    numbers = [0, 2, 3, 5, 6, 8]
+    assert image_sets.read_datasets(parts, numbers)[:, 0, 0, 0].tolist() == [0, 2, 10, 12, 20, 22]
 
 
 def of_numbers(count=6):
