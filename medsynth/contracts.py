@@ -386,7 +386,12 @@ class TrainingData(DataDescription, Protocol):
 
     @property
     def num_val(self) -> int:
-        """Validation images."""
+        """Validation images, on which the best generator is chosen."""
+        ...
+
+    @property
+    def num_test(self) -> int:
+        """Test images, which the training does not see; 0: none."""
         ...
 
     @property

@@ -90,6 +90,16 @@ def test_the_counts_of_planted_files(command, tmp_path):
     assert any("2 sizes" in warning for warning in record["warnings"])
     assert record["cache"]["bytes"] > 49 * 256
 
+    assert record["test"] == "fewer than 1,000 images, so that all that are held out are for validation"
+    assert f"test images 0: {record['test']}" in out
+    assert record["joined"] == {
+        "patients": 2,
+        "groups": 1,
+        "images_without_content": 0,
+        "images_of_many_patients": 0,
+    }
+    assert "2 patients share near or exact copies of images and are split as 1 group (data.join_duplicates)." in out
+
     exact, near = record["duplicates"]["exact"], record["duplicates"]["near"]
     assert (exact["groups"], exact["images"], exact["groups_across_splits"], exact["dropped"]) == (1, 2, 0, 0)
     assert near["pairs"] == 5, "two copies with the brighter and the re-encoded one, and these with each other"
@@ -169,7 +179,7 @@ def test_phantoms_have_a_preview_too(command, tmp_path):
     options = ("data.image_size=16", "data.source.num_images=40", "data.source.num_val=9", "data.batch_size=8")
     out = command(*options, "out=preview", data="phantom")
     record = written(tmp_path / "preview")
-    assert record["classes"]["healthy"] == {"train": 14, "val": 3}
+    assert record["classes"]["healthy"] == {"train": 14, "val": 3, "test": 3}
     assert "duplicates" not in record
     assert sum(record["intensity"]["after"]["counts"]) == 8 * 8 * 256
     assert "-20 to 100 HU become -1 to 1" in out

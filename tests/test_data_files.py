@@ -429,6 +429,33 @@ def test_patients_stay_together():
             assert {labels[row] for row in found[name]} == {0, 1, 2}
 
 
+@pytest.mark.parametrize(
+    ("count", "patients", "given", "options", "expected"),
+    [
+        (999, 0, 0, {}, 0),
+        (1000, 0, 0, {}, 200),
+        (1000, 29, 0, {}, 0),
+        (1000, 30, 0, {}, 200),
+        (1000, 29, 0, {"split_by": "image"}, 200),
+        (1000, 0, 1, {}, 0),  # one image is given to training: the data has splits
+        (1000, 0, 0, {"val_fraction": 0.98}, 0),
+        (1000, 0, 0, {"test_fraction": 0}, 0),
+        (100, 0, 0, {"test_fraction": 0.1}, 10),
+    ],
+)
+def test_test_images_are_held_out_where_there_are_enough(count, patients, given, options, expected):
+    keys = [f"p{number % patients}" if patients else "" for number in range(count)]
+    data = columns(
+        keys, digests=[str(number) for number in range(count)], given=["train"] * given + [""] * (count - given)
+    )
+    found = parts(data, **options)
+    assert len(found["test"]) == pytest.approx(expected, rel=0.15)
+    assert found["val"] == parts(data, **{**options, "test_fraction": 0})["val"], "validation stays as it is"
+    if patients and expected and "split_by" not in options:
+        sides = [{keys[row] for row in found[name]} for name in ("train", "val", "test")]
+        assert sum(map(len, sides)) == patients
+
+
 def test_patients_are_divided_only_if_split_by_image():
     data = columns(["a"] * 30 + ["b"] * 30)
     assert {data["patients"][row] for row in parts(data)["val"]} != {"a", "b"}

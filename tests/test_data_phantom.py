@@ -61,6 +61,14 @@ def test_more_images_do_not_change_the_first_ones():
     assert torch.equal(images(few, 4), images(many, 4))
 
 
+@pytest.mark.parametrize(("num_test", "expected"), [(None, 4), (7, 7), (0, 0)])
+def test_test_images_are_other_images(num_test, expected):
+    train, val, test = Phantoms(image_size=16, num_images=4, num_val=4, num_test=num_test, seed=1).datasets()
+    assert (0 if test is None else len(test)) == expected
+    for dataset in (train, val) if test else ():
+        assert not torch.equal(images(test, 4), images(dataset, 4))
+
+
 @pytest.mark.parametrize("num_images", [30, None])
 def test_classes_are_balanced_and_labels_are_known_without_rendering(num_images):
     source = Phantoms(image_size=16, anatomies=ANATOMIES, num_images=num_images, num_val=18, epoch_images=45, seed=0)

@@ -109,6 +109,50 @@ def test_a_run_is_measured(evaluate, tmp_path):
     assert all(name in out for name in names)
 
 
+SELECTED = "on which the generator was selected"
+
+
+def test_test_images_are_the_reference_where_a_run_has_them(evaluate, tmp_path):
+    a_run(tmp_path / "run")
+    values = {}
+    for split in ("null", "test", "val"):
+        code, out, err = evaluate("run=run", "extractor=pixels", f"split={split}")
+        assert code == 0, err
+        record, measures = read(tmp_path / "run" / "evaluation" / "generator.json")
+        values[split] = measures["fd_pixels"]["value"]
+        selected = split == "val"
+        assert record["real"]["split"] == ("val" if selected else "test")
+        assert record["real"]["selected"] == (SELECTED in out) == selected
+        assert any("selected on these images" in note for note in record["notes"]) == selected
+    assert values["null"] == values["test"] != values["val"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "selected"), [([], True), (["checkpoint=last"], False), (["checkpoint=best"], True)]
+)
+def test_without_test_images_the_record_says_what_the_generator_was_selected_on(
+    evaluate, tmp_path, arguments, selected
+):
+    checkpoints = a_run(tmp_path / "run", "data.source.num_test=0") / "checkpoints"
+    (checkpoints / "best.ckpt").write_bytes((checkpoints / "last.ckpt").read_bytes())
+    code, out, err = evaluate("run=run", "extractor=pixels", *arguments)
+    assert code == 0, err
+    (path,) = (tmp_path / "run" / "evaluation").iterdir()
+    record, _ = read(path)
+    assert record["real"]["split"] == "val"
+    assert record["real"]["selected"] == (SELECTED in out) == selected
+    assert any("data.test_fraction= holds out test images" in note for note in record["notes"]) == selected
+
+
+def test_a_run_of_an_earlier_version_has_no_test_images(evaluate, tmp_path):
+    path = a_run(tmp_path / "run") / "config.yaml"
+    config = OmegaConf.load(path)
+    del config.data.source.num_test
+    OmegaConf.save(config, path)
+    assert evaluate("run=run", "extractor=pixels")[0] == 0
+    assert read(tmp_path / "run" / "evaluation" / "generator.json")[0]["real"]["split"] == "val"
+
+
 def test_lpips_of_pairs_is_measured_on_demand(evaluate, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "medsynth.evaluation.evaluate.lpips_network", lambda name: lambda a, b: (a - b).square().mean((1, 2, 3))
@@ -317,7 +361,7 @@ def test_python_errors_are_input_errors(monkeypatch, folders, arguments, options
 def folders(tmp_path_factory):
     """What the refused commands name: a run without its generator's file, and pictures."""
     folder = tmp_path_factory.mktemp("folders")
-    a_run(folder / "bare", generator_file=False)
+    a_run(folder / "bare", "data.source.num_test=0", generator_file=False)
     pictures(folder / "real")
     pictures(folder / "far", seed=1)
     pictures(folder / "single", 1)

@@ -462,19 +462,19 @@ class TestVerdict:
             f"better than loss=hinge over 3 pairs, which exceeds the spread between seeds of {spread:.2g}."
         )
 
-    def test_interactions_among_more_than_two_factors_are_not_judged(self, tmp_path):
+    def test_interactions_among_more_than_two_factors_are_not_tested(self, tmp_path):
         grid = {"loss": ["hinge", "wasserstein"], "backbone": ["a", "b"], "generator.width": [8, 16]}
         best = {"loss": "hinge", "backbone": "a", "generator.width": 16}
         runs = sweep(tmp_path, grid, value=lambda options: sum(options[name] != best[name] for name in best))
         text = verdict(runs, OBJECTIVE)
         assert text.endswith(
-            "Interactions among loss, backbone and width are not judged here, since more than two options vary; to "
+            "Interactions among loss, backbone and width are not tested here, since more than two options vary; to "
             f"compare loss and backbone at width=16, type: medsynth report {runs[0].folder.parent}/{{1,3,5,7}} "
             "out=two_factors.html"
         )
         two = verdict([runs[number] for number in (1, 3, 5, 7)], OBJECTIVE)
-        assert "not judged" not in two
-        assert "not judged" not in verdict(sweep(tmp_path / "two", LOSSES), OBJECTIVE)
+        assert "not tested here" not in two
+        assert "not tested here" not in verdict(sweep(tmp_path / "two", LOSSES), OBJECTIVE)
 
     def test_a_search_of_more_than_two_options_is_told_what_to_type(self, tmp_path):
         grid = [{"loss": "hinge" if n % 2 else "wasserstein", "lr": n / 10, "width": n % 3} for n in range(6)]

@@ -181,6 +181,13 @@ def test_a_run_shows_its_sections(tmp_path):
     assert page.headings == names
     assert "cuda.driver" in page.text
     assert "9.000 to 10.00" in page.text
+    assert "selected on these validation images" in page.text
+    assert "on which the generator was selected" not in page.text, "an earlier version's record does not say so"
+    (folder / "evaluation" / "generator.json").write_text(
+        json.dumps({**record, "real": {**record["real"], "split": "val", "selected": True}, "notes": ["Selected."]})
+    )
+    marked = Page(write_report([folder], tmp_path / "report.html").read_text()).text
+    assert "against 500 of val, on which the generator was selected" in marked
     assert [image["alt"] for image in page.all("img")][2:] == [
         f"Generated after {step:,} real images seen" for step in (10_000, 20_000, 30_000, 40_000)
     ]
@@ -275,6 +282,7 @@ def test_errors_name_folder_metric_and_file(tmp_path, sweep):
 def test_runs_are_compared_by_another_metric(tmp_path, sweep):
     html = write_report([sweep], tmp_path / "report.html", metric="val/kd_mini").read_text()
     assert "best kd_mini" in Page(html).text
+    assert "the best was selected on these validation images" in Page(html).text
 
 
 def test_the_command_writes_the_file_or_one_line_of_error(tmp_path, monkeypatch, capsys, sweep):

@@ -24,7 +24,8 @@ KEYS = {"feature_bank": "feature_cache"}  # old name of an option, anywhere in a
 VALUES = {"${run_dir}/feature_bank": "${run_dir}/feature_cache"}  # old value of any option -> new one
 _NO_CONFIGURATION = (OmegaConfBaseException, *INVALID_YAML)
 ADDED = {  # ``_target_`` -> options that earlier versions lacked, with the values that do what these versions did
-    "medsynth.data.files.image_files": {"join_duplicates": "none"},
+    "medsynth.data.files.image_files": {"join_duplicates": "none", "test_fraction": 0.0},
+    "medsynth.data.phantom.Phantoms": {"num_test": 0},
 }
 
 

@@ -27,7 +27,7 @@ from medsynth.data.module import Datasets, ImageDataModule
 from medsynth.data.prepared import PreparedImages
 from medsynth.data.preparing import Preparation, Preparer
 from medsynth.data.reading import SPLITS, Reader, Record, Scan
-from medsynth.data.split import SplitOptions, split
+from medsynth.data.split import SplitOptions, choose_test_fraction, split
 from medsynth.data.tree import Tree
 from medsynth.errors import InputError
 
@@ -222,6 +222,11 @@ class ImageFiles:
         positions = split(self.splits, labels=labels, groups=self.groups, digests=digests, given=given)
         return {name: [self.kept[position] for position in own] for name, own in positions.items()}
 
+    @property
+    def test_reason(self) -> str:
+        """The reason why test images are held out, or why none are."""
+        return choose_test_fraction(self.splits, groups=self.groups, given=self._kept_column("split")).reason
+
     def _kept_column(self, name: str) -> list[Any]:
         column = self.columns[name]
         return [column[row] for row in self.kept] if self.splits.drop_duplicates else column
@@ -333,6 +338,7 @@ class ImageFiles:
             text = f"{len(sizes)} sizes, {sizes[0]} to {sizes[-1]}," if len(sizes) > 1 else f"size {sizes[0]}"
             log.warning("Images of %s become %dx%d (data.resize=%s).", text, size, size, self.geometry.resize)
         self._report_intensity(manifest)
+        log.info("%d test images: %s.", len(rows["test"]), self.test_reason)
         self._report_leaks(rows)
         if "val" not in self.columns["split"]:
             self._report_groups(rows)

@@ -232,6 +232,11 @@ class ImageDataModule(pl.LightningDataModule):
         """The number of validation images."""
         return len(self.val_dataset)
 
+    @property
+    def num_test(self) -> int:
+        """The number of test images; 0: none are held out."""
+        return 0 if self.test_dataset is None else len(self.test_dataset)
+
     def train_dataloader(self) -> TrainLoader:
         """Return full batches in an order that depends on the seed, from the one after the last trained batch.
 

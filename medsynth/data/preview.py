@@ -83,8 +83,20 @@ def _file_record(source: ImageFiles, near_distance: int | None) -> dict[str, Any
         "left_out": {reason["text"]: reason["count"] for reason in manifest["left_out"]},
         "remarks": manifest["remarks"],
         "intensity": _intensity(source),
+        "test": source.test_reason,
+        "joined": _joined(source),
         "duplicates": _duplicates(source, rows, near_distance),
         "cache": {"folder": str(folder), "bytes": sum(path.stat().st_size for path in folder.iterdir())},
+    }
+
+
+def _joined(source: ImageFiles) -> dict[str, int]:
+    groups = source.groups
+    return {
+        "patients": groups.joined,
+        "groups": groups.into,
+        "images_without_content": len(groups.blank),
+        "images_of_many_patients": len(groups.shared),
     }
 
 

@@ -15,6 +15,10 @@ from medsynth.data.reading import SPLITS
 from medsynth.errors import InputError
 
 SPLIT_BY = ("auto", "patient", "image")
+AUTO = "auto"
+TEST_FROM = 1000  # images from which on test images are held out by themselves
+TEST_FROM_PATIENTS = 30  # groups of patients, likewise
+_LARGEST_AUTOMATIC = 0.25  # data.val_fraction up to which they are: at least half of the images remain for training
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,7 +33,7 @@ class SplitOptions:
     """
 
     val_fraction: float = 0.1
-    test_fraction: float = 0.0
+    test_fraction: float | str = AUTO
     split_by: str = "auto"
     split_seed: int = 0
     patient_pattern: str | None = None
@@ -39,11 +43,11 @@ class SplitOptions:
     def __post_init__(self) -> None:
         check_choice("data.split_by", self.split_by, SPLIT_BY)
         check_choice("data.join_duplicates", self.join_duplicates, JOIN_DUPLICATES)
-        val, test = self.val_fraction, self.test_fraction
-        if not 0 < val < 1 or not 0 <= test < 1 or val + test >= 1:
+        val, test = self.val_fraction, 0.0 if self.test_fraction == AUTO else self.test_fraction
+        if isinstance(test, str) or not 0 < val < 1 or not 0 <= test < 1 or val + test >= 1:
             raise InputError(
                 f"data.val_fraction={val} and data.test_fraction={test} are not possible: they are fractions of the "
-                f"images, the first above 0 and their sum below 1."
+                f"images, the first above 0 and their sum below 1; the second may be {AUTO}."
             )
         _compiled(self.patient_pattern)
 
@@ -51,6 +55,42 @@ class SplitOptions:
     def pattern(self) -> re.Pattern[str] | None:
         """The compiled ``patient_pattern``."""
         return _compiled(self.patient_pattern)
+
+
+@dataclasses.dataclass(frozen=True)
+class TestFraction:
+    """The fraction of all images that is held out for testing, and the reason in words."""
+
+    fraction: float
+    reason: str
+
+
+def choose_test_fraction(options: SplitOptions, *, groups: Groups, given: Sequence[str]) -> TestFraction:
+    """Decide whether images are held out for testing.
+
+    With data.test_fraction=auto they are where enough images and patients remain for training and validation, and where
+    the data gives no splits of its own.
+    """
+    if isinstance(options.test_fraction, int | float):
+        reason = f"data.test_fraction={options.test_fraction:g}"
+        return TestFraction(float(options.test_fraction), "as the data gives them" if "test" in given else reason)
+    if any(given):
+        return TestFraction(
+            0.0, "as the data gives them" if "test" in given else "the data gives splits, and no test images"
+        )
+    if len(given) < TEST_FROM:
+        return TestFraction(0.0, f"fewer than {TEST_FROM:,} images, so that all that are held out are for validation")
+    if groups.of_patients and groups.count < TEST_FROM_PATIENTS:
+        kind = "groups of patients" if groups.joined else "patients"
+        return TestFraction(
+            0.0, f"fewer than {TEST_FROM_PATIENTS} {kind}, so that all held-out ones are for validation"
+        )
+    if options.val_fraction > _LARGEST_AUTOMATIC:
+        return TestFraction(0.0, f"data.val_fraction={options.val_fraction:g} leaves too few images for training")
+    enough = f"{TEST_FROM:,} images or more" + (" of enough patients" if groups.of_patients else "")
+    return TestFraction(
+        options.val_fraction, f"{enough}: validation images choose the best generator, these measure it"
+    )
 
 
 def split(
@@ -82,7 +122,7 @@ def split(
     rows: dict[str, list[int]] = {name: [i for i, own in enumerate(given) if own == name] for name in SPLITS}
     rows["train"] += [i for i, own in enumerate(given) if not own]
     # Test images come from the other end of the order, so that holding them out does not change validation.
-    test_fraction_of_rest = options.test_fraction / (1 - val_fraction)
+    test_fraction_of_rest = choose_test_fraction(options, groups=groups, given=given).fraction / (1 - val_fraction)
     for name, fraction, reverse in (("val", val_fraction, False), ("test", test_fraction_of_rest, True)):
         if not rows[name] and fraction > 0:
             least = 2 if name == "val" else 1

@@ -42,6 +42,8 @@ class EvaluationResult:
         measures: all measures, the most reliable distance of each extractor first.
         classes: the measures of each class by its name; empty unless they were asked for.
         notes: sentences about what biases the values.
+        split: of the run's data that the reference is; None: it is not of a run.
+        selected: the generator was chosen as the best on images of the reference.
     """
 
     real: tuple[str, int]
@@ -52,6 +54,8 @@ class EvaluationResult:
     measures: tuple[Measure, ...]
     classes: dict[str, tuple[Measure, ...]]
     notes: tuple[str, ...]
+    split: str | None = None
+    selected: bool = False
 
     def __getitem__(self, name: str) -> Measure:
         """Return a measure by name: ``result["fd_mini"].value``."""
@@ -64,7 +68,7 @@ class EvaluationResult:
         """Return plain values, as ``medsynth evaluate`` writes them."""
         record: dict[str, Any] = {
             "medsynth": medsynth.__version__,
-            "real": {"source": self.real[0], "count": self.real[1]},
+            "real": {"source": self.real[0], "count": self.real[1], "split": self.split, "selected": self.selected},
             "fake": {"source": self.fake[0], "count": self.fake[1]},
             "training": self.training,
             "seed": self.seed,
@@ -174,6 +178,8 @@ def evaluate_sets(sets: EvaluationSets, config: DictConfig) -> EvaluationResult:
         measures=measures,
         classes={name: tuple(of_class) for name, of_class in classes.items()},
         notes=(*sets.notes, *_notes_on_counts(sets, extractors.values())),
+        split=sets.split,
+        selected=sets.selected,
     )
 
 

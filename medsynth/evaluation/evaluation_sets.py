@@ -16,6 +16,7 @@ from medsynth.configuration.moved import load_configuration
 from medsynth.configuration.trusted_paths import check_configuration, check_links
 from medsynth.contracts import InputError
 from medsynth.data.geometry import RandomViews
+from medsynth.data.module import ImageDataModule
 from medsynth.evaluation.folders import ImageFolder, folder_images, open_folder
 from medsynth.evaluation.image_sets import SourceImages, generated, shuffled, split_of, tensor_images
 from medsynth.generator.export import read_generator
@@ -38,6 +39,8 @@ class EvaluationSets(NamedTuple):
         notes: sentences about what may bias the measures.
         image_size: height and width in pixels.
         channels: their number.
+        split: of the run's data that the reference is; None: it is not of a run.
+        selected: the generator was chosen as the best on images of the reference.
     """
 
     real: ImageSet
@@ -48,6 +51,8 @@ class EvaluationSets(NamedTuple):
     notes: tuple[str, ...]
     image_size: int
     channels: int
+    split: str | None = None
+    selected: bool = False
 
 
 def of_run(config: DictConfig, device: torch.device) -> EvaluationSets:
@@ -66,10 +71,11 @@ def of_run(config: DictConfig, device: torch.device) -> EvaluationSets:
     if hasattr(data.source, "views"):  # images are measured without random crops and flips
         data.source.views = RandomViews(data.source.image_size)
     data.prepare()
-    split = config.split or "val"
+    split = config.split or ("val" if data.test_dataset is None else "test")
     real = shuffled(split_of(data, trained, split))
     apart = split in ("val", "test") and data.num_train > 1
     training = shuffled(split_of(data, trained, "train"), most=config.max_training) if apart else None
+    selected = split in ("val", "all") and (not config.checkpoint or path.stem == "best")
     count = config.num_samples or real.count
     fake = generated(generator, count, reference=real, conditional=trained.num_classes > 0, seed=config.seed)
     return EvaluationSets(
@@ -78,9 +84,11 @@ def of_run(config: DictConfig, device: torch.device) -> EvaluationSets:
         training,
         data.class_names,
         sources=(f"{data.description}, split {split}", str(path)),
-        notes=tuple(_bias_notes(config, trained)),
+        notes=(*_selection_notes(data, selected), *_bias_notes(config, trained)),
         image_size=trained.data.image_size,
         channels=trained.data.channels,
+        split=split,
+        selected=selected,
     )
 
 
@@ -114,6 +122,16 @@ def _from_checkpoint(path: Path, trained: DictConfig) -> nn.Module:
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
         raise InputError(f"checkpoint={path} is damaged or of another generator: give one of the run.") from error
     return generator
+
+
+def _selection_notes(data: ImageDataModule, selected: bool) -> Iterator[str]:
+    """Say that the best generator looks better on the images on which it was chosen than it is."""
+    if selected:
+        instead = "give split=test" if data.test_dataset is not None else "data.test_fraction= holds out test images"
+        yield (
+            "The generator was selected on these images as the best of its run, which biases the values towards good "
+            f"ones (docs/selection.md): {instead}."
+        )
 
 
 def _bias_notes(config: DictConfig, trained: DictConfig) -> Iterator[str]:

@@ -122,6 +122,7 @@ class RunSummary:
             "better": self.better,
             "best": self._best(),
             "files": self._files(bool(curves)),
+            "test": f"medsynth evaluate run={shown(self.folder)}" if data.num_test else None,
             "next": f"medsynth generate run={shown(self.folder)} num_samples=64 out=generated",
         }
         write_json(self.folder / SUMMARY, summary)

@@ -37,6 +37,8 @@ def _table(record: Mapping[str, Any]) -> list[str]:
 
 
 def _sections(record: Mapping[str, Any], remarks: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
+    if "test" in record:
+        yield "test images", [f"{record['images'].get('test', 0):,}: {record['test']}"]
     shape, intensity = record["shape"], record["intensity"]
     after = f"{shape[2]}x{shape[1]} pixels, {shape[0]} channel{'s' * (shape[0] > 1)}"
     yield "size", [f"{_sizes(record['sizes'])} -> {after}" if "sizes" in record else after]

@@ -12,6 +12,7 @@ from medsynth.runs.layout import read_json
 
 HEADER = ("", "value", "95 % interval", "baseline", "ratio", "N real", "N fake", "better")
 BETTER = {"lower": "lower", "higher": "higher", "baseline": "like the baseline"}
+SELECTED = ", on which the generator was selected"  # records of earlier versions do not say so
 _RENAMED = {"floor": "baseline", "num_floor": "num_baseline"}  # in records of version 0.1
 
 
@@ -42,7 +43,11 @@ def evaluation_text(record: Mapping[str, Any]) -> str:
     The baseline is the same measure between real images and other real images; the ratio is value / baseline.
     """
     real, fake = record["real"], record["fake"]
-    lines = [f"{fake['count']:,} images of {fake['source']}", f"against {real['count']:,} of {real['source']}", ""]
+    lines = [
+        f"{fake['count']:,} images of {fake['source']}",
+        f"against {real['count']:,} of {real['source']}{SELECTED if real.get('selected') else ''}",
+        "",
+    ]
     lines += table(record["measures"])
     for name, measures in record.get("classes", {}).items():
         lines += ["", f"class {name}", *table(measures)]

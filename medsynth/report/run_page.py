@@ -17,6 +17,7 @@ from medsynth.report.columns import (
     interval_at,
     metrics_of,
 )
+from medsynth.report.evaluation import SELECTED
 from medsynth.report.figures import Figure
 from medsynth.report.line_figures import curves, description, line_of
 from medsynth.report.pictures import Pictures, evenly
@@ -44,6 +45,7 @@ def run_view(run: Run, budget: int) -> dict[str, Any]:
         "properties": list(_properties(run)),
         "metrics": _metrics(run, baselines),
         "evaluations": run.evaluations,
+        "selected": SELECTED,
         "training": list(_panels(run, [*PANELS, *_component_panels(run)], figures)),
         "measured": list(_measured(run, baselines, figures)),
         "speed": list(_panels(run, SPEED, figures)),
@@ -63,7 +65,8 @@ def _properties(run: Run) -> Iterator[tuple[str, Any]]:
     if best is not None:
         ends = interval_at(run, run.objective or "", at)
         interval = f" (95 % interval {ends[0]:.4g} to {ends[1]:.4g})" if ends else ""
-        yield "Best", f"{run.objective} {best:.4g}{interval}" + ("" if at is None else f" at {at:,.0f} images")
+        when = "" if at is None else f" at {at:,.0f} images"
+        yield "Best", f"{run.objective} {best:.4g}{interval}{when}, selected on these validation images"
     if run.seconds is not None:
         speed = finite(summary.get("images_per_second"))
         yield "Time", f"{run.seconds / 60:.1f} min" + (f", {speed:.0f} images/s" if speed else "")

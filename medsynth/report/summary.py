@@ -28,10 +28,13 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         objective = best["objective"].removeprefix("val/")
         lines += [
             f"metrics    {values} (N = {generated:,} generated and {real:,} real images)",
-            f"best       {objective} {best['value']:.4g} at {best['images_seen']:,} images",
+            f"best       {objective} {best['value']:.4g} at {best['images_seen']:,} images, "
+            "selected on these real images",
         ]
     lines += [f"{label:10} {files[key]}" for key, label in _FILES.items() if files.get(key)]
     lines.append(f"next       {summary['next']}")
+    if summary.get("test"):
+        lines.append(f"           {summary['test']} (the best on test images that it was not selected on)")
     return "\n".join(lines)
 
 

@@ -50,18 +50,18 @@ def _winner(jobs: Sequence[Run], metric: str, varied: Sequence[Factor], *, highe
 
 
 def _dependence(jobs: Sequence[Run], metric: str, varied: Sequence[Factor], best: Sequence[str]) -> Iterator[str]:
-    """Yield a warning if the effects of two factors are shown to depend on each other, or if more were not judged."""
+    """Yield a warning if the effects of two factors depend on each other, or that more than two were not tested."""
     if len(varied) == 2:
         first, second = varied
         found = interaction(jobs, first, second, metric)
         if found.excludes_zero:
             yield f"But the two depend on each other: {found.sentence}"
     if len(varied) > 2:
-        yield _not_judged(jobs, varied, dict(zip(varied, best, strict=True)))
+        yield _not_tested(jobs, varied, dict(zip(varied, best, strict=True)))
 
 
-def _not_judged(jobs: Sequence[Run], varied: Sequence[Factor], best: Mapping[Factor, str]) -> str:
-    """Say that interactions of more than two factors are not judged, and how two of them can be compared."""
+def _not_tested(jobs: Sequence[Run], varied: Sequence[Factor], best: Mapping[Factor, str]) -> str:
+    """Say that interactions of more than two factors are not tested, and how two of them can be compared."""
     first, second, *others = varied
     labels = [factor.label for factor in varied]
     same = [run for run in jobs if all(value_of(run, factor) == best[factor] for factor in others)]
@@ -74,7 +74,7 @@ def _not_judged(jobs: Sequence[Run], varied: Sequence[Factor], best: Mapping[Fac
     else:
         command = f"medsynth report {_typed_folders(same)} out=two_factors.html"
     return (
-        f"Interactions among {', '.join(labels[:-1])} and {labels[-1]} are not judged here, since more than two options"
+        f"Interactions among {', '.join(labels[:-1])} and {labels[-1]} are not tested here, since more than two options"
         f" vary; to compare {first.label} and {second.label} at {values}, type: {command}"
     )
 

@@ -59,6 +59,7 @@ def provenance(model: TrainedModel, data: TrainingData, *, processes: int, preci
         "data_fingerprint": fingerprint(data),
         "num_train": data.num_train,
         "num_val": data.num_val,
+        "num_test": data.num_test,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "processes": processes,
         "threads": torch.get_num_threads(),

@@ -38,6 +38,11 @@ COMPOSITIONS: tuple[Difference, ...] = (
         "each command that reads a folder or a file of a run refuses a stranger's unless it is trusted",
         new=("trust: False",),
     ),
+    Difference(
+        "test images are held out where there are enough",
+        old=("data.test_fraction: 0.0",),
+        new=("data.test_fraction: auto", "data.source.num_test: None"),
+    ),
 )
 COMMANDS: dict[str, str] = {  # recorded command -> the one that README has instead
     "python train.py 'sweep=[seeds,losses]'": "python train.py 'vary=[seeds,losses]'",

@@ -51,6 +51,7 @@ class Phantoms:
     classes: str | Sequence[str] = ("healthy", "one_lesion", "several_lesions")
     num_images: int | None = 4000
     num_val: int = 1000
+    num_test: int | None = None
     epoch_images: int = 10_000
     window_center: float | None = None
     window_width: float | None = None
@@ -63,6 +64,7 @@ class Phantoms:
         _at_least("data.image_size", self.image_size, 16)
         _at_least("data.source.num_images", 1 if self.num_images is None else self.num_images, 1)
         _at_least("data.source.num_val", self.num_val, 2)
+        _at_least("data.source.num_test", self.num_test or 0, 0)
         _at_least("data.source.epoch_images", self.epoch_images, 1)
         _at_least("data.source.noise_hu", self.noise_hu, 0)
         if self.channels not in (1, 3):
@@ -99,9 +101,14 @@ class Phantoms:
         return str({name: getattr(self, name) for name in names})
 
     def datasets(self) -> Datasets:
-        """Return training and validation images; see medsynth.data.module.Source."""
+        """Return training, validation and test images; see medsynth.data.module.Source."""
         endless, count = self.num_images is None, self.num_images or self.epoch_images
-        return Datasets(PhantomImages(self, "train", count, endless=endless), PhantomImages(self, "val", self.num_val))
+        num_test = self.num_val if self.num_test is None else self.num_test
+        return Datasets(
+            PhantomImages(self, "train", count, endless=endless),
+            PhantomImages(self, "val", self.num_val),
+            PhantomImages(self, "test", num_test) if num_test else None,
+        )
 
     def lesions(self, split: str, index: int) -> list[Shape]:
         """Return the outlines of an image's lesions, in mm from the center of the patient."""
