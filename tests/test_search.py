@@ -298,6 +298,17 @@ def test_values_are_those_of_the_exported_generator(tmp_path):
     assert value_of(tmp_path, "val/kd_mini") == 0.05
     with pytest.raises(InputError, match="no finite value of val/fid"):
         value_of(tmp_path, "val/fid")
+    summary["seconds"] = math.inf
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(InputError, match="no finite value of seconds"):
+        value_of(tmp_path, "seconds")
+
+
+def test_each_objective_has_the_direction_of_its_measure_or_cost():
+    names = ["val/fd_mini", "val/precision_mini", "seconds", "images_per_second", "peak_memory_gib"]
+    better = {"val/fd_mini": "lower", "val/precision_mini": "higher"}
+    directions = [objective.direction for objective in make_objectives(names, None, better)]
+    assert directions == ["minimize", "maximize", "minimize", "maximize", "minimize"]
 
 
 def test_an_incomplete_line_of_metrics_is_not_read(tmp_path):
