@@ -150,6 +150,20 @@ def test_modality_tables(syntax, photometric, tmp_path):
     np.testing.assert_array_equal(values(tmp_path)[0], 65535 - expected if photometric[-1] == "1" else expected)
 
 
+@pytest.mark.parametrize(
+    ("pixels", "descriptor", "start"),
+    [(PIXELS, [0, 0, 16], 0), (PIXELS.astype(np.int16) - 300, [1000, -200, 16], -200)],
+    ids=["65,536 entries are written as 0", "the first of signed values"],
+)
+def test_descriptors_of_modality_tables(pixels, descriptor, start, tmp_path):
+    table = (np.arange(descriptor[0] or 2**16)[::-1] % 2**16).astype("<u2")
+    lut = items({"LUTDescriptor": descriptor, "ModalityLUTType": "US", "LUTData": table.tobytes()})
+    lut[0]["LUTData"].VR, lut[0]["LUTDescriptor"].VR = "OW", "SS" if start < 0 else "US"
+    write(tmp_path / "1", image_dataset(pixels, modality="CR", ModalityLUTSequence=lut))
+    expected = table[np.clip(pixels.astype(int) - start, 0, len(table) - 1)]
+    np.testing.assert_array_equal(values(tmp_path)[0], expected)
+
+
 def enhanced(root):
     """Write three unordered frames, each with its own rescaling, position and spacing."""
     pixels = np.stack([PIXELS + frame for frame in range(3)])
