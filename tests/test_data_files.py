@@ -369,6 +369,17 @@ def held_out(root, **changes):
     return [(item["label"], number(item)) for item in items(data.val_dataset)]
 
 
+@pytest.mark.parametrize(("normalize", "clipped"), [("min_max", 1), ("percentile", 6)])
+def test_an_image_is_scaled_by_its_own_extremes_or_percentiles(normalize, clipped):
+    """Of 1,000 values 5 lie beyond the percentile 99.5, which lies between two values."""
+    images = np.random.default_rng(0).permutation(2000.0 * np.arange(2)[:, None] + np.arange(1000), axis=1)
+    scale = Normalization(normalize=normalize, normalize_per="image")
+    scaled = scale(images.reshape(2, 1, 20, 50).astype(np.float32), (0.0, 1.0), ["16-bit"] * 2)
+    for image in scaled:
+        assert (image.min(), image.max()) == (-1, 1)
+        assert abs((image == 1).sum() - clipped) <= (normalize == "percentile")
+
+
 def test_the_split_is_stratified_and_stable(tmp_path):
     root = class_folders(tmp_path)
     first = held_out(root, val_fraction=0.2)
