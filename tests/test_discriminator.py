@@ -132,6 +132,13 @@ def trained_names(discriminator):
     return {name for name, parameter in discriminator.named_parameters() if parameter.requires_grad}
 
 
+def test_the_backbone_stays_in_evaluation_mode():
+    discriminator = transfer(unfreeze="all").train()
+    assert discriminator.training
+    assert discriminator.norm.training
+    assert not any(module.training for module in discriminator.backbone.modules())
+
+
 def test_tiny_backbone_fulfills_the_contract():
     images = torch.randn(4, 1, 16, 16)
     for stages in (0, 1, 2, None):
