@@ -175,6 +175,7 @@ def test_no_run_is_pruned_at_its_last_validation(hunt):
     levels = iter([10, 10, 90])
     study = hunt(Stub(lambda options: [next(levels)]), trials=3, pruner="median", startup=4, max_images=10_000)
     assert [trial.value for trial in study.trials] == [10, 10, 90]
+    assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}, "a pruned one has a value, too"
 
 
 def test_several_objectives_have_a_pareto_front(hunt, tmp_path):
