@@ -1,6 +1,6 @@
 """Measure by how much the best of several generators looks better on the images on which it was selected than it is.
 
-    uv run scripts/measure_selection_bias.py [--runs 2] [--checkpoints 20] [--trials 100]
+    uv run scripts/measure_selection_bias.py [--runs 2] [--checkpoints 12] [--trials 50]
 
 Small phantom trainings keep the averaged generator of each validation. A trial draws N held-out images and N noise
 vectors, selects the generator with the lowest ``fd_mini`` on them, as a training does, and measures the same generator
@@ -31,7 +31,7 @@ from medsynth.data.phantom import Phantoms
 from medsynth.metrics.frechet import frechet_distance, gaussian
 
 SIZES = (100, 300, 1000)
-IMAGE_SIZE = 32
+IMAGE_SIZE = 16
 EVERY = 1000  # images seen between two validations
 POOL = 2500  # held-out images, and images of each generator, from which trials draw
 BATCH = 250
@@ -55,8 +55,8 @@ def options(checkpoints: int) -> list[str]:
         f"data.image_size={IMAGE_SIZE}",
         "data.source.num_images=1000",
         "data.source.num_val=100",
-        "generator.width=32",
-        "discriminator.width=32",
+        "generator.width=16",
+        "discriminator.width=16",
         f"max_images={EVERY * checkpoints}",
         f"val_every_images={EVERY}",
         "trainer.accelerator=cpu",
@@ -110,8 +110,8 @@ def main() -> None:
     """Train, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=2, help="trainings, with seeds from 0")
-    parser.add_argument("--checkpoints", type=int, default=20, help="validations of each")
-    parser.add_argument("--trials", type=int, default=100, help="selections for each training and N")
+    parser.add_argument("--checkpoints", type=int, default=12, help="validations of each")
+    parser.add_argument("--trials", type=int, default=50, help="selections for each training and N")
     given = parser.parse_args()
     typed = options(given.checkpoints)
     found: dict[int, list[np.ndarray]] = {size: [] for size in SIZES}

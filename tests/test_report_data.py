@@ -15,12 +15,14 @@ import pytest
 from scipy import stats
 
 from medsynth.errors import InputError
+from medsynth.report.columns import NUM_FAKE, NUM_REAL
 from medsynth.report.effects import better, differences, effects, pareto, seed_spread
 from medsynth.report.factors import factors, value_of
 from medsynth.report.interaction import interaction
 from medsynth.report.notes import notes
 from medsynth.report.run import Run
 from medsynth.report.runs import choices, read_run, read_runs
+from medsynth.report.summary import summary_text
 from medsynth.report.verdict import verdict
 from tests.run_folders import OBJECTIVE, make_curves, write_run, write_sweep
 
@@ -409,6 +411,28 @@ class TestEffects:
             run.summary["seconds"] = seconds
         assert {run.choices["x"] for run in pareto(runs, "seconds", OBJECTIVE)} == set("abdef")
         assert {run.choices["x"] for run in pareto(runs, "seconds", OBJECTIVE, "higher")} == {"f"}
+
+
+@pytest.mark.parametrize("test", [None, "medsynth evaluate run=outputs/a"])
+def test_closing_lines_say_what_the_best_was_selected_on(test):
+    text = summary_text(
+        {
+            "trained": "A",
+            "data": "B",
+            "images_seen": 64,
+            "seconds": 1.0,
+            "images_per_second": 64.0,
+            "precision": "32-true",
+            "peak_memory_gib": 0.1,
+            "metrics": {OBJECTIVE: 2.0, NUM_REAL: 16.0, NUM_FAKE: 16.0},
+            "best": {"objective": OBJECTIVE, "value": 2.0, "images_seen": 32},
+            "files": {},
+            "next": "medsynth generate run=outputs/a",
+            "test": test,
+        }
+    )
+    assert "best       fd_mini 2 at 32 images, selected on these real images" in text
+    assert ("medsynth evaluate run=outputs/a (the best on test images" in text) == (test is not None)
 
 
 class TestInteraction:
