@@ -1,11 +1,14 @@
 """The feature cache: the same training with fewer passes, only where that is right, and complete or absent."""
 
+import pickle
+
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 
 from medsynth.contracts import InputError
-from medsynth.discriminator.feature_cache import FeatureCache
+from medsynth.discriminator.feature_cache import CachedFeatures, FeatureCache
 from medsynth.penalty.r1 import R1
 from tests.test_gan import Counting, Images, fit, gan, transfer, weights
 
@@ -139,3 +142,22 @@ def test_float16_refuses_what_it_cannot_hold(tmp_path):
     model = gan(discriminator=discriminator, max_images=192, feature_cache=cache(tmp_path, dtype="float16"))
     with pytest.raises(InputError, match="choose float32"):
         fit(model, limit_val_batches=0)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"x", b"\x93NUMPY\x01\x00", pickle.dumps([1])], ids=["empty", "text", "cut", "pickle"]
+)
+def test_a_damaged_cache_is_refused_in_a_sentence(tmp_path, content):
+    np.save(tmp_path / "0.npy", np.zeros((4, 2), np.float32))
+    assert len(CachedFeatures(tmp_path).arrays) == 1
+    (tmp_path / "1.npy").write_bytes(content)
+    with pytest.raises(InputError, match="is damaged: remove that folder"):
+        CachedFeatures(tmp_path)
+
+
+def test_a_cache_that_claims_more_than_it_holds_is_refused(tmp_path):
+    np.save(tmp_path / "0.npy", np.zeros((4, 2), np.float32))
+    content = (tmp_path / "0.npy").read_bytes()
+    (tmp_path / "0.npy").write_bytes(content.replace(b"(4, 2)", b"(9, 9)"))
+    with pytest.raises(InputError, match="is damaged"):
+        CachedFeatures(tmp_path)

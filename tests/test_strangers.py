@@ -193,7 +193,7 @@ def a_stopped_run(stopped, monkeypatch, tmp_path):
 
 
 COMMANDS = [("train", "resume=run"), ("evaluate", "run=run"), ("report", "folders=run")]
-LINKS = ["train.log", "metrics.csv", "samples", "summary.json.tmp", "checkpoints/best.ckpt"]
+LINKS = ["train.log", "summary.json.tmp"]
 
 
 @pytest.mark.parametrize(
@@ -201,9 +201,8 @@ LINKS = ["train.log", "metrics.csv", "samples", "summary.json.tmp", "checkpoints
     [
         ("logger.csv.path", "../elsewhere.py", "has logger.csv.path=../elsewhere.py"),
         ("metrics.parts.mini.extractor.name", HOSTILE, "must be a plain word"),
-        ("callbacks.own", {"_target_": "joblib.load", "filename": "x"}, "names joblib.load"),
     ],
-    ids=["path", "name", "target"],
+    ids=["path", "name"],
 )
 def test_resuming_a_strangers_run_writes_nothing_elsewhere(
     a_stopped_run, monkeypatch, capsys, tmp_path, option, value, words

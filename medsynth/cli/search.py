@@ -17,13 +17,15 @@ from medsynth.errors import EndCode, InputError, sentence_of
 from medsynth.files import make_writable
 from medsynth.runs.lock import held
 from medsynth.search.objective import COSTS, Objective, make_objectives
-from medsynth.search.options import Options, read_options
+from medsynth.search.options import TRUST, Options, read_options
 from medsynth.search.record import Record
 from medsynth.search.search import Search, Settings
 from medsynth.search.search_summary import search_summary
 from medsynth.search.space import described
 from medsynth.search.space_syntax import check_space, composition, parse_space
-from medsynth.search.study import OVERRIDES, Study, open_study, quiet
+from medsynth.search.study import OVERRIDES, STUDY, Study, open_study, quiet
+from medsynth.search.study_file import check_trials
+from medsynth.sweep.recorded_arguments import check_jobs
 
 _LOCK = ".search.lock"  # in the folder of the search
 _SPACE = "space"  # attribute of the study
@@ -39,6 +41,7 @@ def run(config: DictConfig) -> None:
     refusal = f"The search in {options.folder} runs in another process: wait for its end, or stop it first (Ctrl+C)."
     with held(options.folder / _LOCK, refusal), quiet(), _interruptible(options.folder):
         study = _study(options, settings, pruner)
+        _check_trials(options, settings, study, first)
         record = Record(options, [dimension.key for dimension in settings.space], settings.objectives[0].name)
         print(_beginning(options, settings, len(study.trials)), flush=True)
         Search(study, settings, say=_say, started=record.started).run()
@@ -101,6 +104,15 @@ def _study(options: Options, settings: Settings, pruner: str) -> Study:
         raise InputError(f"{options.folder} holds a search of another space: give another search.folder.")
     study.set_user_attr(_SPACE, space)
     return study
+
+
+def _check_trials(options: Options, settings: Settings, study: Study, first: DictConfig) -> None:
+    """Refuse trials of an earlier search that could do harm, since those left open are resumed."""
+    if not options.trust:
+        keys = [dimension.key for dimension in settings.space]
+        check_trials(study.get_trials(deepcopy=False), keys, options.folder / STUDY)
+        presents = {trial.number: first for trial in study.get_trials(deepcopy=False)}
+        check_jobs(options.folder, presents, option=TRUST)
 
 
 def _typed() -> list[str]:

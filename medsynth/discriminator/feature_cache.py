@@ -161,8 +161,13 @@ class CachedFeatures:
     """Features of all training images on disk: ``read(index (N,)) -> features``."""
 
     def __init__(self, path: Path) -> None:
-        files = sorted(path.glob("*.npy"), key=lambda file: int(file.stem))
-        self.arrays = [np.load(file, mmap_mode="r") for file in files]
+        try:
+            files = sorted(path.glob("*.npy"), key=lambda file: int(file.stem))
+            self.arrays = [np.load(file, mmap_mode="r", allow_pickle=False) for file in files]
+        except (ValueError, EOFError, OSError) as error:
+            raise InputError(
+                f"The feature cache {path} is damaged: remove that folder, and it is computed again."
+            ) from error
 
     def read(self, index: Tensor) -> Features:
         """Return the features (N, ...) of the images with these indices, float32, on the device of ``index``."""

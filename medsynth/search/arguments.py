@@ -31,6 +31,8 @@ def fold(arguments: Sequence[str]) -> list[str]:
     """
     own, training, is_value = [], [], False
     for argument in arguments:
+        if argument.startswith("trust="):  # as it is typed for all other commands
+            argument = f"search.{argument}"
         is_own = is_value or argument.startswith(_OWN)
         (own if is_own else training).append(argument)
         is_value = argument in _WITH_VALUE

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from medsynth.configuration.trusted_paths import check_links
 from medsynth.errors import InputError
 from medsynth.runs.layout import SWEEP, read_json
 from medsynth.search.objective import todays_name
 from medsynth.search.study import PRUNERS, SAMPLERS, STUDY
+from medsynth.search.study_file import check_study
+from medsynth.sweep.recorded_arguments import check_arguments, texts_of, without_trust
 
+TRUST = "search.trust=true"  # what to type to vouch for an earlier search
 RECORD = "search"  # in sweep.json: the options
-_OF_THIS_START = ("folder", "resume", "jobs", "threads", "timeout")  # not recorded
+_OF_THIS_START = ("folder", "resume", "trust", "jobs", "threads", "timeout")  # not recorded
 _FIXED = ("objectives", "directions", "train")  # by the first start: Optuna's study depends on them
 
 
@@ -34,6 +38,7 @@ class Options:
         timeout: seconds after which no further training is started; None: no limit.
         folder: of the search.
         resumed: the search was begun earlier.
+        trust: the user vouches for the folder of the earlier search.
         train: overrides of the trainings, as typed.
     """
 
@@ -49,6 +54,7 @@ class Options:
     timeout: float | None
     folder: Path
     resumed: bool
+    trust: bool
     train: tuple[str, ...]
 
     def recorded(self) -> dict[str, Any]:
@@ -70,7 +76,8 @@ def read_options(given: dict[str, Any], typed: Sequence[str]) -> Options:
     resume, folder = options.pop("resume"), Path(options["folder"]).expanduser()
     if resume is not None:
         folder = Path(str(resume)).expanduser()
-        options |= _earlier(folder, {name: options[name] for name in typed if name in options})
+        typed_values = {name: options[name] for name in typed if name in options}
+        options |= _earlier(folder, typed_values, trusted=options["trust"])
     elif (folder / STUDY).exists():
         raise InputError(f"search.folder={folder} already holds a search: resume it by search.resume={folder}.")
     _check_numbers(options)
@@ -82,13 +89,19 @@ def read_options(given: dict[str, Any], typed: Sequence[str]) -> Options:
     return Options(**options | {"folder": folder, "resumed": resume is not None, "train": options["train"] or ()})
 
 
-def _earlier(folder: Path, typed: dict[str, Any]) -> dict[str, Any]:
+def _earlier(folder: Path, typed: dict[str, Any], *, trusted: bool) -> dict[str, Any]:
     """Return the options of the search in ``folder``, changed by those that are typed now."""
     earlier = read_json(folder / SWEEP).get(RECORD)
-    if not earlier or not (folder / STUDY).is_file():
+    names = {field.name for field in fields(Options)} - {*_OF_THIS_START, "resumed"}
+    if not isinstance(earlier, dict) or set(earlier) != names or not (folder / STUDY).is_file():
         raise InputError(
             f"search.resume={folder} is not the folder of a search: it holds no {SWEEP} and {STUDY} of one."
         )
+    if not trusted:
+        check_links(folder, option=TRUST)
+        check_arguments(texts_of(earlier["train"], folder / SWEEP), folder / SWEEP, option=TRUST)
+        check_study(folder / STUDY)
+    earlier["train"] = without_trust(_texts(earlier["train"]) or ())
     if earlier["objectives"] is not None:
         earlier["objectives"] = [todays_name(name) for name in _texts(earlier["objectives"]) or ()]
     for name in _FIXED:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import sqlite3
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -66,9 +68,10 @@ def open_study(
     """
     path = folder / STUDY
     directions: list[Direction] = [objective.direction for objective in objectives]
-    address = f"sqlite:///{path.absolute()}"
+    # By a function, since an address would give characters such as ? in the path a meaning.
+    connect = functools.partial(sqlite3.connect, path, timeout=60, check_same_thread=False)
     try:
-        storage = optuna.storages.RDBStorage(address, engine_kwargs={"connect_args": {"timeout": 60}})
+        storage = optuna.storages.RDBStorage(f"sqlite:///{STUDY}", engine_kwargs={"creator": connect})
         study = optuna.create_study(storage=storage, study_name=_NAME, directions=directions, load_if_exists=True)
         asked = len(study.get_trials(deepcopy=False))
     except Exception as error:  # SQLAlchemy's and Optuna's errors have no base in common

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from medsynth.configuration.objectives import check_objectives
 from medsynth.configuration.secrets import check_secrets
+from medsynth.configuration.trusted_paths import check_links
 from medsynth.errors import InputError, Refused
 from medsynth.runs.layout import SWEEP
 from medsynth.runs.status import COMPLETED, DUPLICATE, MISSING, RUNNING
@@ -31,6 +33,7 @@ from medsynth.sweep.plan import (
     write_plan,
 )
 from medsynth.sweep.progress import read_rows, status_counts, table
+from medsynth.sweep.recorded_arguments import check_jobs, without_trust
 
 # Entries of a configuration that do not change what is trained: where the run's files are, how it is logged ...
 _NOT_TRAINED = ("hydra", "run_dir", "resume", "resume_data", "trust", "overrides", "sweep", "report", "logger")
@@ -47,9 +50,12 @@ class SweepCallback(Callback):
             check_secrets(config)
             new = _plan(config)
             folder = Path(config.hydra.sweep.dir)
+            if config.sweep.resume:
+                check_links(folder, trusted=config.trust)
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / LOCK):  # another process may start a sweep there
-                plan = _resumed(folder, new) if config.sweep.resume else _fresh(folder, new)
+                composed = new.pop("composed")
+                plan = _resumed(folder, new, composed, config.trust) if config.sweep.resume else _fresh(folder, new)
                 write_plan(folder, plan)
             _announce(folder, plan, bool(config.sweep.resume))
         except Exception as error:
@@ -81,7 +87,10 @@ def composition_of(config: DictConfig) -> str:
 
 
 def _plan(config: DictConfig) -> dict[str, Any]:
-    """Compose every job, so that a typing error in any of them is found before the first one starts."""
+    """Compose every job, so that a typing error in any of them is found before the first one starts.
+
+    Returns the plan, with the configurations as ``composed``.
+    """
     loader = GlobalHydra.instance().config_loader()
     typed = list(config.hydra.overrides.task)
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
@@ -94,7 +103,8 @@ def _plan(config: DictConfig) -> dict[str, Any]:
         check_objectives(composition, overrides=job)
     compositions = [composition_of(job) for job in composed]
     jobs = [[item for item in job if not item.startswith(SWEEP_OPTIONS)] for job in jobs]
-    return new_plan(_arguments(config), jobs, compositions, swept) | {"objective": config.objective}
+    plan = new_plan(_arguments(config), jobs, compositions, swept)
+    return plan | {"objective": config.objective, "composed": composed}
 
 
 def _arguments(config: DictConfig) -> list[str]:
@@ -102,7 +112,7 @@ def _arguments(config: DictConfig) -> list[str]:
     folders = [source.path for source in config.hydra.runtime.config_sources if source.provider == "command-line"]
     typed = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
     typed = [item for item in typed if not item.startswith(("hydra.mode=", "hydra.sweep.dir=", "sweep.resume="))]
-    return [part for folder in folders for part in ("--config-dir", folder)] + typed
+    return [part for folder in folders for part in ("--config-dir", folder)] + without_trust(typed)
 
 
 def _check_options(config: DictConfig) -> None:
@@ -125,7 +135,8 @@ def _fresh(folder: Path, new: dict[str, Any]) -> dict[str, Any]:
     return new
 
 
-def _resumed(folder: Path, new: dict[str, Any]) -> dict[str, Any]:
+def _resumed(folder: Path, new: dict[str, Any], composed: Sequence[DictConfig], trusted: bool) -> dict[str, Any]:
+    """Return the plan in ``folder``, extended by ``new``; whether its jobs do harm is checked before any is resumed."""
     old = read_plan(folder, f"sweep.resume={folder}")
     if not same_arguments(old["arguments"], new["arguments"]) and is_running(folder, old):
         raise InputError(f"The sweep {folder} is still running: wait for its end before you add jobs to it.")
@@ -136,6 +147,7 @@ def _resumed(folder: Path, new: dict[str, Any]) -> dict[str, Any]:
             "changed: they are added as new jobs.",
             flush=True,
         )
+    check_jobs(folder, dict(zip(plan["order"], composed, strict=True)), trusted=trusted)
     statuses = [status for status, _ in states(folder, plan)]
     if all(status in (*SETTLED, RUNNING) for status in statuses):
         raise InputError(f"The sweep {folder} has nothing left to do: {status_counts(statuses)}.")

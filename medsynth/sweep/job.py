@@ -178,7 +178,8 @@ def _end_record(end: RunEnd) -> dict[str, Any]:
 def _in_a_process(job: Job, resumable: bool, options: dict[str, Any]) -> Ended:
     if not resumable:
         return run_training(job.all_overrides, **options)
-    ended = run_training([f"resume={quoted(job.folder)}"], **options)
+    # Its folder was made by this sweep, or was checked when the sweep was resumed.
+    ended = run_training([f"resume={quoted(job.folder)}", "trust=true"], **options)
     if ended.end.code in (EndCode.ALREADY_COMPLETE, EndCode.CHECKPOINT_DAMAGED):
         # Killed between its last checkpoint and its summary, or while it wrote: there is nothing to resume from.
         (job.folder / SUMMARY).unlink(missing_ok=True)

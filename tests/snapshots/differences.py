@@ -36,7 +36,7 @@ COMPOSITIONS: tuple[Difference, ...] = (
     Difference("duplicates stay in one split whatever the patients", new=("data.join_duplicates: near",)),
     Difference(
         "each command that reads a folder or a file of a run refuses a stranger's unless it is trusted",
-        new=("trust: False",),
+        new=("trust: False", "search.trust: False"),
     ),
     Difference(
         "test images are held out where there are enough",
