@@ -177,3 +177,12 @@ def test_thirty_thousand_images_take_seconds():
     pairs = found_by(hashes, 6)
     assert time.perf_counter() - start < 10  # 1.5 s on one processor
     assert [pair[:2] for pair in pairs] == [(7000, 25_000)]
+
+
+def test_hashes_that_differ_in_all_bands_but_one_are_compared():
+    """Six different bits beside each other lie in six of the seven bands, wherever they begin."""
+    for first in range(7):
+        differing = np.zeros(256, dtype=np.uint8)
+        differing[first : first + 6] = 1
+        hashes = ["00" * 32, np.packbits(differing).tobytes().hex()]
+        assert len(set(clusters(["a", "b"], hashes, np.ones(2, dtype=bool)).tolist())) == 1

@@ -467,6 +467,14 @@ def test_test_images_are_held_out_where_there_are_enough(count, patients, given,
         assert sum(map(len, sides)) == patients
 
 
+def test_the_split_does_not_depend_on_the_order_of_the_files():
+    patients = [f"p{number}" for number in np.random.default_rng(1).integers(0, 30, 200)]
+    data = columns(patients)
+    turned = {name: values[::-1] for name, values in data.items()}
+    held_out = [{own["digests"][row] for row in parts(own)["val"]} for own in (data, turned)]
+    assert held_out[0] == held_out[1]
+
+
 def test_patients_are_divided_only_if_split_by_image():
     data = columns(["a"] * 30 + ["b"] * 30)
     assert {data["patients"][row] for row in parts(data)["val"]} != {"a", "b"}

@@ -19,6 +19,8 @@ from medsynth.metrics import distances, inception
 from medsynth.metrics.collection import MetricCollection
 from medsynth.metrics.distances import GenerativeMetrics
 from medsynth.metrics.inception import InceptionExtractor
+from medsynth.metrics.kernel import gaussian_kernel
+from medsynth.metrics.neighbors import precision_recall_density_coverage
 from medsynth.metrics.pixels import PixelExtractor
 from medsynth.metrics.quantization import quantize, to_uint8
 
@@ -506,3 +508,27 @@ def test_values_do_not_depend_on_the_number_of_processes(world_size, tmp_path):
     alone = values(everything(), gaussian(61, 6, seed=0), gaussian(48, 6, seed=1, mean=0.2))
     for rank in range(world_size):
         assert json.loads((tmp_path / f"{rank}.json").read_text()) == pytest.approx(alone, rel=1e-9)
+
+
+def test_the_gaussian_kernel_is_the_definition():
+    """exp(-d^2 / (2 m)) with the median m of the squared distances of real images, times 1000."""
+    random = np.random.default_rng(0)
+    real, fake = random.normal(size=(30, 3)), 2 + 3 * random.normal(size=(20, 3))
+
+    def squares(x, y):
+        return np.square(x[:, None] - y[None]).sum(-1)
+
+    median = np.median(squares(real, real)[np.triu_indices(30, 1)])
+    within = [np.exp(-squares(x, x) / (2 * median)) for x in (real, fake)]
+    own = [(values.sum() - len(values)) / (len(values) * (len(values) - 1)) for values in within]
+    expected = 1000 * (sum(own) - 2 * np.exp(-squares(real, fake) / (2 * median)).mean())
+    assert gaussian_kernel(real, fake).value == pytest.approx(expected, rel=1e-9)
+
+
+def test_balls_of_neighbors_are_open():
+    """Images on whole numbers, 1 apart: a fake at the distance of the nearest neighbor is outside."""
+    real, fake = np.arange(0.0, 8.0)[:, None], np.array([[-1.0], [8.0], [8.5], [9.5]])
+    values = precision_recall_density_coverage(real, fake, k=1)
+    assert (values["precision"].value, values["coverage"].value) == (0, 0)
+    inside = precision_recall_density_coverage(real, fake[:2] * 0.999, k=1)
+    assert inside["precision"].value == 1
