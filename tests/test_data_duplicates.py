@@ -186,3 +186,12 @@ def test_hashes_that_differ_in_all_bands_but_one_are_compared():
         differing[first : first + 6] = 1
         hashes = ["00" * 32, np.packbits(differing).tobytes().hex()]
         assert len(set(clusters(["a", "b"], hashes, np.ones(2, dtype=bool)).tolist())) == 1
+
+
+def test_copies_between_validation_and_test_are_none_of_training_images():
+    bits = np.zeros((3, 256), np.uint8)
+    bits[0, :128] = 1
+    found = find_duplicates(
+        columns(bits, digests=list("abc"), patients=[""] * 3), {"train": [0], "val": [1], "test": [2]}, 3
+    )
+    assert (found["near"]["pairs_across_splits"], found["near"]["held_out_images_near_training"]) == (1, 0)
