@@ -1,4 +1,4 @@
-"""Atomic writing of files, and the cache folder that runs share."""
+"""Atomic writing of files and folders, and caches that their owner alone can read."""
 
 from __future__ import annotations
 
@@ -64,9 +64,69 @@ def delete_temporary(folder: Path, pattern: str = "*") -> None:
             path.unlink()
 
 
+@contextlib.contextmanager
+def cache_entry(path: Path, *, prefix: str = ".filling-") -> Iterator[Path]:
+    """Yield a temporary folder that replaces ``path`` at the end and is deleted after an error; it is private.
+
+    Processes that write the same entry at once do not disturb each other.
+
+    Args:
+        path: the complete entry; its parent exists.
+        prefix: of the temporary folder's name.
+    """
+    temporary = path.with_name(f"{prefix}{secrets.token_hex(8)}")
+    temporary.mkdir(mode=0o700)
+    try:
+        yield temporary
+        make_private(temporary)
+        _take_place(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _take_place(temporary: Path, path: Path) -> None:
+    try:
+        os.replace(temporary, path)
+    except OSError:
+        if not path.is_dir():
+            raise
+        old = temporary.with_name(f"{temporary.name}-old")
+        with contextlib.suppress(FileNotFoundError):  # another process has just moved it
+            os.replace(path, old)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            if not path.is_dir():  # else another process was quicker, with the same content
+                raise
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def make_private(path: Path) -> None:
+    """Leave a folder and everything in it to its owner alone: mode 0700 for folders, 0600 for files."""
+    for item in (path, *path.rglob("*")):
+        if not item.is_symlink():
+            item.chmod(0o700 if item.is_dir() else 0o600)
+
+
+def private_folder(path: Path) -> Path:
+    """Create a folder for its owner alone, mode 0700. One that exists keeps its mode: it may be shared on purpose."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
 def user_cache(package: str) -> Path:
-    """Return the folder for files of ``package`` that can be made again, inside of the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medsynth" / package
+    """Return the folder for files of ``package`` that can be made again, in the user's cache folder.
+
+    It is created if it is missing, and private also where an earlier version has created it.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medsynth" / package
+    private_folder(folder).chmod(0o700)
+    return folder
 
 
 def make_writable(folder: Path) -> None:

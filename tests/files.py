@@ -54,6 +54,14 @@ def write_images(folder, count, *, size=(8, 8), start=0):
         Image.fromarray(values).save(folder / f"{i:03}.png")
 
 
+def assert_private(folder):
+    """Check that a cache and everything in it can be read by its owner alone."""
+    content = [folder, *folder.rglob("*")]
+    modes = {str(path): oct(path.stat().st_mode & 0o777) for path in content}
+    assert len(content) > 1
+    assert modes == {str(path): oct(0o700 if path.is_dir() else 0o600) for path in content}
+
+
 def class_folders(root):
     """Write 50 images of the classes a (100 to 109, of two patients), b (0 to 29) and c (200 to 209)."""
     write_images(root / "b", 30)

@@ -15,6 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     {"errors", "exports"},
     {"files", "untrusted_files"},
+    {"checksums"},
     {"contracts"},
     {"configuration"},
     {"runs"},

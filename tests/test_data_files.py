@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import pickle
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from medsynth.checksums import Damaged, write_checksums
 from medsynth.contracts import Intensity
 from medsynth.data import preparing
-from medsynth.data.cache import cache_folder, open_store
+from medsynth.data.cache import COLUMNS, Store, cache_folder, salt
 from medsynth.data.errors import DataError, Unreadable
 from medsynth.data.geometry import OUTSIDE, Geometry, RandomViews
 from medsynth.data.groups import image_groups
@@ -24,7 +27,17 @@ from medsynth.data.intensity import WINDOWS, Normalization, statistics
 from medsynth.data.reading import RawImage
 from medsynth.data.split import SplitOptions, split
 from medsynth.errors import EndCode, InputError
-from tests.files import RAMP, class_folders, files_module, items, number, prepared, warnings_of, write_images
+from tests.files import (
+    RAMP,
+    assert_private,
+    class_folders,
+    files_module,
+    items,
+    number,
+    prepared,
+    warnings_of,
+    write_images,
+)
 
 
 def square(values, size=8, **options):
@@ -670,18 +683,12 @@ def test_a_failure_leaves_no_partial_cache_entry(tmp_path):
     with pytest.raises(InputError, match="it is not an image of a known format"):
         prepared(tmp_path / "images", cache_dir=str(cache))
     assert not [path for path in cache.iterdir() if path.is_dir()]
-    name = "left-by-a-killed-process"
-    key = {"a": 1}
-
-    def fill(folder):
-        (folder / "manifest.json").write_text("{}")
-        np.save(folder / "images.npy", np.zeros((1, 1, 2, 2), np.uint8))
-
-    store = open_store(cache, key, fill)
-    debris = cache / f".{store.folder.name}-{name}"
+    (tmp_path / "images" / "bad.png").unlink()
+    entry = prepared(tmp_path / "images", cache_dir=str(cache)).source.store.folder
+    debris = cache / f".{entry.name}-left-by-a-killed-process"
     debris.mkdir()
-    os.rename(store.folder, tmp_path / "away")
-    open_store(cache, key, fill)
+    os.rename(entry, tmp_path / "away")
+    prepared(tmp_path / "images", cache_dir=str(cache))
     assert not debris.exists()
 
 
@@ -736,13 +743,133 @@ def test_small_sets_are_kept_in_memory_and_large_ones_read_from_disk(tmp_path, m
     assert on_disk._kept is None
 
 
-def test_a_truncated_cache_is_refused(tmp_path):
-    write_images(tmp_path, 10)
-    data = prepared(tmp_path)
+def _flip_byte(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) * 2 // 3] ^= 1
+    path.write_bytes(content)
+
+
+def _without_column(path):
+    with np.load(path) as columns:
+        kept = {name: columns[name] for name in columns.files if name != "digest"}
+    np.savez(path, **kept)
+
+
+DAMAGES = {
+    "cut": lambda path: os.truncate(path, path.stat().st_size - 100),
+    "empty": lambda path: path.write_bytes(b""),
+    "gone": Path.unlink,
+    "changed": _flip_byte,
+    "garbage": lambda path: path.write_bytes(b"\x93NUMPY garbage [[[" * 99),
+}
+OF_MANIFEST = {
+    "list": lambda path: path.write_text("[]"),
+    "key": lambda path: path.write_text(json.dumps({"class_names": []})),
+    "types": lambda path: path.write_text(json.dumps(dict.fromkeys(json.loads(path.read_text()), 3))),
+    "nested": lambda path: path.write_text("[" * 200_000),
+}
+OF_COLUMNS = {
+    "pickled": lambda path: np.savez(path, label=np.array([object()], dtype=object)),
+    "column": _without_column,
+    "length": lambda path: np.savez(path, **{name: np.zeros(3) for name in COLUMNS}),
+}
+CASES = [
+    *(
+        (file, damage)
+        for file in ("manifest.json", "columns.npz", "images.npy", "checksums.json")
+        for damage in DAMAGES
+    ),
+    *(("manifest.json", damage) for damage in OF_MANIFEST),
+    *(("checksums.json", damage) for damage in OF_MANIFEST),
+    *(("columns.npz", damage) for damage in OF_COLUMNS),
+]
+
+
+@pytest.mark.parametrize(("file", "damage"), CASES)
+def test_a_damaged_cache_entry_is_prepared_again(tmp_path, caplog, file, damage):
+    write_images(tmp_path / "images", 12)
+    cache = tmp_path / "cache"
+    before = prepared(tmp_path / "images", cache_dir=str(cache)).source.store
+    images, columns, manifest = before.read(np.arange(12)), dict(before.columns), before.manifest
+    (DAMAGES | OF_MANIFEST | OF_COLUMNS)[damage](before.folder / file)
+    caplog.clear()
+    again = prepared(tmp_path / "images", cache_dir=str(cache)).source.store
+    assert torch.equal(again.read(np.arange(12)), images)
+    assert dict(again.columns) == columns
+    assert again.manifest == manifest
+    assert [text for text in warnings_of(caplog) if "are damaged" in text and "they are prepared again" in text]
+    assert [path.name for path in stores(cache)] == [again.folder.name]
+    caplog.clear()
+    prepared(tmp_path / "images", cache_dir=str(cache))
+    assert not [text for text in warnings_of(caplog) if "damaged" in text]
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "columns.npz"])
+@pytest.mark.parametrize("damage", ["list", "key", "pickled", "column", "length"])
+def test_files_that_their_checksums_fit_are_checked_for_what_they_hold(tmp_path, file, damage):
+    """Checksums find chance alone: whoever changes a file on purpose can write them too."""
+    of_file = OF_MANIFEST if file == "manifest.json" else OF_COLUMNS
+    if damage not in of_file:
+        return
+    write_images(tmp_path / "images", 12)
+    entry = prepared(tmp_path / "images").source.store.folder
+    of_file[damage](entry / file)
+    (entry / "checksums.json").unlink()
+    write_checksums(entry)
+    with pytest.raises(Damaged, match=file):
+        Store(entry)
+
+
+def test_damage_of_a_large_set_is_found_when_it_is_read_and_repaired_by_the_next_run(tmp_path, monkeypatch):
+    monkeypatch.setattr("medsynth.checksums.AT_ONCE", 0)
+    monkeypatch.setattr("medsynth.checksums.BLOCK", 256)
+    monkeypatch.setattr("medsynth.data.cache.RESIDENT", 0)
+    write_images(tmp_path / "images", 40)
+    before = prepared(tmp_path / "images").source.store
+    images = before.read(np.arange(40))
+    with (before.folder / "images.npy").open("r+b") as file:
+        file.seek(128 + 30 * 64 + 7)
+        file.write(b"\xaa")
+    store = Store(before.folder)
+    assert torch.equal(store.read(np.array([3, 0, 7, 3])), images[[3, 0, 7, 3]])
+    copy = pickle.loads(pickle.dumps(store))
+    for reader in (store, copy):
+        with pytest.raises(DataError, match=r"images\.npy has changed\): start or resume again, and they are prepared"):
+            reader.read(np.array([5, 30]))
+    again = prepared(tmp_path / "images").source.store
+    assert torch.equal(again.read(np.arange(40)), images)
+
+
+def test_damage_found_by_a_loading_process_ends_in_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr("medsynth.checksums.AT_ONCE", 0)
+    monkeypatch.setattr("medsynth.checksums.BLOCK", 256)
+    monkeypatch.setattr("medsynth.data.cache.RESIDENT", 0)
+    write_images(tmp_path / "images", 40)
+    data = prepared(tmp_path / "images", num_workers=1, batch_size=8)
     path = data.source.store.folder / "images.npy"
-    os.truncate(path, path.stat().st_size - 100)
-    with pytest.raises(InputError, match="are damaged: remove that folder"):
-        prepared(tmp_path)
+    path.write_bytes(path.read_bytes()[:1000] + b"\xaa" * 1688)
+    for loader in (data.train_dataloader(), data.ordered_batches()):
+        with pytest.raises(DataError, match="are damaged") as caught:
+            list(loader)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_cache_is_for_its_owner_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / "medsynth" / "data").mkdir(parents=True, mode=0o755)  # by an earlier version
+    write_images(tmp_path / "images", 10)
+    prepared(tmp_path / "images")
+    prepared(tmp_path / "images", cache_dir=str(tmp_path / "cache"))
+    for folder in (tmp_path / "home" / "medsynth" / "data", tmp_path / "cache"):
+        assert_private(folder)
+
+
+def test_a_lost_salt_is_replaced(tmp_path):
+    first = salt(tmp_path)
+    assert salt(tmp_path) == first
+    for content in (b"", b"short"):
+        (tmp_path / "salt").write_bytes(content)
+        assert len(salt(tmp_path)) == 32
 
 
 def test_a_cache_folder_that_cannot_be_written_is_refused(tmp_path):

@@ -23,13 +23,14 @@ from medsynth.evaluation.evaluate import evaluate as medsynth_evaluate
 from medsynth.evaluation.evaluation_sets import of_run
 from medsynth.files import write_json
 from medsynth.generator.export import save_generator
-from medsynth.metrics.feature_store import FeatureStore
+from medsynth.metrics.feature_store import FeatureStore, features_folder
 from medsynth.metrics.image_set import ImageSet, spread
 from medsynth.metrics.interval import Estimate
 from medsynth.metrics.measures import Measure, Sides
 from medsynth.metrics.pixels import PixelExtractor
 from medsynth.report.evaluation import table
 from tests.command import TINY, run
+from tests.files import assert_private
 
 COUNT = 24
 CARD = {"class_names": [], "intensity": {"low": 0.0, "high": 1.0, "unit": "stored value"}}
@@ -502,6 +503,24 @@ def test_store_is_complete_or_absent(tmp_path):
     with pytest.raises(InputError, match="pixels gives NaN or infinite features for generated images"):
         store.features(images, {"failing": Failing(channels=1, size=1)})
     assert sorted(tmp_path.iterdir()) == files
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
+def test_damaged_features_are_computed_again_and_all_are_private(tmp_path, monkeypatch, caplog, damage):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    images, extractors = of_numbers(), {"pixels": PixelExtractor(channels=1, size=1)}
+    images = dataclasses.replace(images, key={"images": "of a test"})
+    (tmp_path / "home" / "medsynth" / "features").mkdir(parents=True, mode=0o755)  # by an earlier version
+    store = FeatureStore(tmp_path, cache=features_folder(), batch_size=4, device=torch.device("cpu"))
+    expected = store.features(images, extractors)["pixels"].tolist()
+    (file,) = tmp_path.rglob("features.npy")
+    assert_private(tmp_path / "home" / "medsynth" / "features")
+    content = file.read_bytes()
+    changed = {"cut": content[:-4], "changed": content[:-4] + b"0123", "gone": None}[damage]
+    file.unlink() if changed is None else file.write_bytes(changed)
+    assert store.features(images, extractors)["pixels"].tolist() == expected
+    assert file.read_bytes() == content
+    assert "are damaged" in caplog.text
 
 
 def test_baseline_is_of_training_images_or_of_halves():

@@ -7,9 +7,11 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from medsynth.checksums import Damaged, write_checksums
 from medsynth.contracts import InputError
 from medsynth.discriminator.feature_cache import CachedFeatures, FeatureCache
 from medsynth.penalty.r1 import R1
+from tests.files import assert_private
 from tests.test_gan import Counting, Images, fit, gan, transfer, weights
 
 CALIBRATION = 64
@@ -147,11 +149,13 @@ def test_float16_refuses_what_it_cannot_hold(tmp_path):
 @pytest.mark.parametrize(
     "content", [b"", b"x", b"\x93NUMPY\x01\x00", pickle.dumps([1])], ids=["empty", "text", "cut", "pickle"]
 )
-def test_a_damaged_cache_is_refused_in_a_sentence(tmp_path, content):
+def test_a_damaged_cache_is_refused_also_where_its_checksums_fit(tmp_path, content):
     np.save(tmp_path / "0.npy", np.zeros((4, 2), np.float32))
+    write_checksums(tmp_path)
     assert len(CachedFeatures(tmp_path).arrays) == 1
     (tmp_path / "1.npy").write_bytes(content)
-    with pytest.raises(InputError, match="is damaged: remove that folder"):
+    write_checksums(tmp_path)
+    with pytest.raises(Damaged):
         CachedFeatures(tmp_path)
 
 
@@ -159,5 +163,33 @@ def test_a_cache_that_claims_more_than_it_holds_is_refused(tmp_path):
     np.save(tmp_path / "0.npy", np.zeros((4, 2), np.float32))
     content = (tmp_path / "0.npy").read_bytes()
     (tmp_path / "0.npy").write_bytes(content.replace(b"(4, 2)", b"(9, 9)"))
-    with pytest.raises(InputError, match="is damaged"):
+    write_checksums(tmp_path)
+    with pytest.raises(Damaged):
         CachedFeatures(tmp_path)
+
+
+@pytest.mark.parametrize("at_once", [2**30, 0], ids=["small", "large"])
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
+def test_a_damaged_cache_is_filled_again(tmp_path, caplog, monkeypatch, damage, at_once):
+    """A larger one is verified while it is read: damage then ends the run, and the next one fills it again."""
+    monkeypatch.setattr("medsynth.checksums.BLOCK", 256)
+    _, expected, _ = train(cache(tmp_path))
+    (file,) = (tmp_path / "cache").rglob("0.npy")
+    content = file.read_bytes()
+    changed = {"cut": content[:-10], "changed": content[:-9] + b"\x99" * 9, "gone": None}[damage]
+    file.unlink() if changed is None else file.write_bytes(changed)
+    monkeypatch.setattr("medsynth.checksums.AT_ONCE", at_once)
+    if damage == "changed" and not at_once:
+        with pytest.raises(InputError, match=r"The feature cache .* is damaged \(0\.npy has changed\): resume the run"):
+            train(cache(tmp_path))
+    _, losses, passes = train(cache(tmp_path))
+    assert passes == CALIBRATION + PROBE + 64 + 192
+    torch.testing.assert_close(losses, expected)
+    assert [record for record in caplog.records if "is damaged" in record.message and "filled again" in record.message]
+    assert file.read_bytes() == content
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_a_cache_is_for_its_owner_alone(tmp_path):
+    train(cache(tmp_path))
+    assert_private(tmp_path / "cache")

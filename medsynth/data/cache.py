@@ -1,20 +1,25 @@
 """The cache of prepared images on disk, memory-mapped. An entry is complete or absent; one process writes it.
 
 An entry is a folder in ``cache_dir`` with ``images.npy`` (N, C, H, W), integers that span [-1, 1]; ``columns.npz``, one
-value for each image; and ``manifest.json`` about the whole set. They hold no file name and no patient's identifier;
-patients are keyed by a hash with a secret salt that stays in ``cache_dir``.
+value for each image; ``manifest.json`` about the whole set; and ``checksums.json``. They hold no file name and no
+patient's identifier; patients are keyed by a hash with a secret salt that stays in ``cache_dir``.
+
+No byte is used that was not verified. Manifest, columns and images up to 1 GiB are verified when an entry is opened; a
+damaged entry is then prepared again. Of more images each block of 64 KiB is verified when a process first reads from
+it; damage ends the run, and the next one prepares the images again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
-import mmap
+import logging
 import os
 import secrets
 import shutil
-import tempfile
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,31 +29,51 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from medsynth.checksums import Checksums, Damaged, mark_damaged
+from medsynth.data.errors import DataError
 from medsynth.data.manifest import Manifest
 from medsynth.errors import EndCode, InputError
-from medsynth.files import make_writable, user_cache
+from medsynth.files import CACHE_SALT, cache_entry, make_writable, private_folder, user_cache
 
-FORMAT = 2  # part of the key: entries of another format are not opened
+log = logging.getLogger(__name__)
+FORMAT = 3  # part of the key: entries of another format are not opened
 RESIDENT = 128 * 2**20  # bytes; smaller sets are kept in memory as float32, of larger ones this much is mapped
+COLUMNS = ("label", "split", "patient", "file_number", "digest", "perceptual")
 _PAGES_MAPPED = 64 * 2**10  # bytes that the kernel maps around an access
+_SALT = 32  # bytes
 
 
 class Columns(Mapping[str, list[Any]]):
-    """Column name -> one value for each image. Columns are large and seldom needed: each access reads the file."""
+    """Column name -> one value for each image. Columns are large and seldom needed: each access reads the file.
 
-    def __init__(self, path: Path) -> None:
+    Raises:
+        Damaged: the file does not hold the columns of ``count`` images.
+    """
+
+    def __init__(self, path: Path, content: bytes, count: int) -> None:
         self._path = path
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as columns:
+                complete = set(COLUMNS) <= set(columns.files) and all(len(columns[name]) == count for name in COLUMNS)
+        except (ValueError, TypeError, zipfile.BadZipFile) as error:
+            raise Damaged(f"{path.name} cannot be read") from error
+        if not complete:
+            raise Damaged(f"{path.name} lacks columns")
 
     def __getitem__(self, name: str) -> list[Any]:
-        with np.load(self._path, allow_pickle=False) as columns:
-            return columns[name].tolist()
+        if name not in COLUMNS:
+            raise KeyError(name)
+        try:
+            with np.load(self._path, allow_pickle=False) as columns:  # a zip archive, which has checksums of its own
+                return columns[name].tolist()
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise _damaged_in_use(self._path.parent, f"{self._path.name} has changed") from error
 
     def __iter__(self) -> Iterator[str]:
-        with np.load(self._path, allow_pickle=False) as columns:
-            return iter(columns.files)
+        return iter(COLUMNS)
 
     def __len__(self) -> int:
-        return len(list(iter(self)))
+        return len(COLUMNS)
 
 
 class Store:
@@ -57,31 +82,44 @@ class Store:
     Attributes:
         folder: the cache's entry.
         manifest: the record of the data set as a whole.
-        columns: ``label``, ``split``, ``patient``, ``file_number``, ``digest`` and ``perceptual`` of each image.
+        columns: ``COLUMNS`` of each image.
+
+    Raises:
+        Damaged: the entry is not as it was written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.manifest: Manifest = json.loads((folder / "manifest.json").read_text())
-        self.columns = Columns(folder / "columns.npz")
-        self._open()
+        checksums = Checksums(folder)
+        self.manifest = _manifest(checksums.read("manifest.json"))
+        self._images = checksums.array("images.npy")
+        self.columns = Columns(folder / "columns.npz", checksums.read("columns.npz"), len(self))
+        self._kept: Tensor | None = None
+        self._touched = 0
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self._images.values)
 
     @property
     def size(self) -> int:
         """Height and width of the prepared images, in pixels."""
-        return self._images.shape[-1]
+        return self._images.values.shape[-1]
 
     def read(self, rows: np.ndarray) -> Tensor:
-        """Return the images of these rows, float32 ``(len(rows), C, H, W)`` in [-1, 1]."""
-        if self._kept is None and 4 * self._images.size <= RESIDENT:
+        """Return the images of these rows, float32 ``(len(rows), C, H, W)`` in [-1, 1].
+
+        Raises:
+            DataError: they have changed since they were prepared.
+        """
+        if self._kept is None and 4 * self._images.values.size <= RESIDENT:
             self._kept = self._from_disk(np.arange(len(self)))
         return self._from_disk(rows) if self._kept is None else self._kept[torch.from_numpy(rows)]
 
     def _from_disk(self, rows: np.ndarray) -> Tensor:
-        stored = self._images[rows]
+        try:
+            stored = self._images.read(rows)
+        except Damaged as damage:
+            raise _damaged_in_use(self.folder, str(damage)) from damage
         self._limit_mapped_memory(len(rows))
         # In place and in NumPy: twice as fast as five alternatives. The highest stored value becomes 1 exactly.
         images = stored.astype(np.float32)
@@ -95,29 +133,34 @@ class Store:
         Mapped pages count as this process's memory although they are the system's file cache; without a limit, memory
         would grow to the size of the data set. This costs 4 microseconds an image; small files are skipped.
         """
-        if self._images.nbytes <= RESIDENT or not hasattr(mmap, "MADV_DONTNEED"):
+        values = self._images.values
+        if values.nbytes <= RESIDENT:
             return
-        self._touched += rows * max(self._images[0].nbytes, _PAGES_MAPPED)
+        self._touched += rows * max(values[0].nbytes, _PAGES_MAPPED)
         if self._touched > RESIDENT:
-            self._images._mmap.madvise(mmap.MADV_DONTNEED)  # pyright: ignore[reportAttributeAccessIssue]
+            self._images.release()
             self._touched = 0
 
-    def _open(self) -> None:
-        self._kept: Tensor | None = None
-        self._touched = 0
-        try:
-            self._images = np.load(self.folder / "images.npy", mmap_mode="r")
-        except ValueError as error:
-            raise InputError(
-                f"The prepared images in {self.folder} are damaged: remove that folder, and they are prepared again."
-            ) from error
-
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "manifest": self.manifest, "columns": self.columns}
+        return self.__dict__ | {"_kept": None, "_touched": 0}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._open()
+
+def _manifest(content: bytes) -> Manifest:
+    try:
+        manifest = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise Damaged("manifest.json cannot be read") from error
+    if not isinstance(manifest, dict) or not set(Manifest.__annotations__) <= set(manifest):
+        raise Damaged("manifest.json lacks entries")
+    return manifest  # pyright: ignore[reportReturnType] (its values are as they were written: see checksums.json)
+
+
+def _damaged_in_use(folder: Path, damage: str) -> DataError:
+    """Return the error that ends a run whose data turn out to be damaged while they are read."""
+    mark_damaged(folder)
+    return DataError(
+        f"The prepared images in {folder} are damaged ({damage}): start or resume again, and they are prepared again."
+    )
 
 
 def quantize(images: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -132,56 +175,65 @@ def cache_folder(cache_dir: str | None) -> Path:
     Raises:
         InputError: the folder cannot be written to.
     """
-    folder = Path(cache_dir).expanduser() if cache_dir else user_cache("data")
     try:
+        folder = private_folder(Path(cache_dir).expanduser()) if cache_dir else user_cache("data")
         make_writable(folder)
     except OSError as error:
         raise InputError(
-            f"data.cache_dir={folder} cannot be written to ({error.strerror}): name a folder that can be.",
+            f"data.cache_dir={cache_dir or error.filename} cannot be written to ({error.strerror}): name a folder that "
+            "can be.",
             code=EndCode.CANNOT_WRITE,
         ) from error
     return folder
 
 
 def open_store(folder: Path, key: Mapping[str, Any], fill: Callable[[Path], None]) -> Store:
-    """Open the entry of ``key``, and write it first if it does not exist.
+    """Open the entry of ``key``, and write it first if it does not exist or is damaged.
 
-    ``fill`` writes into a temporary folder that is renamed at the end. Other processes wait meanwhile. A process that
-    is killed leaves a temporary folder, which the next one removes.
+    ``fill`` writes the files, with checksums, into a temporary folder that is renamed at the end. Other processes wait
+    meanwhile. A process that is killed leaves a temporary folder, which the next one removes.
+
+    Raises:
+        InputError: from ``fill``; or the entry is damaged as soon as it is written.
     """
     text = json.dumps({"format": FORMAT, **key}, sort_keys=True, default=str)
     name = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
     path = folder / name
-    if not path.is_dir():
-        with FileLock(folder / f".{name}.lock"):
-            for leftover in folder.glob(f".{name}-*"):
-                shutil.rmtree(leftover, ignore_errors=True)
-            if not path.is_dir():
-                with _temporary(folder, name) as temporary:
-                    fill(temporary)
-                    os.replace(temporary, path)
-    return Store(path)
-
-
-@contextlib.contextmanager
-def _temporary(folder: Path, name: str) -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(Damaged, FileNotFoundError):
+        return Store(path)
+    with FileLock(folder / f".{name}.lock", mode=0o600):
+        for leftover in folder.glob(f".{name}-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        if path.is_dir():
+            try:
+                return Store(path)  # another process has written it meanwhile
+            except Damaged as damage:
+                log.warning("The prepared images in %s are damaged (%s): they are prepared again.", path, damage)
+        with cache_entry(path, prefix=f".{name}-") as temporary:
+            fill(temporary)
+        try:
+            return Store(path)
+        except Damaged as damage:
+            raise InputError(
+                f"The prepared images in {path} are damaged as soon as they are written ({damage}): check the disk, "
+                f"or name a folder on another one by data.cache_dir=.",
+                code=EndCode.CANNOT_WRITE,
+            ) from damage
 
 
 def salt(folder: Path) -> bytes:
-    """Return this cache folder's secret for hashing patients, created on first use and readable by its owner alone."""
-    path = folder / "salt"
-    with FileLock(folder / ".salt.lock"):
-        if not path.is_file():
+    """Return this cache folder's secret for hashing patients, created on first use and readable by its owner alone.
+
+    One that was cut is replaced: without a secret, patients could be found by trying names.
+    """
+    path = folder / CACHE_SALT
+    with FileLock(folder / ".salt.lock", mode=0o600):
+        if not path.is_file() or path.stat().st_size != _SALT:
             temporary = path.with_name("salt.tmp")
             temporary.touch(mode=0o600)
-            temporary.write_bytes(secrets.token_bytes(32))
+            temporary.write_bytes(secrets.token_bytes(_SALT))
             os.replace(temporary, path)
-    return path.read_bytes()
+        return path.read_bytes()
 
 
 def hashed(patient: str, key: bytes) -> str:

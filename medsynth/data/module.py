@@ -59,7 +59,42 @@ class Source(DataDescription, Protocol):
         ...
 
 
-class TrainLoader(DataLoader):
+class _Samples(Dataset[Any]):
+    """A dataset that returns errors as values: PyTorch would add the traceback of the loading process to their text."""
+
+    def __init__(self, dataset: ImageDataset) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitems__(self, indices: list[int]) -> Any:
+        try:
+            if hasattr(self._dataset, "__getitems__"):
+                return cast(Any, self._dataset).__getitems__(indices)
+            return [self._dataset[index] for index in indices]
+        except InputError as error:
+            return error
+
+
+class _Loader(DataLoader[Any]):
+    """A loader that raises an ``InputError`` of a loading process as it was raised there."""
+
+    def __init__(self, dataset: ImageDataset, sampler: BlockSampler | ResumableBatchSampler, num_workers: int) -> None:
+        super().__init__(_Samples(dataset), batch_sampler=sampler, **_loading(num_workers))
+
+    def __iter__(self) -> Any:
+        return self._raising(super().__iter__())
+
+    @staticmethod
+    def _raising(batches: Iterator[Any]) -> Iterator[Batch]:
+        for batch in batches:
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+
+
+class TrainLoader(_Loader):
     """A loader that begins each epoch with the batch after the last one trained, so that a resumed run is exact.
 
     That number is Lightning's own count, asked at the beginning of each epoch; a count of fetched batches would
@@ -74,7 +109,7 @@ class TrainLoader(DataLoader):
         batches_trained: Callable[[], int | None],
         num_workers: int,
     ) -> None:
-        super().__init__(cast("Dataset[Any]", dataset), batch_sampler=sampler, **_loading(num_workers))
+        super().__init__(dataset, sampler, num_workers)
         self._sampler = sampler
         self._batches_trained = batches_trained
         self.seconds_waited = 0.0
@@ -308,7 +343,7 @@ class ImageDataModule(pl.LightningDataModule):
     def _in_order(self, dataset: ImageDataset, rank: int = 0, world_size: int = 1) -> DataLoader:
         batch_size = min(max(self.batch_size, 64), math.ceil(len(dataset) / world_size))  # a batch for each process
         sampler = BlockSampler(len(dataset), batch_size, rank=rank, world_size=world_size)
-        return DataLoader(cast("Dataset[Any]", dataset), batch_sampler=sampler, **_loading(self.num_workers))
+        return _Loader(dataset, sampler, self.num_workers)
 
     def _process(self) -> tuple[int, int]:
         """Return the rank of this process and the number of processes."""
@@ -341,7 +376,7 @@ def _ignore_signals(worker: int) -> None:
 
 
 def _collate(samples: Any) -> dict[str, Tensor]:
-    return samples if isinstance(samples, dict) else default_collate(samples)
+    return default_collate(samples) if isinstance(samples, list) else samples
 
 
 def _images(dataset: ImageDataset, indices: range | list[int]) -> Tensor:

@@ -19,6 +19,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from medsynth.checksums import write_checksums
 from medsynth.data.cache import quantize
 from medsynth.data.errors import DataError, Reason, ReasonKind, Unreadable, check_choice
 from medsynth.data.geometry import Geometry
@@ -128,7 +129,7 @@ class Preparer:
         return self.normalization.unit or self.scan.unit
 
     def __call__(self, folder: Path) -> None:
-        """Write ``images.npy``, ``columns.npz`` and ``manifest.json`` into ``folder``.
+        """Write the files of a cache entry into ``folder``; see medsynth.data.cache.
 
         Raises:
             InputError: a file cannot be read, no image is left, values do not fit the options, or the disk is full.
@@ -161,6 +162,7 @@ class Preparer:
         manifest = self._manifest(infos, left_out, observed, bounds, after)
         (folder / "manifest.json").write_text(json.dumps(manifest))
         np.savez(folder / "columns.npz", **self._columns(infos))  # pyright: ignore[reportArgumentType] (numpy's stubs)
+        write_checksums(folder)
 
     def _read(self, path: Path) -> tuple[list[ImageInfo], Counter[Reason], tuple[int, int, int]]:
         """Read all records and append their images, float32, to ``path``."""

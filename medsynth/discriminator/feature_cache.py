@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -16,7 +14,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from medsynth.checksums import Checksums, Damaged, mark_damaged, write_checksums
 from medsynth.contracts import Batch, Features, InputError
+from medsynth.errors import EndCode
+from medsynth.files import cache_entry, private_folder
 
 _log = logging.getLogger(__name__)
 _PROBE = 16  # images whose features tell a cache from those of other networks, weights and precisions
@@ -27,8 +28,10 @@ class FeatureCache:
 
     They can be where the discriminator's features are frozen, the images are not augmented in the step, and the data
     does not change. Each cache has a folder of its own, named by a digest of all images and of the features of the
-    first of them, so that another network, other weights or another precision has another cache. It is complete or
-    absent.
+    first of them, so that another network, other weights or another precision has another cache. It is private, and
+    complete or absent. Features that were changed on disk are never used: up to 1 GiB a damaged cache is found when it
+    is opened and filled again; in a larger one damage is found when it is read and ends the run, and the next run fills
+    it again.
 
     Args:
         folder: the parent folder: the run's, or one that several runs share.
@@ -92,7 +95,7 @@ class FeatureCache:
             return "the training sees no real image twice"
         if size > self.max_gib * 2**30:
             return f"{size / 2**30:.1f} GiB of features are more than task.feature_cache.max_gib={self.max_gib:g}"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private_folder(self.folder)
         free = shutil.disk_usage(self.folder).free
         if size > free / 2:
             return f"{size / 2**30:.1f} GiB of features are more than half of the free space at {self.folder}"
@@ -106,23 +109,21 @@ class FeatureCache:
         num_images: int,
         size: float,
     ) -> CachedFeatures:
-        path = self.folder / _key(probe, batches)
-        if not path.is_dir():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            # Complete or absent, and two processes at once do no harm: each fills its own and renames it.
-            temporary = Path(tempfile.mkdtemp(prefix=".filling-", dir=self.folder))
-            try:
+        path = private_folder(self.folder) / _key(probe, batches)
+        cached = _opened(path)
+        if cached is None:
+            # Two processes at once do no harm: each fills its own and renames it.
+            with cache_entry(path) as temporary:
                 self._fill(temporary, encode, probe, batches, num_images)
-                _rename(temporary, path)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
+                write_checksums(temporary)
+            cached = CachedFeatures(path)
         _log.info(
             "Feature cache: the frozen part sees each of the %s real images once (%.3g GiB at %s).",
             f"{num_images:,}",
             size / 2**30,
             path,
         )
-        return CachedFeatures(path)
+        return cached
 
     def _fill(
         self,
@@ -158,22 +159,49 @@ class FeatureCache:
 
 
 class CachedFeatures:
-    """Features of all training images on disk: ``read(index (N,)) -> features``."""
+    """Features of all training images on disk: ``read(index (N,)) -> features``.
+
+    Raises:
+        Damaged: the cache is not as it was written.
+    """
 
     def __init__(self, path: Path) -> None:
+        checksums, self._path = Checksums(path), path
         try:
             files = sorted(path.glob("*.npy"), key=lambda file: int(file.stem))
-            self.arrays = [np.load(file, mmap_mode="r", allow_pickle=False) for file in files]
-        except (ValueError, EOFError, OSError) as error:
-            raise InputError(
-                f"The feature cache {path} is damaged: remove that folder, and it is computed again."
-            ) from error
+        except ValueError as error:
+            raise Damaged("a file has an unknown name") from error
+        self.arrays = [checksums.array(file.name) for file in files]
+        if not files:
+            raise Damaged("0.npy is missing")
 
     def read(self, index: Tensor) -> Features:
-        """Return the features (N, ...) of the images with these indices, float32, on the device of ``index``."""
+        """Return the features (N, ...) of the images with these indices, float32, on the device of ``index``.
+
+        Raises:
+            InputError: they have changed since they were computed.
+        """
         rows = index.cpu().numpy()
-        arrays = (torch.as_tensor(array[rows], device=index.device, dtype=torch.float32) for array in self.arrays)
-        return tuple(arrays)
+        try:
+            arrays = [array.read(rows) for array in self.arrays]
+        except Damaged as damage:
+            mark_damaged(self._path)
+            raise InputError(
+                f"The feature cache {self._path} is damaged ({damage}): resume the run, and it is filled again.",
+                code=EndCode.DATA_ERROR,
+            ) from damage
+        return tuple(torch.as_tensor(array, device=index.device, dtype=torch.float32) for array in arrays)
+
+
+def _opened(path: Path) -> CachedFeatures | None:
+    """Return the cache at ``path``; None: it does not exist, or it is damaged and has to be filled again."""
+    if not path.is_dir():
+        return None
+    try:
+        return CachedFeatures(path)
+    except Damaged as damage:
+        _log.warning("The feature cache %s is damaged (%s): it is filled again.", path, damage)
+        return None
 
 
 def _key(probe: list[np.ndarray], batches: Iterable[Batch]) -> str:
@@ -183,11 +211,3 @@ def _key(probe: list[np.ndarray], batches: Iterable[Batch]) -> str:
     for batch in batches:
         content.update(batch["image"].contiguous().numpy().data)
     return content.hexdigest()
-
-
-def _rename(temporary: Path, path: Path) -> None:
-    try:
-        os.replace(temporary, path)
-    except OSError:
-        if not path.is_dir():  # else another process was quicker
-            raise

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from medsynth.contracts import Discriminator, Generator, InputError, Network
+from medsynth.files import user_cache
 from medsynth.runs.run_end import is_out_of_memory
 
 
@@ -24,8 +26,11 @@ def compile_networks(generator: Generator, discriminator: Discriminator, *, head
     """Compile the generator, the frozen part and the ``head`` by torch.compile, in place.
 
     A head that a penalty differentiates twice must not be compiled: a second derivative through compiled code has been
-    seen to be silently wrong.
+    seen to be silently wrong. Compiled code is kept in the user's private cache folder: PyTorch's own choice is a
+    folder in /tmp that other users can read, and can have created first.
     """
+    with contextlib.suppress(OSError):  # a home that cannot be written to
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(user_cache("compiled")))
     assert isinstance(generator, nn.Module)
     generator.compile()
     if discriminator.has_frozen_features:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
-import shutil
-import tempfile
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
 
+from medsynth.checksums import Checksums, Damaged, write_checksums
 from medsynth.contracts import InputError
-from medsynth.files import make_writable, user_cache
+from medsynth.files import cache_entry, make_writable, user_cache
 from medsynth.metrics.image_set import ImageSet
 
-FORMAT = 1
+FORMAT = 2  # part of the key: entries of another format are not opened
+_FILE = "features.npy"
+_log = logging.getLogger(__name__)
 
 
 class ImageDescriber(Protocol):
@@ -37,7 +39,8 @@ class ImageDescriber(Protocol):
 class FeatureStore:
     """A store of features as float32 files (N, d), mapped into memory, so that memory does not grow with N.
 
-    A file is complete or absent. Two processes at once do no harm: each fills its own and renames it.
+    Each is in a folder of its own with checksums, private, and complete or absent; a damaged one is computed again. Two
+    processes at once do no harm: each fills its own and renames it.
 
     Args:
         folder: for this evaluation; the caller removes it.
@@ -60,10 +63,12 @@ class FeatureStore:
             InputError: images or features that are not finite, or all equal.
         """
         paths = {key: self._path(images, key, extractor) for key, extractor in extractors.items()}
-        missing = {key: extractors[key] for key, path in paths.items() if not path.is_file()}
+        found = {key: _opened(path) for key, path in paths.items()}
+        missing = {key: extractors[key] for key, features in found.items() if features is None}
         if missing:
             self._fill(images, missing, paths)
-        return {key: np.load(path, mmap_mode="r") for key, path in paths.items()}
+            found |= {key: _verified(paths[key]) for key in missing}
+        return cast("dict[str, np.ndarray]", found)
 
     def _path(self, images: ImageSet, key: str, extractor: ImageDescriber) -> Path:
         cache = self.cache if images.key is not None else None
@@ -76,7 +81,7 @@ class FeatureStore:
         content["images"] = images.key if cache else images.name
         text = json.dumps(content, sort_keys=True, default=str)
         digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-        return (cache or self.folder) / f"{digest}.npy"
+        return (cache or self.folder) / digest
 
     def _fingerprint(self, extractor: ImageDescriber) -> str:
         """Hash an extractor's weights, once: large ones take a second."""
@@ -86,8 +91,9 @@ class FeatureStore:
         return self._fingerprints[number]
 
     def _fill(self, images: ImageSet, extractors: Mapping[str, Any], paths: Mapping[str, Path]) -> None:
-        written = {key: _Written(paths[key], images.count, extractors[key]) for key in extractors}
-        try:
+        with contextlib.ExitStack() as stack:
+            folders = {key: stack.enter_context(cache_entry(paths[key])) for key in extractors}
+            written = {key: _Written(folder, images.count, extractors[key]) for key, folder in folders.items()}
             with torch.inference_mode(), tqdm(total=images.count, unit="img", desc=f"{images.name} images") as bar:
                 for start, batch in self._batches(images):
                     for key, extractor in extractors.items():
@@ -95,9 +101,6 @@ class FeatureStore:
                     bar.update(len(batch))
             for file in written.values():
                 file.finish()
-        finally:
-            for file in written.values():
-                shutil.rmtree(file.folder, ignore_errors=True)
 
     def _batches(self, images: ImageSet) -> Iterator[tuple[int, torch.Tensor]]:
         first, varies = None, False
@@ -116,13 +119,12 @@ class FeatureStore:
 
 
 class _Written:
-    """A file of features that is being written, in a temporary folder beside its final path."""
+    """A file of features that is being written to ``folder``."""
 
-    def __init__(self, path: Path, count: int, extractor: ImageDescriber) -> None:
-        self.path, self.name = path, extractor.name
-        self.folder = Path(tempfile.mkdtemp(prefix=".filling-", dir=path.parent))
+    def __init__(self, folder: Path, count: int, extractor: ImageDescriber) -> None:
+        self.folder, self.name = folder, extractor.name
         shape = (count, extractor.num_features)
-        self._array = np.lib.format.open_memmap(self.folder / "features.npy", mode="w+", dtype=np.float32, shape=shape)
+        self._array = np.lib.format.open_memmap(folder / _FILE, mode="w+", dtype=np.float32, shape=shape)
 
     def write(self, start: int, features: torch.Tensor | np.ndarray, what: str) -> None:
         rows = features.float().cpu().numpy() if isinstance(features, torch.Tensor) else features
@@ -134,7 +136,24 @@ class _Written:
 
     def finish(self) -> None:
         self._array.flush()
-        os.replace(self.folder / "features.npy", self.path)
+        write_checksums(self.folder)
+
+
+def _verified(path: Path) -> np.ndarray:
+    array = Checksums(path).array(_FILE)
+    array.verify()
+    return array.values
+
+
+def _opened(path: Path) -> np.ndarray | None:
+    """Return the features at ``path``; None: they do not exist, or are damaged and have to be computed again."""
+    if not path.is_dir():
+        return None
+    try:
+        return _verified(path)
+    except Damaged as damage:
+        _log.warning("The features in %s are damaged (%s): they are computed again.", path, damage)
+        return None
 
 
 def features_folder() -> Path:
@@ -143,12 +162,13 @@ def features_folder() -> Path:
     Raises:
         InputError: it cannot be written to.
     """
-    folder = user_cache("features")
     try:
+        folder = user_cache("features")
         make_writable(folder)
     except OSError as error:
         raise InputError(
-            f"{folder} cannot be written to ({error.strerror}): name another folder by XDG_CACHE_HOME, or cache=false."
+            f"{error.filename} cannot be written to ({error.strerror}): name another folder by XDG_CACHE_HOME, or "
+            "cache=false."
         ) from error
     return folder
 
