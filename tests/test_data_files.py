@@ -848,6 +848,7 @@ def test_damage_found_by_a_loading_process_ends_in_one_sentence(tmp_path, monkey
     data = prepared(tmp_path / "images", num_workers=1, batch_size=8)
     path = data.source.store.folder / "images.npy"
     path.write_bytes(path.read_bytes()[:1000] + b"\xaa" * 1688)
+    data.source.store._images._unverified[:] = True  # the preparation has read them all
     for loader in (data.train_dataloader(), data.ordered_batches()):
         with pytest.raises(DataError, match="are damaged") as caught:
             list(loader)

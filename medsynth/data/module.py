@@ -90,6 +90,8 @@ class _Loader(DataLoader[Any]):
     def _raising(batches: Iterator[Any]) -> Iterator[Batch]:
         for batch in batches:
             if isinstance(batch, InputError):
+                if hasattr(batches, "_shutdown_workers"):  # they ignore signals, and would be waited for at the exit
+                    cast(Any, batches)._shutdown_workers()
                 raise batch
             yield batch
 
