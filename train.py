@@ -1,6 +1,6 @@
 """The main job: ``python train.py backbone=xception``. The same program as ``medsynth train``."""
 
-from medsynth.cli.compose import start
+from medsynth.cli import main
 
 if __name__ == "__main__":
-    start("train")
+    main("train")

@@ -6,6 +6,7 @@ Nothing heavy is imported here, since the command line needs both before it comp
 from __future__ import annotations
 
 import enum
+import errno
 from collections.abc import Iterator
 
 
@@ -53,6 +54,21 @@ class Refused(BaseException):
 def extra_command(extra: str) -> str:
     """Return the command that installs an optional dependency of pyproject.toml, from a clone of the repository."""
     return f"uv sync --extra {extra} or pip install '.[{extra}]' in medsynth's folder"
+
+
+MEMORY_TO_START = (
+    "The memory that this process may use is not enough to load the program's libraries: close other programs, or "
+    "raise the limit (ulimit -v, or the memory of the job)"
+)
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Tell whether the system gave this process no more memory. The loader of libraries has no class for it."""
+    loading = isinstance(error, ImportError) and any(words in str(error).lower() for words in _NOT_MAPPED)
+    return loading or isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+
+
+_NOT_MAPPED = ("failed to map segment", "cannot allocate memory", "out of memory")
 
 
 def sentence_of(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from medsynth.configuration.objectives import check_objectives
+from medsynth.configuration.private_paths import without_paths
 from medsynth.data.module import ImageDataModule
 from medsynth.finalize import finalize
 from medsynth.gan import GAN
@@ -64,7 +65,7 @@ def fit(run: RunFolder) -> None:
     checkpoint = check_checkpoint(run.path, model, data, any_data=config.resume_data == ANY) if run.resumed else None
     trainer = build_trainer(config, run)
     _log.info("Training %s on %s; everything lands in %s", describe(model), data.description, shown(run.path))
-    with open_loggers(trainer.loggers, plain(config)), summarized(run, trainer, model):
+    with open_loggers(trainer.loggers, without_paths(plain(config))), summarized(run, trainer, model):
         trainer.fit(model, data, ckpt_path=checkpoint)
 
 
@@ -90,7 +91,7 @@ def build_trainer(config: DictConfig, run: RunFolder) -> pl.Trainer:
         "callbacks": [
             *instantiate(config.callbacks, _convert_="all").values(),
             GeneratorExport(path=run.path / GENERATOR, objective=config.objective, config=plain(config.generator)),
-            Provenance(plain(config)),
+            Provenance(without_paths(plain(config))),
             *([KeepConfiguration(lambda: run.save(config))] if run.resumed else []),
         ],
         "logger": list(instantiate(config.logger, _convert_="all").values()),

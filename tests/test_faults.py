@@ -1,8 +1,10 @@
 """Short forms of scripts/fault_trials.py and mutation_trial.py, with trainings in processes of their own."""
 
 import csv
+import importlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -146,3 +148,32 @@ def _lock_at_once(folder):
         patch.setattr("medsynth.runs.lock.PATIENCE", 0)
         with locked(folder):
             pass
+
+
+def test_too_little_memory_for_the_libraries_is_one_sentence(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for error in (ImportError("libtorch_cpu.so: failed to map segment from shared object"), MemoryError()):
+
+        def fail(name, error=error, load=importlib.import_module):
+            if name == "medsynth.cli.train":
+                raise error
+            return load(name)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("medsynth.cli.compose.importlib.import_module", fail)
+            code, _, err = run(patch, capsys, *TINY)
+        assert code == 1
+        assert err.count("\n") == 1
+        assert err.startswith("medsynth train: error: The memory that this process may use is not enough to load")
+    assert not list((tmp_path / "outputs").rglob("summary.json"))
+
+
+@pytest.mark.parametrize("program", [[str(ROOT / "train.py")], ["-m", "medsynth", "plan"]])
+def test_too_little_memory_for_the_command_line_is_one_sentence(program, tmp_path):
+    limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (32 * 2**20,) * 2)  # noqa: E731
+    done = subprocess.run(
+        [sys.executable, *program], capture_output=True, text=True, preexec_fn=limit, env=SURROUNDINGS, cwd=tmp_path
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "error: The memory that this process may use is not enough to load the program's libraries" in done.stderr

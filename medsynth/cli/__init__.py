@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 
-from medsynth.cli.compose import start
+from medsynth.errors import MEMORY_TO_START, is_lack_of_memory
 
 COMMANDS = {
     "train": "train a GAN; `python train.py` is the same program",
@@ -41,6 +41,12 @@ def main(command: str | None = None) -> None:
         del sys.argv[1]
         if command == "report":
             sys.argv[1:] = _named_folders(sys.argv[1:])
+    try:
+        from medsynth.cli.compose import start  # here, where it can be said that there is no memory for it
+    except (ImportError, MemoryError, OSError) as error:
+        if not is_lack_of_memory(error):
+            raise
+        sys.exit(f"medsynth {command}: error: {MEMORY_TO_START}.")
     start(command)
 
 

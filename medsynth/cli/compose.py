@@ -22,7 +22,7 @@ from medsynth.configuration.option_help import choice_help, option_help
 from medsynth.configuration.option_types import with_option_types
 from medsynth.configuration.plain_names import check_names
 from medsynth.configuration.secrets import check_secrets
-from medsynth.errors import EndCode, Refused, extra_command
+from medsynth.errors import MEMORY_TO_START, EndCode, InputError, Refused, extra_command
 from medsynth.runs.parent_process import end_with_parent
 from medsynth.runs.placement import choose_folder, remove_unused
 from medsynth.runs.run_end import RunEnd, end_of, report_run_end
@@ -118,7 +118,10 @@ def _run(command: str, config: DictConfig) -> Any:
         return importlib.import_module("medsynth.sweep.hydra_job").run(config)
     config = with_option_types(config, command, HydraConfig.get().overrides.task)
     with _deferred_interrupt():
-        program = importlib.import_module(f"medsynth.cli.{command}")
+        try:
+            program = importlib.import_module(f"medsynth.cli.{command}")
+        except MemoryError as error:
+            raise InputError(f"{MEMORY_TO_START}.", code=EndCode.OUT_OF_MEMORY) from error
     return program.run(config)
 
 

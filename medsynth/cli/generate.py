@@ -90,7 +90,7 @@ def _images(generator: TrainedGenerator, labels: Tensor | None, config: DictConf
 def _record(config: DictConfig, generator: TrainedGenerator, digest: str, stored: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of generate.json; ``stored`` is that of ``data.writer.base.Writer``."""
     return {
-        "generator": str(generator.path),
+        "generator": generator.path.name,  # its folder may have a private name; the checksum identifies it
         "generator_sha256": digest,
         "version": medsynth.__version__,
         "num_samples": config.num_samples,

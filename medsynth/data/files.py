@@ -254,14 +254,16 @@ class ImageFiles:
 
     @property
     def description(self) -> str:
-        """One phrase about the data, for people."""
-        format_name, folder = type(self.opened).__name__, Path(self.root or "").expanduser().resolve().name
+        """One phrase about the data, for people; with the folder's name only where ``show_paths`` allows it."""
+        format_name = type(self.opened).__name__
+        if self.preparation.show_paths:
+            format_name += f" {Path(self.root or '').expanduser().resolve().name}"
         count = len(self.class_names)
         classes = "no classes" if count == 0 else f"{count} class{'es' if count > 1 else ''}"
         patients = len(set(self.columns["patient"]) - {""})
         left_out = sum(reason["count"] for reason in self.manifest["left_out"])
         return (
-            f"{format_name} {folder}: {len(self.store):,} images, {classes}"
+            f"{format_name}: {len(self.store):,} images, {classes}"
             + (f", {patients:,} patients" if patients else "")
             + (f" ({left_out:,} files or parts of files left out)" if left_out else "")
         )

@@ -187,7 +187,7 @@ def of_images(real: Images, fake: Images, training: Images | None, config: DictC
         sources["fake"].images,
         shuffled(sources["training"].images) if "training" in sources else None,
         class_names,
-        sources=(_described(real), _described(fake)),
+        sources=(_described("real", real, config), _described("fake", fake, config)),
         notes=tuple(_conversion_notes(opened["fake"], sources, size, channels)),
         image_size=size,
         channels=channels,
@@ -212,8 +212,11 @@ def _prepared(name: str, images: ImageFolder | Tensor, config: DictConfig) -> So
     return tensor_images(name, images, size=config.data.image_size, channels=config.data.channels)
 
 
-def _described(images: Images) -> str:
-    return f"a tensor {tuple(images.shape)}" if isinstance(images, Tensor) else str(images)
+def _described(name: str, images: Images, config: DictConfig) -> str:
+    """Describe images for people, without the name of their folder unless ``data.show_paths`` allows it."""
+    if isinstance(images, Tensor):
+        return f"a tensor {tuple(images.shape)}"
+    return str(images) if config.data.get("show_paths") else f"{name}="
 
 
 def _conversion_notes(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import logging
+import os
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +16,9 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from medsynth.files import replacing
+
+_log = logging.getLogger(__name__)
+_DIGITS = 19  # of a number of images that fits 64 bits
 
 
 class CSVLogger(Logger):
@@ -34,6 +39,7 @@ class CSVLogger(Logger):
         self._start = 0  # byte at which it begins in the file
         self._columns: list[str] = ["step"]
         self._started = False
+        self._left_out = 0  # damaged lines of the file
 
     @property
     def name(self) -> str:
@@ -68,12 +74,20 @@ class CSVLogger(Logger):
         self._write_row()
 
     def _read_until(self, step: int) -> None:
-        if self.path.exists():
-            with self.path.open(newline="") as file:
-                self._columns = list(csv.DictReader(file).fieldnames or ["step"])
-            same = (row for row in self._read() if row["step"] == str(step))  # it may be added to
-            self._row = next(({name: value for name, value in row.items() if value} for row in same), {})
-            self._rewrite(before=step)
+        if not self.path.exists():
+            return
+        header = next(self._lines(), [])
+        if header[:1] != ["step"] or len(set(header)) < len(header):
+            aside = self.path.with_name(f"damaged-{self.path.name}")
+            os.replace(self.path, aside)
+            _log.warning("%s is damaged and was renamed to %s: its values are missing.", self.path.name, aside.name)
+            return
+        self._columns = header
+        same = (row for row in self._read() if row["step"] == str(step))  # it may be added to
+        self._row = next(({name: value for name, value in row.items() if value} for row in same), {})
+        self._rewrite(before=step)
+        if self._left_out:
+            _log.warning("%s had %d damaged lines, which were left out.", self.path.name, self._left_out)
 
     def _rewrite(self, before: int) -> None:
         """Rewrite the file with all columns and the rows before the step ``before``, row by row to save memory."""
@@ -81,13 +95,37 @@ class CSVLogger(Logger):
             writer = csv.DictWriter(file, self._columns, restval="", extrasaction="ignore")
             writer.writeheader()
             for row in self._read():
-                if row["step"] and int(row["step"]) < before:
+                if int(row["step"]) < before:
                     writer.writerow(row)
         self._start = self.path.stat().st_size
 
     def _read(self) -> Iterator[dict[str, str]]:
-        with contextlib.suppress(FileNotFoundError), self.path.open(newline="") as file:
-            yield from csv.DictReader(file, restval="")
+        """Yield the rows that are whole; the number of others becomes ``_left_out``."""
+        self._left_out = 0
+        lines = self._lines()
+        header = next(lines, [])
+        for line in lines:
+            if (
+                len(line) == len(header)
+                and line[0].isdecimal()
+                and len(line[0]) < _DIGITS
+                and all(map(_is_value, line))
+            ):
+                yield dict(zip(header, line, strict=True))
+            elif line:
+                self._left_out += 1
+
+    def _lines(self) -> Iterator[list[str]]:
+        """Yield the cells of each line, also of a file that is damaged."""
+        with contextlib.suppress(FileNotFoundError), self.path.open(newline="", errors="replace") as file:
+            lines = csv.reader(line.replace("\0", "\N{REPLACEMENT CHARACTER}") for line in file)
+            while True:
+                try:
+                    yield next(lines)
+                except StopIteration:
+                    return
+                except csv.Error:  # an endless cell
+                    yield ["\N{REPLACEMENT CHARACTER}"]
 
     def _write_row(self) -> None:
         """Write the last row in place of its earlier version."""
@@ -97,3 +135,11 @@ class CSVLogger(Logger):
             file.seek(self._start)
             file.write(text.getvalue().encode())
             file.truncate()
+
+
+def _is_value(cell: str) -> bool:
+    try:
+        float(cell or 0)
+    except ValueError:
+        return False
+    return True

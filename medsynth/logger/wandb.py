@@ -1,7 +1,7 @@
 """Weights & Biases logger: online if possible, else offline.
 
-It sends the configuration, command line options, values, pictures and the exported generator; the machine's name,
-system, processors, memory, load and Python packages; and commit and remote of a git checkout around the current folder.
+It sends the configuration without the paths of the data, values, pictures and the exported generator; the machine's
+name, system, processors, memory, load and Python packages; and commit and remote of a git checkout around the current folder.
 It sends no code, no patch of uncommitted changes, no console output and no environment variables.
 """
 
@@ -11,6 +11,7 @@ import logging
 import netrc
 import os
 import secrets
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -166,15 +167,24 @@ def _open(folder: Path, mode: str, patience: float, options: dict[str, Any]) -> 
         **options,
     }
     try:
-        run = wandb.init(**options)
+        run = _init(wandb, options)
     except (CommError, UsageError, TimeoutError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         _log.warning("W&B could not be reached (%s): this run is kept offline; `wandb sync` sends it later.", reason)
         options["mode"] = mode = "offline"
-        run = wandb.init(**options)
+        run = _init(wandb, options)
     if mode != "disabled":
         save_id(folder, "wandb", id=run.id, project=run.project, mode=mode)
     return Wandb(run)
+
+
+def _init(wandb: Any, options: Mapping[str, Any]) -> Any:
+    """Start a W&B run without the arguments of this process: the configuration has them, without private paths."""
+    arguments, sys.argv = sys.argv, sys.argv[:1]
+    try:
+        return wandb.init(**options)
+    finally:
+        sys.argv = arguments
 
 
 def _resolved(mode: str) -> str:

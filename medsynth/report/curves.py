@@ -43,9 +43,11 @@ def _draw(path: Path, panels: Mapping[str, Sequence[str]], curves: Mapping[str, 
             steps, values = curves[name]
             label = name.split("/")[-1].replace("_", " ")
             axis.plot(steps, values, label=label, linewidth=1, marker="." if len(steps) < 40 else None)
-            if f"{name}_low" in curves:
-                low, high = (curves[f"{name}_{end}"][1] for end in ("low", "high"))
-                axis.fill_between(steps, low, high, alpha=0.2, linewidth=0)
+            low, high = (dict(zip(*curves.get(f"{name}_{end}", ([], [])), strict=True)) for end in ("low", "high"))
+            known = [step for step in steps if step in low and step in high]  # a damaged file may lack some
+            if known:
+                ends = [low[step] for step in known], [high[step] for step in known]
+                axis.fill_between(known, *ends, alpha=0.2, linewidth=0)
         axis.set(title=title, xlabel="real images seen")
         axis.grid(alpha=0.3)
         if len(names) > 1:

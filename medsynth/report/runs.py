@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from medsynth.configuration.private_paths import HIDDEN, private_options, text_without
 from medsynth.errors import InputError
 from medsynth.report.evaluation import read_evaluations
 from medsynth.report.run import Run as Run
@@ -78,7 +79,48 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
             found.setdefault(run.folder.resolve(), run)
     if not found:
         raise InputError("No folder of a run or of a sweep is given: name one.")
-    return _distinct(list(found.values()))
+    return _without_paths(_distinct(list(found.values())))
+
+
+def _without_paths(runs: list[Run]) -> list[Run]:
+    """Hide the paths of the runs' data: pages are passed on, and a folder may be named after a patient."""
+    shown: dict[str, str] = {}  # path -> what stands for it, so that runs on different data can be told apart
+    return [_run_without_paths(run, shown) for run in runs]
+
+
+def _run_without_paths(run: Run, shown: dict[str, str]) -> Run:
+    hidden = private_options({**run.choices, **run.options})
+    if not hidden:
+        return run
+
+    def option(key: str, value: Any) -> Any:
+        is_hidden = isinstance(value, str) and (key in hidden or (value in hidden.values() and "/" in value))
+        if is_hidden:
+            return shown.setdefault(value, f"path {len(shown) + 1} {HIDDEN}")
+        return text_without(value, hidden) if isinstance(value, str) and key.startswith("logger.") else value
+
+    def public(node: Any) -> Any:
+        if isinstance(node, Mapping):
+            return {key: public(value) for key, value in node.items()}
+        if isinstance(node, list):
+            return [public(value) for value in node]
+        return text_without(node, hidden) if isinstance(node, str) else node
+
+    chosen = {key: option(key, value) for key, value in run.choices.items()}
+    name = run.name
+    for key in [key for key in chosen if f"{key}=" in name]:
+        name = name.replace(f"{key}={run.choices[key]}", f"{key}={chosen[key]}")
+    return replace(
+        run,
+        name=name,
+        reason=public(run.reason),
+        log_tail=tuple(public(list(run.log_tail))),
+        options={key: option(key, value) for key, value in run.options.items()},
+        choices=chosen,
+        summary=public(run.summary),
+        job=public(run.job),
+        evaluations=tuple(public(record) for record in run.evaluations),
+    )
 
 
 def choices(overrides: Sequence[str]) -> dict[str, str]:

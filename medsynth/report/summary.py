@@ -12,6 +12,13 @@ _FILES = {"samples": "samples", "curves": "curves", "checkpoint": "checkpoint", 
 
 def summary_text(summary: Mapping[str, Any]) -> str:
     """Format the content of summary.json: what was trained, on which data, results, files, and the next command."""
+    try:
+        return _summary_text(summary)
+    except (KeyError, TypeError, ValueError, AttributeError):  # of a run that completed earlier
+        return "Its summary.json is damaged: medsynth report shows what is whole."
+
+
+def _summary_text(summary: Mapping[str, Any]) -> str:
     files, metrics, best = summary["files"], summary["metrics"], summary["best"]
     seconds = summary["seconds"]
     duration = f"{seconds / 60:.1f} min" if seconds > 90 else f"{seconds:.0f} s"

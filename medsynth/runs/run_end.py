@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medsynth.errors import EndCode, InputError, causes, sentence_of
+from medsynth.errors import MEMORY_TO_START, EndCode, InputError, causes, is_lack_of_memory, sentence_of
 from medsynth.files import replacing
 from medsynth.runs.layout import read_json
 from medsynth.runs.status import COMPLETED, DIVERGED, DUPLICATE, FAILED, KILLED, STOPPED
@@ -94,6 +94,8 @@ def end_of(error: BaseException) -> RunEnd:
 
 def _end_of_library_error(error: BaseException) -> RunEnd | None:
     """Describe the end by an error that the system or a library has raised; None: a fault of the program."""
+    if is_lack_of_memory(error) and not isinstance(error, MemoryError):
+        return RunEnd(EndCode.OUT_OF_MEMORY, f"{MEMORY_TO_START} ({sentence_of(error)}).")
     if is_out_of_memory(error):
         return RunEnd(EndCode.OUT_OF_MEMORY, f"{_SAVE_MEMORY} ({sentence_of(error)}).")
     if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
@@ -127,7 +129,7 @@ def end_of_silent_process(exit_code: int) -> RunEnd:
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether a device or the machine had no memory left. PyTorch's CPU allocator has no class for it."""
     return (
-        isinstance(error, MemoryError)
+        is_lack_of_memory(error)
         or type(error).__name__ == "OutOfMemoryError"
         or (isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate" in str(error))
     )

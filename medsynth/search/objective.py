@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, Literal, cast
 
 from medsynth.errors import InputError
 from medsynth.runs.layout import METRICS, SUMMARY, read_json
+from medsynth.untrusted_files import UnreadableFile, load_table
 
 Direction = Literal["minimize", "maximize"]
 MINIMIZE: Direction = "minimize"
@@ -107,13 +107,14 @@ def value_of(folder: Path, name: str) -> float:
 def read_curve(path: Path, name: str) -> list[tuple[int, float]]:
     """Read pairs of images seen and value from one column of metrics.csv, which may still grow; empty: no values."""
     try:
-        text = path.read_text(errors="replace")
-    except OSError:
+        header, *rows = load_table(path) or [[]]  # without the last line, where it is incomplete
+    except (OSError, UnreadableFile):
         return []
     points = []
-    for row in csv.DictReader(text[: text.rfind("\n") + 1].splitlines()):  # the last line may be incomplete
-        with contextlib.suppress(KeyError, TypeError, ValueError):  # an empty cell: the row holds other values
-            points.append((int(row["step"]), float(row[name])))
+    for row in rows:
+        cells = dict(zip(header, row, strict=False))
+        with contextlib.suppress(KeyError, ValueError):  # an empty cell: the row holds other values
+            points.append((int(cells["step"]), float(cells[name])))
     return points
 
 

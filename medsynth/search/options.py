@@ -117,7 +117,7 @@ def _earlier(folder: Path, typed: dict[str, Any], *, trusted: bool) -> dict[str,
 
 def _check_numbers(options: dict[str, Any]) -> None:
     for name, least in (("trials", 1), ("jobs", 1), ("startup", 1), ("seed", 0)):
-        if not isinstance(options[name], int) or options[name] < least:
+        if type(options[name]) is not int or options[name] < least:
             raise InputError(f"search.{name}={options[name]} must be a whole number, {least} or more.")
     for name, kinds in (("threads", int), ("timeout", int | float)):
         value = options[name]

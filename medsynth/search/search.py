@@ -14,6 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from medsynth.configuration.override_text import quoted
+from medsynth.configuration.private_paths import overrides_without_paths
 from medsynth.errors import InputError
 from medsynth.search.objective import Objective
 from medsynth.search.optuna_reporting import OptunaReporter
@@ -125,12 +126,12 @@ class Search:
         folder, chosen = self.settings.folder, suggest(self.settings.space, trial)
         trial.set_user_attr(OVERRIDES, chosen)
         self.started([trial.user_attrs.get(OVERRIDES, []) for trial in self._trials()])
-        name = ",".join(chosen)
+        name, title = ",".join(chosen), ",".join(overrides_without_paths(chosen))
         try:
             composition = self.settings.composition([*self.settings.fixed, *chosen])
         except InputError:
             composition = None  # the training reports why, in its own folder
-        place = (f"sweep.folder={quoted(folder)}", f"sweep.job={trial.number}", f"sweep.name={quoted(name)}")
+        place = (f"sweep.folder={quoted(folder)}", f"sweep.job={trial.number}", f"sweep.name={quoted(title)}")
         overrides = (*self.settings.fixed, *chosen, *place)
         return Job(trial.number, folder / str(trial.number), name, tuple(chosen), overrides, composition)
 

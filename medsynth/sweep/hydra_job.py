@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from medsynth.configuration.option_types import with_option_types
 from medsynth.configuration.override_text import quoted
+from medsynth.configuration.private_paths import overrides_without_paths
 from medsynth.runs.run_end import RunEnd
 from medsynth.runs.status import COMPLETED, RUNNING, state
 from medsynth.sweep.hydra_callback import composition_of
@@ -61,7 +62,8 @@ def _job(config: DictConfig, hydra_config: DictConfig, folder: Path, plan: dict[
     swept = [item for item in typed if item.partition("=")[0] in plan["swept"]]
     number = int(folder.name)
     name = ",".join(swept) or f"job {number}"
-    place = [f"sweep.folder={quoted(folder.parent)}", f"sweep.name={quoted(name)}", f"sweep.job={number}"]
+    title = ",".join(overrides_without_paths(swept)) or name  # it becomes the run's name in a logging service
+    place = [f"sweep.folder={quoted(folder.parent)}", f"sweep.name={quoted(title)}", f"sweep.job={number}"]
     sources = [source.path for source in hydra_config.runtime.config_sources if source.provider == "command-line"]
     passed_on = [item for item in hydra_config.overrides.hydra if item.startswith(_PASSED_ON)]
     searched = [part for source in sources for part in ("--config-dir", source)]
@@ -92,7 +94,8 @@ def _training(config: DictConfig, job: Job) -> Callable[[], Any]:
 
         typed = HydraConfig.get().overrides.task
         config_of_job = with_option_types(config, "train", typed)
-        place = {"folder": str(job.folder.parent), "name": job.name, "job": job.number}
+        title = ",".join(overrides_without_paths(job.overrides)) or job.name
+        place = {"folder": str(job.folder.parent), "name": title, "job": job.number}
         OmegaConf.update(config_of_job, "sweep", place)
         run_training(config_of_job, Launch(job.folder, tuple(typed)))
 

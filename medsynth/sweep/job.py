@@ -117,10 +117,10 @@ def _nothing_to_do(job: Job, now: State) -> dict[str, Any] | None:
             f"{job.folder} holds a job with another configuration: give the sweep a new folder, hydra.sweep.dir=..."
         )
     if now.status == RUNNING:
-        return record | {"status": RUNNING, "code": None}
+        return _described(job) | record | {"status": RUNNING, "code": None}
     end = read_run_end(now._asdict())
     if end is not None and now.status in SETTLED:
-        return record | _end_record(end)
+        return _described(job) | record | _end_record(end)
     original = _same_composition(job)
     if original is None:
         return None
@@ -134,7 +134,7 @@ def _same_composition(job: Job) -> int | None:
     for folder in job_folders(job.folder.parent):
         record = read_json(folder / JOB) if folder.name != job.folder.name else {}
         if record.get("composition") == job.composition and record.get("status") != DUPLICATE:
-            return record["number"]
+            return int(folder.name)
     return None
 
 

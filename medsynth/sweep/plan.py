@@ -79,6 +79,10 @@ def read_plan(folder: Path, option: str) -> dict[str, Any]:
     plan = read_json(folder / SWEEP)
     if not isinstance(plan.get("jobs"), list) or not isinstance(plan.get("compositions"), list):
         raise InputError(f"{option} is not the folder of a sweep: it holds no {SWEEP} with the jobs.")
+    count = len(plan["jobs"])
+    plan = {"arguments": [], "order": list(range(count)), "swept": [], "objective": "objective"} | plan
+    if len(plan["compositions"]) != count or not set(plan["order"]) <= set(range(count)):
+        raise InputError(f"{option} cannot be resumed: its {SWEEP} is damaged; start the sweep anew, with its options.")
     return plan
 
 
@@ -134,7 +138,7 @@ def extended(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 def job_number(folder: str, position: int) -> int:
     """Return the number, which is the name of the subfolder, of Hydra's job at ``position``."""
     order = read_json(Path(folder) / SWEEP).get("order") or []
-    return order[position] if position < len(order) else position
+    return order[position] if 0 <= position < len(order) else position
 
 
 def states(folder: Path, plan: dict[str, Any]) -> list[State]:
