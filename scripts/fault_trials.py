@@ -18,6 +18,7 @@ import csv
 import logging
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -347,9 +348,53 @@ def cache(place: Path, trials: int, chance: random.Random) -> Count:
     return Count(trials, good, 0, trials - good)
 
 
+def folder(place: Path, trials: int, chance: random.Random) -> Count:
+    """Start two runs in one folder at once, then resume it twice at once: one proceeds, the other says why not."""
+    whole, good, said = undisturbed(place, PHANTOM), 0, 0
+    for trial in range(trials):
+        name = f"run-{trial}"
+        both = [Training(place, *PHANTOM, f"hydra.run.dir={name}") for _ in range(2)]
+        ends = [training.wait() for training in both]
+        started = sorted(end.code for end in ends) == [0, 1] and any(end.one_sentence for end in ends)
+        first = same(place / name, whole)
+        both = [Training(place, f"resume={name}", "max_images=512") for _ in range(2)]
+        ends = [training.wait() for training in both]
+        resumed_once = sorted(end.code for end in ends) == [0, 1] and any(end.one_sentence for end in ends)
+        left = list((place / name).rglob("*.tmp"))
+        said += started + resumed_once
+        good += started and first and resumed_once and not left
+    return Count(trials, good, said, trials - good)
+
+
+def address_space(place: Path, trials: int, chance: random.Random) -> Count:
+    """Leave a process too little memory to load the libraries: 32 MiB to 3 GiB of addresses."""
+    said = 0
+    for trial in range(trials):
+        limit = round(32 * 2**20 * 96 ** (trial / max(1, trials - 1)))
+        ended = subprocess.run(
+            [sys.executable, "-m", "medsynth", "train", *PHANTOM],
+            capture_output=True,
+            text=True,
+            cwd=place,
+            preexec_fn=lambda limit=limit: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+        )
+        said += ended.returncode == 1 and ended.stderr.count("\n") == 1 and ": error: " in ended.stderr
+    return Count(trials, 0, said, trials - said)
+
+
+def damaged(place: Path, trials: int, chance: random.Random) -> Count:
+    """Damage a file of a run, a sweep or a search, and run a command that reads it: see damage_trials.py."""
+    from damage_trials import attempt as damage_files  # here, since it imports all commands
+
+    counts = damage_files(place, trials, chance)
+    used, said, lost = (sum(n for (_, k), n in counts.items() if k == kind) for kind in ("used", "said", "lost"))
+    return Count(trials, used, said, lost)
+
+
 FAULTS = {
     **{"kill": (kill, 30), "cut": (cut, 50), "disk": (disk, 8), "cache_disk": (cache_disk, 4), "files": (files, 4)},
     **{"worker": (worker, 4), "memory": (memory, 4), "clock": (clock, 4), "second": (second, 5), "cache": (cache, 5)},
+    **{"folder": (folder, 5), "address_space": (address_space, 10), "damaged": (damaged, 300)},
 }
 
 

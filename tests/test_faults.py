@@ -17,8 +17,16 @@ import torch
 from medsynth.errors import InputError
 from medsynth.files import new_folder, replacing
 from medsynth.lightning.checkpoint_io import AtomicCheckpointIO
+from medsynth.logger.csv import CSVLogger
+from medsynth.logger.run_ids import load_id, save_id
+from medsynth.report.curves import draw_curves
+from medsynth.report.runs import read_runs
 from medsynth.runs.lock import locked
+from medsynth.search.objective import read_curve
+from medsynth.sweep.plan import read_plan, same_arguments, states
+from medsynth.sweep.progress import read_rows, table
 from tests.command import TINY, run
+from tests.run_folders import write_sweep
 
 ROOT = Path(__file__).parents[1]
 SURROUNDINGS = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -177,3 +185,81 @@ def test_too_little_memory_for_the_command_line_is_one_sentence(program, tmp_pat
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1, done.stderr
     assert "error: The memory that this process may use is not enough to load the program's libraries" in done.stderr
+
+
+WRONG = (None, "x", -1e300, [[1]], {"x": [1]}, True)
+BROKEN = ("", "{}", "[1]", "3", "null", "{", "[" * 2000, "no record", "\0" * 64)
+
+
+def wrong_records(record, depth=2):
+    """Yield the record without each of its keys, and with each of its values of another type; two levels of it."""
+    for key, value in record.items():
+        yield {name: kept for name, kept in record.items() if name != key}
+        yield from (record | {key: wrong} for wrong in WRONG)
+        if isinstance(value, dict) and depth > 1:
+            yield from (record | {key: node} for node in wrong_records(value, depth - 1))
+
+
+@pytest.mark.parametrize("file", ["sweep.json", "0/job.json", "0/summary.json", "loggers.json"])
+def test_records_of_any_content_are_read_or_refused_in_a_sentence(tmp_path, file):
+    sweep = tmp_path / "sweep"
+    write_sweep(sweep, {"loss": ["hinge", "minimax"]}, failures={1: ("stopped", "Stopped.")})
+    plan = json.loads((sweep / "sweep.json").read_text()) | {"compositions": ["a", "b"], "order": [0, 1]}
+    (sweep / "sweep.json").write_text(json.dumps(plan))
+    save_id(sweep, "wandb", id="abc", project="medsynth", mode="offline")
+    path = sweep / file
+    contents = [*BROKEN, *map(json.dumps, wrong_records(json.loads(path.read_text())))]
+    refused = 0
+    for content in contents:
+        path.write_text(content)
+        runs = read_runs([sweep])
+        assert [run.number for run in runs][:2] == [0, 1], content
+        rows = read_rows(sweep)
+        assert table(rows, "val/fd_mini").count("\n") == len(rows), content
+        assert all(isinstance(value, str) for value in load_id(sweep, "wandb").values()), content
+        try:
+            read = read_plan(sweep, "sweep.resume=sweep")
+        except InputError:
+            refused += 1
+        else:
+            states(sweep, read)
+            same_arguments(read["arguments"], ["loss=hinge"])
+    assert refused < len(contents) / 2, "what is whole is used"
+
+
+TABLE = "step,a,b\n8,1.0,2.0\n16,3.0,\n24,nan,inf\n"
+DAMAGED_TABLES = {  # content -> steps of the rows that are whole; None: it is no table of metrics
+    TABLE: [8, 16, 24],
+    TABLE + "32,1": [8, 16, 24],
+    TABLE.replace("16,", "many,"): [8, 24],
+    TABLE.replace("3.0", "x"): [8, 24],
+    TABLE.replace("8,1.0", "8,1.0,1.0"): [16, 24],
+    TABLE.replace("16,", "9" * 30 + ","): [8, 24],
+    TABLE.replace("8,", "-8,", 1): [16, 24],
+    TABLE.replace("8,1.0", "8,\0"): [16, 24],
+    TABLE.replace("3.0", "1" * 200_000): [8, 24],
+    "step,a,b\n": [],
+    TABLE.replace("step", "row"): None,
+    TABLE.removeprefix("step,a,b\n"): None,
+    "step,a,a\n8,1,2\n": None,
+    "": None,
+    "no table\n": None,
+    "\udcff\udcfe\0\udc80": None,
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED_TABLES)
+def test_a_resumed_run_keeps_the_whole_rows_of_its_metrics(tmp_path, content):
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(content.encode(errors="surrogateescape"))
+    logger = CSVLogger(path=str(path))
+    logger.log_metrics({"a": 5.0, "b": 6.0}, step=40)
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    whole = DAMAGED_TABLES[content]
+    assert [int(row["step"]) for row in rows] == [*(whole or []), 40]
+    assert rows[-1] == {"step": "40", "a": "5.0", "b": "6.0"}
+    assert read_curve(path, "a")[-1] == (40, 5.0)
+    aside = tmp_path / "damaged-metrics.csv"
+    assert aside.is_file() == (whole is None), "nothing is thrown away"
+    draw_curves(aside if aside.is_file() else path, tmp_path / "curves")

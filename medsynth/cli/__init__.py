@@ -43,8 +43,9 @@ def main(command: str | None = None) -> None:
             sys.argv[1:] = _named_folders(sys.argv[1:])
     try:
         from medsynth.cli.compose import start  # here, where it can be said that there is no memory for it
-    except (ImportError, MemoryError, OSError) as error:
-        if not is_lack_of_memory(error):
+    except (ImportError, MemoryError, OSError, SystemError) as error:
+        # Python's compiler raises SystemError where it has no memory left.
+        if not (is_lack_of_memory(error) or isinstance(error, SystemError)):
             raise
         sys.exit(f"medsynth {command}: error: {MEMORY_TO_START}.")
     start(command)
