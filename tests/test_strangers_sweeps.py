@@ -57,6 +57,7 @@ HOSTILE = [
     "+x={_target_:torch.hub.load,repo_or_dir:x}",
     "+x.y={z:[{_target_:joblib.load}]}",
     "data._target_=os.system",
+    "+hydrangea._target_=joblib.load",
     "data.root=${oc.env:HOME}",
     "x='${oc.env:SECRET}',1",
     "--config-dir",

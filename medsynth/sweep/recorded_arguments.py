@@ -11,7 +11,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, QuotedString, RangeSweep
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from medsynth.configuration.compose import conf_folder
@@ -152,10 +152,10 @@ def _texts(override: Override) -> list[str]:
 def _count(override: Override) -> int:
     value = override._value
     if isinstance(value, RangeSweep):
-        numbers = (value.start, value.stop, value.step)
-        if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers) or not value.step:
+        start, stop, step = value.start, value.stop, value.step
+        if start is None or stop is None or not step or not all(map(math.isfinite, (start, stop, step))):
             return _MOST_JOBS + 1
-        return math.ceil(max(0.0, (value.stop - value.start) / value.step))  # pyright: ignore[reportOptionalOperand]
+        return math.ceil(max(0.0, (stop - start) / step))
     return len(value.list) if isinstance(value, ChoiceSweep) else 1
 
 
@@ -163,7 +163,7 @@ def _check_values(argument: str, source: Path, option: str) -> None:
     """Check each value of an override as if it were a configuration of its own."""
     override = OverridesParser.create().parse_overrides([argument])[0]
     key = override.get_key_element().lstrip("+~")
-    if key.startswith("hydra") or (conf_folder() / key.partition("@")[0]).is_dir():
+    if re.match(r"hydra\b", key) or (conf_folder() / key.partition("@")[0]).is_dir():
         return
     for element in _elements(override):
         node: Any = Override._convert_value(element)
@@ -172,7 +172,7 @@ def _check_values(argument: str, source: Path, option: str) -> None:
         for name in reversed(key.split(".")):
             node = {name: node}
         try:
-            config = OmegaConf.create(node)
+            config = DictConfig(node)
         except OmegaConfBaseException as error:
             raise InputError(
                 f"{source} has {argument[:100]}, which is no option: {option} if it is your own."
