@@ -166,6 +166,17 @@ def test_a_watch_stops_a_process_and_all_of_its_children(monkeypatch, tmp_path):
     wait_until(lambda: gone(int(log.read_text())))
 
 
+def test_a_process_that_is_done_when_it_is_stopped_has_completed(monkeypatch, tmp_path):
+    write = "pathlib.Path(os.environ['MEDSYNTH_RUN_END']).write_text('{\"code\": \"completed\"}')"
+    program(monkeypatch, f"import os, pathlib, time; {write}; time.sleep(60)")
+    stop = RunEnd(EndCode.PRUNED, "worse than others")
+    done = tmp_path / "run_end.json"
+    ended = run_training(
+        [], folder=tmp_path, watch=lambda: stop if done.exists() and done.read_text() else None, every=0.1
+    )
+    assert ended.end == RunEnd(EndCode.COMPLETED)
+
+
 def test_a_process_is_ended_when_its_parent_is_killed(tmp_path):
     child = (
         "import os, pathlib, time; from medsynth.runs.parent_process import end_with_parent; end_with_parent();"
