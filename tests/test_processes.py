@@ -72,14 +72,14 @@ def test_the_first_process_comes_first(tmp_path):
 
 
 class Shares(Images):
-    """The share of a process of each batch."""
+    """The share of a process of each batch, as ``ResumableBatchSampler`` divides it."""
 
     def __init__(self, rank: int, world_size: int):
         super().__init__()
         self.rank, self.world_size = rank, world_size
 
     def train_dataloader(self):
-        batches = [parallel.share(list(range(i, i + 8)), self.rank, self.world_size) for i in range(0, 64, 8)]
+        batches = [list(range(i, i + 8))[self.rank :: self.world_size] for i in range(0, 64, 8)]
         return torch.utils.data.DataLoader(self.items(), batch_sampler=batches)
 
 

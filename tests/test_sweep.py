@@ -248,6 +248,15 @@ def test_a_job_that_leaves_neither_error_nor_summary_has_failed(stub, monkeypatc
         assert state(tmp_path / str(number)).status == "failed"
 
 
+def test_the_summary_of_an_earlier_attempt_says_nothing_of_this_one(stub, monkeypatch, tmp_path):
+    (tmp_path / "0").mkdir()
+    earlier = {"status": "stopped", "code": "interrupted", "reason": "stopped by SIGTERM"}
+    for name in ("job.json", "summary.json"):
+        (tmp_path / "0" / name).write_text(json.dumps(earlier))
+    program(monkeypatch, "")
+    assert run_job(job(tmp_path, 0))["code"] == "program_error"
+
+
 def test_a_job_in_this_process_ends_with_its_summary_or_its_error(stub, tmp_path):
     def completes():
         (tmp_path / "0" / "summary.json").write_text(json.dumps({"status": "completed", "code": "completed"}))
@@ -281,6 +290,15 @@ def test_a_job_that_runs_in_another_process_is_not_started(stub, tmp_path):
     (tmp_path / "0" / "job.json").write_text(json.dumps({"status": "running", "process": this_process()}))
     assert run_job(job(tmp_path, 0))["status"] == "running"
     assert started() == []
+
+
+def test_a_run_on_another_machine_is_alive_as_long_as_it_writes(tmp_path):
+    summary = tmp_path / "summary.json"
+    summary.write_text(json.dumps({"status": "running", "process": {"host": "elsewhere", "pid": os.getpid()}}))
+    assert state(tmp_path).status == "running"
+    long_ago = time.time() - 3600
+    os.utime(summary, (long_ago, long_ago))
+    assert state(tmp_path).status == "killed"
 
 
 def test_an_interruption_is_recorded_and_raised(stub, tmp_path):
@@ -347,6 +365,7 @@ def test_an_extended_plan_keeps_the_numbers_of_its_jobs():
 def test_a_sweep_is_identified_by_what_it_trains(monkeypatch, tmp_path):
     assert same_arguments(["seed=1,2", "hydra/launcher=joblib"], ["sweep.resume=true", "seed=1,2", "report=false"])
     assert not same_arguments(["seed=1,2"], ["seed=1,2,3"])
+    assert not same_arguments(["seed=1,2"], ["seed=1,2", "loss=hinge"])
     monkeypatch.chdir(tmp_path)
     assert [sweep_folder(False, "multirun/a/b", []) for _ in range(3)] == [f"multirun/a/b{n}" for n in ("", "-2", "-3")]
 
