@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from nibabel.affines import apply_affine, voxel_sizes
 
 from medsynth.data.errors import NOT_AN_IMAGE_NAME, DataError, Reason, ReasonKind, Unreadable, check_choice
-from medsynth.data.nifti_volume import Volume, load
+from medsynth.data.nifti_volume import Volume, load, planes
+from medsynth.data.percentiles import percentiles
 from medsynth.data.reading import RawImage, Record, Scan, reader_options
 from medsynth.data.tree import Tree, open_tree
 from medsynth.errors import InputError
@@ -99,24 +101,20 @@ class Nifti:
             self._check_matched(len(keys))
         return Scan([Record(self._images[key]) for key in keys], left_out=+left_out)
 
-    def read(self, record: Record) -> tuple[list[RawImage], Counter[Reason]]:
+    def read(self, record: Record) -> tuple[Sequence[RawImage], Counter[Reason]]:
         """Return the slices of one volume, float32 ``(1 or 3, H, W)``, and the number of slices without content.
 
         Raises:
             Unreadable: it or its label volume is damaged, constant or ambiguous, or the two do not match.
         """
         volume = load(self.tree.read(record.name), volume=self.volume, nan_value=self.nan_value)
-        if volume.values.min() == volume.values.max():
+        if volume.low == volume.high:
             raise Unreadable("all its voxels have the same value")
-        slices, spacing = self._slices(volume)
-        kept = _content(slices) >= self.min_content
+        slices = _Slices(volume, AXES[self.axis])
+        content = _content(slices.voxels, volume.scaled)
         names = self._class_names(record, volume) if self.labels is not None else [""] * len(slices)
-        raw_images = [
-            RawImage(np.ascontiguousarray(values), volume.stored_type, spacing, name, volume.remarks)
-            for values, name, keep in zip(slices, names, kept, strict=True)
-            if keep
-        ]
-        return raw_images, +Counter({EMPTY_SLICES: len(slices) - len(raw_images)})
+        kept = np.flatnonzero(content >= self.min_content).tolist()
+        return _Kept(slices, kept, names), +Counter({EMPTY_SLICES: len(slices) - len(kept)})
 
     def key(self) -> dict[str, Any]:
         """Return all options."""
@@ -149,19 +147,6 @@ class Nifti:
                 f"files, or leave those files out with data.reader.unmatched=skip."
             )
 
-    def _slices(self, volume: Volume) -> tuple[np.ndarray, tuple[float, float]]:
-        """Return the slices ``(slices, C, H, W)`` as displayed, and the spacing of rows and columns in millimeters.
-
-        The volume's indices run to the right, anterior and superior. So both axes of each slice are reversed, and its
-        rows are exchanged with its columns.
-        """
-        axis = AXES[self.axis]
-        slices = np.moveaxis(volume.values, 1 + axis, 0)[..., ::-1, ::-1].swapaxes(-1, -2)
-        if min(slices.shape[-2:]) == 1:
-            raise Unreadable("it is one pixel wide: it is a single slice along another axis than data.reader.axis")
-        column, row = (float(size) for size in np.delete(voxel_sizes(volume.affine), axis))
-        return slices, (row, column)
-
     def _class_names(self, record: Record, image: Volume) -> list[str]:
         """Return the class of each slice, from the label volume."""
         try:
@@ -169,29 +154,86 @@ class Nifti:
         except Unreadable as error:
             raise Unreadable(f"its label volume cannot be read: {error}") from error
         _check_aligned(image, labels)
-        slices = self._slices(labels)[0]
-        present = [np.unique(values[values != 0], return_counts=True) for values in slices]
-        known = {0} | set(self.label_names or map(int, np.unique(slices)))
-        if any(not known.issuperset(values) for values, _ in present):
+        present = [_labels_in(values) for values in _Slices(labels, AXES[self.axis])]
+        known = {0} | (set(self.label_names) if self.label_names else set[int]().union(*present))
+        if not known.issuperset(label for counts in present for label in counts):
             raise Unreadable("its label volume holds a label that data.reader.label_names does not name")
         names = {0: BACKGROUND} | {label: str(label) for label in known if label} | dict(self.label_names or {})
-        return [names[int(values[counts.argmax()])] if len(values) else names[0] for values, counts in present]
+        return [names[max(sorted(counts), key=counts.__getitem__, default=0)] for counts in present]
 
 
-def _content(slices: np.ndarray) -> np.ndarray:
-    """Return the fraction of each slice ``(slices, C, H, W)`` above the background; colors count by their mean."""
-    gray = slices.mean(axis=1, dtype=np.float32)
-    low, high = np.percentile(gray, (0.5, 99.5))
-    return (gray > low + 0.1 * (high - low)).mean(axis=(1, 2))
+class _Slices(Sequence[np.ndarray]):
+    """The slices of a volume along an axis, as displayed, float32 ``(C, H, W)``; each is scaled when it is asked for.
+
+    The volume's indices run to the right, anterior and superior. So both axes of each slice are reversed, and its rows
+    are exchanged with its columns.
+
+    Attributes:
+        volume: the volume.
+        voxels: ``(slices, H, W)`` as they are stored.
+        spacing: of rows and columns, in millimeters.
+    """
+
+    def __init__(self, volume: Volume, axis: int) -> None:
+        self.volume = volume
+        self.voxels = np.moveaxis(volume.stored, axis, 0)[:, ::-1, ::-1].swapaxes(-1, -2)
+        if min(self.voxels.shape[-2:]) == 1:
+            raise Unreadable("it is one pixel wide: it is a single slice along another axis than data.reader.axis")
+        column, row = (float(size) for size in np.delete(voxel_sizes(volume.affine), axis))
+        self.spacing = row, column
+
+    def __len__(self) -> int:
+        return len(self.voxels)
+
+    def __getitem__(self, number: int) -> np.ndarray:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return np.ascontiguousarray(self.volume.scaled(self.voxels[number]))
+
+
+class _Kept(Sequence[RawImage]):
+    """The slices ``numbers`` as raw images, each made when it is asked for: all at once would be another volume."""
+
+    def __init__(self, slices: _Slices, numbers: Sequence[int], names: Sequence[str]) -> None:
+        self.slices, self.numbers, self.names = slices, numbers, names
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, position: int) -> RawImage:  # pyright: ignore[reportIncompatibleMethodOverride]
+        number, volume = self.numbers[position], self.slices.volume
+        name = self.names[number]
+        return RawImage(self.slices[number], volume.stored_type, self.slices.spacing, name, volume.remarks)
+
+
+def _content(voxels: np.ndarray, scaled: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return the fraction of each slice ``(slices, H, W)`` above the background; colors count by their mean."""
+
+    def grays() -> Iterator[tuple[tuple[int | slice, ...], np.ndarray]]:
+        for index, plane in planes(voxels):
+            yield index, scaled(plane).mean(axis=0, dtype=np.float32)
+
+    low, high = percentiles(lambda: (gray for _, gray in grays()), voxels.size, (0.5, 99.5))
+    above = np.zeros(len(voxels))
+    for index, gray in grays():
+        inside = gray > low + 0.1 * (high - low)
+        above[index[0]] += inside.sum() if isinstance(index[0], int) else inside.sum(axis=1)
+    return above / math.prod(voxels.shape[1:])
+
+
+def _labels_in(values: np.ndarray) -> dict[int, int]:
+    """Return how many voxels of a slice have each label other than 0."""
+    if (values % 1).any():
+        raise Unreadable("its label volume holds values that are not integers")
+    labels, counts = np.unique(values[values != 0], return_counts=True)
+    return dict(zip(map(int, labels), counts.tolist(), strict=True))
 
 
 def _check_aligned(image: Volume, labels: Volume) -> None:
     """Raise Unreadable unless both volumes fill the same space, within half a voxel at each corner."""
-    if len(labels.values) != 1 or (labels.values % 1).any():
+    if labels.stored.dtype.names:
         raise Unreadable("its label volume holds values that are not integers")
-    if image.values.shape[1:] != labels.values.shape[1:]:
+    if image.stored.shape != labels.stored.shape:
         raise Unreadable("its label volume has another shape")
-    corners = np.stack(np.meshgrid(*[(0, extent - 1) for extent in image.values.shape[1:]]), axis=-1)
+    corners = np.stack(np.meshgrid(*[(0, extent - 1) for extent in image.stored.shape]), axis=-1)
     distances = apply_affine(image.affine, corners) - apply_affine(labels.affine, corners)
     if np.linalg.norm(distances, axis=-1).max() > voxel_sizes(image.affine).min() / 2:
         raise Unreadable("its label volume has another position in space")

@@ -1,17 +1,20 @@
 """Decoding of one NIfTI file to a volume in RAS order. Damaged or ambiguous files are refused, nothing is guessed.
 
 The format: R. W. Cox et al., "A (sort of) new image data format standard: NIfTI-1" (2004), and NIfTI-2 (2011). Voxels
-are brought to the order right, anterior, superior (RAS) by exchanging and reversing axes, never by resampling.
+are brought to the order right, anterior, superior (RAS) by exchanging and reversing axes, never by resampling. They
+stay in memory as they are stored, once: a volume of 1 GiB would take 2 as float32, and as much for each computation.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import io
 import logging
 import math
 import zlib
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 from nibabel.affines import voxel_sizes
@@ -32,20 +35,47 @@ _FLATTEST = 1e-3  # smallest volume that three unit axes may span; right angles 
 _KINDS = {"u": "32-bit integer", "i": "32-bit integer", "f": "floating-point"}  # of all other types
 _NO_ORIENTATION = "have no orientation in their header and are read in the order of ANALYZE (left, anterior, superior)"
 
+_PIECE = 2**20  # bytes decompressed at a time
+
 _SILENT = logging.Logger("nibabel")  # nibabel would report corrections of headers together with their values
 _SILENT.disabled = True
 
 
-class Volume(NamedTuple):
-    """A volume ``(C, I, J, K)``, float32, in the order right, anterior, superior; the affine is in millimeters."""
+@dataclasses.dataclass(frozen=True)
+class Volume:
+    """A volume in the order right, anterior, superior.
 
-    values: np.ndarray
+    ``volume[index]`` are the values at a basic index of the three axes, float32 ``(C, ...)``; they are scaled then.
+
+    Attributes:
+        stored: voxels ``(I, J, K)`` as they are stored, a view of the file's content.
+        scaled: any part of them -> float32 ``(C, ...)``.
+        low, high: the lowest and the highest value.
+        affine: index -> millimeters.
+        stored_type: see ``RawImage``.
+        remarks: see ``RawImage``.
+    """
+
+    stored: np.ndarray
+    scaled: Callable[[np.ndarray], np.ndarray]
+    low: float
+    high: float
     affine: np.ndarray
     stored_type: str
     remarks: tuple[str, ...]
 
+    def __getitem__(self, index: object) -> np.ndarray:
+        return self.scaled(self.stored[index])  # pyright: ignore[reportArgumentType, reportCallIssue]
 
-@np.errstate(all="ignore")  # overflows and NaN are found below and refused
+
+def planes(stored: np.ndarray) -> Iterator[tuple[tuple[int | slice, ...], np.ndarray]]:
+    """Yield all voxels ``(I, J, K)`` in the order of the file, in planes: the index of each, and the plane."""
+    slowest = int(np.abs(stored.strides).argmax())
+    for number in range(stored.shape[slowest]):
+        index = (slice(None),) * slowest + (number,)
+        yield index, stored[index]
+
+
 def load(content: bytes, *, volume: int | None = None, nan_value: float | None = None) -> Volume:
     """Decode a .nii or .nii.gz file, scaled by the header's slope and intercept.
 
@@ -57,41 +87,57 @@ def load(content: bytes, *, volume: int | None = None, nan_value: float | None =
     Raises:
         Unreadable: the file is damaged, larger than LARGEST, ambiguous, or holds values that are not finite.
     """
-    header, content = _unpacked(content)
-    array = _stored_voxels(header, content, volume)
+    header, voxels = _unpacked(content)
+    array = _stored_voxels(header, voxels, volume)
     affine = _affine(header)
     orientation = io_orientation(affine)
     affine = affine @ inv_ornt_aff(orientation, array.shape)
     array = apply_orientation(array, orientation)
-    values, stored_type, remarks = _colors(array) if array.dtype.names else _scaled(header, array)
-    if nan_value is not None:
-        values = np.where(np.isnan(values), np.float32(nan_value), values)
-    if not np.isfinite(values).all():
+    scaled, stored_type, remarks = _colors(array) if array.dtype.names else _scaling(header, array, nan_value)
+    extremes = [(values.min(), values.max()) for values in (scaled(plane) for _, plane in planes(array))]
+    if not np.isfinite(extremes).all():  # the extremes of values with NaN are NaN
         raise Unreadable("it holds values that are not finite numbers")
     if not header["sform_code"] and not header["qform_code"]:
         remarks = (*remarks, _NO_ORIENTATION)
-    return Volume(values, affine, stored_type, remarks)
+    low, high = min(low for low, _ in extremes), max(high for _, high in extremes)
+    return Volume(array, scaled, float(low), float(high), affine, stored_type, remarks)
 
 
-def _unpacked(content: bytes) -> tuple[Nifti1Header, bytes]:
+def _unpacked(content: bytes) -> tuple[Nifti1Header, memoryview]:
     """Return the header and the decompressed file up to its last voxel; files that claim too much are refused."""
     compressed = content[:2] == b"\x1f\x8b"
     stream = gzip.GzipFile(fileobj=io.BytesIO(content)) if compressed else io.BytesIO(content)
     try:
         header = _header(stream.read(max(_HEADERS)))
         needed = _needed_bytes(header)
-        stream.seek(0)
-        content = stream.read(needed)
-        surplus = 0
-        while more := len(stream.read(2**20)):  # to the end, where the checksum is
-            surplus += more
-            if surplus > LARGEST:
-                raise Unreadable(f"it is larger than {LARGEST / 2**30:.0f} GiB once decompressed")
+        if not compressed:
+            voxels = memoryview(content)[:needed]
+        else:
+            stream.seek(0)
+            voxels = _read_into(stream, needed)
+            _check_end(stream)
     except (OSError, EOFError, zlib.error) as error:
         raise Unreadable("its compressed data are damaged or cut off") from error
-    if len(content) < needed:
+    if len(voxels) < needed:
         raise Unreadable("it is shorter than its header says")
-    return header, content
+    return header, voxels
+
+
+def _read_into(stream: io.BufferedIOBase, size: int) -> memoryview:
+    """Return the next ``size`` bytes, or fewer at the end; ``stream.read`` would hold them twice."""
+    target, filled = np.empty(size, np.uint8).data, 0
+    while filled < size and (count := stream.readinto(target[filled : filled + _PIECE])):
+        filled += count
+    return target[:filled]
+
+
+def _check_end(stream: io.BufferedIOBase) -> None:
+    """Read to the end, where the checksum is; Unreadable if there is too much before it."""
+    surplus = 0
+    while more := len(stream.read(_PIECE)):
+        surplus += more
+        if surplus > LARGEST:
+            raise Unreadable(f"it is larger than {LARGEST / 2**30:.0f} GiB once decompressed")
 
 
 def _header(start: bytes) -> Nifti1Header:
@@ -145,7 +191,7 @@ def _shape(header: Nifti1Header) -> tuple[int, ...]:
     return shape + (1,) * (3 - len(shape))
 
 
-def _stored_voxels(header: Nifti1Header, content: bytes, volume: int | None) -> np.ndarray:
+def _stored_voxels(header: Nifti1Header, content: memoryview, volume: int | None) -> np.ndarray:
     """Return the stored voxels ``(I, J, K)`` of one volume, in the order of the file."""
     shape, dtype = _shape(header), header.get_data_dtype()
     if any(extent > 1 for extent in shape[4:]):
@@ -159,6 +205,7 @@ def _stored_voxels(header: Nifti1Header, content: bytes, volume: int | None) -> 
     return np.frombuffer(content, dtype, math.prod(shape[:3]), offset).reshape(shape[:3], order="F")
 
 
+@np.errstate(all="ignore")
 def _affine(header: Nifti1Header) -> np.ndarray:
     """Return the map from voxel indices to millimeters in RAS order; from sform, else qform, else ANALYZE's rule."""
     try:
@@ -173,18 +220,31 @@ def _affine(header: Nifti1Header) -> np.ndarray:
     return affine
 
 
-def _scaled(header: Nifti1Header, array: np.ndarray) -> tuple[np.ndarray, str, tuple[str, ...]]:
+def _scaling(
+    header: Nifti1Header, array: np.ndarray, nan_value: float | None
+) -> tuple[Callable[[np.ndarray], np.ndarray], str, tuple[str, ...]]:
     try:
         slope, intercept = header.get_slope_inter()  # None, None: not scaled
     except Exception as error:  # HeaderDataError: an intercept that is not finite
         raise Unreadable("its header is damaged") from error
-    values = apply_read_scaling(array, slope, intercept).astype(np.float32)[None]
     plain = (slope, intercept) in ((None, None), (1.0, 0.0))
     stored_type = _STORED_TYPES.get(array.dtype.str[1:], _KINDS[array.dtype.kind])
-    return values, stored_type if plain else "floating-point", ()
+    scaled = partial(_scaled, slope=slope, intercept=intercept, nan_value=nan_value)
+    return scaled, stored_type if plain else "floating-point", ()
 
 
-def _colors(array: np.ndarray) -> tuple[np.ndarray, str, tuple[str, ...]]:
+@np.errstate(all="ignore")  # overflows and NaN are found by ``load`` and refused
+def _scaled(stored: np.ndarray, *, slope: float | None, intercept: float | None, nan_value: float | None) -> np.ndarray:
+    """Return the values of stored voxels, float32 ``(1, ...)``."""
+    values = apply_read_scaling(stored, slope, intercept).astype(np.float32)[None]
+    return values if nan_value is None else np.where(np.isnan(values), np.float32(nan_value), values)
+
+
+def _colors(array: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], str, tuple[str, ...]]:
     """Return red, green and blue as stored: NIfTI-1 defines no scaling of colors."""
-    values = np.stack([array[name] for name in "RGB"]).astype(np.float32)
-    return values, "8-bit", ("lost their alpha channel",) * ("A" in (array.dtype.names or ()))
+    return _separated, "8-bit", ("lost their alpha channel",) * ("A" in (array.dtype.names or ()))
+
+
+def _separated(stored: np.ndarray) -> np.ndarray:
+    """Return stored colors as float32 ``(3, ...)``."""
+    return np.stack([stored[name] for name in "RGB"]).astype(np.float32)

@@ -35,6 +35,8 @@ _CHUNK = 256  # images normalized at a time
 # Below these limits, starting processes takes longer than it saves.
 _PARALLEL_FROM = 200  # records
 _PARALLEL_FROM_BYTES = 30 * 2**20
+_BATCH = 16  # records that a process reads at a time, of _BATCH_BYTES together at most
+_BATCH_BYTES = 8 * 2**20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -171,7 +173,7 @@ class Preparer:
         shape = (0, 0, 0)
         size = sum(self.reader.tree.state(record.name)[0] for record in self.scan.records)
         parallel = len(self.scan.records) >= _PARALLEL_FROM or size > _PARALLEL_FROM_BYTES
-        results = _results(_Reading(self), self.options.workers if parallel else 0)
+        results = _results(_Reading(self), self.options.workers if parallel else 0, size)
         bar = tqdm(results, "reading images", len(self.scan.records), unit="file", disable=None)
         with path.open("wb") as file:
             for record, result in zip(self.scan.records, bar, strict=True):
@@ -272,6 +274,8 @@ class _Reading(Dataset[RecordResult]):
         self.scan = preparer.scan
         self.geometry = preparer.geometry
         self.hashed = preparer.hashed
+        channels = preparer.geometry.channels * (2 if preparer.scan.paired else 1)
+        self.shape = (channels, preparer.geometry.size, preparer.geometry.size)
         self.file_numbers = {name: number for number, name in enumerate(preparer.reader.tree.names)}
 
     def __len__(self) -> int:
@@ -282,12 +286,14 @@ class _Reading(Dataset[RecordResult]):
         result = RecordResult()
         try:
             raw_images, result.left_out = self.reader.read(record)
-            for raw in raw_images:
+            # Allocated at once: small arrays, each between two large ones, would keep the memory of these from reuse.
+            prepared = np.empty((len(raw_images), *self.shape), np.float32)
+            for target, raw in zip(prepared, raw_images, strict=True):
                 if raw.values.min() == raw.values.max():
                     result.left_out[CONSTANT] += 1
                     continue
-                image, info = self._prepared(raw, record)
-                result.images.append(image)
+                target[:], info = self._prepared(raw, record)
+                result.images.append(target)
                 result.infos.append(info)
         except Unreadable as error:
             return RecordResult(unreadable=error.reason)
@@ -342,9 +348,13 @@ def _perceptual_hash(values: np.ndarray) -> str:
     return str(imagehash.phash(Image.fromarray(levels.astype(np.uint8)), hash_size=16))
 
 
-def _results(reading: _Reading, workers: int) -> Iterator[RecordResult]:
-    """Yield the results in the order of the records, read by ``workers`` processes or by this one."""
-    batch_size = max(1, min(16, len(reading) // (8 * max(workers, 1))))
+def _results(reading: _Reading, workers: int, size: int) -> Iterator[RecordResult]:
+    """Yield the results in the order of the records, read by ``workers`` processes or by this one.
+
+    ``size`` are the bytes of all records. Results that wait for their turn are in memory: few large ones at a time.
+    """
+    shares = len(reading) // (8 * max(workers, 1)), _BATCH_BYTES * len(reading) // max(size, 1)
+    batch_size = max(1, min(_BATCH, *shares))
     try:
         for results in DataLoader(reading, batch_size=batch_size, num_workers=workers, collate_fn=list):
             yield from results

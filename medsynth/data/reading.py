@@ -100,11 +100,11 @@ class Reader(Protocol):
         """
         ...
 
-    def read(self, record: Record) -> tuple[list[RawImage], Counter[Reason]]:
+    def read(self, record: Record) -> tuple[Sequence[RawImage], Counter[Reason]]:
         """Decode the images of one record. The result depends on the record alone.
 
         Returns:
-            The images, and counts of those that are left out.
+            The images, of which each may be decoded when it is asked for, and counts of those that are left out.
 
         Raises:
             Unreadable: the file is damaged or ambiguous; nothing is guessed.
