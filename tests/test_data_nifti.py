@@ -7,6 +7,7 @@ import itertools
 import logging
 import pickle
 import struct
+import tracemalloc
 
 import nibabel
 import numpy as np
@@ -402,3 +403,16 @@ def test_a_data_module_of_volumes(tmp_path):
     assert data.class_names == ("anterior", "background", "posterior")
     assert data.num_train + data.num_val == 6 * 7
     assert data.num_val % 7 == 0  # whole volumes
+
+
+@pytest.mark.parametrize("name", ["v.nii", "v.nii.gz"])
+def test_a_volume_is_in_memory_once_as_it_is_stored(name, tmp_path):
+    values = np.random.default_rng(0).integers(0, 4096, (96, 96, 256)).astype(np.int16)
+    file = write(tmp_path / name, content(values))
+    tracemalloc.start()
+    pictures, _ = read(tmp_path, min_content=0)
+    assert sum(1 for _ in pictures) == 256
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    compressed = file.stat().st_size if name.endswith(".gz") else 0
+    assert peak < 1.3 * (values.nbytes + compressed) + 2**21

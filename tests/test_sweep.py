@@ -5,10 +5,12 @@ The fast tests replace trainings by a stub whose end is set by a file; the slow 
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,9 +20,9 @@ from medsynth.cli import sweep as sweep_command
 from medsynth.configuration.override_text import quoted
 from medsynth.errors import EndCode, InputError
 from medsynth.runs.layout import read_json
-from medsynth.runs.run_end import RunEnd
+from medsynth.runs.run_end import RunEnd, write_run_end
 from medsynth.runs.status import state, this_process
-from medsynth.sweep import process, thread_budget
+from medsynth.sweep import process, records, thread_budget
 from medsynth.sweep.job import Job, composition_hash, run_job
 from medsynth.sweep.keep import check_keep, discard_checkpoints
 from medsynth.sweep.plan import extended, new_plan, same_arguments, sweep_folder
@@ -313,6 +315,24 @@ def test_an_interruption_is_recorded_and_raised(stub, tmp_path):
 def test_composition_hash_depends_on_values_but_not_on_order():
     assert composition_hash({"a": 1, "b": {"c": 2}}) == composition_hash({"b": {"c": 2}, "a": 1})
     assert composition_hash({"a": 1}) != composition_hash({"a": 1.0})
+
+
+def test_records_of_jobs_that_are_done_are_read_once(tmp_path, monkeypatch):
+    read = Counter()
+
+    def counted(path):
+        read[path.parent.name] += 1
+        return read_json(path)
+
+    monkeypatch.setattr(records, "read_json", counted)
+    for number in range(12):
+        end = lambda number=number: write_run_end(RunEnd(EndCode.COMPLETED), tmp_path / str(number) / "summary.json")  # noqa: E731
+        run_job(job(tmp_path, number, composition=str(number)), train=end)
+        discard_checkpoints(tmp_path, 2)
+        assert len(read_rows(tmp_path)) == number + 1
+    assert max(read.values()) <= 6  # not once for each job after it
+    shutil.rmtree(tmp_path / "3")
+    assert [row.number for row in read_rows(tmp_path)] == [0, 1, 2, *range(4, 12)]
 
 
 def test_keep_deletes_checkpoints_of_completed_jobs_only(stub, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import os
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,14 @@ def log_tail(folder: Path, lines: int = 20) -> list[str]:
 
 def job_folders(sweep: Path) -> list[Path]:
     """Return the folders of a sweep's runs, whose names are numbers, in order."""
-    found = [path for path in sweep.iterdir() if path.is_dir() and re.fullmatch(r"\d+", path.name)]
-    return sorted(found, key=lambda path: int(path.name))
+    return [sweep / str(number) for number in job_numbers(sweep)]
+
+
+def job_numbers(sweep: Path) -> list[int]:
+    """Return the numbers that are names of folders in a sweep, in order."""
+    with os.scandir(sweep) as entries:
+        names = [entry.name for entry in entries if entry.name.isdecimal() and entry.is_dir()]
+    return sorted(int(name) for name in names if str(int(name)) == name)
 
 
 def older(path: Path, number: int) -> Path:

@@ -20,7 +20,7 @@ from medsynth.configuration.trusted_paths import check_links
 from medsynth.errors import InputError, Refused
 from medsynth.runs.layout import SWEEP
 from medsynth.runs.status import COMPLETED, DUPLICATE, MISSING, RUNNING
-from medsynth.sweep.job import LOCK, SETTLED, composition_hash
+from medsynth.sweep.job import LOCK, composition_hash
 from medsynth.sweep.keep import check_keep
 from medsynth.sweep.plan import (
     SWEEP_OPTIONS,
@@ -34,6 +34,7 @@ from medsynth.sweep.plan import (
 )
 from medsynth.sweep.progress import read_rows, status_counts, table
 from medsynth.sweep.recorded_arguments import check_jobs, without_trust
+from medsynth.sweep.records import SETTLED
 
 # Entries of a configuration that do not change what is trained: where the run's files are, how it is logged ...
 _NOT_TRAINED = ("hydra", "run_dir", "resume", "resume_data", "trust", "overrides", "sweep", "report", "logger")

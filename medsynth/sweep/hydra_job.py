@@ -19,10 +19,11 @@ from medsynth.configuration.private_paths import overrides_without_paths
 from medsynth.runs.run_end import RunEnd
 from medsynth.runs.status import COMPLETED, RUNNING, state
 from medsynth.sweep.hydra_callback import composition_of
-from medsynth.sweep.job import INTERRUPTED, SETTLED, Job, best, run_job
+from medsynth.sweep.job import INTERRUPTED, Job, run_job
 from medsynth.sweep.keep import discard_checkpoints
 from medsynth.sweep.plan import SWEEP_OPTIONS, read_plan
 from medsynth.sweep.progress import BAD, progress_line, read_rows
+from medsynth.sweep.records import SETTLED, best
 from medsynth.sweep.thread_budget import gpu_of, slot, thread_count
 
 # Arguments for Hydra that concern a single run too.

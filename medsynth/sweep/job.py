@@ -15,12 +15,12 @@ from filelock import FileLock
 from medsynth.configuration.override_text import quoted
 from medsynth.errors import EndCode, InputError
 from medsynth.files import replacing
-from medsynth.runs.layout import CHECKPOINT, JOB, SUMMARY, job_folders, older_ones, read_json
+from medsynth.runs.layout import CHECKPOINT, JOB, SUMMARY, older_ones, read_json
 from medsynth.runs.run_end import RunEnd, end_of, end_of_silent_process, read_run_end
-from medsynth.runs.status import COMPLETED, DIVERGED, DUPLICATE, MISSING, RUNNING, State, state, this_process
+from medsynth.runs.status import DUPLICATE, MISSING, RUNNING, State, state, this_process
 from medsynth.sweep.process import Ended, run_training
+from medsynth.sweep.records import SETTLED, read_jobs
 
-SETTLED = (COMPLETED, DIVERGED, DUPLICATE)  # not tried again: it is done, or would end in the same way
 INTERRUPTED = RunEnd(EndCode.INTERRUPTED, "the sweep was interrupted")
 LOCK = ".lock"  # in the sweep's folder, held while a process decides whether it does a job
 
@@ -102,12 +102,6 @@ def run_job(
     return _end(job, record, ended.end, ended.exit_code)
 
 
-def best(folder: Path) -> float | None:
-    """Return the best value of the objective in the run in ``folder``; None: there is none."""
-    value = (read_json(folder / SUMMARY).get("best") or {}).get("value")
-    return float(value) if isinstance(value, int | float) else None
-
-
 def _nothing_to_do(job: Job, now: State) -> dict[str, Any] | None:
     """Return the record of a job that is not to be started now; None for one that is."""
     record = read_json(job.folder / JOB)
@@ -131,10 +125,10 @@ def _nothing_to_do(job: Job, now: State) -> dict[str, Any] | None:
 def _same_composition(job: Job) -> int | None:
     if job.composition is None:
         return None
-    for folder in job_folders(job.folder.parent):
-        record = read_json(folder / JOB) if folder.name != job.folder.name else {}
-        if record.get("composition") == job.composition and record.get("status") != DUPLICATE:
-            return int(folder.name)
+    for number, (record, _, _) in read_jobs(job.folder.parent).items():
+        same = record.get("composition") == job.composition and record.get("status") != DUPLICATE
+        if same and str(number) != job.folder.name:
+            return number
     return None
 
 

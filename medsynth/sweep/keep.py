@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from pathlib import Path
 
 from filelock import FileLock
 
 from medsynth.errors import InputError
-from medsynth.runs.layout import CHECKPOINT, job_folders
-from medsynth.runs.status import COMPLETED, state
-from medsynth.sweep.job import LOCK, best
+from medsynth.runs.layout import CHECKPOINT
+from medsynth.runs.status import COMPLETED
+from medsynth.sweep.job import LOCK
+from medsynth.sweep.records import read_jobs
+
+# By the sweep's folder and keep=: jobs whose checkpoints this process has deleted. It does not look for them again.
+_discarded: dict[tuple[str, str | int], set[int]] = {}
 
 
 def check_keep(keep: object) -> None:
@@ -36,17 +41,22 @@ def discard_checkpoints(sweep: Path, keep: str | int) -> None:
     if keep == "all":
         return
     with FileLock(sweep / LOCK):
-        completed = [folder for folder in job_folders(sweep) if state(folder).status == COMPLETED]
-        if keep == "last":
-            for folder in completed:
-                (folder / CHECKPOINT).with_name("best.ckpt").unlink(missing_ok=True)
-            return
-        ranked = sorted(completed, key=_rank)
-        for folder in ranked[int(keep) :]:
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree((folder / CHECKPOINT).parent)
+        completed = {n: record for n, record in read_jobs(sweep).items() if record.state.status == COMPLETED}
+        kept = 0 if keep == "last" else int(keep)
+        discarded = _discarded.setdefault((os.fspath(sweep.absolute()), keep), set())
+        for number in sorted(completed, key=lambda number: _rank(completed[number].best))[kept:]:
+            if number not in discarded:
+                _discard((sweep / str(number) / CHECKPOINT).parent, keep)
+                discarded.add(number)
 
 
-def _rank(folder: Path) -> float:
-    value = best(folder)
-    return float("inf") if value is None or value != value else value
+def _discard(checkpoints: Path, keep: str | int) -> None:
+    if keep == "last":
+        (checkpoints / "best.ckpt").unlink(missing_ok=True)
+        return
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(checkpoints)
+
+
+def _rank(best: float | None) -> float:
+    return float("inf") if best is None or best != best else best

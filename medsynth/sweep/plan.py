@@ -120,16 +120,17 @@ def new_plan(
 def extended(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """Return the plan ``old`` with the additional jobs of ``new``: known jobs keep their numbers."""
     jobs, compositions = list(old["jobs"]), list(old["compositions"])
-    free = {number: composition for number, composition in enumerate(compositions)}
+    free: dict[str, list[int]] = {}  # numbers of each composition, the first one last
+    for number, composition in reversed(list(enumerate(compositions))):
+        free.setdefault(composition, []).append(number)
     order = []
     for job, composition in zip(new["jobs"], new["compositions"], strict=True):
-        number = next((number for number, known in free.items() if known == composition), None)
-        if number is None:
-            number = len(jobs)
-            jobs.append(job)
-            compositions.append(composition)
-        free.pop(number, None)
-        order.append(number)
+        if free.get(composition):
+            order.append(free[composition].pop())
+            continue
+        order.append(len(jobs))
+        jobs.append(job)
+        compositions.append(composition)
     swept = list(dict.fromkeys([*old.get("swept", []), *new["swept"]]))
     merged = {"jobs": jobs, "compositions": compositions, "order": order, "swept": swept}
     return {**new, **merged, "started": old.get("started", new["started"])}

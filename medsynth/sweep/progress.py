@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from medsynth.runs.layout import JOB, job_folders, read_json
-from medsynth.runs.status import COMPLETED, DIVERGED, DUPLICATE, FAILED, KILLED, MISSING, RUNNING, STOPPED, state
-from medsynth.sweep.job import best
+from medsynth.runs.status import COMPLETED, DIVERGED, DUPLICATE, FAILED, KILLED, MISSING, RUNNING, STOPPED
+from medsynth.sweep.records import read_jobs
 
 BAD = (FAILED, KILLED, DIVERGED)
 WIDTH = 100  # of a reason in the table; job.json holds all of it
@@ -38,11 +37,10 @@ class Row(NamedTuple):
 def read_rows(sweep: Path) -> list[Row]:
     """Read the jobs of a sweep that have been started or found to be duplicates."""
     rows = []
-    for folder in job_folders(sweep):
-        record, (status, reason) = read_json(folder / JOB), state(folder)
+    for number, (job, (status, reason), best) in read_jobs(sweep).items():
         if status != MISSING:
-            name, seconds = record.get("name", ""), record.get("seconds", 0.0) + record.get("seconds_before", 0.0)
-            rows.append(Row(int(folder.name), name, status, reason, seconds, best(folder)))
+            name, seconds = job.get("name", ""), job.get("seconds", 0.0) + job.get("seconds_before", 0.0)
+            rows.append(Row(number, name, status, reason, seconds, best))
     return rows
 
 
