@@ -7,7 +7,7 @@
 Inputs are made in a temporary folder and removed. Each size runs in a process of its own after its imports. Times are
 of that process and of all that it starts: processor time (user and system) and wall time. The exponent is
 log(t2/t1) / log(n2/n1) of the processor time: 1 is linear, 2 quadratic, 0 independent of the size. Memory is the
-highest proportional set size of all these processes together (pages that they share count once), sampled ten times a
+highest proportional set size of all these processes together (pages that they share count once), sampled five times a
 second from /proc, so that it needs Linux; in brackets what they had before the phase. docs/scale.md has the table.
 """
 
@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-SAMPLED_EVERY = 0.1  # seconds
+SAMPLED_EVERY = 0.2  # seconds
 Phase = tuple[str, Callable[[], dict[str, float] | None]]  # its name; the work, which may return values to print
 TINY = (  # the smallest training there is
     "data.image_size=16",
