@@ -23,10 +23,11 @@ from medsynth.evaluation.evaluate import evaluate as medsynth_evaluate
 from medsynth.evaluation.evaluation_sets import of_run
 from medsynth.files import write_json
 from medsynth.generator.export import save_generator
+from medsynth.metrics.baseline import Sides
 from medsynth.metrics.feature_store import FeatureStore, features_folder
 from medsynth.metrics.image_set import ImageSet, spread
 from medsynth.metrics.interval import Estimate
-from medsynth.metrics.measures import Measure, Sides
+from medsynth.metrics.measures import Measure
 from medsynth.metrics.pixels import PixelExtractor
 from medsynth.report.evaluation import table
 from tests.command import TINY, run
@@ -230,7 +231,7 @@ def test_two_folders(evaluate, tmp_path):
     for name in ("near", "far"):
         code, out, err = evaluate("real=real", f"fake={name}", f"out={name}.json", "extractor=pixels")
         assert code == 0, err
-        assert "halves" in out
+        assert "Ratio: the measure of generated images at that N / baseline" in " ".join(out.split())
         _, measures = read(tmp_path / f"{name}.json")
         assert measures["fd_pixels"]["num_baseline"] == [5, 5]
         values[name] = measures
@@ -522,12 +523,8 @@ def test_damaged_features_are_computed_again_and_all_are_private(tmp_path, monke
     assert "are damaged" in caplog.text
 
 
-def test_baseline_is_of_training_images_or_of_halves():
+def test_sides_of_a_class_have_its_rows():
     real, fake, training = (np.arange(count)[:, None] for count in (6, 4, 9))
-    first, second = Sides(real, fake, training).baseline()
-    assert (len(first), second.ravel().tolist()) == (6, [0, 1, 2, 3])
-    first, second = Sides(real, fake, None).baseline()
-    assert first.ravel().tolist() + second.ravel().tolist() == list(range(6))
     labels = Sides(np.arange(6) % 2, np.arange(4) % 2, np.arange(9) % 2)
     of_class = Sides(real, fake, training).of_class(labels, 1)
     assert [rows.ravel().tolist() for rows in of_class] == [[1, 3, 5], [1, 3], [1, 3, 5, 7]]
@@ -535,12 +532,12 @@ def test_baseline_is_of_training_images_or_of_halves():
 
 def test_table_is_aligned_and_shows_what_is_not_known():
     measures = [
-        Measure("fd_mini", "lower", Estimate(12.34567, 11.0, 14.0), 1000, 20, 2.0, (1000, 20)).to_dict(),
+        Measure("fd_mini", "lower", Estimate(12.34567, 11.0, 14.0), 1000, 20, 2.0, (20, 20), 15.0).to_dict(),
         Measure("kd_mini", "lower", Estimate(0.5, math.nan, math.nan), 1000, 20, -0.1, (1000, 20)).to_dict(),
     ]
     header, first, second = table(measures)
-    assert first.split() == ["fd_mini", "12.35", "11", "to", "14", "2", "6.173", "1,000", "20", "lower"]
-    assert second.split() == ["kd_mini", "0.5", "-", "-0.1", "-", "1,000", "20", "lower"]
+    assert first.split() == ["fd_mini", "12.35", "11", "to", "14", "2", "7.5", "1,000", "20", "20", "lower"]
+    assert second.split() == ["kd_mini", "0.5", "-", "-0.1", "-", "1,000", "20", "1,000,", "20", "lower"]
     assert header.index("N real") + len("N real") == first.index("1,000") + len("1,000")
 
 

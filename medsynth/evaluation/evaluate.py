@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -177,7 +177,7 @@ def evaluate_sets(sets: EvaluationSets, config: DictConfig) -> EvaluationResult:
         extractors=cast(dict[str, Any], OmegaConf.to_container(_for_images(config, sets).extractor, resolve=True)),
         measures=measures,
         classes={name: tuple(of_class) for name, of_class in classes.items()},
-        notes=(*sets.notes, *_notes_on_counts(sets, extractors.values())),
+        notes=(*sets.notes, *_notes_of_measures(measures, classes), *_notes_on_counts(sets, extractors.values())),
         split=sets.split,
         selected=sets.selected,
     )
@@ -216,6 +216,12 @@ def _extractors(config: DictConfig, sets: EvaluationSets, device: torch.device) 
     return made
 
 
+def _notes_of_measures(measures: Sequence[Measure], classes: Mapping[str, Sequence[Measure]]) -> Iterator[str]:
+    yield from (measure.note for measure in measures if measure.note)
+    for name, of_class in classes.items():
+        yield from (f"Class {name}: {measure.note}" for measure in of_class if measure.note)
+
+
 def _notes_on_counts(sets: EvaluationSets, extractors: Iterable[ExtractorModule]) -> Iterator[str]:
     """Describe how the numbers of images bias the values."""
     fewest = min(sets.real.count, sets.fake.count)
@@ -225,7 +231,3 @@ def _notes_on_counts(sets: EvaluationSets, extractors: Iterable[ExtractorModule]
                 f"{fewest:,} images are no more than the {extractor.num_features:,} features of {extractor.name}: its "
                 "Fréchet distance is biased upwards; compare by the kernel distance."
             )
-    if sets.training is None:
-        yield "There are no training images beside the reference: baselines are of its halves, at half of the N."
-    elif sets.training.count < sets.fake.count:
-        yield f"There are only {sets.training.count:,} training images: baselines are at that N, and higher for it."

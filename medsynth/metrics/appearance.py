@@ -73,6 +73,16 @@ def intensity_distance(real: np.ndarray, fake: np.ndarray, *, seed: int) -> Esti
     return _distance(real, fake, _wasserstein, seed=seed)
 
 
+def intensity_value(real: np.ndarray, fake: np.ndarray) -> float:
+    """Compute ``intensity_distance`` without its interval."""
+    return _value(real, fake, _wasserstein)
+
+
+def spectrum_value(real: np.ndarray, fake: np.ndarray) -> float:
+    """Compute ``spectrum_distance`` without its interval."""
+    return _value(real, fake, _decibels_apart)
+
+
 def spectrum_distance(real: np.ndarray, fake: np.ndarray, *, seed: int) -> Estimate:
     """Compute the root mean square difference in power of two sets of images over radial frequencies, in dB.
 
@@ -185,11 +195,15 @@ def _distance(real: np.ndarray, fake: np.ndarray, compare: Compare, *, seed: int
             )
     if real.shape[1] != fake.shape[1]:
         raise InputError("The spectra of images of different sizes do not compare: bring both sides to one size.")
-    value = float(compare(real.mean(axis=0, dtype=np.float64), fake.mean(axis=0, dtype=np.float64)))
+    value = _value(real, fake, compare)
     again = compare(_resampled(real, seed=seed, side="real"), _resampled(fake, seed=seed, side="fake"))
     lowest, highest = np.quantile(again, [0.025, 0.975])
     low, high = max(2 * value - highest, 0.0), max(2 * value - lowest, 0.0)
     return Estimate(value, float(min(low, value)), float(max(high, value)))
+
+
+def _value(real: np.ndarray, fake: np.ndarray, compare: Compare) -> float:
+    return float(compare(real.mean(axis=0, dtype=np.float64), fake.mean(axis=0, dtype=np.float64)))
 
 
 def _resampled(rows: np.ndarray, *, seed: int, side: str) -> np.ndarray:

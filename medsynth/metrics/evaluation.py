@@ -13,13 +13,16 @@ from medsynth.metrics.appearance import (
     BINS,
     intensity_distance,
     intensity_histograms,
+    intensity_value,
     radial_spectra,
     spectrum_distance,
+    spectrum_value,
 )
+from medsynth.metrics.baseline import Sides
 from medsynth.metrics.extractor_module import ExtractorModule
 from medsynth.metrics.feature_store import FeatureStore, ImageDescriber
 from medsynth.metrics.image_set import ImageSet, spread
-from medsynth.metrics.measures import Measure, Sides, distance_measure, of_features
+from medsynth.metrics.measures import Measure, distance_measure, of_features
 from medsynth.metrics.pairs import WINDOW, lpips_of_pairs, ms_ssim_of_pairs
 
 
@@ -88,8 +91,12 @@ class Evaluation:
     def _of(self, sides: Mapping[str, Sides]) -> Iterator[Measure]:
         for key, extractor in self.extractors.items():
             yield from of_features(extractor, sides[key], seed=self.seed)
-        for name, distance in (("intensity_distance", intensity_distance), ("spectrum_distance", spectrum_distance)):
-            yield distance_measure(name, "lower", sides[name], partial(distance, seed=self.seed))
+        without_network = {
+            "intensity_distance": (intensity_distance, intensity_value),
+            "spectrum_distance": (spectrum_distance, spectrum_value),
+        }
+        for name, (distance, value) in without_network.items():
+            yield distance_measure(name, sides[name], partial(distance, seed=self.seed), value, seed=self.seed)
 
     def _diversity(self, real: ImageSet, fake: ImageSet) -> Iterator[Measure]:
         """Yield MS-SSIM and LPIPS of pairs; the baselines are those of as many real pairs."""
@@ -100,7 +107,7 @@ class Evaluation:
             of_pairs["lpips"] = partial(lpips_of_pairs, network=self.lpips)
         for name, measure in of_pairs.items():
             of_real, of_fake = (measure(images, pairs=self.pairs, seed=self.seed) for images in samples)
-            yield Measure(name, "baseline", of_fake, count, count, of_real.value, (count, count))
+            yield Measure(name, "baseline", of_fake, count, count, of_real.value, (count, count), of_fake.value)
 
 
 def _subset_of_class(images: ImageSet, labels: np.ndarray, number: int, name: str) -> ImageSet:

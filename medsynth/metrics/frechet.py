@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 
-from medsynth.metrics.interval import Estimate, normal_interval
+from medsynth.metrics.interval import Estimate, distance_interval
 
 _BLOCK = 4096  # rows at a time, so that memory does not grow with their number
 _NEGLIGIBLE = 1e-10  # of the largest eigenvalue: below lies what rounding leaves of 0
@@ -98,8 +98,24 @@ def frechet(real: np.ndarray, fake: np.ndarray) -> Estimate:
     forward, backward, cross = _transport(one.covariance, two.covariance)
     value = _distance(one, two, cross)
     variance = _variance(real, one, two.mean, forward) + _variance(fake, two, one.mean, backward)
-    interval = normal_interval(value, variance**0.5)
+    interval = distance_interval(value, variance, growing=variance)
     return Estimate(value, max(interval.low, 0.0), interval.high)
+
+
+def frechet_value(real: np.ndarray, fake: np.ndarray) -> float:
+    """Compute the distance of features (N, d) and (M, d) without an interval, which takes less time.
+
+    The trace of the root is the sum of the singular values of the cross products of the centered features, the smaller
+    problem where one side has fewer images than features.
+    """
+    if min(len(real), len(fake)) >= real.shape[1]:
+        return frechet_distance(gaussian(real), gaussian(fake))
+    x, y = (np.asarray(rows, dtype=np.float64) for rows in (real, fake))
+    apart = x.mean(0) - y.mean(0)
+    x, y = x - x.mean(0), y - y.mean(0)
+    cross = np.linalg.svd(x @ y.T, compute_uv=False).sum() / ((len(x) - 1) * (len(y) - 1)) ** 0.5
+    traces = np.square(x).sum() / (len(x) - 1) + np.square(y).sum() / (len(y) - 1)
+    return max(float(apart @ apart + traces - 2 * cross), 0.0)
 
 
 def _distance(real: Gaussian, fake: Gaussian, cross: float) -> float:

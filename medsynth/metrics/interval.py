@@ -1,4 +1,7 @@
-"""A value with its 95 % interval."""
+"""A value with its 95 % interval, and how intervals are made for values of different kinds.
+
+``scripts/simulate_intervals.py`` measures how often they hold the expected value; docs/intervals.md has its table.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,11 @@ import dataclasses
 import math
 
 import numpy as np
-
-from medsynth.contracts import counter_seed
+from scipy import stats
 
 Z = 1.959964  # of the normal distribution: 95 % lie within plus and minus this many standard deviations
-RESAMPLES = 1000
-DRAWN_UP_TO = 1000  # values
+# Of Student's t with 30 degrees of freedom: for variances that are estimated from about so many subsamples.
+T_OF_SUBSAMPLES = 2.042272
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,24 +25,61 @@ class Estimate:
     high: float = math.nan
 
 
-def normal_interval(value: float, standard_error: float) -> Estimate:
-    """Return the interval of an estimate with a normal error."""
-    return Estimate(float(value), float(value - Z * standard_error), float(value + Z * standard_error))
-
-
-def bootstrap_mean(values: np.ndarray, seed: int) -> Estimate:
-    """Compute the mean of independent values (N,), with the percentile interval of the bootstrap (Efron 1979).
-
-    Of more than 1000 values the interval is the normal one with the bootstrap's own standard error, which is known
-    without drawing: by then the two agree.
-    """
+def mean_interval(values: np.ndarray) -> Estimate:
+    """Return the mean of independent values (N,) with the interval of Student's t; no interval for a single value."""
     values = np.asarray(values, dtype=np.float64)
+    mean = float(values.mean())
     if len(values) < 2:
-        return Estimate(float(values.mean()))
-    if len(values) > DRAWN_UP_TO:
-        return normal_interval(values.mean(), values.std() / len(values) ** 0.5)
-    rng = np.random.default_rng(counter_seed("bootstrap", seed))
-    # How often each value is drawn, instead of the draws: the same distribution, and one product for all resamples.
-    weights = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), size=RESAMPLES)
-    low, high = np.percentile(weights @ values / len(values), [2.5, 97.5])
-    return Estimate(float(values.mean()), float(low), float(high))
+        return Estimate(mean)
+    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
+    return Estimate(mean, mean - half, mean + half)
+
+
+def share_interval(share: float, count: int, variance: float) -> Estimate:
+    """Return a share of ``count`` images with the interval of Jeffreys (Brown, Cai, DasGupta 2001, section 4).
+
+    Where images are not independent of each other, ``variance`` is larger than that of ``count`` independent ones; the
+    interval is that of the number of independent images which would have it. At the shares 0 and 1 the interval
+    has a width, too: 0 of 200 gives 0 to 0.013.
+    """
+    if math.isnan(variance):
+        return Estimate(share)
+    inner = (share * count + 2) / (count + 4)  # Agresti, Coull 1998: no variance of 0 at the edges
+    independent = min(inner * (1 - inner) / max(variance, 1e-300), count)
+    inside, outside = share * independent + 0.5, (1 - share) * independent + 0.5
+    tail = stats.norm.sf(T_OF_SUBSAMPLES)
+    low = 0.0 if share == 0 else float(stats.beta.ppf(tail, inside, outside))
+    high = 1.0 if share == 1 else float(stats.beta.isf(tail, inside, outside))
+    return Estimate(share, min(low, share), max(high, share))
+
+
+def count_interval(mean: float, count: int, variance: float, *, unit: float) -> Estimate:
+    """Return a mean count per image, in units of 1 / ``unit``, with a score interval for overdispersed counts.
+
+    The variance of a count grows in proportion to the count (Poisson, or a multiple of it). The ends are the means
+    from which ``mean`` lies as far as the error allows at those means. At 0 the interval has a width, too.
+    """
+    if math.isnan(variance):
+        return Estimate(mean)
+    dispersion = max(variance * count / max(mean, 1 / count), 1 / unit)  # 1 / unit: independent single events
+    middle = mean + T_OF_SUBSAMPLES**2 * dispersion / (2 * count)
+    half = math.sqrt(max(middle**2 - mean**2, 0.0))
+    return Estimate(mean, max(middle - half, 0.0), middle + half)
+
+
+def distance_interval(value: float, variance: float, growing: float) -> Estimate:
+    """Return a distance with its interval, which is wider upwards.
+
+    The sampling variance of a squared distance grows in proportion to it, apart from a part that is there at 0. The
+    upper end is the distance from which ``value`` lies as far below as the error allows at that distance; the lower
+    end is that of the normal distribution.
+
+    Args:
+        value: the distance.
+        variance: of its sampling, estimated at ``value``.
+        growing: the part of the variance that grows in proportion.
+    """
+    error = math.sqrt(variance)
+    slope = growing / max(value, error, 1e-300)
+    above = Z**2 * slope / 2 + math.sqrt(Z**2 * variance + (Z**2 * slope / 2) ** 2)
+    return Estimate(float(value), float(value - Z * error), float(value + above))

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from medsynth.contracts import counter_seed
-from medsynth.metrics.interval import Estimate, normal_interval
+from medsynth.metrics.interval import Estimate, distance_interval
 from medsynth.metrics.pairwise import Block, observe_pairs, squared_distances
 
 _FOR_BANDWIDTH = 2000  # images whose distances give the bandwidth
+_GROWING_AT_LEAST = 4  # 1 / this part of the variance, in the interval: near 0 it is estimated badly
 
 
 class KernelDistance:
@@ -31,32 +32,52 @@ class KernelDistance:
         self._kernel, self._scale = kernel, scale
         self._within = [torch.zeros(count, dtype=torch.float64) for count in (num_real, num_fake)]
         self._between = [torch.zeros(count, dtype=torch.float64) for count in (num_real, num_fake)]
+        self._squares = dict.fromkeys((0, 1, "between"), 0.0)  # sums of the kernel's squares
 
     def within(self, side: int, block: Block) -> None:
         """Add the kernel values of a block of pairs of one side."""
         values, sums = self._kernel(block), self._within[side]
+        squares = float(values.square().sum())
         if block.diagonal:
+            squares -= float(values.diagonal().square().sum())
             values.fill_diagonal_(0)  # unbiased: no image is compared with itself
         else:
             sums[block.columns] += values.sum(0)
+            squares *= 2  # each pair of blocks is shown once
         sums[block.rows] += values.sum(1)
+        self._squares[side] += squares
 
     def between(self, block: Block) -> None:
         """Add the kernel values of a block of pairs of a real and a fake image."""
         values = self._kernel(block)
         self._between[0][block.rows] += values.sum(1)
         self._between[1][block.columns] += values.sum(0)
+        self._squares["between"] += float(values.square().sum())
 
     def estimate(self) -> Estimate:
         """Return value and interval, after all pairs."""
         counts = [len(sums) for sums in self._within]
-        of_real, of_fake = (  # the part of each image
-            self._within[side] / (counts[side] - 1) - self._between[side] / counts[1 - side] for side in (0, 1)
-        )
+        within = [sums / (count - 1) for sums, count in zip(self._within, counts, strict=True)]
+        between = [self._between[0] / counts[1], self._between[1] / counts[0]]
+        of_real, of_fake = within[0] - between[0], within[1] - between[1]  # the part of each image
+        value = float(of_real.mean() + of_fake.mean())
         # The jackknife of a U-statistic: its error is twice the mean of each image's own part in it (Hoeffding 1948).
-        variance = 4 * (of_real.var() / counts[0] + of_fake.var() / counts[1])
-        value = self._scale * float(of_real.mean() + of_fake.mean())
-        return normal_interval(value, self._scale * float(variance) ** 0.5)
+        jackknife = 4 * float(of_real.var() / counts[0] + of_fake.var() / counts[1])
+        # It holds the variance of pairs twice, which does not grow with the distance.
+        growing = max(jackknife - 2 * self._variance_of_pairs(within, between), jackknife / _GROWING_AT_LEAST)
+        found = distance_interval(value, jackknife, growing)
+        return Estimate(*(self._scale * end for end in (found.value, found.low, found.high)))
+
+    def _variance_of_pairs(self, within: list[Tensor], between: list[Tensor]) -> float:
+        """Return the part of the variance that is there without a distance: of pairs, apart from images' own parts."""
+        n, m = map(len, within)
+        total = 0.0
+        for side, count in ((0, n), (1, m)):
+            rows = within[side]
+            square = self._squares[side] / (count * (count - 1)) - float(rows.mean()) ** 2
+            total += 2 * max(square - 2 * float(rows.var()), 0.0) / (count * (count - 1))
+        square = self._squares["between"] / (n * m) - float(between[0].mean()) ** 2
+        return total + 4 * max(square - float(between[0].var() + between[1].var()), 0.0) / (n * m)
 
 
 def polynomial(real: np.ndarray, fake: np.ndarray) -> KernelDistance:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Names(NamedTuple):
-    """The names of four measures: ``fd_<extractor>`` ..., or ``fid`` ... for the Inception network that defines FID.
+    """The names of three measures: ``fd_<extractor>`` ..., or ``fid`` ... for the Inception network that defines FID.
 
     An extractor whose attribute ``canonical`` is true is that network with its published weights.
     """
@@ -20,7 +20,6 @@ class Names(NamedTuple):
     frechet: str
     inception_score: str
     kernel: str
-    memorization_informed: str
 
     @classmethod
     def of(cls, extractor: FeatureExtractor) -> Names:
@@ -42,5 +41,5 @@ class Names(NamedTuple):
     @classmethod
     def _made(cls, name: str, *, canonical: bool) -> Names:
         if canonical:
-            return cls("fid", "is", "kid", "mifid")
-        return cls(f"fd_{name}", f"is_{name}", f"kd_{name}", f"mifd_{name}")
+            return cls("fid", "is", "kid")
+        return cls(f"fd_{name}", f"is_{name}", f"kd_{name}")

@@ -23,7 +23,7 @@ from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
 from medsynth.contracts import InputError, counter_seed
 from medsynth.files import replacing
-from medsynth.metrics.interval import Estimate, bootstrap_mean
+from medsynth.metrics.interval import Estimate, mean_interval
 
 EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, finest first: Wang et al. 2003
 WINDOW = 11  # pixels: a Gaussian with a standard deviation of 1.5
@@ -187,7 +187,7 @@ def _mean_of_pairs(images: Tensor, measure: Distance, *, pairs: int, seed: int) 
     if not images.isfinite().all():
         raise InputError("The images have NaN or infinite values: check the files and the intensity range of data.")
     values = torch.cat([measure(*block).reshape(-1) for block in _blocks(images, drawn)])
-    return bootstrap_mean(values.double().cpu().numpy(), seed=seed)
+    return mean_interval(values.double().cpu().numpy())
 
 
 def _blocks(images: Tensor, pairs: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,15 @@ from typing import Any
 from medsynth.report.run_files import entry
 from medsynth.runs.layout import read_json
 
-HEADER = ("", "value", "95 % interval", "baseline", "ratio", "N real", "N fake", "better")
+HEADER = ("", "value", "95 % interval", "baseline", "ratio", "N real", "N fake", "N baseline", "better")
+EXPLANATION = (
+    "Baseline: the same measure between real images and other real images, with N baseline images on each side "
+    "(training images, for copies and distances to them: training and reference images). Ratio: the measure of "
+    "generated images at that N / baseline; unbiased distances have none.",
+    "95 % interval: where the measure would be expected for other images of the same sources, as many "
+    "as here. It holds neither the bias by their number, which the baseline shows, nor the spread over trainings with "
+    "other seeds, and measures of training images are conditional on these.",
+)
 BETTER = {"lower": "lower", "higher": "higher", "baseline": "like the baseline"}
 SELECTED = ", on which the generator was selected"  # records of earlier versions do not say so
 _RENAMED = {"floor": "baseline", "num_floor": "num_baseline"}  # in records of version 0.1
@@ -38,10 +47,7 @@ def with_baseline(measure: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def evaluation_text(record: Mapping[str, Any]) -> str:
-    """Format a record as lines: what was compared, the measures of all images and of each class, notes.
-
-    The baseline is the same measure between real images and other real images; the ratio is value / baseline.
-    """
+    """Format a record as lines: what was compared, the measures of all images and of each class, notes."""
     real, fake = record["real"], record["fake"]
     lines = [
         f"{fake['count']:,} images of {fake['source']}",
@@ -51,7 +57,7 @@ def evaluation_text(record: Mapping[str, Any]) -> str:
     lines += table(record["measures"])
     for name, measures in record.get("classes", {}).items():
         lines += ["", f"class {name}", *table(measures)]
-    lines += ["", "baseline: the same measure between real images and other real images; ratio: value / baseline."]
+    lines += ["", *(line for text in EXPLANATION for line in textwrap.wrap(text, 100))]
     return "\n".join([*lines, *(f"note: {note}" for note in record["notes"])])
 
 
@@ -78,8 +84,14 @@ def _row(measure: Mapping[str, Any]) -> tuple[str, ...]:
         _number(measure["ratio"]),
         f"{measure['num_real']:,}",
         f"{measure['num_fake']:,}",
+        counts_text(measure.get("num_baseline")),
         BETTER[measure["better"]],
     )
+
+
+def counts_text(counts: Any) -> str:
+    """Format the numbers of images on both sides of a baseline, as one where they are equal; a dash if unknown."""
+    return ", ".join(f"{count:,}" for count in dict.fromkeys(counts)) if isinstance(counts, list | tuple) else "-"
 
 
 def _number(value: float) -> str:

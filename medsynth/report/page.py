@@ -17,6 +17,7 @@ import medsynth
 from medsynth.errors import InputError
 from medsynth.files import replacing
 from medsynth.report.columns import metric_names
+from medsynth.report.evaluation import counts_text
 from medsynth.report.figures import COLORS, DASHES
 from medsynth.report.run import Run
 from medsynth.report.run_page import run_view
@@ -83,6 +84,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"value": _value, "count": _count, "interval": _interval, "minutes": _minutes}
+    environment.filters["counts"] = counts_text
     # These files are inserted as they are; everything else is escaped.
     environment.globals |= {
         "plotly_js": Markup(get_plotlyjs()),

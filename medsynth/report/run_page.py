@@ -17,7 +17,7 @@ from medsynth.report.columns import (
     interval_at,
     metrics_of,
 )
-from medsynth.report.evaluation import SELECTED
+from medsynth.report.evaluation import EXPLANATION, SELECTED
 from medsynth.report.figures import Figure
 from medsynth.report.line_figures import curves, description, line_of
 from medsynth.report.pictures import Pictures, evenly
@@ -38,7 +38,7 @@ _STRIP = 8  # pictures that are always visible; the others can be reached by the
 
 def run_view(run: Run, budget: int) -> dict[str, Any]:
     """Return all values of templates/run.html; ``budget``: bytes for pictures."""
-    baselines = {f"val/{row['name']}": row.get("baseline") for record in run.evaluations for row in record["measures"]}
+    baselines = _baselines(run)
     figures: dict[str, Figure] = {}
     return {
         "run": run,
@@ -46,12 +46,24 @@ def run_view(run: Run, budget: int) -> dict[str, Any]:
         "metrics": _metrics(run, baselines),
         "evaluations": run.evaluations,
         "selected": SELECTED,
+        "explanation": EXPLANATION,
         "training": list(_panels(run, [*PANELS, *_component_panels(run)], figures)),
         "measured": list(_measured(run, baselines, figures)),
         "speed": list(_panels(run, SPEED, figures)),
         "environment": list(_environment(run)),
         "figures": figures,
         **_samples(run, budget),
+    }
+
+
+def _baselines(run: Run) -> dict[str, float | None]:
+    """Return the baselines of validation's measures, from evaluations at validation's number of images."""
+    counts = [run.value(NUM_REAL), run.value(NUM_FAKE)]
+    return {
+        f"val/{row['name']}": row.get("baseline")
+        for record in run.evaluations
+        for row in record["measures"]
+        if row.get("num_baseline") == counts
     }
 
 
