@@ -253,7 +253,7 @@ def column(rows, number):
         lambda a, b: [frechet(a, b)],
         lambda a, b: [kernel(a, b), gaussian_kernel(a, b, seed=0)],
         lambda a, b: precision_recall_density_coverage(a, b).values(),
-        lambda a, b: [memorization(a, b, a[:50]).distance, memorization(a, b, a[:50]).copies],
+        lambda a, b: [(found := memorization(a, b, mixed(50, seed=5))).distance, found.copies],
     ],
     ids=["frechet", "kernel", "neighbors", "memorization"],
 )

@@ -165,6 +165,7 @@ def test_a_run_shows_its_sections(tmp_path):
         "ratio": 38.0,
         "num_real": 500,
         "num_fake": 500,
+        "num_baseline": [500, 500],
     }
     record = {"real": {"source": "val", "count": 500}, "fake": {"source": "a", "count": 500}, "measures": [measure]}
     (folder / "evaluation").mkdir()
@@ -172,7 +173,8 @@ def test_a_run_shows_its_sections(tmp_path):
     (folder / "evaluation" / "broken.json").write_text('{"measures": 7')
     html = write_report([folder], tmp_path / "report.html").read_text()
     page = Page(html)
-    of_earlier_version = {"floor" if key == "baseline" else key: value for key, value in measure.items()}
+    old_names = {"baseline": "floor", "num_baseline": "num_floor"}
+    of_earlier_version = {old_names.get(key, key): value for key, value in measure.items()}
     (folder / "evaluation" / "generator.json").write_text(json.dumps({**record, "measures": [of_earlier_version]}))
     renamed = write_report([folder], tmp_path / "report.html").read_text()
     assert Page(renamed).text.partition("written")[0] == page.text.partition("written")[0]
@@ -378,3 +380,16 @@ def test_the_live_view_of_a_deleted_run_is_one_sentence(served, capsys):
     assert (status, text) == (503, f"{folder} is not a folder: name the folder of a run or of a sweep.")
     assert read("/version")[0] == 200
     assert capsys.readouterr().err == ""
+
+
+def test_a_baseline_at_another_number_of_images_is_not_drawn_into_the_curves(tmp_path):
+    folder = write_run(tmp_path / "run", options={})
+    measure = {"name": "fd_mini", "better": "lower", "value": 9.5, "low": 9.0, "high": 10.0, "baseline": 0.25}
+    counts = {"ratio": 30.0, "num_real": 200, "num_fake": 500, "num_baseline": [200, 200]}
+    record = {"real": {"source": "test", "count": 200}, "fake": {"source": "a", "count": 500}}
+    (folder / "evaluation").mkdir()
+    (folder / "evaluation" / "generator.json").write_text(json.dumps({**record, "measures": [measure | counts]}))
+    html = write_report([folder], tmp_path / "report.html").read_text()
+    assert not any(figure["layout"].get("shapes") for figure in data_of(html)["figures"].values())
+    assert "with N baseline images on each side" in Page(html).text
+    assert "nor the spread over trainings with other seeds" in Page(html).text

@@ -66,7 +66,7 @@ class GenerativeMetrics:
     >>> metrics.update(real, real=True)
     >>> metrics.update(real + 0.5, real=False)  # four pixels, each 0.5 brighter: 4 * 0.5**2
     >>> {name: round(value, 3) for name, value in metrics.compute().items()}
-    {'fd_pixels': 1.0, 'fd_pixels_low': 0.0, 'fd_pixels_high': 3.478, 'num_real': 8.0, 'num_fake': 8.0}
+    {'fd_pixels': 1.0, 'fd_pixels_low': 0.0, 'fd_pixels_high': 6.898, 'num_real': 8.0, 'num_fake': 8.0}
     """
 
     def __init__(

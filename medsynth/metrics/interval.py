@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import stats as scipy_stats  # pyright: ignore[reportMissingTypeStubs]
+
+stats: Any = scipy_stats  # without types
 
 Z = 1.959964  # of the normal distribution: 95 % lie within plus and minus this many standard deviations
 # Of Student's t with 30 degrees of freedom: for variances that are estimated from about so many subsamples.

@@ -16,7 +16,9 @@ from medsynth.metrics.interval import Estimate, distance_interval
 from medsynth.metrics.pairwise import Block, observe_pairs, squared_distances
 
 _FOR_BANDWIDTH = 2000  # images whose distances give the bandwidth
-_GROWING_AT_LEAST = 4  # 1 / this part of the variance, in the interval: near 0 it is estimated badly
+# The part of the variance that grows with the distance counts this much in the interval, and at least that much of all
+# variance, as near 0 it is estimated badly: with these, docs/intervals.md, intervals cover.
+_GROWING, _GROWING_AT_LEAST = 0.6, 0.15
 
 
 class KernelDistance:
@@ -64,7 +66,8 @@ class KernelDistance:
         # The jackknife of a U-statistic: its error is twice the mean of each image's own part in it (Hoeffding 1948).
         jackknife = 4 * float(of_real.var() / counts[0] + of_fake.var() / counts[1])
         # It holds the variance of pairs twice, which does not grow with the distance.
-        growing = max(jackknife - 2 * self._variance_of_pairs(within, between), jackknife / _GROWING_AT_LEAST)
+        of_images = jackknife - 2 * self._variance_of_pairs(within, between)
+        growing = max(_GROWING * of_images, _GROWING_AT_LEAST * jackknife)
         found = distance_interval(value, jackknife, growing)
         return Estimate(*(self._scale * end for end in (found.value, found.low, found.high)))
 

@@ -23,7 +23,7 @@ _UPPER_DEVIATION = 1.2816  # of that quantile in a normal distribution
 
 @dataclasses.dataclass(frozen=True)
 class Memorization:
-    """How near generated images are to training images, compared with held-out images.
+    """Nearness of generated images to training images, compared with that of held-out images.
 
     Attributes:
         distance: mean over generated images of the cosine distance 1 - abs(cos) to the nearest training image
