@@ -34,7 +34,7 @@ class KernelDistance:
         self._kernel, self._scale = kernel, scale
         self._within = [torch.zeros(count, dtype=torch.float64) for count in (num_real, num_fake)]
         self._between = [torch.zeros(count, dtype=torch.float64) for count in (num_real, num_fake)]
-        self._squares = dict.fromkeys((0, 1, "between"), 0.0)  # sums of the kernel's squares
+        self._squares: dict[int | str, float] = {0: 0.0, 1: 0.0, "between": 0.0}  # sums of the kernel's squares
 
     def within(self, side: int, block: Block) -> None:
         """Add the kernel values of a block of pairs of one side."""
