@@ -488,6 +488,12 @@ def test_the_split_does_not_depend_on_the_order_of_the_files():
     assert held_out[0] == held_out[1]
 
 
+def test_images_are_split_one_by_one_where_only_some_have_patients():
+    digests = [f"digest{number}" for number in range(8)]
+    groups = image_groups([*"ppqq", *[""] * 4], digests, None, np.zeros(8, dtype=bool), by="auto")
+    assert (groups.of_patients, groups.count) == (False, 8)
+
+
 def test_patients_are_divided_only_if_split_by_image():
     data = columns(["a"] * 30 + ["b"] * 30)
     assert {data["patients"][row] for row in parts(data)["val"]} != {"a", "b"}

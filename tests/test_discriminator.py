@@ -133,7 +133,10 @@ def trained_names(discriminator):
 
 
 def test_the_backbone_stays_in_evaluation_mode():
-    discriminator = transfer(unfreeze="all").train()
+    class Trainable(TinyBackbone):
+        train = nn.Module.train
+
+    discriminator = TransferDiscriminator(backbone=Trainable(), unfreeze="all").train()
     assert discriminator.training
     assert discriminator.norm.training
     assert not any(module.training for module in discriminator.backbone.modules())

@@ -14,7 +14,7 @@ import torch
 from medsynth.errors import EndCode, InputError
 from medsynth.gan import GAN
 from medsynth.runs.layout import read_json
-from medsynth.runs.run_end import RunEnd, error_of, read_run_end, write_run_end
+from medsynth.runs.run_end import RunEnd, end_of, error_of, read_run_end, write_run_end
 from medsynth.runs.status import STATUSES
 from medsynth.search.objective import make_objectives
 from medsynth.search.search import Search, Settings
@@ -155,6 +155,22 @@ def test_records_of_earlier_versions_have_a_status_alone(status, code):
     end = read_run_end({"medsynth": "0.1.0", "status": status, "reason": "a sentence"})
     assert end == RunEnd(code, "a sentence")
     assert end.status == status
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (KeyboardInterrupt(), EndCode.INTERRUPTED),
+        (SystemExit("stopped"), EndCode.INTERRUPTED),
+        (MemoryError(), EndCode.OUT_OF_MEMORY),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"), EndCode.OUT_OF_MEMORY),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), EndCode.OUT_OF_MEMORY),
+        (RuntimeError("any other"), EndCode.PROGRAM_ERROR),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_ends_by_errors_of_python_and_of_libraries(error, code):
+    assert end_of(error).code == code
 
 
 def test_no_end_is_read_where_there_is_none(tmp_path):

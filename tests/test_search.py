@@ -225,6 +225,14 @@ def test_duplicates_are_trained_once(hunt, tmp_path):
     assert not best_trials(study)[0].user_attrs.get("reason")
 
 
+def test_the_front_of_several_objectives_has_no_duplicates(hunt):
+    stub = Stub(lambda options: [7 if options["loss"] == "hinge" else 9])
+    study = hunt(stub, trials=6, space=SPACE[1:], objectives=("val/fd_mini", "seconds"))
+    losses = [trial.params["loss"] for trial in best_trials(study)]
+    assert "hinge" in losses
+    assert len(set(losses)) == len(losses)
+
+
 def test_a_duplicate_of_a_running_trial_waits_for_it(hunt):
     stub = Stub(lambda options: time.sleep(0.5) or [7])
     study = hunt(stub, trials=4, jobs=2, space=(Choices("loss", ("hinge",)),))
