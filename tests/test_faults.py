@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import multiprocessing
 import os
 import resource
 import signal
@@ -14,7 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from medsynth.errors import InputError
+from medsynth.data.image_folder import ImageFolder
+from medsynth.errors import EndCode, InputError
 from medsynth.files import new_folder, replacing
 from medsynth.lightning.checkpoint_io import AtomicCheckpointIO
 from medsynth.logger.csv import CSVLogger
@@ -26,6 +28,7 @@ from medsynth.search.objective import read_curve
 from medsynth.sweep.plan import read_plan, same_arguments, states
 from medsynth.sweep.progress import read_rows, table
 from tests.command import TINY, run
+from tests.files import prepared, write_images
 from tests.run_folders import write_sweep
 
 ROOT = Path(__file__).parents[1]
@@ -263,3 +266,41 @@ def test_a_resumed_run_keeps_the_whole_rows_of_its_metrics(tmp_path, content):
     aside = tmp_path / "damaged-metrics.csv"
     assert aside.is_file() == (whole is None), "nothing is thrown away"
     draw_curves(aside if aside.is_file() else path, tmp_path / "curves")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_while_images_are_prepared_leaves_nothing_behind(tmp_path, monkeypatch, capsys, workers, number):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("medsynth.data.preparing._PARALLEL_FROM", 2)
+    write_images(tmp_path / "images", 40, size=(16, 16))
+    options = ("data=image_folder", "data.root=images", "data.image_size=16", f"data.prepare_workers={workers}")
+    command = (*options, f"data.cache_dir={tmp_path / 'cache'}", "hydra.run.dir=run", "report=false")
+    main, read = os.getpid(), ImageFolder.read
+
+    def reading(reader, record):
+        if record.name == "017.png":
+            os.kill(main, number)
+            time.sleep(0.5 if workers == 0 else 60)
+        return read(reader, record)
+
+    monkeypatch.setattr(ImageFolder, "read", reading)
+    started = time.monotonic()
+    code, _, err = run(monkeypatch, capsys, *command)
+    assert time.monotonic() - started < 20, "no process is waited for until it has read its file"
+    assert code == 128 + number
+    assert "Traceback" not in err
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "stopped"
+    assert [path for path in (tmp_path / "cache").iterdir() if path.is_dir()] == []
+    assert multiprocessing.active_children() == []
+
+
+def test_lack_of_memory_while_a_file_is_read_is_not_taken_for_a_damaged_file(tmp_path, monkeypatch):
+    def reading(reader, record):
+        raise MemoryError
+
+    write_images(tmp_path / "images", 10)
+    monkeypatch.setattr(ImageFolder, "read", reading)
+    with pytest.raises(InputError, match=r"memory of this machine .* data\.prepare_workers=0") as caught:
+        prepared(tmp_path / "images", on_error="skip")
+    assert caught.value.code == EndCode.OUT_OF_MEMORY

@@ -26,6 +26,7 @@ from medsynth.errors import MEMORY_TO_START, EndCode, InputError, Refused, extra
 from medsynth.runs.parent_process import end_with_parent
 from medsynth.runs.placement import choose_folder, remove_unused
 from medsynth.runs.run_end import RunEnd, end_of, report_run_end
+from medsynth.runs.stop_request import NUMBERS, StopRequested, stop_requests
 from medsynth.search.arguments import fold
 from medsynth.sweep.plan import job_number, refuse_earlier_presets, sweep_folder
 
@@ -34,15 +35,19 @@ DEBUG = "HYDRA_FULL_ERROR"  # Hydra's own switch: where the user has set it, tra
 
 @contextlib.contextmanager
 def _deferred_interrupt() -> Iterator[None]:
-    """Delay Ctrl-C until the end of the block: importing PyTorch does not survive it."""
+    """Delay Ctrl-C and requests to stop until the end of the block: importing PyTorch does not survive them."""
     asked: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *NUMBERS)}
+    replaced = [number for number, handler in before.items() if callable(handler)]
+    for number in replaced:
+        signal.signal(number, lambda number, frame: asked.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number in replaced:
+            signal.signal(number, before[number])
     if asked:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt if asked[0] == signal.SIGINT else StopRequested(asked[0])
 
 
 def register_resolvers() -> None:
@@ -58,10 +63,16 @@ register_resolvers()  # on import: a launcher's processes import this with the t
 
 
 def start(command: str) -> None:
+    """Run a command; SIGTERM and SIGHUP end it as Ctrl-C does."""
+    with stop_requests():
+        _start(command)
+
+
+def _start(command: str) -> None:
     """Compose conf/<command>.yaml with the process's arguments and hand it to medsynth.cli.<command>.run(config).
 
-    Exit code 0 on success, 1 after an error, 130 after Ctrl-C. Errors that are the user's appear as one line on stderr.
-    A process that waits for this one is told the end as a record (``runs.run_end``).
+    Exit code 0 on success, 1 after an error, 130 after Ctrl-C, 143 after SIGTERM. Errors that are the user's appear as
+    one line on stderr. A process that waits for this one is told the end as a record (``runs.run_end``).
     """
     end_with_parent()
     if command == "search":
@@ -94,10 +105,11 @@ def start(command: str) -> None:
     except BrokenPipeError:  # `--help | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except KeyboardInterrupt:
-        print(f"medsynth {command}: interrupted", file=sys.stderr, flush=True)
-        report_run_end(RunEnd(EndCode.INTERRUPTED, "interrupted"))
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        message = str(stop) or "interrupted"
+        print(f"medsynth {command}: {message}", file=sys.stderr, flush=True)
+        report_run_end(RunEnd(EndCode.INTERRUPTED, message))
+        sys.exit(stop.exit_code if isinstance(stop, StopRequested) else 130)
     except Refused as refused:
         refuse(refused.__cause__ or refused)
     except Exception as error:

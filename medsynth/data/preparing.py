@@ -6,8 +6,11 @@ import dataclasses
 import errno
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
+import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +30,7 @@ from medsynth.data.intensity import Normalization, Statistics, statistics
 from medsynth.data.manifest import LeftOut, Manifest
 from medsynth.data.reading import RawImage, Reader, Record, Scan
 from medsynth.errors import EndCode, InputError
+from medsynth.runs.parent_process import die_with_parent
 
 DTYPES = {"auto": None, "uint8": np.dtype(np.uint8), "uint16": np.dtype(np.uint16)}
 HISTOGRAM_BINS = 100
@@ -37,6 +41,7 @@ _PARALLEL_FROM = 200  # records
 _PARALLEL_FROM_BYTES = 30 * 2**20
 _BATCH = 16  # records that a process reads at a time, of _BATCH_BYTES together at most
 _BATCH_BYTES = 8 * 2**20
+_SAME_SIGNAL = 0.2  # seconds within which a signal to a whole job reaches all of its processes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,9 +143,13 @@ class Preparer:
         """
         try:
             self._write(folder)
+        except MemoryError as error:
+            raise _out_of_memory() from error
         except OSError as error:
             if error.errno is None:
                 raise
+            if error.errno == errno.ENOMEM:
+                raise _out_of_memory() from error
             raise InputError(
                 f"The prepared images cannot be written to {folder.parent} ({os.strerror(error.errno)}): "
                 f"choose a folder on a disk with more space by data.cache_dir=.",
@@ -299,6 +308,8 @@ class _Reading(Dataset[RecordResult]):
             return RecordResult(unreadable=error.reason)
         except InputError as error:
             return RecordResult(error=error)
+        except MemoryError:  # not the file's fault: data.on_error=skip must not leave it out
+            return RecordResult(error=_out_of_memory())
         except Exception as error:
             # Damage that the reader did not foresee. The message may quote the file: only its type is passed on.
             return RecordResult(unreadable=Reason(ReasonKind.DAMAGED, f"it is damaged ({type(error).__name__})"))
@@ -334,6 +345,14 @@ class _Reading(Dataset[RecordResult]):
         return image, info
 
 
+def _out_of_memory() -> InputError:
+    return InputError(
+        "The memory of this machine is not enough to prepare the images: set data.prepare_workers=0, or lower "
+        "data.image_size.",
+        code=EndCode.OUT_OF_MEMORY,
+    )
+
+
 def _digest(values: np.ndarray) -> str:
     content = hashlib.blake2b(str(values.shape).encode(), digest_size=12)
     content.update(np.ascontiguousarray(values, dtype="<f4").data)
@@ -355,18 +374,37 @@ def _results(reading: _Reading, workers: int, size: int) -> Iterator[RecordResul
     """
     shares = len(reading) // (8 * max(workers, 1)), _BATCH_BYTES * len(reading) // max(size, 1)
     batch_size = max(1, min(_BATCH, *shares))
+    others = set(multiprocessing.active_children())
     try:
-        for results in DataLoader(reading, batch_size=batch_size, num_workers=workers, collate_fn=list):
+        loader = DataLoader(
+            reading,
+            batch_size=batch_size,
+            num_workers=workers,
+            collate_fn=list,
+            worker_init_fn=_leave_ctrl_c_to_the_parent,
+        )
+        for results in loader:
             yield from results
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError, OSError) as error:
         if not workers:
             raise
-        # The workers themselves raise nothing: DataLoader reports that one of them has ended.
+        time.sleep(_SAME_SIGNAL)  # one that ended all processes of a job ends this one here, by its own handler
+        # The workers themselves raise nothing: DataLoader reports that one of them has ended or could not be started.
         raise InputError(
-            "A process that read images was ended from outside, which happens when memory runs out: "
-            "set data.prepare_workers=0.",
+            "A process that read images was ended from outside or could not be started, which happens when memory runs "
+            "out: set data.prepare_workers=0.",
             code=EndCode.OUT_OF_MEMORY,
         ) from error
+    except (KeyboardInterrupt, GeneratorExit):
+        for process in set(multiprocessing.active_children()) - others:  # DataLoader would wait for what they read
+            process.terminate()
+        raise
+
+
+def _leave_ctrl_c_to_the_parent(worker: int) -> None:
+    """Ignore Ctrl-C, which a terminal sends to all processes; the parent ends this one, also by its death (Linux)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent(signal.SIGTERM)
 
 
 def _chunks(values: np.ndarray) -> Iterator[np.ndarray]:

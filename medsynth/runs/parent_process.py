@@ -19,6 +19,12 @@ def end_with_parent() -> None:
     parent = os.environ.pop(PARENT, None)
     if parent is None or not sys.platform.startswith("linux"):
         return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    die_with_parent(signal.SIGTERM)
     if os.getppid() != int(parent):  # it died before this request
         sys.exit("The process that started this training is gone.")
+
+
+def die_with_parent(number: int) -> None:
+    """Have the system send this process the signal ``number`` when its parent dies. Linux alone can do this."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)

@@ -86,7 +86,9 @@ def end_of(error: BaseException) -> RunEnd:
     for cause in causes(error):
         if isinstance(cause, InputError):
             return RunEnd(cause.code, str(cause), requeue)
-    if isinstance(error, KeyboardInterrupt | SystemExit):
+    if isinstance(error, KeyboardInterrupt):
+        return RunEnd(EndCode.INTERRUPTED, str(error) or "interrupted", requeue)
+    if isinstance(error, SystemExit):
         return RunEnd(EndCode.INTERRUPTED, sentence_of(error), requeue)
     ends = map(_end_of_library_error, causes(error))
     return next((end for end in ends if end is not None), RunEnd(EndCode.PROGRAM_ERROR, sentence_of(error)))

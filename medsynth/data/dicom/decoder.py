@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import logging
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -22,6 +24,7 @@ from pydicom.pixels import get_decoder  # pyright: ignore[reportPrivateImportUsa
 from pydicom.uid import UID
 
 ROBUST = ("", "pillow", "pydicom")  # plugins that soon raise an exception for damaged streams
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 _TIMEOUT = 60.0  # seconds for one file
 _process: _DecoderProcess | None = None
 
@@ -97,6 +100,9 @@ class _DecoderProcess:
 
 
 def _serve() -> None:
+    if sys.platform.startswith("linux"):  # a long decoding must not outlive the process that waits for it
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the process that waits
     logging.disable()
     warnings.simplefilter("ignore")
     # C libraries print to standard output: it is redirected, so that the pipe carries results alone.
