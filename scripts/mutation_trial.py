@@ -29,7 +29,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -219,7 +219,14 @@ def failed_tests(report: Path) -> list[str]:
     """Return the tests that failed, as pytest takes them on its command line."""
     cases = ElementTree.parse(report).getroot().iter("testcase")
     failed = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
-    return [f"{case.get('file')}::{case.get('name')}" for case in failed]
+    return [_node(case.attrib) for case in failed]
+
+
+def _node(case: Mapping[str, str]) -> str:
+    """Return pytest's name of a test: its file, its class if it has one, and its own name."""
+    file = case["file"]
+    of_class = case["classname"].removeprefix(file.removesuffix(".py").replace("/", ".")).replace(".", "::")
+    return f"{file}{of_class}::{case['name']}"
 
 
 def check_without_faults(tree: Path, results: dict[str, Result]) -> None:

@@ -486,6 +486,16 @@ class TestVerdict:
             f"better than loss=hinge over 3 pairs, which exceeds the spread between seeds of {spread:.2g}."
         )
 
+    @pytest.mark.parametrize(("direction", "compared"), [("lower", "hinge|minimax"), ("higher", "minimax|wasserstein")])
+    def test_the_best_two_of_several_values_are_compared(self, tmp_path, direction, compared):
+        levels = {"hinge": 1.0, "minimax": 2.0, "wasserstein": 9.0}
+        grid = {"loss": list(levels), "seed": [1, 2, 3]}
+        runs = sweep(tmp_path, grid, value=lambda options: levels[options["loss"]] + 0.1 * options["seed"] ** 2)
+        text = verdict(runs, OBJECTIVE, direction)
+        best, second = compared.split("|") if direction == "lower" else reversed(compared.split("|"))
+        assert f"loss={best} won" in text
+        assert f"better than loss={second} over 3 pairs" in text
+
     def test_interactions_among_more_than_two_factors_are_not_tested(self, tmp_path):
         grid = {"loss": ["hinge", "wasserstein"], "backbone": ["a", "b"], "generator.width": [8, 16]}
         best = {"loss": "hinge", "backbone": "a", "generator.width": 16}
