@@ -110,6 +110,7 @@ def _measured_case(name: str, sizes: tuple[int, ...]) -> list[str]:
         with tempfile.TemporaryDirectory(prefix="medsynth-scale-") as folder:
             subprocess.run(_program("make", name, folder, size), check=True, env=_environment(folder))
             measured[size] = _measured(name, Path(folder), size)
+            print(json.dumps(measured[size]), file=sys.stderr, flush=True)
     rows = []
     for phase in measured[sizes[0]]:
         results = {size: of_size[phase] for size, of_size in measured.items()}
@@ -517,7 +518,8 @@ def _make_features(folder: Path, size: int) -> None:
 
 
 def _evaluate_phases(folder: Path, size: int) -> Iterator[Phase]:
-    from medsynth.metrics.measures import Sides, of_features
+    from medsynth.metrics.baseline import Sides
+    from medsynth.metrics.measures import of_features
 
     class Extractor:
         name, num_features = "features", 64
