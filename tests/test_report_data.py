@@ -490,11 +490,15 @@ class TestVerdict:
     def test_the_best_two_of_several_values_are_compared(self, tmp_path, direction, compared):
         levels = {"hinge": 1.0, "minimax": 2.0, "wasserstein": 9.0}
         grid = {"loss": list(levels), "seed": [1, 2, 3]}
-        runs = sweep(tmp_path, grid, value=lambda options: levels[options["loss"]] + 0.1 * options["seed"] ** 2)
-        text = verdict(runs, OBJECTIVE, direction)
+
+        def value(options):
+            return levels[options["loss"]] + 0.1 * options["seed"] ** 2 * (2 if options["loss"] == "minimax" else 1)
+
+        text = verdict(sweep(tmp_path, grid, value=value), OBJECTIVE, direction)
         best, second = compared.split("|") if direction == "lower" else reversed(compared.split("|"))
         assert f"loss={best} won" in text
         assert f"better than loss={second} over 3 pairs" in text
+        assert "[-" not in text, "the interval is of the improvement"
 
     def test_interactions_among_more_than_two_factors_are_not_tested(self, tmp_path):
         grid = {"loss": ["hinge", "wasserstein"], "backbone": ["a", "b"], "generator.width": [8, 16]}
