@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import io
-import json
 import mmap
 import zlib
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from medsynth.files import write_json
+from medsynth.untrusted_files import UnreadableFile, load_json
 
 FILE = "checksums.json"
 BLOCK = 64 * 2**10  # bytes, about as many as the system reads from a disk for a single access
@@ -48,8 +48,8 @@ class Checksums:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         try:
-            self._records = json.loads((folder / FILE).read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
+            self._records = load_json(folder / FILE)
+        except (OSError, UnreadableFile) as error:
             raise Damaged(_missing(FILE) if isinstance(error, FileNotFoundError) else _changed(FILE)) from error
 
     def read(self, name: str) -> bytes:
