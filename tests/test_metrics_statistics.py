@@ -234,6 +234,14 @@ def test_the_share_of_copies_is_right():
     assert found.high - found.low < 0.16
 
 
+def test_an_image_at_the_threshold_itself_is_a_copy():
+    """Of ten held-out images the nearest one is the threshold, so that one of them is as near as that."""
+    random = np.random.default_rng(0)
+    training, held_out = random.normal(size=(50, 8)), random.normal(size=(10, 8))
+    found = memorization(training, held_out, held_out)
+    assert found.copies.value == pytest.approx(0.1)
+
+
 def test_nothing_is_said_of_copies_where_no_held_out_image_is_new():
     training = features(50, 0)
     found = memorization(training, training, training[:20])

@@ -146,6 +146,7 @@ def test_a_generator_file_builds_only_generators(canary, tmp_path, config):
 
 OTHERS = [
     *EXECUTING[:5],
+    EXECUTING[6],
     EXECUTING[8],
     {"_target_": "medsynth.cli.compose.start", "command": "train"},
     {"_target_": "torch.hub.load", "repo_or_dir": "stranger/repository", "model": "any"},
