@@ -15,6 +15,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import hashlib
+import json
 import logging
 import os
 import random
@@ -31,9 +33,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
 from PIL import Image
 
 from medsynth.cli import main as medsynth
+from medsynth.cli.compose import register_resolvers
+from medsynth.configuration.checked_composition import compose_checked
 from medsynth.errors import EndCode, InputError
 from medsynth.gan import GAN
 from medsynth.lightning.checkpoint_io import damage, older
@@ -45,6 +51,7 @@ TINY = (
 )
 PHANTOM = (*TINY, "data.source.num_images=64", "data.source.num_val=16")
 FILES = (*TINY, "data=image_folder", "data.root=images")
+CACHE_FILES = {"manifest": "manifest.json", "columns": "columns.npz", "images": "images.npy", "sums": "checksums.json"}
 TIMING = {"trainer/images_per_second", "trainer/data_wait"}
 Prepare = Callable[[], None]  # what is done in the training's process before it begins
 
@@ -348,6 +355,98 @@ def cache(place: Path, trials: int, chance: random.Random) -> Count:
     return Count(trials, good, 0, trials - good)
 
 
+def prepare(place: Path, trials: int, chance: random.Random) -> Count:
+    """Send SIGTERM at random moments while two processes prepare images: status, processes, folders; then train."""
+    write_images(place / "images", 400)
+    options = (*FILES, "data.prepare_workers=2")
+    whole, good, said, tried = undisturbed(place, options), 0, 0, 0
+    while tried < trials:
+        for name in ("run", "cache"):
+            shutil.rmtree(place / name, ignore_errors=True)
+        training = Training(place, *options, "hydra.run.dir=run", prepare=os.setsid)
+        _await(place / "run" / "summary.json")
+        time.sleep(chance.uniform(0, 1))
+        os.kill(training.pid, signal.SIGTERM)
+        ended = training.wait()
+        if ended.code != 128 + signal.SIGTERM:
+            continue  # it trains already, and stops with a checkpoint
+        tried += 1
+        said += "Traceback" not in ended.said and "stopped by SIGTERM" in ended.said
+        stopped = '"stopped"' in (place / "run" / "summary.json").read_text()
+        left = [path for path in (place / "cache").rglob(".*") if path.is_dir()]
+        again = trained(place, *options, "hydra.run.dir=again")
+        good += (
+            stopped and not left and not _group_lives(training.pid) and again.code == 0 and same(place / "again", whole)
+        )
+        shutil.rmtree(place / "again", ignore_errors=True)
+    return Count(tried, good, said, tried - good)
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def damaged_cache(file: str) -> Callable[[Path, int, random.Random], Count]:
+    """Return trials that cut, remove or change a file of a cache entry: it is said and prepared again, unchanged."""
+
+    def fault(place: Path, trials: int, chance: random.Random) -> Count:
+        write_images(place / "images")
+        typed = (*FILES[:-1], f"data.root={place / 'images'}", f"data.cache_dir={place / 'cache'}")
+        register_resolvers()
+        config = compose_checked("train", list(typed)).data
+        expected, good, said = _content(config), 0, 0
+        for trial in range(trials):
+            (path,) = (place / "cache").glob(f"[!.]*/{file}")
+            damage_file(path, trial % 3, chance)
+            with _warnings() as warnings:
+                good += _content(config) == expected
+            said += any("are damaged" in text and "prepared again" in text for text in warnings)
+        return Count(trials, good, said, trials - min(good, said))
+
+    return fault
+
+
+def damage_file(path: Path, kind: int, chance: random.Random) -> None:
+    """Cut the file at a random place (kind 0), remove it (1), or change 1 to 100 of its bytes (2)."""
+    content = bytearray(path.read_bytes())
+    path.unlink()
+    if kind == 0:
+        path.write_bytes(content[: chance.randrange(len(content))])
+    elif kind == 2:
+        for position in chance.sample(range(len(content)), min(len(content), chance.randint(1, 100))):
+            content[position] ^= chance.randint(1, 255)
+        path.write_bytes(content)
+
+
+def _content(config: DictConfig) -> str:
+    """Return a digest of all images and columns of a data set."""
+    data = instantiate(config, _convert_="all")
+    data.prepare()
+    store = data.source.store
+    content = hashlib.sha256(store.read(np.arange(len(store))).numpy().tobytes())
+    content.update(json.dumps([dict(store.columns), store.manifest], sort_keys=True).encode())
+    return content.hexdigest()
+
+
+@contextlib.contextmanager
+def _warnings() -> Iterator[list[str]]:
+    log, texts = logging.getLogger("medsynth.data.cache"), list[str]()
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: texts.append(record.getMessage())
+    log.addHandler(handler)
+    log.setLevel(logging.WARNING)
+    log.propagate = False
+    try:
+        yield texts
+    finally:
+        log.removeHandler(handler)
+        log.propagate = True
+
+
 def folder(place: Path, trials: int, chance: random.Random) -> Count:
     """Start two runs in one folder at once, then resume it twice at once: one proceeds, the other says why not."""
     whole, good, said = undisturbed(place, PHANTOM), 0, 0
@@ -394,7 +493,13 @@ def damaged(place: Path, trials: int, chance: random.Random) -> Count:
 FAULTS = {
     **{"kill": (kill, 30), "cut": (cut, 50), "disk": (disk, 8), "cache_disk": (cache_disk, 4), "files": (files, 4)},
     **{"worker": (worker, 4), "memory": (memory, 4), "clock": (clock, 4), "second": (second, 5), "cache": (cache, 5)},
-    **{"folder": (folder, 5), "address_space": (address_space, 10), "damaged": (damaged, 300)},
+    **{name: (damaged_cache(file), 150) for name, file in CACHE_FILES.items()},
+    **{
+        "prepare": (prepare, 10),
+        "folder": (folder, 5),
+        "address_space": (address_space, 10),
+        "damaged": (damaged, 300),
+    },
 }
 
 
