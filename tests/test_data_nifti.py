@@ -344,6 +344,9 @@ def test_a_decompression_bomb_is_refused_before_it_is_decompressed(monkeypatch):
         load(gzip.compress(content(VALUES) + bytes(2**22)))
     with pytest.raises(Unreadable, match="claims more than"):
         load(gzip.compress(content(np.zeros((50, 51, 1), np.float32))))
+    monkeypatch.setattr(nifti_volume, "LARGEST", 2**21)  # more than is decompressed at a time
+    with pytest.raises(Unreadable, match="once decompressed"):
+        load(gzip.compress(content(VALUES) + bytes(2**22)))
 
 
 def test_nibabel_prints_and_logs_nothing(caplog, capfd, recwarn):
