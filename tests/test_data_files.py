@@ -541,6 +541,24 @@ def test_an_image_that_all_patients_share_joins_none_of_them_and_stays_in_traini
     assert len(found["train"]) == 5 * (count - held_out)
 
 
+@pytest.mark.parametrize("given", ["", "val", "test"])
+def test_copies_of_an_image_that_joins_no_patients_are_in_one_split(given):
+    """Two of 20 patients have the same blank image; the data may give the split of the first."""
+    patients = [f"p{number // 5:02}" for number in range(100)]
+    digests = [f"digest{number if number != 50 else 0}" for number in range(100)]
+    data = columns(patients, digests=digests, given=[given] * 5 + ["train" if given else ""] * 95)
+    left_out = 0
+    for seed in range(30):
+        found = parts(data, blank=(0, 50), split_seed=seed, test_fraction=0.2)
+        split_of = {row: name for name, rows in found.items() for row in rows}
+        assert 0 in split_of or 50 in split_of
+        if given and split_of.get(50) == "train":
+            continue  # only the data itself could prevent that
+        assert len({split_of[row] for row in (0, 50) if row in split_of}) == 1
+        left_out += 100 - len(split_of)
+    assert left_out
+
+
 def test_splits_given_by_the_data_are_kept():
     given = ["train"] * 10 + ["val"] * 5 + ["test"] * 5
     found = parts(columns([""] * 20, given=given))

@@ -342,7 +342,7 @@ class ImageFiles:
         self._report_intensity(manifest)
         log.info("%d test images: %s.", len(rows["test"]), self.test_reason)
         self._report_leaks(rows)
-        if "val" not in self.columns["split"]:
+        if any(rows[name] and name not in self.columns["split"] for name in ("val", "test")):
             self._report_groups(rows)
 
     def _report_intensity(self, manifest: Manifest) -> None:
@@ -383,7 +383,8 @@ class ImageFiles:
         unused = len(self.kept) - sum(map(len, rows.values()))
         if unused:
             log.warning(
-                "%d of these images are left out of validation and test, since exact copies are for training.", unused
+                "%d of these images are left out of validation and test, since exact copies are in another split.",
+                unused,
             )
 
 

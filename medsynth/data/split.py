@@ -105,8 +105,8 @@ def split(
 
     All images of a group stay in one split. A group's random number comes from the content of its images and not from
     names or order: the group keeps its split when files are renamed or added, as far as the fractions allow. Splits
-    given by the data are kept; a missing one is taken from its ``train``. Images that have copies in other groups are
-    held out only if no copy is for training.
+    given by the data are kept; a missing one is taken from its ``train``. Images that join no groups although they have
+    exact copies in others are left out of it where a copy is elsewhere.
 
     Args:
         options: the fractions and the seed.
@@ -129,7 +129,8 @@ def split(
             keys = groups.keys
             taken = _held_out(rows["train"], labels, keys, digests, fraction, least=least, seed=seed, reverse=reverse)
             rows["train"] = sorted(set(rows["train"]) - taken)
-            rows[name] = sorted(taken - _copies_of(rows["train"], taken, groups, digests))
+            elsewhere = [row for own in rows.values() for row in own]
+            rows[name] = sorted(taken - _copies_of(elsewhere, taken, groups, digests))
     if len(rows["train"]) < 2 or len(rows["val"]) < 2:
         kind = "groups of patients" if groups.of_patients else "different images"
         raise DataError(
@@ -147,11 +148,11 @@ def split(
     return rows
 
 
-def _copies_of(train: Sequence[int], held_out: set[int], groups: Groups, digests: Sequence[str]) -> set[int]:
-    """Return the held-out rows that are exact copies of training rows although their groups differ."""
+def _copies_of(elsewhere: Sequence[int], held_out: set[int], groups: Groups, digests: Sequence[str]) -> set[int]:
+    """Return the held-out rows that are exact copies of rows elsewhere although their groups differ."""
     separate = held_out & {*groups.blank, *groups.shared}
-    trained = {digests[row] for row in train} if separate else set[str]()
-    return {row for row in separate if digests[row] in trained}
+    known = {digests[row] for row in elsewhere} if separate else set[str]()
+    return {row for row in separate if digests[row] in known}
 
 
 def _held_out(
