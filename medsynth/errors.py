@@ -64,8 +64,14 @@ MEMORY_TO_START = (
 
 def is_lack_of_memory(error: BaseException) -> bool:
     """Tell whether the system gave this process no more memory. The loader of libraries has no class for it."""
-    loading = isinstance(error, ImportError) and any(words in str(error).lower() for words in _NOT_MAPPED)
-    return loading or isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    return isinstance(error, MemoryError) or is_lack_of_memory_to_load(error)
+
+
+def is_lack_of_memory_to_load(error: BaseException) -> bool:
+    """Tell whether a library could not be loaded for lack of memory."""
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    return isinstance(error, ImportError | OSError) and any(words in str(error).lower() for words in _NOT_MAPPED)
 
 
 _NOT_MAPPED = ("failed to map segment", "cannot allocate memory", "out of memory")

@@ -7,13 +7,16 @@ limits below allow.
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
@@ -54,18 +57,28 @@ def load_bytes(path: Path, *, largest: int) -> bytes:
         UnreadableFile: it is larger, or a folder, a pipe or a device.
         OSError: it is missing or may not be read.
     """
+    with _opened(path) as file:
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise _too_large(path, largest)
+    return content
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
     # Opening a pipe without this flag waits for a writer.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise UnreadableFile(path, "is no regular file")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            content = file.read(largest + 1)
+            yield file
     finally:
         os.close(descriptor)
-    if len(content) > largest:
-        raise UnreadableFile(path, f"is larger than the {largest / 2**20:g} MiB that are read of such a file")
-    return content
+
+
+def _too_large(path: Path, largest: int) -> UnreadableFile:
+    return UnreadableFile(path, f"is larger than the {largest / 2**20:g} MiB that are read of such a file")
 
 
 def load_text(path: Path, *, largest: int) -> str:
@@ -187,6 +200,29 @@ def load_table(path: Path) -> list[list[str]]:
         return list(csv.reader(complete.splitlines()))
     except csv.Error as error:
         raise UnreadableFile(path, f"is no table that can be read ({error})") from error
+
+
+def table_rows(path: Path) -> Iterator[list[str]]:
+    """Yield the rows of a CSV file one by one, so that one alone is in memory; what is no UTF-8 is replaced.
+
+    A row with a cell of more than 131,072 characters is yielded as a single replacement character.
+
+    Raises:
+        UnreadableFile: the file is too large.
+        OSError: it is missing or may not be read.
+    """
+    with _opened(path) as file:
+        if os.fstat(file.fileno()).st_size > LARGEST_TABLE:
+            raise _too_large(path, LARGEST_TABLE)
+        text = io.TextIOWrapper(file, errors="replace", newline="")
+        rows = csv.reader(line.replace("\0", "\N{REPLACEMENT CHARACTER}") for line in text)
+        while True:
+            try:
+                yield next(rows)
+            except StopIteration:
+                return
+            except csv.Error:
+                yield ["\N{REPLACEMENT CHARACTER}"]
 
 
 def _whole_number(digits: str) -> int:

@@ -2,11 +2,12 @@
 
     uv run scripts/damage_trials.py                          all combinations, about an hour
     uv run scripts/damage_trials.py --trials 200             as many at random
+    uv run scripts/damage_trials.py --minutes 8              as many at random as fit the time
     uv run scripts/damage_trials.py --only summary.json      those of one file
 
 Each command is a process of its own, forked from this one, which has imported everything. "used": it ended with exit
 code 0 from what is whole. "said": it ended in one sentence, with exit code 1. "lost": a traceback, several lines,
-another exit code, or no end within three minutes; these are printed. Exit code 1 where there is one.
+another exit code, or no end within ten minutes; these are printed. Exit code 1 where there is one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import csv
 import io
 import itertools
 import json
+import math
 import os
 import random
 import shutil
@@ -44,7 +46,7 @@ import medsynth.report.page
 import medsynth.sweep.hydra_job  # noqa: F401
 from medsynth.cli import main as medsynth_main
 
-LONGEST = 180  # seconds
+LONGEST = 600  # seconds; a process that imports everything takes long where the processors are busy
 TINY = (
     *("data.image_size=16", "data.batch_size=8", "generator.width=8", "max_images=48", "val_every_images=24"),
     *("trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.log_every_n_steps=1", "report=false"),
@@ -84,6 +86,7 @@ FOLDERS = {
         ("sweep.json", *(f"0/{name}" for name in (*JOB_FILES, "job.json")), ".lock"),
         {
             "resume": ("train", *SWEEP, "sweep.resume=sweep"),
+            "sweep resume=": ("sweep", "resume=sweep"),  # starts another process, which takes some seconds
             "report": ("report", "sweep"),
         },
     ),
@@ -291,14 +294,18 @@ def attempt(
     trials: int | None,
     chance: random.Random,
     only: str = "",
+    minutes: float = math.inf,
 ) -> Counter[tuple[str, str]]:
-    """Try the combinations, or ``trials`` of them; return the number of ends by file and kind."""
+    """Try the combinations, ``trials`` of them or those that fit the time; return the number of ends by file and kind."""
+    end = time.monotonic() + 60 * minutes
     prepare(place)
     chosen = combinations(place, only)
-    if trials is not None and trials < len(chosen):
-        chosen = chance.sample(chosen, trials)
+    chance.shuffle(chosen)
+    chosen = chosen[:trials]
     counts: Counter[tuple[str, str]] = Counter()
     for name, file, damage, content, command in chosen:
+        if time.monotonic() > end:
+            break
         ended = trial(place, name, file, content, FOLDERS[name].commands[command])
         counts[f"{name}/{file}", ended.kind] += 1
         if ended.kind == "lost":
@@ -312,11 +319,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, help="at most, at random")
     parser.add_argument("--only", default="", help="a part of the file's name")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="at most")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="medsynth-damage-") as place:
-        counts = attempt(Path(place), arguments.trials, random.Random(arguments.seed), arguments.only)
+        counts = attempt(
+            Path(place), arguments.trials, random.Random(arguments.seed), arguments.only, arguments.minutes
+        )
     print(f"{'file':36} {'trials':>7} {'used':>6} {'said':>6} {'lost':>6}")
     for file in dict.fromkeys(file for file, _ in counts):
         numbers = [counts[file, kind] for kind in ("used", "said", "lost")]

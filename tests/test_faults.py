@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from medsynth.cli.sweep import exit_code_of
 from medsynth.data.image_folder import ImageFolder
 from medsynth.errors import EndCode, InputError
 from medsynth.files import new_folder, replacing
@@ -22,8 +23,10 @@ from medsynth.lightning.checkpoint_io import AtomicCheckpointIO
 from medsynth.logger.csv import CSVLogger
 from medsynth.logger.run_ids import load_id, save_id
 from medsynth.report.curves import draw_curves
+from medsynth.report.run_files import Damage, read_metrics
 from medsynth.report.runs import read_runs
 from medsynth.runs.lock import locked
+from medsynth.runs.stop_request import StopRequested, stop_requests
 from medsynth.search.objective import read_curve
 from medsynth.sweep.plan import read_plan, same_arguments, states
 from medsynth.sweep.progress import read_rows, table
@@ -163,7 +166,10 @@ def _lock_at_once(folder):
 
 def test_too_little_memory_for_the_libraries_is_one_sentence(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    for error in (ImportError("libtorch_cpu.so: failed to map segment from shared object"), MemoryError()):
+    converted = RuntimeError("no element")
+    converted.__context__ = MemoryError()
+    library = "libtorch_cpu.so: failed to map segment from shared object"
+    for error in (ImportError(library), OSError(library), MemoryError(), converted):
 
         def fail(name, error=error, load=importlib.import_module):
             if name == "medsynth.cli.train":
@@ -179,15 +185,25 @@ def test_too_little_memory_for_the_libraries_is_one_sentence(monkeypatch, capsys
     assert not list((tmp_path / "outputs").rglob("summary.json"))
 
 
-@pytest.mark.parametrize("program", [[str(ROOT / "train.py")], ["-m", "medsynth", "plan"]])
-def test_too_little_memory_for_the_command_line_is_one_sentence(program, tmp_path):
-    limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (32 * 2**20,) * 2)  # noqa: E731
+@pytest.mark.parametrize("mebibytes", [18, 22, 25, 38, 120])  # of addresses
+@pytest.mark.parametrize("program", [[str(ROOT / "train.py")], ["-m", "medsynth", "train", "-m", "seed=1,2"]])
+def test_too_little_memory_for_the_command_line_is_one_sentence(program, mebibytes, tmp_path):
+    limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (mebibytes * 2**20,) * 2)  # noqa: E731
     done = subprocess.run(
         [sys.executable, *program], capture_output=True, text=True, preexec_fn=limit, env=SURROUNDINGS, cwd=tmp_path
     )
     assert done.returncode == 1
-    assert done.stderr.count("\n") == 1, done.stderr
+    assert (done.stdout, done.stderr.count("\n")) == ("", 1), done.stderr
     assert "error: The memory that this process may use is not enough to load the program's libraries" in done.stderr
+
+
+def test_a_sweep_that_was_resumed_ends_with_the_command(tmp_path):
+    script = "echo $MEDSYNTH_PARENT > parent; trap 'touch in_order; exit 3' TERM; sleep 0.3; kill -TERM $PPID; "
+    script += "while :; do sleep 0.05; done"
+    with pytest.raises(StopRequested), stop_requests():
+        exit_code_of(["sh", "-c", script], cwd=tmp_path, env=os.environ)
+    assert (tmp_path / "in_order").is_file()
+    assert (tmp_path / "parent").read_text().strip() == str(os.getpid()), "it ends with a process that is killed, too"
 
 
 WRONG = (None, "x", -1e300, [[1]], {"x": [1]}, True)
@@ -304,3 +320,22 @@ def test_lack_of_memory_while_a_file_is_read_is_not_taken_for_a_damaged_file(tmp
     with pytest.raises(InputError, match=r"memory of this machine .* data\.prepare_workers=0") as caught:
         prepared(tmp_path / "images", on_error="skip")
     assert caught.value.code == EndCode.OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize("kind", ["pipe", "huge", "folder"])
+def test_metrics_that_are_no_file_of_metrics_stop_neither_a_run_nor_a_report(tmp_path, kind):
+    path = tmp_path / "metrics.csv"
+    if kind == "pipe":
+        os.mkfifo(path)  # whoever opens it waits for a writer
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.write_text("step,a\n")
+        os.truncate(path, 2**29)  # it takes no room on the disk, and would take half a GiB of memory
+    damage = Damage()
+    assert read_metrics(path, damage, growing=False) == {}
+    assert len(damage) == 1
+    logger = CSVLogger(path=str(path))
+    logger.log_metrics({"a": 5.0}, step=8)
+    assert path.read_text() == "step,a\n8,5.0\n"
+    assert (tmp_path / "damaged-metrics.csv").exists()

@@ -453,9 +453,6 @@ def test_presets_are_combined_and_changed_by_typed_options(stub, monkeypatch, ca
     assert [seed for seed, _ in started()] == ["7", "8"]
 
 
-ENDED = subprocess.CompletedProcess((), 0)
-
-
 def test_a_sweep_of_an_earlier_version_is_resumed(stub, monkeypatch, capsys, tmp_path):
     stub(s1="killed")
     code, _, err = run(monkeypatch, capsys, "vary=seeds", "report=false", "hydra.sweep.dir=s")
@@ -465,12 +462,20 @@ def test_a_sweep_of_an_earlier_version_is_resumed(stub, monkeypatch, capsys, tmp
     Path("s/sweep.json").write_text(json.dumps(plan))
     stub()
     resumed = []
-    monkeypatch.setattr(sweep_command.subprocess, "run", lambda command, **options: resumed.append(command) or ENDED)
+    monkeypatch.setattr(sweep_command, "exit_code_of", lambda command, **options: resumed.append(command) or 0)
     assert run(monkeypatch, capsys, "resume=s", command="sweep")[0] == 0
     code, out, err = run(monkeypatch, capsys, *resumed[0][resumed[0].index("-m", 3) :])
     assert code == 0, err
     assert "3 jobs over seed; 2 are done, 1 are resumed or repeated" in out
     assert same_arguments(["sweep=[seeds,remedies]"], ["vary=[seeds,small_data]"])
+
+
+def test_a_sweep_that_cannot_be_finished_ends_with_exit_code_1(stub, monkeypatch, capsys):
+    stub()
+    monkeypatch.setattr("medsynth.sweep.hydra_callback.states", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    code, _, err = run(monkeypatch, capsys, "-m", "seed=1,2", "report=false", "hydra.sweep.dir=s")
+    assert code == 1, "Hydra makes a warning of an exception at the end of a sweep"
+    assert err.splitlines()[-1].startswith("medsynth train: error: ")
 
 
 def test_a_folder_without_a_sweep_is_refused(monkeypatch, capsys, tmp_path):

@@ -5,10 +5,20 @@ Nothing heavy is imported before the configuration is composed, so that --help a
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 
 from medsynth.errors import MEMORY_TO_START, is_lack_of_memory
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+# Bytes of addresses with which no command can load its libraries: PyTorch alone takes more. Below, Python's modules and
+# OpenBLAS print their own messages, with tracebacks, or end the process.
+LEAST_ADDRESSES = 256 * 2**20
 
 COMMANDS = {
     "train": "train a GAN; `python train.py` is the same program",
@@ -41,6 +51,8 @@ def main(command: str | None = None) -> None:
         del sys.argv[1]
         if command == "report":
             sys.argv[1:] = _named_folders(sys.argv[1:])
+    if _addresses() < LEAST_ADDRESSES:
+        sys.exit(f"medsynth {command}: error: {MEMORY_TO_START}.")
     try:
         from medsynth.cli.compose import start  # here, where it can be said that there is no memory for it
     except (ImportError, MemoryError, OSError, SystemError) as error:
@@ -49,6 +61,12 @@ def main(command: str | None = None) -> None:
             raise
         sys.exit(f"medsynth {command}: error: {MEMORY_TO_START}.")
     start(command)
+
+
+def _addresses() -> float:
+    """Return the number of bytes of addresses that the system grants this process (``ulimit -v``)."""
+    limit = -1 if resource is None else resource.getrlimit(resource.RLIMIT_AS)[0]
+    return math.inf if limit < 0 else limit
 
 
 def _named_folders(arguments: list[str]) -> list[str]:

@@ -22,7 +22,7 @@ from medsynth.configuration.option_help import choice_help, option_help
 from medsynth.configuration.option_types import with_option_types
 from medsynth.configuration.plain_names import check_names
 from medsynth.configuration.secrets import check_secrets
-from medsynth.errors import MEMORY_TO_START, EndCode, InputError, Refused, extra_command
+from medsynth.errors import MEMORY_TO_START, EndCode, InputError, Refused, causes, extra_command, is_lack_of_memory
 from medsynth.runs.parent_process import end_with_parent
 from medsynth.runs.placement import choose_folder, remove_unused
 from medsynth.runs.run_end import RunEnd, end_of, report_run_end
@@ -132,7 +132,10 @@ def _run(command: str, config: DictConfig) -> Any:
     with _deferred_interrupt():
         try:
             program = importlib.import_module(f"medsynth.cli.{command}")
-        except MemoryError as error:
+        except Exception as error:
+            # Libraries turn a lack of memory into errors of their own.
+            if not any(is_lack_of_memory(cause) for cause in causes(error)):
+                raise
             raise InputError(f"{MEMORY_TO_START}.", code=EndCode.OUT_OF_MEMORY) from error
     return program.run(config)
 

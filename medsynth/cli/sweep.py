@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -15,8 +16,10 @@ from medsynth.configuration.override_text import quoted
 from medsynth.configuration.trusted_paths import check_links
 from medsynth.errors import InputError
 from medsynth.runs.layout import SWEEP
+from medsynth.runs.parent_process import PARENT
+from medsynth.runs.stop_request import StopRequested
 from medsynth.sweep.plan import read_plan, todays_arguments
-from medsynth.sweep.process import PROGRAM
+from medsynth.sweep.process import GRACE, PROGRAM
 from medsynth.sweep.recorded_arguments import check_arguments, texts_of, without_trust
 
 
@@ -49,9 +52,25 @@ def run(config: DictConfig) -> None:
     environment = dict(os.environ, HYDRA_FULL_ERROR="0")  # this process has set it, to see errors itself
     if not config.trust:
         environment |= _safe_imports(environment)
-    code = subprocess.run(command, cwd=directory, env=environment, check=False).returncode
+    code = exit_code_of(command, cwd=directory, env=environment)
     if code:
         sys.exit(code)
+
+
+def exit_code_of(command: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> int:
+    """Run the sweep as a process and return its exit code; it ends, in order, when this one is stopped or killed."""
+    process = subprocess.Popen(command, cwd=cwd, env={**env, PARENT: str(os.getpid())})
+    try:
+        return process.wait()
+    except KeyboardInterrupt as stop:
+        if isinstance(stop, StopRequested):  # Ctrl-C has reached it already
+            process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(2 * GRACE)  # it waits for a job as long as GRACE
+        raise
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _check_directory(directory: Path) -> None:

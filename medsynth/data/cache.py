@@ -34,6 +34,7 @@ from medsynth.data.errors import DataError
 from medsynth.data.manifest import Manifest
 from medsynth.errors import EndCode, InputError
 from medsynth.files import CACHE_SALT, cache_entry, make_writable, private_folder, user_cache
+from medsynth.untrusted_files import parsed_json
 
 log = logging.getLogger(__name__)
 FORMAT = 3  # part of the key: entries of another format are not opened
@@ -147,7 +148,7 @@ class Store:
 
 def _manifest(content: bytes) -> Manifest:
     try:
-        manifest = json.loads(content)
+        manifest = parsed_json(content.decode())
     except (ValueError, RecursionError) as error:
         raise Damaged("manifest.json cannot be read") from error
     if not isinstance(manifest, dict) or not set(Manifest.__annotations__) <= set(manifest):

@@ -16,6 +16,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from medsynth.files import replacing
+from medsynth.untrusted_files import UnreadableFile, table_rows
 
 _log = logging.getLogger(__name__)
 _DIGITS = 19  # of a number of images that fits 64 bits
@@ -76,7 +77,9 @@ class CSVLogger(Logger):
     def _read_until(self, step: int) -> None:
         if not self.path.exists():
             return
-        header = next(self._lines(), [])
+        header = []
+        with contextlib.suppress(UnreadableFile):
+            header = next(table_rows(self.path), [])
         if header[:1] != ["step"] or len(set(header)) < len(header):
             aside = self.path.with_name(f"damaged-{self.path.name}")
             os.replace(self.path, aside)
@@ -102,7 +105,7 @@ class CSVLogger(Logger):
     def _read(self) -> Iterator[dict[str, str]]:
         """Yield the rows that are whole; the number of others becomes ``_left_out``."""
         self._left_out = 0
-        lines = self._lines()
+        lines = table_rows(self.path) if self.path.exists() else iter(())
         header = next(lines, [])
         for line in lines:
             if (
@@ -114,18 +117,6 @@ class CSVLogger(Logger):
                 yield dict(zip(header, line, strict=True))
             elif line:
                 self._left_out += 1
-
-    def _lines(self) -> Iterator[list[str]]:
-        """Yield the cells of each line, also of a file that is damaged."""
-        with contextlib.suppress(FileNotFoundError), self.path.open(newline="", errors="replace") as file:
-            lines = csv.reader(line.replace("\0", "\N{REPLACEMENT CHARACTER}") for line in file)
-            while True:
-                try:
-                    yield next(lines)
-                except StopIteration:
-                    return
-                except csv.Error:  # an endless cell
-                    yield ["\N{REPLACEMENT CHARACTER}"]
 
     def _write_row(self) -> None:
         """Write the last row in place of its earlier version."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from medsynth.untrusted_files import UnreadableFile, load_json, load_yaml
+from medsynth.untrusted_files import LARGEST_TABLE, UnreadableFile, load_bytes, load_json, load_yaml
 
 Curve = tuple[list[int], list[float]]
 Option = str | int | float | bool | None
@@ -62,7 +62,10 @@ def read_metrics(path: Path, damage: Damage, *, growing: bool) -> dict[str, Curv
     A last line without its end may have half a number: it is left out, without a remark if the file is ``growing``.
     """
     try:
-        written = path.read_bytes().decode(errors="replace")
+        written = load_bytes(path, largest=LARGEST_TABLE).decode(errors="replace")
+    except UnreadableFile as error:
+        damage.add(path, f"{error.description} and was left out")
+        return {}
     except OSError:
         return {}
     complete, _, rest = written.rpartition("\n")

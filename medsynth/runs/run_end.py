@@ -16,7 +16,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medsynth.errors import MEMORY_TO_START, EndCode, InputError, causes, is_lack_of_memory, sentence_of
+from medsynth.errors import (
+    MEMORY_TO_START,
+    EndCode,
+    InputError,
+    causes,
+    is_lack_of_memory,
+    is_lack_of_memory_to_load,
+    sentence_of,
+)
 from medsynth.files import replacing
 from medsynth.runs.layout import read_json
 from medsynth.runs.status import COMPLETED, DIVERGED, DUPLICATE, FAILED, KILLED, STOPPED
@@ -96,7 +104,7 @@ def end_of(error: BaseException) -> RunEnd:
 
 def _end_of_library_error(error: BaseException) -> RunEnd | None:
     """Describe the end by an error that the system or a library has raised; None: a fault of the program."""
-    if is_lack_of_memory(error) and not isinstance(error, MemoryError):
+    if is_lack_of_memory_to_load(error):
         return RunEnd(EndCode.OUT_OF_MEMORY, f"{MEMORY_TO_START} ({sentence_of(error)}).")
     if is_out_of_memory(error):
         return RunEnd(EndCode.OUT_OF_MEMORY, f"{_SAVE_MEMORY} ({sentence_of(error)}).")

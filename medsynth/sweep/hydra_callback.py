@@ -64,6 +64,12 @@ class SweepCallback(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Print the table, write the report, and raise where a job did not complete, so that the exit code is 1."""
+        try:
+            self._finish(config)
+        except Exception as error:
+            raise Refused from error
+
+    def _finish(self, config: DictConfig) -> None:
         folder = Path(config.hydra.sweep.dir)
         plan = read_plan(folder, str(folder))
         write_plan(folder, plan | {"finished": time.time()})
@@ -75,10 +81,9 @@ class SweepCallback(Callback):
         failed = [status for status in statuses if status not in (COMPLETED, DUPLICATE, RUNNING)]
         if failed:
             sentence = f"{len(failed)} of {len(statuses)} jobs did not complete ({status_counts(failed)})"
-            error = InputError(
+            raise InputError(
                 f"{sentence}: their reasons are in the table above and in {report or folder / '*/job.json'}."
             )
-            raise Refused from error
 
 
 def composition_of(config: DictConfig) -> str:
