@@ -296,7 +296,7 @@ def attempt(
     only: str = "",
     minutes: float = math.inf,
 ) -> Counter[tuple[str, str]]:
-    """Try the combinations, ``trials`` of them or those that fit the time; return the number of ends by file and kind."""
+    """Try the combinations, at most ``trials`` and as fit the time; return the number of ends by file and kind."""
     end = time.monotonic() + 60 * minutes
     prepare(place)
     chosen = combinations(place, only)
