@@ -314,3 +314,11 @@ def test_val_images_returns_the_first_validation_images():
 def test_options_that_do_not_fit_the_data_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         number_module(**options).prepare()
+
+
+@pytest.mark.parametrize("name", ["channels", "image_size", "batch_size", "num_workers", "seed"])
+@pytest.mark.parametrize("value", [{}, None, "x", [[1]], -1e300])
+def test_numbers_of_a_damaged_record_are_refused_in_a_sentence(name, value):
+    numbers = {"channels": 1, "image_size": 16, "batch_size": 8, "seed": 0} | {name: value}
+    with pytest.raises(InputError, match=rf"^data\.{name}=.* is not a whole number\.$"):
+        ImageDataModule(source=None, **numbers)

@@ -154,6 +154,12 @@ def jane_in(*folders):
     return sorted({str(p) for p, content in contents(*folders) if secret in content and p.name not in STAYS})
 
 
+def absolute_paths_below(place):
+    """Return the files in the run's folder that name it, but for those that stay and those that W&B writes."""
+    found = {str(p) for p, content in contents(Path("run")) if str(place).encode() in content}
+    return sorted(name for name in found if Path(name).name not in (*STAYS, "loggers.json") and "wandb" not in name)
+
+
 def everything_that_leaves(monkeypatch, capsys, kind, *options):
     """Train, generate, evaluate and report on data of one kind; return the files that name JANE."""
     reader = f"data={kind if kind not in ('zip', 'dotted') else 'image_folder'}"
@@ -185,6 +191,7 @@ def place(monkeypatch, tmp_path):
 )
 def test_the_name_of_the_datas_folder_stays_on_this_machine(place, monkeypatch, capsys, kind):
     assert everything_that_leaves(monkeypatch, capsys, kind) == []
+    assert absolute_paths_below(place) == []
     assert JANE in Path("run/composition.yaml").read_text(), "resume= needs it"
     code, _, err = run(monkeypatch, capsys, "resume=run", "max_images=72")
     assert code == 0, err

@@ -159,12 +159,20 @@ class ImageDataModule(pl.LightningDataModule):
         batch_size: images in a training batch.
         num_workers: processes that load images; 0: the main process loads them.
         seed: of the order of the training images, and of nothing else.
+
+    Raises:
+        InputError: one of the numbers is none, as a damaged record of a run may have it.
     """
 
     def __init__(
         self, *, source: Source, channels: int, image_size: int, batch_size: int, num_workers: int = 0, seed: int
     ) -> None:
         super().__init__()
+        numbers = {"channels": channels, "image_size": image_size, "batch_size": batch_size}
+        numbers |= {"num_workers": num_workers, "seed": seed}
+        for name, value in numbers.items():
+            if not isinstance(value, int):
+                raise InputError(f"data.{name}={value} is not a whole number.")
         self.source = source
         self.channels = channels
         self.image_size = image_size

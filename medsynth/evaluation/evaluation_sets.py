@@ -99,6 +99,8 @@ def _configuration(folder: Path, *, trusted: bool) -> DictConfig:
     config = load_configuration(path)
     check_links(folder, trusted=trusted)
     check_configuration(config, path, trusted=trusted, built=("data", "generator"))
+    if not isinstance(config.get("num_classes"), int):
+        raise InputError(f"{path} is damaged: its num_classes is not a whole number. Name another run.")
     return config
 
 

@@ -110,6 +110,7 @@ class LastCheckpoint(Checkpoint):
             "seconds": self.seconds,
         }
         checkpoint["callbacks"].pop("Timer", None)
+        _move(checkpoint["callbacks"], Path())  # it may leave this machine, whose folders it does not name
         _set_position(checkpoint["loops"]["fit_loop"], int(trainer.num_training_batches), self._validation_due)
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: AdversarialModule, checkpoint: dict[str, Any]) -> None:
@@ -180,7 +181,7 @@ def _set(counts: dict[str, int], value: int) -> None:
 
 
 def _move(states: dict[str, dict[str, Any]], folder: Path) -> None:
-    """Point ``ModelCheckpoint`` to its files in ``folder``, or it would forget the best value of a moved run."""
+    """Point ``ModelCheckpoint`` to its files in ``folder``: none in a checkpoint, the present one in a resumed run."""
     for key, state in states.items():
         if not key.startswith(ModelCheckpoint.__qualname__):
             continue

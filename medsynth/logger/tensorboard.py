@@ -48,7 +48,7 @@ class TensorBoard:
 
     def log_generator(self, path: Path, card: Mapping[str, Any]) -> None:
         """Log the exported generator with its model card."""
-        text = f"{path}\n\n```json\n{json.dumps(card, indent=2)}\n```"
+        text = f"{path.name}\n\n```json\n{json.dumps(card, indent=2)}\n```"
         self._at(self._step).experiment.add_text("generator", text, self._step)
 
     def log_summary(self, values: Mapping[str, float]) -> None:

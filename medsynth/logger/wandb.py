@@ -1,8 +1,9 @@
 """Weights & Biases logger: online if possible, else offline.
 
 It sends the configuration without the paths of the data, values, pictures and the exported generator; the machine's
-name, system, processors, memory, load and Python packages; and commit and remote of a git checkout around the current
-folder. It sends no code, no patch of uncommitted changes, no console output, no arguments and no environment variables.
+name, system, processors, memory, load and Python packages; the path of the current folder, and commit and remote of a
+git checkout around it. It sends no code, no patch of uncommitted changes, no console output, no arguments and no
+environment variables.
 """
 
 from __future__ import annotations
