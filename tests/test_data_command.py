@@ -90,7 +90,7 @@ def test_the_counts_of_planted_files(command, tmp_path):
     assert any("2 sizes" in warning for warning in record["warnings"])
     assert record["cache"]["bytes"] > 49 * 256
 
-    assert record["test"] == "fewer than 1,000 images, so that all that are held out are for validation"
+    assert record["test"] == "fewer than 1,000 images: all that are held out are for validation"
     assert f"test images 0: {record['test']}" in out
     assert record["joined"] == {
         "patients": 2,

@@ -660,7 +660,7 @@ def test_copies_in_several_given_splits_are_logged(tmp_path, caplog):
     (tmp_path / "copy.png").write_bytes((tmp_path / "000.png").read_bytes())
     data = prepared(tmp_path, Given)
     assert data.num_val == 5
-    assert "1 image with near or exact copies is in more than one of training, validation and test." in warnings_of(
+    assert "Near or exact copies of 1 image are in more than one of training, validation and test." in warnings_of(
         caplog
     )
 

@@ -364,17 +364,17 @@ class ImageFiles:
     def _report_leaks(self, rows: dict[str, list[int]]) -> None:
         """Warn of patients and duplicates in two splits, which the data's own splits can cause."""
         duplicates = dict(zip(self.kept, self.duplicates[0], strict=True))
-        kind = "near or exact" if self.splits.join_duplicates == "near" else "exact"
+        kind = "Near or exact" if self.splits.join_duplicates == "near" else "Exact"
         patients = self.columns["patient"]
         for one, several, group_of in (
-            ("patient is", "patients are", patients),
-            (f"image with {kind} copies is", f"images with {kind} copies are", duplicates),
+            ("{} patient is", "{} patients are", patients),
+            (f"{kind} copies of {{}} image are", f"{kind} copies of {{}} images are", duplicates),
         ):
             seen = [{group_of[row] for row in rows[split_name]} - {""} for split_name in SPLITS]
             repeated = sum(count > 1 for count in Counter(key for keys in seen for key in keys).values())
             if repeated:
-                noun = one if repeated == 1 else several
-                log.warning("%d %s in more than one of training, validation and test.", repeated, noun)
+                noun = (one if repeated == 1 else several).format(repeated)
+                log.warning("%s in more than one of training, validation and test.", noun)
 
     def _report_groups(self, rows: dict[str, list[int]]) -> None:
         """Warn of patients that duplicates join, and of duplicates that join none."""

@@ -73,23 +73,20 @@ def choose_test_fraction(options: SplitOptions, *, groups: Groups, given: Sequen
     """
     if isinstance(options.test_fraction, int | float):
         reason = f"data.test_fraction={options.test_fraction:g}"
-        return TestFraction(float(options.test_fraction), "as the data gives them" if "test" in given else reason)
+        return TestFraction(float(options.test_fraction), "given by the data" if "test" in given else reason)
     if any(given):
         return TestFraction(
-            0.0, "as the data gives them" if "test" in given else "the data gives splits, and no test images"
+            0.0, "given by the data" if "test" in given else "the data gives its own splits, without test images"
         )
     if len(given) < TEST_FROM:
-        return TestFraction(0.0, f"fewer than {TEST_FROM:,} images, so that all that are held out are for validation")
+        return TestFraction(0.0, f"fewer than {TEST_FROM:,} images: all that are held out are for validation")
     if groups.of_patients and groups.count < TEST_FROM_PATIENTS:
         kind = "groups of patients" if groups.joined else "patients"
-        return TestFraction(
-            0.0, f"fewer than {TEST_FROM_PATIENTS} {kind}, so that all held-out ones are for validation"
-        )
+        return TestFraction(0.0, f"fewer than {TEST_FROM_PATIENTS} {kind}: all that are held out are for validation")
     if options.val_fraction > _LARGEST_AUTOMATIC:
         return TestFraction(0.0, f"data.val_fraction={options.val_fraction:g} leaves too few images for training")
-    enough = f"{TEST_FROM:,} images or more" + (" of enough patients" if groups.of_patients else "")
     return TestFraction(
-        options.val_fraction, f"{enough}: validation images choose the best generator, these measure it"
+        options.val_fraction, "validation images select the best generator, and evaluate measures it on these"
     )
 
 
