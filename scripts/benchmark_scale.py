@@ -329,7 +329,7 @@ def _data_phases(choice: str, *overrides: str) -> Callable[[Path, int], Iterator
     return phases
 
 
-CACHED = "the images' columns (0.5 KB each); pixels are on disk"
+CACHED = "names and columns, 6 KB an image in all processes; pixels are on disk"
 
 # ---- Sweeps and reports ---------------------------------------------------------------------------------------------
 
@@ -539,7 +539,7 @@ CASES = {
         (1_250, 5_000),
         _make_dicom,
         _data_phases("dicom", "data.window=lung"),
-        f"headers (1 KB each) and {CACHED}",
+        f"headers; {CACHED}",
     ),
     "png": Case("files", (25_000, 100_000), _make_png, _data_phases("image_folder"), CACHED),
     "nifti": Case(

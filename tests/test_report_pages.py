@@ -13,6 +13,7 @@ from PIL import Image
 
 from medsynth.errors import InputError
 from medsynth.report import page as page_module
+from medsynth.report.line_figures import Line, curves
 from medsynth.report.live import live_server, version
 from medsynth.report.page import write_report
 from medsynth.report.pictures import Pictures, evenly
@@ -393,3 +394,11 @@ def test_a_baseline_at_another_number_of_images_is_not_drawn_into_the_curves(tmp
     assert not any(figure["layout"].get("shapes") for figure in data_of(html)["figures"].values())
     assert "with N baseline images on each side" in Page(html).text
     assert "nor the spread over trainings with other seeds" in Page(html).text
+
+
+@pytest.mark.parametrize(("jobs", "points"), [(6, 400), (240, 100)])
+def test_curves_of_many_jobs_have_fewer_points_each(jobs, points):
+    steps = list(range(1000))
+    line = Line("job", (steps, [0.5] * 1000), (([*steps], [0.4] * 1000), ([*steps], [0.6] * 1000)), 0)
+    traces = curves([line] * jobs, title="loss")["data"]
+    assert {len(trace["x"]) for trace in traces} == {points, 2 * points}  # the curves and their bands

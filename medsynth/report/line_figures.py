@@ -14,6 +14,8 @@ from medsynth.report.run_files import Curve
 
 IMAGES_SEEN = "real images seen"
 _POINTS = 400  # of one curve; more cannot be distinguished on a screen
+_POINTS_OF_ALL = 60 * _POINTS  # of all curves of a figure, so that a page of hundreds of jobs stays small
+_FEWEST = 40  # of one curve, however many there are
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,12 @@ class Line:
 def curves(lines: Sequence[Line], *, title: str, baseline: float | None = None) -> Figure:
     """Draw curves over images seen, with bands of intervals, and a baseline as a dotted line."""
     figure = go.Figure()
+    points = min(_POINTS, max(_FEWEST, _POINTS_OF_ALL // max(len(lines), 1)))
     for index, line in enumerate(lines):
         color, meta = COLORS[index % len(COLORS)], {"job": line.job}
         if line.band:
-            figure.add_trace(_band(*line.band, color, line.job))
-        steps, values = thinned(line.curve)
+            figure.add_trace(_band(*line.band, color, line.job, points))
+        steps, values = thinned(line.curve, points)
         few = len(steps) < 40
         figure.add_scatter(
             x=steps,
@@ -79,17 +82,17 @@ def description(lines: Sequence[Line]) -> str:
     return ". ".join(sentences) + "." if sentences else "No finite value was logged."
 
 
-def thinned(curve: Curve) -> tuple[list[int], list[float | None]]:
-    """Return at most ``_POINTS`` evenly spaced points, including the first and the last; None where not finite."""
+def thinned(curve: Curve, points: int) -> tuple[list[int], list[float | None]]:
+    """Return at most ``points`` evenly spaced points, including the first and the last; None where not finite."""
     steps, values = curve
-    if len(steps) > _POINTS:
-        places = [round(place * (len(steps) - 1) / (_POINTS - 1)) for place in range(_POINTS)]
+    if len(steps) > points:
+        places = [round(place * (len(steps) - 1) / (points - 1)) for place in range(points)]
         steps, values = [steps[place] for place in places], [values[place] for place in places]
     return list(steps), [number(value) if math.isfinite(value) else None for value in values]
 
 
-def _band(lower: Curve, upper: Curve, color: str, job: int | None) -> go.Scatter:
-    (steps, low), (_, high) = thinned(lower), thinned(upper)
+def _band(lower: Curve, upper: Curve, color: str, job: int | None, points: int) -> go.Scatter:
+    (steps, low), (_, high) = thinned(lower, points), thinned(upper, points)
     known = [place for place, ends in enumerate(zip(low, high, strict=True)) if None not in ends]
     return go.Scatter(
         x=[steps[place] for place in known] + [steps[place] for place in reversed(known)],
