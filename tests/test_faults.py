@@ -284,7 +284,7 @@ def test_a_resumed_run_keeps_the_whole_rows_of_its_metrics(tmp_path, content):
     draw_curves(aside if aside.is_file() else path, tmp_path / "curves")
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name)
 def test_a_signal_while_images_are_prepared_leaves_nothing_behind(tmp_path, monkeypatch, capsys, workers, number):
     monkeypatch.chdir(tmp_path)

@@ -46,7 +46,7 @@ def part_that_holds(estimates, expected=None):
     ],
 )
 def test_intervals_of_distances_cover_the_mean_at_this_n(measure, count, other):
-    found = [measure(features(count, 2 * seed), features(count, 2 * seed + 1, **other)) for seed in range(300)]
+    found = [measure(features(count, 2 * seed), features(count, 2 * seed + 1, **other)) for seed in range(200)]
     assert 0.93 <= part_that_holds(found) <= 0.985
 
 

@@ -85,6 +85,7 @@ print("imported")
 """
 
 
+@pytest.mark.slow
 def test_modules_import_where_the_names_of_unix_are_missing():
     result = subprocess.run([sys.executable, "-c", IMPORT_AS_ON_WINDOWS], capture_output=True, text=True, cwd=ROOT)
     assert result.stdout.endswith("imported\n"), result.stderr

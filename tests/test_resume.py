@@ -352,6 +352,7 @@ def impossible(*_):
     raise InputError("no step is possible")
 
 
+@pytest.mark.slow
 def test_a_resume_that_fails_before_its_first_step_changes_no_file(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert run(monkeypatch, capsys, *TINY, "hydra.run.dir=run")[0] == 0
@@ -415,6 +416,7 @@ def test_slurm_is_asked_to_requeue_the_job(signals, monkeypatch, tmp_path, caplo
     assert (tmp_path / "asked").read_text().splitlines() == ["requeue 7", "requeue 8", "requeue 9_3"]
 
 
+@pytest.mark.slow
 def test_slurm_is_asked_after_everything_is_written(signals, monkeypatch, capsys, tmp_path):
     """SLURM ends the job at once. After a requeue the run is resumed even if its summary says that it is running."""
     monkeypatch.chdir(tmp_path)

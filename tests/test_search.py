@@ -439,6 +439,7 @@ def search(monkeypatch, capsys, tmp_path):
     return go
 
 
+@pytest.mark.slow
 def test_the_command_prints_how_to_repeat_the_best_trial_and_is_resumed(search):
     typed = ["loss=hinge,non_saturating", LR, "max_images=40000", "report=false"]
     code, out, err = search(Stub(), *typed, "search.trials=2", "search.folder=s")

@@ -220,7 +220,12 @@ def a_study(folder, **attributes):
 
 
 @pytest.mark.parametrize(
-    "argument", ["+x._target_=joblib.load", "logger.csv.path=/tmp/elsewhere", "hydra.searchpath=[x]"]
+    "argument",
+    [
+        "+x._target_=joblib.load",
+        pytest.param("logger.csv.path=/tmp/elsewhere", marks=pytest.mark.slow),
+        pytest.param("hydra.searchpath=[x]", marks=pytest.mark.slow),
+    ],
 )
 def test_a_strangers_search_starts_nothing(monkeypatch, capsys, tmp_path, argument):
     monkeypatch.chdir(tmp_path)
