@@ -329,7 +329,7 @@ def _data_phases(choice: str, *overrides: str) -> Callable[[Path, int], Iterator
     return phases
 
 
-CACHED = "names and columns, 6 KB an image in all processes; pixels are on disk"
+CACHED = "names and columns, 6 to 7 KB an image in all processes; pixels are on disk"
 
 # ---- Sweeps and reports ---------------------------------------------------------------------------------------------
 
@@ -533,7 +533,7 @@ def _evaluate_phases(folder: Path, size: int) -> Iterator[Phase]:
 
 CASES = {
     "generate": Case("images", (2_500, 10_000), _make_generator, _generate_phases, "one batch"),
-    "records": Case("jobs", (250, 1_000), _nothing, _record_phases, "the records of all jobs (1 KB each)"),
+    "records": Case("jobs", (250, 1_000), _nothing, _record_phases, "the records of all jobs (3 KB each)"),
     "dicom": Case(
         "slices",
         (1_250, 5_000),

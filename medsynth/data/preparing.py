@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import dataclasses
 import errno
 import hashlib
@@ -41,6 +43,7 @@ _PARALLEL_FROM = 200  # records
 _PARALLEL_FROM_BYTES = 30 * 2**20
 _BATCH = 16  # records that a process reads at a time, of _BATCH_BYTES together at most
 _BATCH_BYTES = 8 * 2**20
+_RETURNED_EVERY = 32  # images of a record, after which freed memory is returned to the system
 _SAME_SIGNAL = 0.2  # seconds within which a signal to a whole job reaches all of its processes
 
 
@@ -295,9 +298,10 @@ class _Reading(Dataset[RecordResult]):
         result = RecordResult()
         try:
             raw_images, result.left_out = self.reader.read(record)
-            # Allocated at once: small arrays, each between two large ones, would keep the memory of these from reuse.
             prepared = np.empty((len(raw_images), *self.shape), np.float32)
-            for target, raw in zip(prepared, raw_images, strict=True):
+            for number, (target, raw) in enumerate(zip(prepared, raw_images, strict=True), start=1):
+                if number % _RETURNED_EVERY == 0:
+                    _return_freed_memory()
                 if raw.values.min() == raw.values.max():
                     result.left_out[CONSTANT] += 1
                     continue
@@ -365,6 +369,16 @@ def _perceptual_hash(values: np.ndarray) -> str:
     low, high = mean.min(), mean.max()
     levels = np.zeros_like(mean) if low == high else (mean - low) * (255 / (high - low))
     return str(imagehash.phash(Image.fromarray(levels.astype(np.uint8)), hash_size=16))
+
+
+def _return_freed_memory() -> None:
+    """Return freed memory to the system.
+
+    glibc keeps it, and where something small lies between two freed arrays, uses neither for the next large one: the
+    slices of a volume would add up to another volume.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # other C libraries have no such function
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _results(reading: _Reading, workers: int, size: int) -> Iterator[RecordResult]:
