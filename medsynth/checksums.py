@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import functools
 import io
+import logging
 import mmap
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +24,8 @@ FILE = "checksums.json"
 BLOCK = 64 * 2**10  # bytes, about as many as the system reads from a disk for a single access
 AT_ONCE = 2**30  # bytes of an array that are verified when it is opened
 _TYPE = np.dtype("<u4")
+_log = logging.getLogger(__name__)
+Entry = TypeVar("Entry")
 
 
 class Damaged(Exception):
@@ -36,6 +40,23 @@ def write_checksums(folder: Path) -> None:
 def mark_damaged(folder: Path) -> None:
     """Have the next process that opens this entry take it for damaged."""
     (folder / FILE).unlink(missing_ok=True)
+
+
+def opened_if_whole(path: Path, open_entry: Callable[[Path], Entry], warning: str) -> Entry | None:
+    """Open an entry; None where it does not exist, or with a warning where it is damaged and has to be made again.
+
+    Args:
+        path: of the entry.
+        open_entry: opens it, and raises Damaged where it is not as it was written.
+        warning: a sentence with %s for the path and %s for the damage.
+    """
+    if not path.is_dir():
+        return None
+    try:
+        return open_entry(path)
+    except Damaged as damage:
+        _log.warning(warning, path, damage)
+        return None
 
 
 class Checksums:

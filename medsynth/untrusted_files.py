@@ -195,11 +195,19 @@ def load_table(path: Path) -> list[list[str]]:
         OSError: it is missing or may not be read.
     """
     written = load_bytes(path, largest=LARGEST_TABLE).decode(errors="replace")
-    complete = written[: written.rfind("\n") + 1].replace("\0", "\N{REPLACEMENT CHARACTER}")
     try:
-        return list(csv.reader(complete.splitlines()))
+        return parsed_table(written[: written.rfind("\n") + 1])
     except csv.Error as error:
         raise UnreadableFile(path, f"is no table that can be read ({error})") from error
+
+
+def parsed_table(text: str) -> list[list[str]]:
+    """Parse the lines of a CSV file that a stranger may have written.
+
+    Raises:
+        csv.Error: a cell has more than 131,072 characters.
+    """
+    return list(csv.reader(text.replace("\0", "\N{REPLACEMENT CHARACTER}").splitlines()))
 
 
 def table_rows(path: Path) -> Iterator[list[str]]:

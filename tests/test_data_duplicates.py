@@ -11,7 +11,7 @@ from PIL import Image
 
 from medsynth.data import duplicates
 from medsynth.data.duplicates import clusters, exact, find_duplicates, have_content, near
-from medsynth.data.preparing import _perceptual_hash
+from medsynth.data.record_reading import _perceptual_hash
 
 
 def hexadecimal(bits):

@@ -13,7 +13,7 @@ import torch
 
 from medsynth.errors import EndCode, InputError
 from medsynth.gan import GAN
-from medsynth.runs.layout import read_json
+from medsynth.runs.records import read_json
 from medsynth.runs.run_end import RunEnd, end_of, error_of, read_run_end, write_run_end
 from medsynth.runs.status import STATUSES
 from medsynth.search.objective import make_objectives
@@ -390,7 +390,6 @@ WORDS_OF_LIBRARIES = {  # errors for which a library has neither a class nor an 
     "runs/run_end.py": ("DataLoader worker", "DefaultCPUAllocator"),
     "configuration/composition_errors.py": ("got an unexpected keyword argument", "full_key: "),
     "lightning/checkpoint_io.py": ("inline_container",),
-    "data/preparing.py": ("exited unexpectedly",),
 }
 
 

@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 from medsynth.configuration.compose import conf_folder
 from medsynth.configuration.objectives import check_objectives, logged_measures
 from medsynth.errors import EndCode, InputError
-from medsynth.runs.layout import read_json
+from medsynth.runs.records import read_json
 from medsynth.runs.run_end import RunEnd
 from medsynth.search.arguments import fold
 from medsynth.search.objective import COSTS, Objective, make_objectives, read_curve, value_of

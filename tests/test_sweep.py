@@ -19,7 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from medsynth.cli import sweep as sweep_command
 from medsynth.configuration.override_text import quoted
 from medsynth.errors import EndCode, InputError
-from medsynth.runs.layout import read_json
+from medsynth.runs.records import read_json
 from medsynth.runs.run_end import RunEnd, write_run_end
 from medsynth.runs.status import state, this_process
 from medsynth.sweep import process, records, thread_budget

@@ -16,7 +16,6 @@ import hashlib
 import io
 import json
 import logging
-import os
 import secrets
 import shutil
 import zipfile
@@ -29,11 +28,11 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from medsynth.checksums import Checksums, Damaged, mark_damaged
+from medsynth.checksums import Checksums, Damaged, mark_damaged, opened_if_whole
 from medsynth.data.errors import DataError
 from medsynth.data.manifest import Manifest
 from medsynth.errors import EndCode, InputError
-from medsynth.files import CACHE_SALT, cache_entry, make_writable, private_folder, user_cache
+from medsynth.files import CACHE_SALT, cache_entry, make_writable, private_folder, replacing, user_cache
 from medsynth.untrusted_files import parsed_json
 
 log = logging.getLogger(__name__)
@@ -205,11 +204,10 @@ def open_store(folder: Path, key: Mapping[str, Any], fill: Callable[[Path], None
     with FileLock(folder / f".{name}.lock", mode=0o600):
         for leftover in folder.glob(f".{name}-*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        if path.is_dir():
-            try:
-                return Store(path)  # another process has written it meanwhile
-            except Damaged as damage:
-                log.warning("The prepared images in %s are damaged (%s): they are prepared again.", path, damage)
+        warning = "The prepared images in %s are damaged (%s): they are prepared again."
+        written = opened_if_whole(path, Store, warning)  # by another process, meanwhile
+        if written is not None:
+            return written
         with cache_entry(path, prefix=f".{name}-") as temporary:
             fill(temporary)
         try:
@@ -230,10 +228,9 @@ def salt(folder: Path) -> bytes:
     path = folder / CACHE_SALT
     with FileLock(folder / ".salt.lock", mode=0o600):
         if not path.is_file() or path.stat().st_size != _SALT:
-            temporary = path.with_name("salt.tmp")
-            temporary.touch(mode=0o600)
-            temporary.write_bytes(secrets.token_bytes(_SALT))
-            os.replace(temporary, path)
+            with replacing(path) as temporary:
+                temporary.touch(mode=0o600)
+                temporary.write_bytes(secrets.token_bytes(_SALT))
         return path.read_bytes()
 
 

@@ -2,49 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import dataclasses
 import errno
-import hashlib
 import json
-import multiprocessing
 import os
 import shutil
-import signal
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import imagehash
 import numpy as np
 from joblib import cpu_count
-from PIL import Image
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from medsynth.checksums import write_checksums
 from medsynth.data.cache import quantize
-from medsynth.data.errors import DataError, Reason, ReasonKind, Unreadable, check_choice
+from medsynth.data.errors import DataError, Reason, check_choice
 from medsynth.data.geometry import Geometry
 from medsynth.data.intensity import Normalization, Statistics, statistics
 from medsynth.data.manifest import LeftOut, Manifest
-from medsynth.data.reading import RawImage, Reader, Record, Scan
+from medsynth.data.reading import Reader, Record, Scan
+from medsynth.data.record_reading import ImageInfo, RecordReading, RecordResult, out_of_memory, read_records
 from medsynth.errors import EndCode, InputError
-from medsynth.runs.parent_process import die_with_parent
 
 DTYPES = {"auto": None, "uint8": np.dtype(np.uint8), "uint16": np.dtype(np.uint16)}
 HISTOGRAM_BINS = 100
-CONSTANT = Reason(ReasonKind.NO_CONTENT, "images of one single value")
 _CHUNK = 256  # images normalized at a time
 # Below these limits, starting processes takes longer than it saves.
 _PARALLEL_FROM = 200  # records
 _PARALLEL_FROM_BYTES = 30 * 2**20
-_BATCH = 16  # records that a process reads at a time, of _BATCH_BYTES together at most
-_BATCH_BYTES = 8 * 2**20
-_RETURNED_EVERY = 32  # images of a record, after which freed memory is returned to the system
-_SAME_SIGNAL = 0.2  # seconds within which a signal to a whole job reaches all of its processes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,39 +62,6 @@ class Preparation:
     def workers(self) -> int:
         """The number of processes that read files; 0: this process reads."""
         return min(cpu_count(), 8) if self.prepare_workers is None else self.prepare_workers
-
-
-@dataclasses.dataclass
-class ImageInfo:
-    """The information that is kept of a raw image beside its pixels."""
-
-    class_name: str
-    split: str
-    patient: str
-    file_number: int
-    height: int
-    width: int
-    stored_type: str
-    spacing: tuple[float, float] | None
-    low: float
-    high: float
-    digest: str
-    perceptual: str
-    remarks: tuple[str, ...]
-
-
-@dataclasses.dataclass
-class RecordResult:
-    """The prepared images of one record, or the reason why there are none.
-
-    ``unreadable`` is a reason that data.on_error decides about; ``error`` ends the run in any case.
-    """
-
-    images: list[np.ndarray] = dataclasses.field(default_factory=list)
-    infos: list[ImageInfo] = dataclasses.field(default_factory=list)
-    left_out: Counter[Reason] = dataclasses.field(default_factory=Counter)
-    unreadable: Reason | None = None
-    error: InputError | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,12 +100,12 @@ class Preparer:
         try:
             self._write(folder)
         except MemoryError as error:
-            raise _out_of_memory() from error
+            raise out_of_memory() from error
         except OSError as error:
             if error.errno is None:
                 raise
             if error.errno == errno.ENOMEM:
-                raise _out_of_memory() from error
+                raise out_of_memory() from error
             raise InputError(
                 f"The prepared images cannot be written to {folder.parent} ({os.strerror(error.errno)}): "
                 f"choose a folder on a disk with more space by data.cache_dir=.",
@@ -185,7 +138,8 @@ class Preparer:
         shape = (0, 0, 0)
         size = sum(self.reader.tree.state(record.name)[0] for record in self.scan.records)
         parallel = len(self.scan.records) >= _PARALLEL_FROM or size > _PARALLEL_FROM_BYTES
-        results = _results(_Reading(self), self.options.workers if parallel else 0, size)
+        reading = RecordReading(self.reader, self.scan, self.geometry, self.hashed)
+        results = read_records(reading, self.options.workers if parallel else 0, size)
         bar = tqdm(results, "reading images", len(self.scan.records), unit="file", disable=None)
         with path.open("wb") as file:
             for record, result in zip(self.scan.records, bar, strict=True):
@@ -276,149 +230,6 @@ class Preparer:
             for name in ("split", "patient", "file_number", "digest", "perceptual")
         }
         return columns | {"label": np.array([labels[info.class_name] if labels else 0 for info in infos])}
-
-
-class _Reading(Dataset[RecordResult]):
-    """Record number -> RecordResult. It never raises: an exception of a worker process would carry a traceback."""
-
-    def __init__(self, preparer: Preparer) -> None:
-        self.reader = preparer.reader
-        self.scan = preparer.scan
-        self.geometry = preparer.geometry
-        self.hashed = preparer.hashed
-        channels = preparer.geometry.channels * (2 if preparer.scan.paired else 1)
-        self.shape = (channels, preparer.geometry.size, preparer.geometry.size)
-        self.file_numbers = {name: number for number, name in enumerate(preparer.reader.tree.names)}
-
-    def __len__(self) -> int:
-        return len(self.scan.records)
-
-    def __getitem__(self, index: int) -> RecordResult:
-        record = self.scan.records[index]
-        result = RecordResult()
-        try:
-            raw_images, result.left_out = self.reader.read(record)
-            prepared = np.empty((len(raw_images), *self.shape), np.float32)
-            for number, (target, raw) in enumerate(zip(prepared, raw_images, strict=True), start=1):
-                if number % _RETURNED_EVERY == 0:
-                    _return_freed_memory()
-                if raw.values.min() == raw.values.max():
-                    result.left_out[CONSTANT] += 1
-                    continue
-                target[:], info = self._prepared(raw, record)
-                result.images.append(target)
-                result.infos.append(info)
-        except Unreadable as error:
-            return RecordResult(unreadable=error.reason)
-        except InputError as error:
-            return RecordResult(error=error)
-        except MemoryError:  # not the file's fault: data.on_error=skip must not leave it out
-            return RecordResult(error=_out_of_memory())
-        except Exception as error:
-            # Damage that the reader did not foresee. The message may quote the file: only its type is passed on.
-            return RecordResult(unreadable=Reason(ReasonKind.DAMAGED, f"it is damaged ({type(error).__name__})"))
-        return result
-
-    def _prepared(self, raw: RawImage, record: Record) -> tuple[np.ndarray, ImageInfo]:
-        values = raw.values
-        if values.ndim != 3 or not values.size:
-            raise Unreadable("it is empty")
-        if not np.isfinite(values).all():
-            raise Unreadable("it holds values that are not finite numbers")
-        image, spacing = self.geometry(raw, paired=self.scan.paired)
-        channels = values.shape[0] // (2 if self.scan.paired else 1)
-        remarks = list(raw.remarks)
-        if channels != self.geometry.channels:
-            change = "became gray by ITU-R 601 luma" if channels == 3 else "were repeated in 3 channels"
-            remarks.append(f"{change} (data.channels={self.geometry.channels})")
-        info = ImageInfo(
-            class_name=raw.class_name or record.class_name,
-            split=record.split,
-            patient=self.hashed(record.patient),
-            file_number=self.file_numbers[record.name],
-            height=values.shape[1],
-            width=values.shape[2],
-            stored_type=raw.stored_type,
-            spacing=spacing,
-            low=float(values.min()),
-            high=float(values.max()),
-            digest=_digest(values),
-            perceptual=_perceptual_hash(values),
-            remarks=tuple(remarks),
-        )
-        return image, info
-
-
-def _out_of_memory() -> InputError:
-    return InputError(
-        "The memory of this machine is not enough to prepare the images: set data.prepare_workers=0, or lower "
-        "data.image_size.",
-        code=EndCode.OUT_OF_MEMORY,
-    )
-
-
-def _digest(values: np.ndarray) -> str:
-    content = hashlib.blake2b(str(values.shape).encode(), digest_size=12)
-    content.update(np.ascontiguousarray(values, dtype="<f4").data)
-    return content.hexdigest()
-
-
-def _perceptual_hash(values: np.ndarray) -> str:
-    """Return 256 bits that change little where the image does: signs of its low frequencies (pHash, Zauner 2010)."""
-    mean = values.mean(0, dtype=np.float64)
-    low, high = mean.min(), mean.max()
-    levels = np.zeros_like(mean) if low == high else (mean - low) * (255 / (high - low))
-    return str(imagehash.phash(Image.fromarray(levels.astype(np.uint8)), hash_size=16))
-
-
-def _return_freed_memory() -> None:
-    """Return freed memory to the system.
-
-    glibc keeps it, and where something small lies between two freed arrays, uses neither for the next large one: the
-    slices of a volume would add up to another volume.
-    """
-    with contextlib.suppress(AttributeError, OSError, TypeError):  # other C libraries have no such function
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def _results(reading: _Reading, workers: int, size: int) -> Iterator[RecordResult]:
-    """Yield the results in the order of the records, read by ``workers`` processes or by this one.
-
-    ``size`` are the bytes of all records. Results that wait for their turn are in memory: few large ones at a time.
-    """
-    shares = len(reading) // (8 * max(workers, 1)), _BATCH_BYTES * len(reading) // max(size, 1)
-    batch_size = max(1, min(_BATCH, *shares))
-    others = set(multiprocessing.active_children())
-    try:
-        loader = DataLoader(
-            reading,
-            batch_size=batch_size,
-            num_workers=workers,
-            collate_fn=list,
-            worker_init_fn=_leave_ctrl_c_to_the_parent,
-        )
-        for results in loader:
-            yield from results
-    except (RuntimeError, MemoryError, OSError) as error:
-        if not workers:
-            raise
-        time.sleep(_SAME_SIGNAL)  # one that ended all processes of a job ends this one here, by its own handler
-        # The workers themselves raise nothing: DataLoader reports that one of them has ended or could not be started.
-        raise InputError(
-            "A process that read images was ended from outside or could not be started, which happens when memory runs "
-            "out: set data.prepare_workers=0.",
-            code=EndCode.OUT_OF_MEMORY,
-        ) from error
-    except (KeyboardInterrupt, GeneratorExit):
-        for process in set(multiprocessing.active_children()) - others:  # DataLoader would wait for what they read
-            process.terminate()
-        raise
-
-
-def _leave_ctrl_c_to_the_parent(worker: int) -> None:
-    """Ignore Ctrl-C, which a terminal sends to all processes; the parent ends this one, also by its death (Linux)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    die_with_parent(signal.SIGTERM)
 
 
 def _chunks(values: np.ndarray) -> Iterator[np.ndarray]:

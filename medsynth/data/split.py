@@ -129,20 +129,20 @@ def split(
             elsewhere = [row for own in rows.values() for row in own]
             rows[name] = sorted(taken - _copies_of(elsewhere, taken, groups, digests))
     if len(rows["train"]) < 2 or len(rows["val"]) < 2:
-        kind = "groups of patients" if groups.of_patients else "different images"
-        raise DataError(
-            f"The {len(labels)} images ({groups.count} {kind}) are too few to be split: training and validation "
-            f"need 2 images each; add images, or set data.split_by=image"
-            + (
-                f", or data.join_duplicates={'exact' if options.join_duplicates == 'near' else 'none'}, which divides "
-                "duplicates."
-                if options.join_duplicates != "none"
-                else "."
-            )
-        )
+        raise _too_few(options, len(labels), groups)
     for name in ("val", "test"):
         rows[name].sort(key=lambda row: counter_seed("order", seed, digests[row], row))
     return rows
+
+
+def _too_few(options: SplitOptions, count: int, groups: Groups) -> DataError:
+    kind = "groups of patients" if groups.of_patients else "different images"
+    divided = {"near": "exact", "exact": "none"}.get(options.join_duplicates)
+    return DataError(
+        f"The {count} images ({groups.count} {kind}) are too few to be split: training and validation need 2 images "
+        "each; add images, or set data.split_by=image"
+        + (f", or data.join_duplicates={divided}, which divides duplicates." if divided else ".")
+    )
 
 
 def _copies_of(elsewhere: Sequence[int], held_out: set[int], groups: Groups, digests: Sequence[str]) -> set[int]:

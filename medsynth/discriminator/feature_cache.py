@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from medsynth.checksums import Checksums, Damaged, mark_damaged, write_checksums
+from medsynth.checksums import Checksums, Damaged, mark_damaged, opened_if_whole, write_checksums
 from medsynth.contracts import Batch, Features, InputError
 from medsynth.errors import EndCode
 from medsynth.files import cache_entry, private_folder
@@ -110,7 +110,8 @@ class FeatureCache:
         size: float,
     ) -> CachedFeatures:
         path = private_folder(self.folder) / _key(probe, batches)
-        cached = _opened(path)
+        warning = "The feature cache %s is damaged (%s): it is filled again."
+        cached = opened_if_whole(path, CachedFeatures, warning)
         if cached is None:
             # Two processes at once do no harm: each fills its own and renames it.
             with cache_entry(path) as temporary:
@@ -191,17 +192,6 @@ class CachedFeatures:
                 code=EndCode.DATA_ERROR,
             ) from damage
         return tuple(torch.as_tensor(array, device=index.device, dtype=torch.float32) for array in arrays)
-
-
-def _opened(path: Path) -> CachedFeatures | None:
-    """Return the cache at ``path``; None: it does not exist, or it is damaged and has to be filled again."""
-    if not path.is_dir():
-        return None
-    try:
-        return CachedFeatures(path)
-    except Damaged as damage:
-        _log.warning("The feature cache %s is damaged (%s): it is filled again.", path, damage)
-        return None
 
 
 def _key(probe: list[np.ndarray], batches: Iterable[Batch]) -> str:

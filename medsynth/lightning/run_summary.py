@@ -28,9 +28,10 @@ from medsynth.lightning.module import AdversarialModule
 from medsynth.lightning.trainer_access import training_data
 from medsynth.report.curves import draw_curves
 from medsynth.runs.launcher_environment import rank
-from medsynth.runs.layout import EARLIER_FEATURES, FEATURES, GENERATOR, METRICS, SUMMARY, read_json
+from medsynth.runs.layout import EARLIER_FEATURES, FEATURES, GENERATOR, METRICS, SUMMARY
 from medsynth.runs.placement import shown
 from medsynth.runs.provenance import describe, provenance
+from medsynth.runs.records import read_json
 from medsynth.runs.run_end import Interrupted, RunEnd, end_of
 from medsynth.runs.run_folder import RunFolder, last_checkpoint
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from medsynth.configuration.plain_names import is_plain
 from medsynth.files import write_json
-from medsynth.runs.layout import read_json
+from medsynth.runs.records import read_json
 
 FILE = "loggers.json"
 

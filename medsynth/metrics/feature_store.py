@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -15,14 +14,13 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from medsynth.checksums import Checksums, Damaged, write_checksums
+from medsynth.checksums import Checksums, opened_if_whole, write_checksums
 from medsynth.contracts import InputError
 from medsynth.files import cache_entry, make_writable, user_cache
 from medsynth.metrics.image_set import ImageSet
 
 FORMAT = 2  # part of the key: entries of another format are not opened
 _FILE = "features.npy"
-_log = logging.getLogger(__name__)
 
 
 class ImageDescriber(Protocol):
@@ -63,7 +61,8 @@ class FeatureStore:
             InputError: images or features that are not finite, or all equal.
         """
         paths = {key: self._path(images, key, extractor) for key, extractor in extractors.items()}
-        found = {key: _opened(path) for key, path in paths.items()}
+        warning = "The features in %s are damaged (%s): they are computed again."
+        found = {key: opened_if_whole(path, _verified, warning) for key, path in paths.items()}
         missing = {key: extractors[key] for key, features in found.items() if features is None}
         if missing:
             self._fill(images, missing, paths)
@@ -143,17 +142,6 @@ def _verified(path: Path) -> np.ndarray:
     array = Checksums(path).array(_FILE)
     array.verify()
     return array.values
-
-
-def _opened(path: Path) -> np.ndarray | None:
-    """Return the features at ``path``; None: they do not exist, or are damaged and have to be computed again."""
-    if not path.is_dir():
-        return None
-    try:
-        return _verified(path)
-    except Damaged as damage:
-        _log.warning("The features in %s are damaged (%s): they are computed again.", path, damage)
-        return None
 
 
 def features_folder() -> Path:

@@ -92,20 +92,20 @@ def distinct(distances: np.ndarray) -> np.ndarray:
 
 
 def _copies(of_fake: np.ndarray, of_held_out: np.ndarray, *, seed: int) -> Estimate:
-    value = float(_nearer(of_fake[None], of_held_out[None])[0])
+    value = _nearer(of_fake, of_held_out)
     random = np.random.default_rng(counter_seed("copies", seed))
     again = [
-        _nearer(*(values[random.integers(len(values), size=(1, len(values)))] for values in (of_fake, of_held_out)))[0]
+        _nearer(*(values[random.integers(len(values), size=len(values))] for values in (of_fake, of_held_out)))
         for _ in range(_RESAMPLES)
     ]
     return share_interval(value, len(of_fake), float(np.var(again)))
 
 
-def _nearer(of_fake: np.ndarray, of_held_out: np.ndarray) -> np.ndarray:
-    """Return the shares (R,) of fakes (R, M) that lie no farther than the threshold of held-out images (R, L)."""
+def _nearer(of_fake: np.ndarray, of_held_out: np.ndarray) -> float:
+    """Return the share of fakes (M,) that lie no farther than the threshold of the held-out images (L,)."""
     # The Weibull quantile is the one below which a new value lies with just this probability.
-    threshold = np.quantile(of_held_out, NEAREST_OF_HELD_OUT, method="weibull", axis=1)
-    return (of_fake <= threshold[:, None]).mean(1)
+    threshold = np.quantile(of_held_out, NEAREST_OF_HELD_OUT, method="weibull")
+    return float((of_fake <= threshold).mean())
 
 
 def _nearest_cosine(features: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -41,7 +41,7 @@ def sampling_variance(statistic: Statistic, counts: tuple[int, int], *, smallest
         Variances at ``counts``; NaN where there are too few images for groups.
     """
     coarse = max(2, math.ceil(max(counts) / LARGEST))
-    while coarse > 2 and min(counts) // (4 * coarse) < FINE_FROM // 4:  # the smaller side limits the number of groups
+    while coarse > 2 and min(counts) // coarse < FINE_FROM:  # the smaller side limits the number of groups
         coarse -= 1
     division = 4 if min(counts) // coarse >= FINE_FROM else 2
     if min(counts) // (division * coarse) < smallest:

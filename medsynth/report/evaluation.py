@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medsynth.report.run_files import entry
-from medsynth.runs.layout import read_json
+from medsynth.runs.records import read_json
 
 HEADER = ("", "value", "95 % interval", "baseline", "ratio", "N real", "N fake", "N baseline", "better")
 EXPLANATION = (

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from medsynth.untrusted_files import LARGEST_TABLE, UnreadableFile, load_bytes, load_json, load_yaml
+from medsynth.untrusted_files import LARGEST_TABLE, UnreadableFile, load_bytes, load_json, load_yaml, parsed_table
 
 Curve = tuple[list[int], list[float]]
 Option = str | int | float | bool | None
@@ -42,10 +42,8 @@ def read_record(path: Path, damage: Damage) -> dict[str, Any]:
 def read_configuration(path: Path, damage: Damage) -> dict[str, Any]:
     """Read a YAML mapping; empty if the file is missing or damaged."""
     try:
-        content, is_whole = (
-            load_yaml(path),
-            path.read_bytes().endswith(b"\n"),
-        )  # a truncated one may still be valid YAML
+        content = load_yaml(path)
+        is_whole = path.read_bytes().endswith(b"\n")  # a truncated one may still be valid YAML
     except FileNotFoundError:
         return {}
     except (OSError, UnreadableFile):
@@ -72,7 +70,7 @@ def read_metrics(path: Path, damage: Damage, *, growing: bool) -> dict[str, Curv
     if rest and not growing:
         damage.add(path, "ends with an incomplete line, which was left out")
     try:
-        lines = list(csv.reader(complete.replace("\0", "\N{REPLACEMENT CHARACTER}").splitlines()))
+        lines = parsed_table(complete)
     except csv.Error:
         lines = []
     if not lines or lines[0][:1] != ["step"]:

@@ -24,7 +24,8 @@ from medsynth.report.run_files import (
     text,
     texts,
 )
-from medsynth.runs.layout import CONFIGURATION, JOB, LOG, METRICS, SUMMARY, SWEEP, job_folders, log_tail, read_json
+from medsynth.runs.layout import CONFIGURATION, JOB, LOG, METRICS, SUMMARY, SWEEP, job_folders, log_tail
+from medsynth.runs.records import read_json
 from medsynth.runs.status import FAILED, MISSING, RUNNING, State, state
 
 _RUN_KEYS = ("overrides", "sweep", "vary", "hydra", "run_dir", "resume", "report")  # where and how it was started

@@ -16,7 +16,8 @@ from medsynth.configuration.trusted_paths import check_configuration
 from medsynth.errors import EndCode, InputError
 from medsynth.files import replacing
 from medsynth.runs.launcher_environment import rank
-from medsynth.runs.layout import COMPOSITION, CONFIGURATION, SUMMARY, read_json
+from medsynth.runs.layout import COMPOSITION, CONFIGURATION, SUMMARY
+from medsynth.runs.records import read_json
 from medsynth.runs.status import COMPLETED, RUNNING, state
 
 SAME, ANY = "same", "any"  # values of resume_data

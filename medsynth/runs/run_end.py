@@ -26,7 +26,7 @@ from medsynth.errors import (
     sentence_of,
 )
 from medsynth.files import replacing
-from medsynth.runs.layout import read_json
+from medsynth.runs.records import read_json
 from medsynth.runs.status import COMPLETED, DIVERGED, DUPLICATE, FAILED, KILLED, STOPPED
 
 _CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EEXIST, errno.ENOTDIR)

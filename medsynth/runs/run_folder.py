@@ -20,9 +20,10 @@ from medsynth.configuration.trusted_paths import check_links
 from medsynth.errors import EndCode, InputError
 from medsynth.files import write_json
 from medsynth.runs.launcher_environment import rank, requeue, silence
-from medsynth.runs.layout import CHECKPOINT, GENERATOR, REPORT, SUMMARY, read_json
+from medsynth.runs.layout import CHECKPOINT, GENERATOR, REPORT, SUMMARY
 from medsynth.runs.lock import locked
 from medsynth.runs.placement import AUTO, changed_options, is_resumed, shown
+from medsynth.runs.records import read_json
 from medsynth.runs.resume import Finished, read_composition, refuse_running, save_configuration
 from medsynth.runs.run_end import Interrupted, end_of
 from medsynth.runs.status import RUNNING, this_process

@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medsynth.runs.layout import JOB, LOG, METRICS, SUMMARY, read_json
+from medsynth.runs.layout import JOB, LOG, METRICS, SUMMARY
+from medsynth.runs.records import read_json
 
 COMPLETED, RUNNING, STOPPED, DIVERGED = "completed", "running", "stopped", "diverged"
 FAILED, KILLED, DUPLICATE, MISSING = "failed", "killed", "duplicate", "missing"

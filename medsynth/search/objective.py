@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from medsynth.errors import InputError
-from medsynth.runs.layout import METRICS, SUMMARY, read_json
+from medsynth.runs.layout import METRICS, SUMMARY
+from medsynth.runs.records import read_json
 from medsynth.untrusted_files import UnreadableFile, load_table
 
 Direction = Literal["minimize", "maximize"]

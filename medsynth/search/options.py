@@ -9,7 +9,8 @@ from typing import Any
 
 from medsynth.configuration.trusted_paths import check_links
 from medsynth.errors import InputError
-from medsynth.runs.layout import SWEEP, read_json
+from medsynth.runs.layout import SWEEP
+from medsynth.runs.records import read_json
 from medsynth.search.objective import todays_name
 from medsynth.search.study import PRUNERS, SAMPLERS, STUDY
 from medsynth.search.study_file import check_study

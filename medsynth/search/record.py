@@ -7,7 +7,8 @@ import time
 from typing import Any
 
 import medsynth
-from medsynth.runs.layout import SWEEP, read_json
+from medsynth.runs.layout import SWEEP
+from medsynth.runs.records import read_json
 from medsynth.search.options import RECORD, Options
 from medsynth.sweep.plan import write_plan
 

@@ -15,7 +15,8 @@ from filelock import FileLock
 from medsynth.configuration.override_text import quoted
 from medsynth.errors import EndCode, InputError
 from medsynth.files import replacing
-from medsynth.runs.layout import CHECKPOINT, JOB, SUMMARY, older_ones, read_json
+from medsynth.runs.layout import CHECKPOINT, JOB, SUMMARY, older_ones
+from medsynth.runs.records import read_json
 from medsynth.runs.run_end import RunEnd, end_of, end_of_silent_process, read_run_end
 from medsynth.runs.status import DUPLICATE, MISSING, RUNNING, State, state, this_process
 from medsynth.sweep.process import Ended, run_training

@@ -13,7 +13,8 @@ from typing import Any
 import medsynth
 from medsynth.errors import InputError
 from medsynth.files import replacing
-from medsynth.runs.layout import SWEEP, read_json
+from medsynth.runs.layout import SWEEP
+from medsynth.runs.records import read_json
 from medsynth.runs.status import RUNNING, State, state, this_process
 
 ROOT = Path("multirun")

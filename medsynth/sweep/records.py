@@ -11,7 +11,8 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medsynth.runs.layout import JOB, SUMMARY, job_numbers, read_json
+from medsynth.runs.layout import JOB, SUMMARY, job_numbers
+from medsynth.runs.records import read_json
 from medsynth.runs.status import COMPLETED, DIVERGED, DUPLICATE, State, state
 
 SETTLED = (COMPLETED, DIVERGED, DUPLICATE)  # not tried again: it is done, or would end in the same way
