@@ -17,7 +17,8 @@ The features have 16 dimensions, whose standard deviations fall from 1 to 1/4. T
 * ``outliers``: generated features are moved by 4 standard deviations. They lie in the neighborhoods of a few outlying
   real images only, or of none;
 * ``apart``: moved by 9: measures of overlap are 0;
-* ``images``: pictures of 16 pixels of random brightness and grain, for the measures without a network;
+* ``images``: pictures of 16 pixels of random brightness and grain, for the measures without a network; ``alike``: sets
+  of pictures that differ by little;
 * ``classes``: logits of 6 classes, for the inception score.
 """
 
@@ -136,6 +137,7 @@ SITUATIONS = {
     "apart": Situation(normal(), normal(shift=9), of_features),
     "new": Situation(normal(shift=3), normal(shift=3), of_training(3)),
     "images": Situation(pictures(0.0, 0.2), pictures(0.1, 0.25), of_pictures),
+    "alike": Situation(pictures(0.0, 0.2), pictures(0.03, 0.2), of_pictures),
     "classes": Situation(logits, logits, of_logits),
 }
 
