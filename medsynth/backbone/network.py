@@ -16,7 +16,7 @@ from medsynth.backbone.input_size import choose_size
 from medsynth.backbone.split import NotTraceable, Split, split
 from medsynth.backbone.stages import chosen_levels, count_stages, stages
 from medsynth.backbone.timm_network import TimmNetwork, create_network, pretrained_config
-from medsynth.backbone.weights import embedded_file, load_file, load_pretrained, weights_location
+from medsynth.backbone.weights import embedded_file, load_file, load_packaged, load_pretrained, weights_location
 from medsynth.contracts import Features, InputError
 
 _log = logging.getLogger(__name__)
@@ -35,9 +35,10 @@ class TimmBackbone(nn.Module):
         image_size: height and width of the images in pixels.
         weights: ``pretrained``: timm's, from the local cache or downloaded; a path: a ``.safetensors`` file or a
             PyTorch file with a state dict; ``embedded``: the file that ships with medsynth (medsynth_mini only);
+            ``packaged``: ImageNet's from a package that is installed with medsynth (see ``packaged.PACKAGES``);
             ``random``: random weights, which with batch normalization need ``calibrate`` first, since their running
             statistics are unknown (the gradient with respect to the images would vanish or explode); ``auto``:
-            embedded or pretrained where available, else random, with a warning.
+            embedded, packaged or pretrained where available, in this order, else random, with a warning.
         input_size: height and width in pixels that the network sees; ``native``: the size that the weights were trained
             with; None: ``image_size``, or the nearest size that the network accepts.
         enlarge: whether images may be enlarged.
@@ -221,7 +222,8 @@ def _network(model_name: str, weights: str, classifier: bool) -> tuple[TimmNetwo
     """Return the network with the chosen weights, and a description of these."""
     options = {} if classifier else {"num_classes": 0}
     if weights == "auto":
-        weights = "embedded" if weights_location(model_name) == "embedded" else "pretrained"
+        location = weights_location(model_name)
+        weights = location if location in ("embedded", "packaged") else "pretrained"
         try:
             return _network(model_name, weights, classifier)
         except InputError:
@@ -235,5 +237,7 @@ def _network(model_name: str, weights: str, classifier: bool) -> tuple[TimmNetwo
     network = create_network(model_name, **options)
     if weights == "random":
         return network, "random"
+    if weights == "packaged":
+        return network, load_packaged(network, headless=not classifier)
     path = embedded_file(model_name) if weights == "embedded" else Path(weights).expanduser()
     return network, load_file(network, path, headless=not classifier)

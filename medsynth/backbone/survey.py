@@ -28,7 +28,7 @@ class Description:
         smallest_size: smallest height and width in pixels.
         num_features: length of the pooled features.
         level_channels: channels of each level's maps.
-        weights_location: ``embedded``, ``cached``, ``download`` or ``none``: see ``weights.weights_location``.
+        weights_location: ``embedded``, ``packaged``, ``cached``, ``download`` or ``none``: see ``weights_location``.
     """
 
     model_name: str

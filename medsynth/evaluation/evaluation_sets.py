@@ -24,6 +24,7 @@ from medsynth.metrics.image_set import ImageSet
 from medsynth.runs.layout import CONFIGURATION
 
 AVERAGED = "ema_generator.module."  # the averaged generator in a checkpoint
+IMAGENET = {"pretrained", "packaged"}  # choices of weights that were trained on it
 Images = str | Path | Tensor  # a folder or zip archive, or images (N, C, H, W) in [-1, 1]
 
 
@@ -146,7 +147,7 @@ def _bias_notes(config: DictConfig, trained: DictConfig) -> Iterator[str]:
                 f"The discriminator and extractor {name} use the same network, "
                 f"{min(seen.keys() & own.keys())}, which biases the values: compare by others and by the images."
             )
-        elif "pretrained" in seen.values() and (name == "inception" or "pretrained" in own.values()):
+        elif IMAGENET & set(seen.values()) and (name == "inception" or IMAGENET & set(own.values())):
             yield f"The discriminator and extractor {name} were both trained on ImageNet: this may bias its values."
 
 
