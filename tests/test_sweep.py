@@ -470,6 +470,21 @@ def test_a_sweep_of_an_earlier_version_is_resumed(stub, monkeypatch, capsys, tmp
     assert same_arguments(["sweep=[seeds,remedies]"], ["vary=[seeds,small_data]"])
 
 
+@pytest.mark.parametrize("left", [[], ["seed=1,2"]])
+def test_arguments_that_were_lost_from_the_record_start_no_other_trainings(stub, monkeypatch, capsys, left):
+    stub(s1="killed")
+    assert run(monkeypatch, capsys, "-m", "seed=1,2", "max_images=48", "report=false", "hydra.sweep.dir=s")[0] == 1
+    plan = read_json(Path("s/sweep.json"))
+    Path("s/sweep.json").write_text(json.dumps(plan | {"arguments": left}))
+    stub()
+    code, _, err = run(monkeypatch, capsys, "-m", *left, "report=false", "hydra.sweep.dir=s", "sweep.resume=true")
+    assert code == 1
+    assert "s/sweep.json is damaged: its arguments do not make its jobs. Type the sweep's command again" in err
+    again = ("-m", "seed=1,2", "max_images=48", "report=false", "hydra.sweep.dir=s", "sweep.resume=true")
+    assert run(monkeypatch, capsys, *again)[0] == 0, "the command typed again resumes it"
+    assert len(read_json(Path("s/sweep.json"))["jobs"]) == 2
+
+
 def test_a_sweep_that_cannot_be_finished_ends_with_exit_code_1(stub, monkeypatch, capsys):
     stub()
     monkeypatch.setattr("medsynth.sweep.hydra_callback.states", lambda *_: (_ for _ in ()).throw(MemoryError()))

@@ -26,6 +26,7 @@ from medsynth.sweep.plan import (
     SWEEP_OPTIONS,
     extended,
     is_running,
+    makes_recorded_jobs,
     new_plan,
     read_plan,
     same_arguments,
@@ -146,8 +147,14 @@ def _resumed(folder: Path, new: dict[str, Any], composed: Sequence[DictConfig], 
     old = read_plan(folder, f"sweep.resume={folder}")
     if not same_arguments(old["arguments"], new["arguments"]) and is_running(folder, old):
         raise InputError(f"The sweep {folder} is still running: wait for its end before you add jobs to it.")
+    same = same_arguments(old["arguments"], new["arguments"])
+    if same and not makes_recorded_jobs(new, old):
+        raise InputError(
+            f"{folder / SWEEP} is damaged: its arguments do not make its jobs. Type the sweep's command again with its "
+            f"options, train.py -m ... sweep.resume={folder}."
+        )
     plan = extended(old, new)
-    if same_arguments(old["arguments"], new["arguments"]) and len(plan["jobs"]) > len(old["jobs"]):
+    if same and len(plan["jobs"]) > len(old["jobs"]):
         print(
             "These arguments now describe other trainings than before, since medsynth or your configuration files have "
             "changed: they are added as new jobs.",

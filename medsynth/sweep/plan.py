@@ -29,6 +29,12 @@ def same_arguments(one: Sequence[str], other: Sequence[str]) -> bool:
     return sorted(_training_arguments(one)) == sorted(_training_arguments(other))
 
 
+def makes_recorded_jobs(new: dict[str, Any], old: dict[str, Any]) -> bool:
+    """Tell whether a plan of the same arguments has recorded jobs only; presets of vary= may change with versions."""
+    made, recorded = ({frozenset(_training_arguments(job)) for job in plan["jobs"]} for plan in (new, old))
+    return made <= recorded or any(argument.startswith("vary=") for argument in new["arguments"])
+
+
 def sweep_folder(resume: bool | str | None, fresh: str, arguments: Sequence[str]) -> str:
     """Return the folder of the sweep to resume, or create a new one.
 
