@@ -1,4 +1,4 @@
-"""What all tests share: one thread, no network or W&B by accident, and a cache of prepared images of their own."""
+"""Surroundings of all tests: one thread, no network or W&B by accident, and a cache of prepared images of their own."""
 
 import os
 
@@ -10,7 +10,16 @@ os.environ.pop("WANDB_API_KEY", None)
 import pytest
 import torch
 
+from tests.shortcuts import take_shortcuts
+
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _shortcuts():
+    with pytest.MonkeyPatch.context() as patch:
+        take_shortcuts(patch)
+        yield
 
 
 @pytest.fixture(autouse=True)

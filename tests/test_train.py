@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -24,6 +25,7 @@ def finished(tmp_path_factory):
         monkeypatch.chdir(folder)
         printed = []
         capture = type("Capture", (), {"readouterr": staticmethod(lambda: ("", ""))})
+        monkeypatch.setattr("medsynth.report.curves.Figure", Figure)  # pictures of curves are rendered here
         monkeypatch.setattr("builtins.print", lambda *words, **_: printed.append(" ".join(map(str, words))))
         code, _, _ = run(monkeypatch, capture, *TINY, "backbone=mini", "conditional=true", "hydra.run.dir=run")
     assert code == 0
@@ -51,6 +53,7 @@ def test_a_run_writes_all_of_its_files(finished):
         "curves/metrics.png",
     ):
         assert (folder / name).stat().st_size > 0, name
+    assert all(Image.open(path).convert("L").getextrema()[0] < 128 for path in (folder / "curves").iterdir())
     assert not list(folder.rglob("*.tmp"))
     config = OmegaConf.load(folder / "config.yaml")
     assert config.max_images == 64

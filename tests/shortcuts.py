@@ -1,0 +1,78 @@
+"""Shortcuts of the test process around costly work of libraries that hundreds of commands repeat.
+
+A tiny training takes a third of its time for compositions of the same configuration and another third for rendering
+text in the pictures of its curves. Commands that tests start as processes of their own take no shortcut.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+from hydra._internal.hydra import Hydra
+from hydra.core.global_hydra import GlobalHydra
+from matplotlib.figure import Figure
+from omegaconf import DictConfig
+
+from medsynth.configuration.compose import is_group
+
+
+def take_shortcuts(patch: pytest.MonkeyPatch) -> None:
+    """Keep compositions of conf/ for later, and draw curves without rendering them, until ``patch`` is undone."""
+    patch.setattr(hydra, "compose", kept_compositions(hydra.compose))
+    patch.setattr(Hydra, "get_mode", kept_modes(Hydra.get_mode))
+    patch.setattr("medsynth.report.curves.Figure", UnrenderedFigure)
+
+
+def kept_compositions(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
+    """Return ``hydra.compose`` that returns copies where it is asked again and no folder of a user takes part."""
+    kept: dict[Any, DictConfig] = {}
+
+    def composed(config_name: str, overrides: Sequence[str] = (), return_hydra_config: bool = False) -> DictConfig:
+        sources = _sources(GlobalHydra.instance().hydra)
+        key = (config_name, tuple(overrides), return_hydra_config, sources)
+        if len(sources) > 1 or any(override.startswith("hydra.searchpath") for override in overrides):
+            return compose(config_name, list(overrides), return_hydra_config)
+        if key not in kept:
+            kept[key] = compose(config_name, list(overrides), return_hydra_config)
+        return copy.deepcopy(kept[key])
+
+    return composed
+
+
+def kept_modes(get_mode: Callable[..., Any]) -> Callable[..., Any]:
+    """Return Hydra's ``get_mode``, which composes to learn hydra.mode, without overrides that cannot change it."""
+    kept: dict[Any, Any] = {}
+
+    def mode(self: Hydra, config_name: str, overrides: Sequence[str]) -> Any:
+        choices = [override for override in overrides if _may_set_mode(override)]
+        key = (config_name, tuple(choices), _sources(self))
+        if key not in kept:
+            kept[key] = get_mode(self, config_name, choices)
+        return kept[key]
+
+    return mode
+
+
+def _may_set_mode(override: str) -> bool:
+    """Tell whether an override chooses a file, adds or removes something, or sets an option of Hydra."""
+    return is_group(override) or override.startswith(("+", "~", "hydra.mode", "hydra.searchpath"))
+
+
+def _sources(program: Hydra | None) -> tuple[str, ...]:
+    """Return the folders of choices that Hydra searches."""
+    assert program is not None
+    sources = program.config_loader.get_sources()
+    return tuple(source.path for source in sources if source.scheme() == "file")
+
+
+class UnrenderedFigure(Figure):
+    """Figure that is saved as an empty picture: the time of drawing goes to measuring and rendering text."""
+
+    def savefig(self, fname: Any, **options: Any) -> None:
+        """Write the header of a PNG."""
+        Path(fname).write_bytes(b"\x89PNG\r\n\x1a\n")
