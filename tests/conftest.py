@@ -1,6 +1,7 @@
 """Surroundings of all tests: one thread, no network or W&B by accident, and a cache of prepared images of their own."""
 
 import os
+import signal
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of this process and of those that it starts: several tests run at a time
 os.environ["WANDB_MODE"] = "offline"
@@ -13,6 +14,11 @@ import torch
 from tests.shortcuts import take_shortcuts
 
 torch.set_num_threads(1)
+
+# A shell starts what runs in its background with Ctrl-C ignored, and children inherit that: the tests that send the
+# signal would wait in vain.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -287,9 +287,19 @@ def test_a_resumed_run_keeps_the_whole_rows_of_its_metrics(tmp_path, content, mo
     draw_curves(aside if aside.is_file() else path, tmp_path / "curves")
 
 
+@pytest.fixture
+def heeded(number):
+    """Give signal ``number`` Python's default handler: nohup starts a process that ignores SIGHUP, a shell SIGINT."""
+    before = signal.getsignal(number)
+    if before is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield number
+    signal.signal(number, before)
+
+
 @pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name)
-def test_a_signal_while_images_are_prepared_leaves_nothing_behind(tmp_path, monkeypatch, capsys, workers, number):
+def test_a_signal_while_images_are_prepared_leaves_nothing_behind(tmp_path, monkeypatch, capsys, workers, heeded):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("medsynth.data.preparing._PARALLEL_FROM", 2)
     write_images(tmp_path / "images", 40, size=(16, 16))
@@ -299,15 +309,15 @@ def test_a_signal_while_images_are_prepared_leaves_nothing_behind(tmp_path, monk
 
     def reading(reader, record):
         if record.name == "017.png":
-            os.kill(main, number)
-            time.sleep(0.5 if workers == 0 else 60)
+            os.kill(main, heeded)
+            time.sleep(0.5 if workers == 0 else 30)
         return read(reader, record)
 
     monkeypatch.setattr(ImageFolder, "read", reading)
     started = time.monotonic()
     code, _, err = run(monkeypatch, capsys, *command)
     assert time.monotonic() - started < 20, "no process is waited for until it has read its file"
-    assert code == 128 + number
+    assert code == 128 + heeded
     assert "Traceback" not in err
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "stopped"
     assert [path for path in (tmp_path / "cache").iterdir() if path.is_dir()] == []
