@@ -18,7 +18,8 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
-from medsynth.backbone import mini, packaged, weights
+from medsynth.backbone import mini, packaged, sisters, weights
+from medsynth.backbone.classifier import save_weights
 from medsynth.backbone.extractor import TimmExtractor
 from medsynth.backbone.nasnet_mobile import AveragePool
 from medsynth.backbone.network import TimmBackbone
@@ -599,6 +600,80 @@ def test_packaged_weights_that_are_missing_or_damaged(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "require_packaged_file", lambda name: tmp_path / "damaged.pth")
     with pytest.raises(InputError, match=r"damaged.pth of the package .* is damaged"):
         build("tf_efficientnet_lite0", weights="packaged")
+
+
+LITE0 = "tf_efficientnet_lite0"
+
+
+@pytest.fixture(scope="module")
+def lite0():
+    """The packaged weights of TensorFlow's EfficientNet-Lite0, by timm's names."""
+    return build(LITE0, weights="packaged", classifier=True).network.state_dict()
+
+
+@pytest.mark.parametrize("model_name", [MINI, *packaged.PACKAGES])
+def test_known_weights_compute_what_is_recorded(model_name):
+    """Recorded with weights that name photographs rightly: so timm's padding and the order of the entries are right."""
+    backbone = build(model_name, weights="auto")
+    assert sisters.is_known(backbone.network, model_name)
+    assert not sisters.is_known(build(model_name).network, model_name)
+    assert backbone.network.training, "its mode stays"
+
+
+@pytest.mark.parametrize("kept", ["with classifier", "headless, half precision"])
+def test_a_known_file_is_refused_by_the_sister_network(kept, lite0, tmp_path, caplog):
+    state = dict(lite0)
+    if kept != "with classifier":
+        state = {key: value.half() for key, value in lite0.items() if not key.startswith("classifier.")}
+    file = tmp_path / "weights.safetensors"
+    save_file(state, file)
+    for name in ("efficientnet_lite0", "efficientnet_lite0.ra_in1k"):
+        with pytest.raises(InputError, match=rf"holds the weights of {LITE0}, .* of {name}: .*model_name={LITE0} "):
+            build(name, weights=str(file))
+    right = build(LITE0, weights=str(file))
+    torch.testing.assert_close(right.network.conv_stem.weight, lite0["conv_stem.weight"], atol=1e-3, rtol=1e-3)
+    assert "names and shapes" not in caplog.text
+
+
+def test_weights_that_were_trained_further_load_with_a_warning_of_the_sister(lite0, tmp_path, caplog):
+    trained = {key: value * 1.2 if key.endswith("bn1.weight") else value for key, value in lite0.items()}
+    save_file(trained, tmp_path / "weights.safetensors")
+    for name, other in (("efficientnet_lite0", LITE0), (LITE0, "efficientnet_lite0")):
+        caplog.clear()
+        build(name, weights=str(tmp_path / "weights.safetensors"))
+        assert caplog.text.count("\n") == 1
+        assert f"{other} has the same names and shapes" in caplog.text
+        assert f"model_name={other}." in caplog.text
+    caplog.clear()
+    build("efficientnet_lite0.ra_in1k", weights=str(tmp_path / "weights.safetensors"))
+    assert not caplog.text, "the tag says which network is meant"
+
+
+def test_weights_whose_other_versions_are_standardized_otherwise_load_with_a_warning(tmp_path, caplog):
+    for name, warned in (("mobilenetv4_conv_small", True), ("mobilenetv4_conv_small_050", False)):
+        save_file(timm.create_model(name).state_dict(), tmp_path / "weights.safetensors")
+        caplog.clear()
+        build(name, weights=str(tmp_path / "weights.safetensors"))
+        assert ("mobilenetv4_conv_small.e" in caplog.text and "standardizes otherwise" in caplog.text) == warned
+
+
+def test_a_file_that_names_its_network_is_held_to_it(tmp_path, caplog):
+    file = tmp_path / "weights.safetensors"
+    save_weights(build(LITE0), file, {})
+    build(LITE0, weights=str(file))
+    assert "names and shapes" not in caplog.text
+    with pytest.raises(InputError, match=f"holds the weights of {LITE0}"):
+        build("efficientnet_lite0", weights=str(file))
+    save_file(build("efficientnet_lite0").network.state_dict(), file, metadata={"medsynth": '{"model": "no_such.one"}'})
+    build("efficientnet_lite0", weights=str(file))
+    assert "names and shapes" in caplog.text, "a record that names nothing known tells nothing"
+
+
+def test_a_file_of_another_known_network_names_it(lite0, tmp_path):
+    save_file(dict(lite0), tmp_path / "weights.safetensors")
+    for name in ("tf_efficientnet_lite1", "resnet18"):
+        with pytest.raises(InputError, match=rf"does not fit {name}.* it fits {LITE0}: type .*model_name={LITE0}\.$"):
+            build(name, weights=str(tmp_path / "weights.safetensors"))
 
 
 def test_auto_uses_available_weights_and_describes_them(caplog):

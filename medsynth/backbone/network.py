@@ -240,4 +240,4 @@ def _network(model_name: str, weights: str, classifier: bool) -> tuple[TimmNetwo
     if weights == "packaged":
         return network, load_packaged(network, headless=not classifier)
     path = embedded_file(model_name) if weights == "embedded" else Path(weights).expanduser()
-    return network, load_file(network, path, headless=not classifier)
+    return network, load_file(network, path, model_name, headless=not classifier)

@@ -18,6 +18,7 @@ from timm.models import PretrainedCfg, load_state_dict
 from torch import Tensor
 
 from medsynth.backbone.packaged import PACKAGES, packaged_file, require_packaged_file
+from medsynth.backbone.sisters import check_network, fitting
 from medsynth.backbone.timm_network import TimmNetwork, create_network, pretrained_config
 from medsynth.contracts import InputError
 
@@ -69,17 +70,18 @@ def load_packaged(network: TimmNetwork, *, headless: bool) -> str:
     return f"package {package.distribution} sha256 {package.sha256[:16]} (ImageNet)"
 
 
-def load_file(network: TimmNetwork, path: Path, *, headless: bool) -> str:
+def load_file(network: TimmNetwork, path: Path, model_name: str, *, headless: bool) -> str:
     """Load a state dict (safetensors, or PyTorch's format with tensors only) into a timm network; describe the weights.
 
     The file must hold all of the network's weights and nothing else. The classifier's weights are ignored if the
     network is headless, those of an auxiliary classifier always.
 
     Raises:
-        InputError: the file cannot be read, or its weights do not fit.
+        InputError: the file cannot be read, its weights do not fit, or they are known to be another network's.
     """
     state = {key: value for key, value in _read(path).items() if not key.startswith(AUXILIARY)}
     _load(network, state, path, headless=headless)
+    check_network(network, model_name, path)
     return f"file {path.name} sha256 {sha256(path)[:16]}"
 
 
@@ -92,10 +94,10 @@ def _load(network: TimmNetwork, state: dict[str, Tensor], source: Path | str, *,
         keys = network.load_state_dict(state, strict=False)
     except RuntimeError as error:  # shapes
         reason = str(error).splitlines()[-1].strip().rstrip(".")
-        raise InputError(f"backbone.weights={source} does not fit {name}: {reason}.") from error
+        raise InputError(f"backbone.weights={source} does not fit {name}: {reason}{_rather(state)}.") from error
     wrong = [f"{what} {_some(names)}" for what, names in zip(("lacks", "has also"), keys, strict=True) if names]
     if wrong:
-        raise InputError(f"backbone.weights={source} does not fit {name}: it {' and '.join(wrong)}.")
+        raise InputError(f"backbone.weights={source} does not fit {name}: it {' and '.join(wrong)}{_rather(state)}.")
 
 
 def embedded_file(name: str) -> Path:
@@ -146,6 +148,12 @@ def _is_classifier(key: str, config: dict[str, Any]) -> bool:
     names = config["classifier"] or ()
     names = (names,) if isinstance(names, str) else names
     return any(key.startswith(f"{name}.") for name in names)
+
+
+def _rather(state: dict[str, Tensor]) -> str:
+    """Name the known network that the weights fit."""
+    name = fitting(state)
+    return f"; it fits {name}: type backbone=timm backbone.model_name={name}" if name else ""
 
 
 def _some(names: list[str]) -> str:
