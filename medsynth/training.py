@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from medsynth.backbone.availability import check_weights
 from medsynth.configuration.objectives import check_objectives
 from medsynth.configuration.private_paths import without_paths
 from medsynth.data.module import ImageDataModule
@@ -59,6 +60,7 @@ def train(config: DictConfig, launch: Launch) -> RunResult:
 def fit(run: RunFolder) -> None:
     """Train in this process, alone or as one of several that share each batch."""
     quiet_libraries()
+    check_weights(plain(run.config.discriminator), plain(run.config.metrics))  # before data is prepared
     data = build_data(run.config)
     config = finalize(run.config, data)
     model = build_model(config)

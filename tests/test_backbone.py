@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import http.server
 import json
+import os
 import re
+import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -18,13 +23,16 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
-from medsynth.backbone import mini, packaged, sisters, weights
+import medsynth
+from medsynth.backbone import availability, mini, packaged, sisters, weights
 from medsynth.backbone.classifier import save_weights
 from medsynth.backbone.extractor import TimmExtractor
 from medsynth.backbone.nasnet_mobile import AveragePool
 from medsynth.backbone.network import TimmBackbone
 from medsynth.backbone.survey import count_parameters, describe, second_derivative
+from medsynth.backbone.timm_network import pretrained_config
 from medsynth.contracts import Backbone, FeatureExtractor, InputError
+from medsynth.data.module import ImageDataModule
 from medsynth.data.phantom import Phantoms
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -535,7 +543,7 @@ def test_files_that_do_not_fit(tmp_path):
 
 
 def test_pretrained_weights_come_from_the_cache_without_a_connection(tmp_path, monkeypatch):
-    monkeypatch.setattr(weights, "_answers", lambda url: pytest.fail("asked the network"))
+    monkeypatch.setattr(weights, "answers", lambda url: pytest.fail("asked the network"))
     network = timm.create_model("test_resnet").eval()
     snapshot = tmp_path / "models--timm--test_resnet.r160_in1k" / "snapshots" / "0"
     (snapshot.parents[1] / "refs").mkdir(parents=True)
@@ -559,7 +567,7 @@ def test_auxiliary_classifier_is_ignored(tmp_path):
 
 
 def test_location_of_pretrained_weights(tmp_path, monkeypatch):
-    monkeypatch.setattr(weights, "_answers", lambda url: pytest.fail("asked the network"))
+    monkeypatch.setattr(weights, "answers", lambda url: pytest.fail("asked the network"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     names = (MINI, "nasnet_mobile", "resnet50", "legacy_xception")
@@ -572,7 +580,7 @@ def test_location_of_pretrained_weights(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("model_name", packaged.PACKAGES)
 def test_packaged_weights_are_loaded_in_timms_order_without_running_the_package(model_name, monkeypatch):
-    monkeypatch.setattr(weights, "_answers", lambda url: pytest.fail("asked the network"))
+    monkeypatch.setattr(weights, "answers", lambda url: pytest.fail("asked the network"))
     path, package = packaged.packaged_file(model_name), packaged.PACKAGES[model_name]
     monkeypatch.setitem(sys.modules, path.parents[1].name, None)  # importing it would fail
     backbone = build(model_name, weights="packaged", classifier=True).freeze()
@@ -585,7 +593,7 @@ def test_packaged_weights_are_loaded_in_timms_order_without_running_the_package(
 
 
 def test_auto_takes_packaged_weights_before_a_download(monkeypatch):
-    monkeypatch.setattr(weights, "_answers", lambda url: pytest.fail("asked the network"))
+    monkeypatch.setattr(weights, "answers", lambda url: pytest.fail("asked the network"))
     assert "package" in build("tf_efficientnet_lite0", weights="auto").weights_description
 
 
@@ -697,6 +705,95 @@ def test_missing_connection_is_an_immediate_error(model_name, tmp_path, monkeypa
     with pytest.raises(InputError, match=r"backbone.weights=/path/to/file or backbone.weights=random"):
         build(model_name, weights="pretrained")
     assert time.perf_counter() - start < 10
+
+
+def test_downloads_are_where_timm_says():
+    names = {OmegaConf.load(path).model_name for path in CONF.glob("backbone/*.yaml")} - {None}
+    timms = {name: (config := pretrained_config(name)).hf_hub_id or config.url for name in names}
+    assert {name: place for name, place in timms.items() if place} == availability.DOWNLOADS
+
+
+WITHOUT_NETWORK = """
+import os, sys, time
+for proxy in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+    os.environ[proxy] = "http://127.0.0.1:9"  # nothing listens there
+from medsynth.cli import main
+try:
+    main("train")
+finally:
+    print(sorted({"torch", "timm", "numpy"} & set(sys.modules)), time.process_time())
+"""
+
+
+def test_weights_that_cannot_be_had_are_refused_before_libraries_are_loaded(tmp_path):
+    """So that the sentence comes within 2 seconds."""
+    environment = {**os.environ, "TORCH_HOME": str(tmp_path), "HF_HOME": str(tmp_path), "PYTHONPATH": str(CONF.parent)}
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT_NETWORK, "backbone=xception"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert ended.returncode == 1
+    assert "backbone.weights=random; backbone=efficientnet_lite0 works at once" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    libraries, _, seconds = ended.stdout.rpartition(" ")
+    assert libraries == "[]"
+    assert float(seconds) < 2
+
+
+def test_weights_are_looked_for_before_data_is_prepared(tmp_path, monkeypatch):
+    monkeypatch.setattr(ImageDataModule, "prepare", lambda data: pytest.fail("data was prepared"))
+    for options, message in (
+        (["weights=/no/such/file"], "/no/such/file is not a file"),
+        (["model_name=resnet18", "weights=packaged"], "no weights of resnet18 are packaged"),
+    ):
+        with pytest.raises(InputError, match=message):
+            medsynth.train("backbone=mini", *(f"backbone.{option}" for option in options), folder=tmp_path / "run")
+
+
+@pytest.mark.parametrize(("seconds", "there"), [(0.2, True), (60, False)])
+def test_a_slow_connection_is_waited_for_and_the_user_told(seconds, there, monkeypatch, tmp_path, caplog):
+    class Slow(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            done.wait(seconds)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *arguments):
+            pass
+
+    done = threading.Event()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(urllib.request, "_opener", None)
+        monkeypatch.setenv("no_proxy", "*")
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+        monkeypatch.setattr(availability, "PATIENCE", 0.05)
+        monkeypatch.setattr(availability, "CONNECTION_TIMEOUT", 0.4)
+        url = f"http://127.0.0.1:{server.server_port}/resnet50.pth"
+        monkeypatch.setitem(availability.DOWNLOADS, "resnet50", url)
+        try:
+            with contextlib.nullcontext() if there else pytest.raises(InputError, match="resnet50 are not on this"):
+                availability.check_weights({"backbone": {"model_name": "resnet50", "weights": "pretrained"}})
+        finally:
+            done.set()
+            server.shutdown()
+    assert "Waiting for 127.0.0.1 to answer" in caplog.text
+    assert "backbone=efficientnet_lite0 works at once" in caplog.text
+
+
+def test_weights_in_the_caches_need_no_connection(tmp_path, monkeypatch):
+    monkeypatch.setattr(availability, "answers", lambda *_, **__: pytest.fail("asked the network"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    hub = tmp_path / "models--timm--resnet50.a1_in1k" / "snapshots" / "0" / "model.safetensors"
+    for file in (hub, tmp_path / "hub" / "checkpoints" / "xception-43020ad28.pth"):
+        file.parent.mkdir(parents=True)
+        file.touch()
+    nodes = [{"model_name": name, "weights": "pretrained"} for name in ("resnet50", "legacy_xception")]
+    availability.check_weights({"levels": nodes})
 
 
 def test_extractor_is_frozen_and_exact_under_autocast():

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-import ssl
-import threading
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -17,13 +13,13 @@ from safetensors import SafetensorError
 from timm.models import PretrainedCfg, load_state_dict
 from torch import Tensor
 
+from medsynth.backbone.availability import answers, require_file, unreachable
 from medsynth.backbone.packaged import PACKAGES, packaged_file, require_packaged_file
 from medsynth.backbone.sisters import check_network, fitting
 from medsynth.backbone.timm_network import TimmNetwork, create_network, pretrained_config
 from medsynth.contracts import InputError
 
 AUXILIARY = "AuxLogits."  # inception_v3's second classifier, used in its own training only
-CONNECTION_TIMEOUT = 5.0  # seconds; the hub's own client retries for 47 s
 
 
 def load_pretrained(name: str, network_options: dict[str, Any]) -> tuple[TimmNetwork, str]:
@@ -162,11 +158,7 @@ def _some(names: list[str]) -> str:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise InputError(
-            f"backbone.weights={path} is not a file: give pretrained, random, embedded (backbone=mini only), or the "
-            "path of a .safetensors or PyTorch state dict file."
-        )
+    require_file(path)
     try:
         return load_state_dict(str(path), weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, EOFError, AttributeError) as error:
@@ -181,12 +173,12 @@ def _from_hub(name: str, config: PretrainedCfg) -> Path:
     if isinstance(cached, str):
         return Path(cached)
     offline = huggingface_hub.constants.HF_HUB_OFFLINE
-    if offline or not _answers(huggingface_hub.hf_hub_url(**file)):
-        raise _unreachable(name, repository, "HF_HUB_OFFLINE is set" if offline else "no connection")
+    if offline or not answers(huggingface_hub.hf_hub_url(**file)):
+        raise unreachable(name, repository, "HF_HUB_OFFLINE is set" if offline else "no connection")
     try:
         return Path(huggingface_hub.hf_hub_download(**file))
     except Exception as error:  # the classes of errors depend on the hub's HTTP client, and that on its version
-        raise _unreachable(name, repository, str(error).splitlines()[0]) from error
+        raise unreachable(name, repository, str(error).splitlines()[0]) from error
 
 
 def _from_url(name: str, source: str | tuple[str, str]) -> Path:
@@ -199,13 +191,13 @@ def _from_url(name: str, source: str | tuple[str, str]) -> Path:
     url, path = _url_file(source)
     if path.is_file():
         return path
-    if not _answers(url):
-        raise _unreachable(name, url, "no connection")
+    if not answers(url):
+        raise unreachable(name, url, "no connection")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), progress=False)
     except OSError as error:
-        raise _unreachable(name, url, str(error)) from error
+        raise unreachable(name, url, str(error)) from error
     return path
 
 
@@ -229,31 +221,3 @@ def _url_file(source: str | tuple[str, str]) -> tuple[str, Path]:
     """Return the URL, and the path of its file in PyTorch's cache."""
     url, file = (source, source.rsplit("/", 1)[-1]) if isinstance(source, str) else source
     return url, Path(torch.hub.get_dir()) / "checkpoints" / file
-
-
-def _unreachable(name: str, place: str, reason: str) -> InputError:
-    return InputError(
-        f"The pretrained weights of {name} are not in the local cache and cannot be downloaded from {place} "
-        f"({reason}): connect this machine, or give backbone.weights=/path/to/file or backbone.weights=random."
-    )
-
-
-def _answers(url: str) -> bool:
-    """Test whether ``url`` answers within seconds; in a thread, since name resolution has no timeout of its own."""
-    answers: list[bool] = []
-    thread = threading.Thread(target=lambda: answers.append(_head(url)), daemon=True)
-    thread.start()
-    thread.join(CONNECTION_TIMEOUT + 1)
-    return answers == [True]
-
-
-def _head(url: str) -> bool:
-    try:
-        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=CONNECTION_TIMEOUT).close()
-    except urllib.error.HTTPError:
-        return True  # an answer; the download's own error will name the problem
-    except urllib.error.URLError as error:
-        return isinstance(error.reason, ssl.SSLError)  # other clients may have the certificates that urllib lacks
-    except OSError:
-        return False
-    return True

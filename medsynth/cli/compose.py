@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -23,6 +24,7 @@ from medsynth.configuration.option_types import with_option_types
 from medsynth.configuration.plain_names import check_names
 from medsynth.configuration.secrets import check_secrets
 from medsynth.errors import MEMORY_TO_START, EndCode, InputError, Refused, causes, extra_command, is_lack_of_memory
+from medsynth.runs.layout import COMPOSITION
 from medsynth.runs.parent_process import end_with_parent
 from medsynth.runs.placement import choose_folder, remove_unused
 from medsynth.runs.run_end import RunEnd, end_of, report_run_end
@@ -31,6 +33,13 @@ from medsynth.search.arguments import fold
 from medsynth.sweep.plan import job_number, refuse_earlier_presets, sweep_folder
 
 DEBUG = "HYDRA_FULL_ERROR"  # Hydra's own switch: where the user has set it, tracebacks are shown
+
+BUILT = {  # the parts of its configuration in which a command builds networks
+    "train": ("discriminator", "metrics"),
+    "plan": ("discriminator", "metrics"),
+    "pretrain": ("backbone",),
+    "evaluate": ("extractor",),
+}
 
 
 @contextlib.contextmanager
@@ -129,6 +138,7 @@ def _run(command: str, config: DictConfig) -> Any:
     if command == "train" and _in_sweep():
         return importlib.import_module("medsynth.sweep.hydra_job").run(config)
     config = with_option_types(config, command, HydraConfig.get().overrides.task)
+    _check_weights(command, config)
     with _deferred_interrupt():
         try:
             program = importlib.import_module(f"medsynth.cli.{command}")
@@ -138,6 +148,16 @@ def _run(command: str, config: DictConfig) -> Any:
                 raise
             raise InputError(f"{MEMORY_TO_START}.", code=EndCode.OUT_OF_MEMORY) from error
     return program.run(config)
+
+
+def _check_weights(command: str, config: DictConfig) -> None:
+    """Refuse weights that cannot be had before libraries are loaded; a run that is resumed has its own."""
+    resumed = config.get("resume") or (Path(HydraConfig.get().runtime.output_dir) / COMPOSITION).exists()
+    nodes = [config[group] for group in BUILT.get(command, ()) if isinstance(config.get(group), DictConfig)]
+    if nodes and not resumed:
+        from medsynth.backbone.availability import check_weights  # 0.1 s that --help need not wait for
+
+        check_weights(*(OmegaConf.to_container(node, resolve=True) for node in nodes))
 
 
 def _in_sweep() -> bool:
