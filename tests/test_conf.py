@@ -85,7 +85,7 @@ def test_default_composition_has_the_embedded_backbone_and_no_discriminator_on_i
 
 
 def test_discriminators_on_a_backbone_are_found_by_their_options():
-    assert choices_with("discriminator", "backbone") == ["projected", "transfer", "vision_aided"]
+    assert choices_with("discriminator", "backbone") == ["grid", "projected", "transfer", "vision_aided"]
     assert choices_with("discriminator", "second_backbone") == ["projected"]
 
 

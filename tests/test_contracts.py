@@ -12,6 +12,7 @@ from medsynth.backbone.network import TimmBackbone
 from medsynth.configuration.compose import conf_folder
 from medsynth.contracts import Adaptive, Augmentation, Backbone, Discriminator, Generator, LogitPenalty, Loss, Penalty
 from medsynth.discriminator.dcgan import DCGANDiscriminator
+from medsynth.discriminator.grid import GridDiscriminator
 from medsynth.discriminator.patch import PatchDiscriminator
 from medsynth.discriminator.projected import ProjectedDiscriminator
 from medsynth.discriminator.r3gan import R3GANDiscriminator
@@ -51,6 +52,7 @@ BACKBONES: list[type[Backbone]] = [TimmBackbone]
 GENERATORS: list[type[Generator]] = [DCGANGenerator, FastGANGenerator, MLPGenerator, ResNetGenerator, TomskGenerator]
 DISCRIMINATORS: list[type[Discriminator]] = [
     DCGANDiscriminator,
+    GridDiscriminator,
     PatchDiscriminator,
     ProjectedDiscriminator,
     R3GANDiscriminator,

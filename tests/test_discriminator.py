@@ -10,6 +10,7 @@ from torch.nn.functional import relu, softplus
 
 from medsynth.contracts import Backbone, Discriminator, InputError, Scheduled
 from medsynth.discriminator.dcgan import DCGANDiscriminator
+from medsynth.discriminator.grid import GridDiscriminator
 from medsynth.discriminator.patch import PatchDiscriminator
 from medsynth.discriminator.projected import ProjectedDiscriminator, Projection
 from medsynth.discriminator.transfer import TransferDiscriminator
@@ -103,6 +104,12 @@ def projected(strides=(1, 2, 2), second=None, levels=3, **options):
     )
 
 
+def grid(**options):
+    return GridDiscriminator(
+        backbone=TinyBackbone(), image_size=16, channels=1, **{"levels": 2, "width": 8, "positions": 4} | options
+    )
+
+
 def vision_aided(trained=None, warmup_images=0, num_classes=0, **options):
     return VisionAidedDiscriminator(
         trained=trained or dcgan(num_classes=num_classes),
@@ -121,11 +128,13 @@ BUILDS = {
     "frozen": transfer,
     "last stage": lambda **options: transfer(unfreeze=1, **options),
     "fine-tuned": lambda **options: transfer(unfreeze="all", **options),
+    "grid": grid,
+    "grid, linear": lambda **options: grid(width=0, spectral=False, **options),
     "projected": projected,
     "two backbones": lambda **options: projected(second=(2, 1, 1), **options),
     "vision-aided": vision_aided,
 }
-COLUMNS = {"projected": 3 * 16, "two backbones": 6 * 16, "vision-aided": 4}
+COLUMNS = {"grid": 2, "grid, linear": 2, "projected": 3 * 16, "two backbones": 6 * 16, "vision-aided": 4}
 
 
 def trained_names(discriminator):
@@ -194,11 +203,12 @@ def test_parameter_groups_hold_the_trained_parameters_and_change(name):
         optimizer.zero_grad()
     moved = {key for key, value in discriminator.state_dict().items() if not torch.equal(value, state[key])}
     buffers = {key for key, _ in discriminator.named_buffers()}
-    statistics = {key for key in buffers if key.startswith(("norm.", "discriminators."))}  # not those of frozen parts
+    # Statistics of heads; those of frozen parts must stay.
+    statistics = {key for key in buffers if key.startswith(("norm.", "discriminators.", "heads."))}
     assert moved - statistics == trained_names(discriminator)
 
 
-@pytest.mark.parametrize("name", ["projected", "two backbones", "vision-aided", "frozen"])
+@pytest.mark.parametrize("name", ["projected", "two backbones", "vision-aided", "frozen", "grid"])
 def test_gradient_reaches_the_images_through_the_frozen_part(name):
     discriminator = BUILDS[name]()
     discriminator.calibrate([torch.randn(16, 1, 16, 16)])
@@ -294,6 +304,66 @@ def test_transfer_refuses(unfreeze):
         transfer(unfreeze=unfreeze)
     with pytest.raises(InputError, match=r"discriminator\.backbone_lr_factor=0\.0"):
         transfer(backbone_lr_factor=0.0)
+
+
+# ---- grid ------------------------------------------------------------------------------------------------------------
+
+
+def logit_gap(head, real, fake, *, steps=80):
+    """Train the head on features for some steps; return the distance of the mean logits."""
+    optimizer = torch.optim.Adam([weight for weight in head.parameters() if weight.requires_grad], lr=2e-3)
+    for _ in range(steps):
+        loss = relu(1 - head.head((real,))).mean() + relu(1 + head.head((fake,))).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return (head.head((real,)).mean() - head.head((fake,)).mean()).item()
+
+
+@pytest.mark.parametrize(("width", "least", "most"), [(0, -0.1, 0.1), (32, 0.8, 9.0)])
+def test_grid_tells_sets_of_equal_means_apart_with_a_hidden_layer_only(width, least, most):
+    """Otherwise one image for all noise, with the mean features of the real ones, is the generator's best."""
+    torch.manual_seed(0)
+    discriminator = grid(levels=1, width=width).train()
+    (count,) = discriminator.maps.channels
+    real = torch.randn(64, count, 8, 8)
+    real = torch.cat([real, -real])
+    gap = logit_gap(discriminator, real, torch.zeros_like(real))
+    assert least < gap < most
+
+
+@pytest.mark.parametrize(("positions", "least", "most"), [(1, -0.1, 0.1), (4, 0.8, 9.0)])
+def test_grid_tells_moved_maps_from_those_in_place(positions, least, most):
+    """Pooled features do not: a generator is not told where something belongs."""
+    torch.manual_seed(0)
+    discriminator = grid(levels=1, positions=positions).train()
+    (count,) = discriminator.maps.channels
+    real = torch.zeros(64, count, 8, 8)
+    real[:, :, :4, :4] = torch.randn(64, count, 1, 1).abs() * 2
+    gap = logit_gap(discriminator, real, real.flip(2))
+    assert least < gap < most
+
+
+def test_grid_gives_each_level_its_own_logit():
+    discriminator = grid().eval()
+    features = list(discriminator.features(torch.randn(3, 1, 16, 16)))
+    before = discriminator.head(tuple(features))
+    features[1] = features[1] + 1
+    after = discriminator.head(tuple(features))
+    assert torch.equal(before[:, 0], after[:, 0])
+    assert (before[:, 1] != after[:, 1]).all()
+
+
+def test_grid_is_no_larger_than_the_maps():
+    linear = grid(width=0, positions=100, spectral=False)  # maps of 16 x 16 and 8 x 8
+    counts = [sum(weight.numel() for weight in head.parameters()) for head in linear.heads]
+    assert counts == [5 * 16**2 + 1, 6 * 8**2 + 1]
+
+
+@pytest.mark.parametrize("option", ["levels", "positions", "width"])
+def test_grid_refuses(option):
+    with pytest.raises(InputError, match=rf"discriminator\.{option}=-1 must be"):
+        grid(**{option: -1})
 
 
 # ---- projected -------------------------------------------------------------------------------------------------------
@@ -397,7 +467,7 @@ def test_calibration_gives_each_level_mean_0_and_deviation_1():
 
 
 def test_backbone_stays_in_evaluation_mode():
-    for discriminator in (transfer(), projected(), vision_aided()):
+    for discriminator in (transfer(), grid(), projected(), vision_aided()):
         discriminator.train()
         backbones = [module for module in discriminator.modules() if isinstance(module, Backbone)]
         assert len(backbones) == 1
@@ -537,6 +607,7 @@ def test_vision_aided_uses_any_trained_discriminator():
         ["discriminator=transfer", "discriminator.unfreeze=none"],
         ["discriminator=transfer", "discriminator.unfreeze=1"],
         ["discriminator=transfer", "discriminator.unfreeze=all"],
+        ["discriminator=grid", "discriminator.levels=4"],
         ["discriminator=projected", "discriminator.width=4"],
         ["discriminator=vision_aided", "discriminator.warmup_images=0"],
     ],

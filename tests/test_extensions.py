@@ -128,7 +128,7 @@ def test_penalty_of_ones_own_beside_r1(monkeypatch, capsys):
 def test_discriminator_of_ones_own_is_named_among_those_that_use_a_backbone(monkeypatch, capsys):
     code, err = train(monkeypatch, capsys, "discriminator=dcgan", "backbone=mini")
     assert code == 1
-    assert "pooled or projected or transfer or vision_aided" in err
+    assert "grid or pooled or projected or transfer or vision_aided" in err
 
 
 def test_backbone_is_used_by_a_discriminator_of_ones_own(monkeypatch, capsys):
