@@ -34,6 +34,7 @@ from tests.command import TINY, run
 from tests.files import assert_private
 
 COUNT = 24
+FAST = "extractor=[mini,pixels]"  # without the network of ImageNet
 CARD = {"class_names": [], "intensity": {"low": 0.0, "high": 1.0, "unit": "stored value"}}
 
 
@@ -87,12 +88,14 @@ def read(path):
 
 def test_a_run_is_measured(evaluate, tmp_path):
     a_run(tmp_path / "run")
-    code, out, err = evaluate("run=run")
+    code, out, err = evaluate("run=run", "extractor.imagenet.backbone.input_size=32")
     assert code == 0, err
+    assert "..._imagenet: in the features of tf_efficientnet_lite1, trained on ImageNet's photographs, images re" in out
+    assert "..._mini: in the features of medsynth_mini, trained on phantoms." in out
     record, measures = read(tmp_path / "run" / "evaluation" / "generator.json")
     assert record["real"]["count"] == record["fake"]["count"] == COUNT
     assert record["training"] == 64
-    assert {"fd_mini", "kd_mini", "gaussian_kd_mini", "is_mini", "fd_pixels", "kd_pixels"} <= measures.keys()
+    assert {"fd_mini", "kd_mini", "gaussian_kd_mini", "is_mini", "fd_pixels", "kd_imagenet"} <= measures.keys()
     assert {"precision_mini", "recall_mini", "density_pixels", "coverage_pixels", "ms_ssim"} <= measures.keys()
     assert {"intensity_distance", "spectrum_distance"} <= measures.keys()
     assert not {"fid", "kid", "is"} & measures.keys(), "names of the canonical network alone"
@@ -178,7 +181,7 @@ def test_batch_size_does_not_matter_and_seed_does(evaluate, tmp_path):
     a_run(tmp_path / "run")
     values = []
     for number, arguments in enumerate((["batch_size=3"], ["batch_size=64"], ["seed=1"])):
-        code, _, err = evaluate("run=run", "cache=false", f"out={number}.json", *arguments)
+        code, _, err = evaluate("run=run", "cache=false", f"out={number}.json", FAST, *arguments)
         assert code == 0, err
         values.append({name: m["value"] for name, m in read(tmp_path / f"{number}.json")[1].items()})
     assert values[0] == pytest.approx(values[1], rel=1e-4, abs=1e-6)
@@ -197,7 +200,7 @@ def test_features_of_real_images_are_kept(evaluate, monkeypatch, tmp_path):
     values = []
     for expected in (COUNT + COUNT + 64, COUNT):
         seen.clear()
-        assert evaluate("run=run")[0] == 0
+        assert evaluate("run=run", FAST)[0] == 0
         assert sum(seen) == expected, "the second time, of the generated images alone"
         values.append(read(tmp_path / "run" / "evaluation" / "generator.json")[0]["measures"])
     assert values[0] == values[1]
@@ -263,10 +266,28 @@ def test_what_generate_wrote_is_the_run_itself(evaluate, monkeypatch, capsys, tm
     assert read(tmp_path / "made.json")[0]["fake"]["count"] == 12, "without the contact sheet"
 
 
-def test_the_same_network_is_noted_as_a_bias(evaluate, tmp_path):
-    a_run(tmp_path / "run", "backbone=mini")
-    _, out, err = evaluate("run=run")
-    assert "extractor mini use the same network, medsynth_mini, which biases" in out, err
+@pytest.mark.parametrize(
+    ("backbone", "words"),
+    [
+        (
+            ["mini"],
+            "extractor mini use the same network, medsynth_mini, which biases the values: compare by others",
+        ),
+        (["efficientnet_lite0"], "extractor imagenet were both trained on ImageNet"),
+        (
+            ["timm", "backbone.model_name=tf_efficientnet_lite1", "backbone.weights=packaged"],
+            "network, tf_efficientnet_lite1, which biases the values: compare by others and by the images "
+            "(extractor.imagenet.backbone.model_name=tf_efficientnet_lite0).",
+        ),
+    ],
+    ids=["same", "related", "same of ImageNet"],
+)
+def test_a_network_that_the_discriminator_has_seen_is_noted_as_a_bias(tmp_path, backbone, words):
+    folder = a_run(tmp_path / "run", f"backbone={backbone[0]}", *backbone[1:])
+    sets = of_run(compose_checked("evaluate", [f"run={folder}"]), torch.device("cpu"))
+    noted = [note for note in sets.notes if "discriminator" in note]
+    assert len(noted) == 1
+    assert words in noted[0]
 
 
 OWN_EXTRACTOR = """
@@ -309,10 +330,10 @@ def as_tensor(folder):
 def test_python_measures_folders_as_the_command_does(evaluate, tmp_path):
     pictures(tmp_path / "real", seed=1)
     pictures(tmp_path / "fake", seed=2)
-    code, _, err = evaluate("real=real", "fake=fake", "out=a.json", "extractor=[mini,pixels]", "pairs=3")
+    code, _, err = evaluate("real=real", "fake=fake", "out=a.json", FAST, "pairs=3")
     assert code == 0, err
     before, hydra_before = torch.random.get_rng_state(), GlobalHydra.instance().hydra
-    result = medsynth_evaluate("real", tmp_path / "fake", pairs=3)
+    result = medsynth_evaluate("real", tmp_path / "fake", extractors=["mini", "pixels"], pairs=3)
     assert torch.equal(torch.random.get_rng_state(), before), "PyTorch's random state is the caller's"
     assert GlobalHydra.instance().hydra is hydra_before
     plain = result.to_dict()

@@ -85,7 +85,7 @@ def evaluate(
     real: Images,
     fake: Images,
     *overrides: str,
-    extractors: str | Sequence[str] = ("mini", "pixels"),
+    extractors: str | Sequence[str] = ("mini", "pixels", "imagenet"),
     training: Images | None = None,
     seed: int = 0,
     **options: Any,

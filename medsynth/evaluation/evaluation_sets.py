@@ -25,6 +25,7 @@ from medsynth.runs.layout import CONFIGURATION
 
 AVERAGED = "ema_generator.module."  # the averaged generator in a checkpoint
 IMAGENET = {"pretrained", "packaged"}  # choices of weights that were trained on it
+OTHER_IMAGENET = "tf_efficientnet_lite0"  # packaged too: measures a discriminator on the network of extractor=imagenet
 Images = str | Path | Tensor  # a folder or zip archive, or images (N, C, H, W) in [-1, 1]
 
 
@@ -145,7 +146,8 @@ def _bias_notes(config: DictConfig, trained: DictConfig) -> Iterator[str]:
         if seen.keys() & own.keys():
             yield (
                 f"The discriminator and extractor {name} use the same network, "
-                f"{min(seen.keys() & own.keys())}, which biases the values: compare by others and by the images."
+                f"{min(seen.keys() & own.keys())}, which biases the values: compare by others and by the images"
+                + (f" (extractor.{name}.backbone.model_name={OTHER_IMAGENET})." if name == "imagenet" else ".")
             )
         elif IMAGENET & set(seen.values()) and (name == "inception" or IMAGENET & set(own.values())):
             yield f"The discriminator and extractor {name} were both trained on ImageNet: this may bias its values."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,12 @@ EXPLANATION = (
     "other seeds, and measures of training images are conditional on these.",
 )
 BETTER = {"lower": "lower", "higher": "higher", "baseline": "like the baseline"}
+TRAINED_ON = {  # by the choice of weights
+    "packaged": "trained on ImageNet's photographs",
+    "pretrained": "with the weights that timm publishes",
+    "embedded": "trained on phantoms",
+    "random": "with random weights",
+}
 SELECTED = ", on which the generator was selected"  # records of earlier versions do not say so
 _RENAMED = {"floor": "baseline", "num_floor": "num_baseline"}  # in records of version 0.1
 
@@ -57,8 +63,20 @@ def evaluation_text(record: Mapping[str, Any]) -> str:
     lines += table(record["measures"])
     for name, measures in record.get("classes", {}).items():
         lines += ["", f"class {name}", *table(measures)]
+    lines += ["", *_networks(record)]
     lines += ["", *(line for text in EXPLANATION for line in textwrap.wrap(text, 100))]
     return "\n".join([*lines, *(f"note: {note}" for note in record["notes"])])
+
+
+def _networks(record: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each extractor that is a network of timm: its name, what it was trained on, its input."""
+    for name, extractor in record.get("extractors", {}).items():
+        network = extractor.get("backbone")
+        if network:
+            weights = TRAINED_ON.get(network["weights"], "weights of a file")
+            size = network.get("input_size")
+            pixels = f", images resized to {size} pixels" if isinstance(size, int) else ""
+            yield f"..._{name}: in the features of {network['model_name']}, {weights}{pixels}."
 
 
 def table(measures: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -48,6 +48,7 @@ COMPOSITIONS: tuple[Difference, ...] = (
         old=("*backbone.model_name: efficientnet_lite0", "*backbone.weights: pretrained"),
         new=("*backbone.model_name: tf_efficientnet_lite0", "*backbone.weights: packaged"),
     ),
+    Difference("an evaluation measures in the features of a network of ImageNet too", new=("extractor.imagenet.*",)),
 )
 COMMANDS: dict[str, str] = {  # recorded command -> the one that README has instead
     "python train.py 'sweep=[seeds,losses]'": "python train.py 'vary=[seeds,losses]'",
