@@ -12,7 +12,7 @@ from medsynth.contracts import Backbone, Discriminator, InputError, Scheduled
 from medsynth.discriminator.dcgan import DCGANDiscriminator
 from medsynth.discriminator.grid import GridDiscriminator
 from medsynth.discriminator.patch import PatchDiscriminator
-from medsynth.discriminator.projected import ProjectedDiscriminator, Projection
+from medsynth.discriminator.projected import LevelDiscriminator, ProjectedDiscriminator, Projection, enlarged_size
 from medsynth.discriminator.transfer import TransferDiscriminator
 from medsynth.discriminator.vision_aided import VisionAidedDiscriminator
 from tests.test_conf import compose
@@ -134,7 +134,7 @@ BUILDS = {
     "two backbones": lambda **options: projected(second=(2, 1, 1), **options),
     "vision-aided": vision_aided,
 }
-COLUMNS = {"grid": 2, "grid, linear": 2, "projected": 3 * 16, "two backbones": 6 * 16, "vision-aided": 4}
+COLUMNS = {"grid": 2, "grid, linear": 2, "projected": 3 * 25, "two backbones": 6 * 25, "vision-aided": 4}
 
 
 def trained_names(discriminator):
@@ -371,22 +371,39 @@ def test_grid_refuses(option):
 
 def test_projection_is_random_convolutions_and_a_sum_from_coarse_to_fine():
     mix = Projection((5, 7), width=4)
-    fine, coarse = torch.randn(2, 5, 8, 8), torch.randn(2, 7, 4, 4)
+    fine, coarse = torch.randn(2, 5, 16, 16), torch.randn(2, 7, 8, 8)
     out = mix((fine, coarse))
-    assert [tuple(maps.shape) for maps in out] == [(2, 4, 8, 8), (2, 8, 4, 4)]
-    own, coarser = (convolution.weight for convolution in mix.across_channels)
-    torch.testing.assert_close(out[1], torch.einsum("oi,nihw->nohw", coarser[..., 0, 0], coarse))
-    below = nn.functional.conv2d(out[1], mix.across_scales[0].weight, padding=1)
-    expected = torch.einsum("oi,nihw->nohw", own[..., 0, 0], fine) + nn.Upsample(scale_factor=2, mode="bilinear")(below)
-    torch.testing.assert_close(out[0], expected)
+    assert [tuple(maps.shape) for maps in out] == [(2, 4, 32, 32), (2, 4, 16, 16)]
+    enlarge = nn.Upsample(scale_factor=2, mode="bilinear")
+
+    def mixed(convolution, maps):
+        return torch.einsum("oi,nihw->nohw", convolution.weight[..., 0, 0], maps)
+
+    (own, coarser), (result, coarser_result) = mix.across_channels, mix.across_scales
+    below = enlarge(mixed(coarser_result, mixed(coarser, coarse)))
+    torch.testing.assert_close(out[1], below)
+    torch.testing.assert_close(out[0], enlarge(mixed(result, mixed(own, fine) + below)))
     assert not any(parameter.requires_grad for parameter in mix.parameters())
 
 
 def test_projection_keeps_the_variance_of_a_level():
     mix = Projection((256, 256), width=64)
-    fine, coarse = mix((torch.zeros(4, 256, 16, 16), torch.randn(4, 256, 16, 16)))
+    flat = torch.randn(64, 256, 1, 1)  # constant over the positions, so that the enlargement changes nothing
+    fine, coarse = mix((torch.zeros(64, 256, 2, 2), flat.expand(-1, -1, 1, 1)))
     assert 0.8 < coarse.var() < 1.2
     assert 0.6 < fine.var() < 1.4  # what comes from the coarser level
+
+
+def test_level_widths_and_sizes_are_the_authors_programs():
+    sizes = zip((128, 64, 32, 16), (64, 64, 128, 256), strict=True)  # of images of 256 pixels, before each level
+    with torch.device("meta"):
+        mix = Projection((24, 40, 112, 320), width=64)
+        levels = [LevelDiscriminator(size, inputs, 512, batch=True, num_classes=0) for size, inputs in sizes]
+    assert [convolution.out_channels for convolution in mix.across_channels] == [64, 128, 256, 512]
+    assert [convolution.out_channels for convolution in mix.across_scales] == [64, 64, 128, 256]
+    widths = [[module.out_channels for module in level.modules() if isinstance(module, nn.Conv2d)] for level in levels]
+    assert widths == [[64, 128, 256, 512, 1], [128, 256, 512, 1], [256, 512, 1], [512, 1]]
+    assert [enlarged_size(size) for size in (64, 32, 16, 8)] == [enlarged_size(size) for size in (56, 28, 14, 7)]
 
 
 def test_projections_follow_the_seed_and_are_saved():
@@ -395,30 +412,32 @@ def test_projections_follow_the_seed_and_are_saved():
         torch.manual_seed(seed)
         states.append(projected().state_dict())
     keys = [key for key in states[0] if key.startswith("projections")]
-    assert len(keys) == 3 + 2
+    assert len(keys) == 3 + 3
     assert all(torch.equal(states[0][key], states[1][key]) for key in keys)
     assert not any(torch.equal(states[0][key], states[2][key]) for key in keys)
 
 
 @pytest.mark.parametrize(
-    ("strides", "image_size", "sizes", "positions"),
+    ("strides", "image_size", "sizes"),
     [
-        ((1, 2, 2), 32, (32, 16, 8), 16),
-        ((2, 2, 2), 16, (8, 4, 2), 4),
-        ((1, 1, 1), 16, (16, 16, 16), 16),
-        ((2, 1, 1), 28, (14, 14, 14), 16),  # a vision transformer's 224 / 16
-        ((2, 2, 2), 76, (38, 19, 10), 16),
+        ((1, 2, 2), 32, (64, 32, 16)),
+        ((2, 2, 2), 16, (16, 16, 16)),
+        ((1, 1, 1), 16, (32, 32, 32)),
+        ((2, 1, 1), 28, (32, 32, 32)),  # a vision transformer's 224 / 16
+        ((2, 2, 2), 76, (64, 32, 16)),
+        ((2, 2, 2), 8, (16, 16, 16)),
     ],
-    ids=["pyramid", "small images", "equal sizes", "equal and odd", "odd"],
+    ids=["pyramid", "small images", "equal sizes", "equal and odd", "odd", "single position"],
 )
-def test_every_level_has_as_many_columns(strides, image_size, sizes, positions):
+def test_every_level_is_enlarged_and_has_as_many_columns(strides, image_size, sizes):
     discriminator = ProjectedDiscriminator(
         backbone=TinyBackbone(strides=strides), image_size=image_size, channels=1, levels=3, width=4
     )
     features = discriminator.features(torch.randn(2, 1, image_size, image_size))
-    assert [tuple(maps.shape[1:]) for maps in features] == [(4 * 2**i, size, size) for i, size in enumerate(sizes)]
+    widths = (4, 4, 8)
+    assert [tuple(maps.shape[1:]) for maps in features] == [(w, s, s) for w, s in zip(widths, sizes, strict=True)]
     logits = [level(maps) for level, maps in zip(discriminator.discriminators, features, strict=True)]
-    assert [tensor.shape for tensor in logits] == [(2, positions)] * 3
+    assert [tensor.shape for tensor in logits] == [(2, 25)] * 3
     torch.testing.assert_close(
         discriminator.eval().head(features),
         torch.cat([level(maps) for level, maps in zip(discriminator.discriminators, features, strict=True)], dim=1),
@@ -449,8 +468,8 @@ def test_each_of_two_backbones_has_its_own_projection():
     with torch.no_grad():
         discriminator.backbones[1].backbone.layers[0][0].weight.mul_(-1)
     after = discriminator(images)
-    torch.testing.assert_close(after[:, :48], before[:, :48])
-    assert (after[:, 48:] != before[:, 48:]).any()
+    torch.testing.assert_close(after[:, :75], before[:, :75])
+    assert (after[:, 75:] != before[:, 75:]).any()
 
 
 def test_calibration_gives_each_level_mean_0_and_deviation_1():
