@@ -532,3 +532,10 @@ def test_balls_of_neighbors_are_open():
     assert (values["precision"].value, values["coverage"].value) == (0, 0)
     inside = precision_recall_density_coverage(real, fake[:2] * 0.999, k=1)
     assert inside["precision"].value == 1
+
+
+@pytest.mark.parametrize("damaged", ["x", None, [1], {"mini": "x"}])
+def test_measures_of_a_damaged_configuration_are_refused_in_a_sentence(damaged):
+    config = {"_target_": "medsynth.metrics.collection.MetricCollection", "parts": damaged}
+    with pytest.raises(InputError):
+        logged_measures(config)

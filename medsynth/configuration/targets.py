@@ -15,6 +15,8 @@ def target_class(config: Mapping[str, Any]) -> Any:
     Raises:
         InputError: there is no ``_target_``, or it cannot be imported.
     """
+    if not isinstance(config, Mapping):  # of a damaged file
+        raise InputError(f"{config} stands where a component with its _target_ has to be.")
     target = str(config.get("_target_"))
     module, _, name = target.rpartition(".")
     try:

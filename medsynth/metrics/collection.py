@@ -38,8 +38,15 @@ class MetricCollection:
 
     @staticmethod
     def logged_measures(config: Mapping[str, Any]) -> dict[str, Better]:
-        """Return what all ``parts`` of a configuration log; empty where the measures of one are not known."""
-        measures = [logged_measures(part) for part in config["parts"].values()]
+        """Return what all ``parts`` of a configuration log; empty where the measures of one are not known.
+
+        Raises:
+            InputError: ``parts`` is no mapping, as in a damaged configuration.
+        """
+        parts = config.get("parts")
+        if not isinstance(parts, Mapping):
+            raise InputError(f"metrics.parts={parts} is no set of metrics: choose metrics=mini or metrics=inception.")
+        measures = [logged_measures(part) for part in parts.values()]
         return {name: better for of_part in measures for name, better in of_part.items()} if all(measures) else {}
 
     @property

@@ -102,7 +102,7 @@ class GenerativeMetrics:
     @staticmethod
     def logged_measures(config: Mapping[str, Any]) -> dict[str, Better]:
         """Return the chosen distances and scores; see ``contracts.Metrics``."""
-        names = Names.declared(config["extractor"])
+        names = Names.declared(config.get("extractor", {}))
         if names is None:
             return {}
         options = inspect.signature(GenerativeMetrics).parameters
