@@ -15,6 +15,8 @@ import hydra
 import pytest
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.plugins.config_source import ConfigSource
+from hydra.plugins.sweeper import Sweeper
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
@@ -23,7 +25,10 @@ from medsynth.configuration.compose import is_group
 
 def take_shortcuts(patch: pytest.MonkeyPatch) -> None:
     """Keep compositions of conf/ for later, and draw curves without rendering them, until ``patch`` is undone."""
+    # Hydra copies its sources, which do not change, before each composition and each look at a group's choices.
+    patch.setattr(ConfigSource, "__deepcopy__", lambda self, memo: self, raising=False)
     patch.setattr(hydra, "compose", kept_compositions(hydra.compose))
+    patch.setattr(Sweeper, "validate_batch_is_legal", kept_batches(Sweeper.validate_batch_is_legal))
     patch.setattr(Hydra, "get_mode", kept_modes(Hydra.get_mode))
     patch.setattr("medsynth.report.curves.Figure", UnrenderedFigure)
 
@@ -42,6 +47,23 @@ def kept_compositions(compose: Callable[..., DictConfig]) -> Callable[..., DictC
         return copy.deepcopy(kept[key])
 
     return composed
+
+
+def kept_batches(validate: Callable[..., None]) -> Callable[..., None]:
+    """Return a sweeper's ``validate_batch_is_legal``, which composes each job, for jobs that were not found legal yet.
+
+    A sweep validates its jobs when it plans them and again when it starts them.
+    """
+    kept: set[Any] = set()
+
+    def validated(self: Any, batch: Sequence[Sequence[str]]) -> None:
+        if len(_sources(self.hydra_context)) > 1:
+            return validate(self, batch)
+        new = [job for job in batch if tuple(job) not in kept]
+        validate(self, new)
+        kept.update(map(tuple, new))
+
+    return validated
 
 
 def kept_modes(get_mode: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,9 +85,8 @@ def _may_set_mode(override: str) -> bool:
     return is_group(override) or override.startswith(("+", "~", "hydra.mode", "hydra.searchpath"))
 
 
-def _sources(program: Hydra | None) -> tuple[str, ...]:
-    """Return the folders of choices that Hydra searches."""
-    assert program is not None
+def _sources(program: Any) -> tuple[str, ...]:
+    """Return the folders of choices that Hydra searches, those of a user too."""
     sources = program.config_loader.get_sources()
     return tuple(source.path for source in sources if source.scheme() == "file")
 
