@@ -183,9 +183,10 @@ INTERRUPTED = {
     ],
     "partly fine-tuned": ["val_every_images=48", "backbone=mini", "discriminator.unfreeze=2", "penalty=[r1,r2]"],
 }
+RESUMED = dict.fromkeys(INTERRUPTED, ()) | {"at a validation": pytest.mark.slow}
 
 
-@pytest.fixture(params=INTERRUPTED, ids=str)
+@pytest.fixture(params=[pytest.param(name, marks=marks) for name, marks in RESUMED.items()], ids=str)
 def stopped_and_whole(request, monkeypatch, capsys, tmp_path):
     """Two runs of 128 images, one of them stopped at its first checkpoint, killed a little later, and resumed."""
     monkeypatch.chdir(tmp_path)
