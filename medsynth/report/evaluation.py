@@ -72,8 +72,8 @@ def _networks(record: Mapping[str, Any]) -> Iterator[str]:
     """Yield a line for each extractor that is a network of timm: its name, what it was trained on, its input."""
     for name, extractor in record.get("extractors", {}).items():
         network = extractor.get("backbone")
-        if network:
-            weights = TRAINED_ON.get(network["weights"], "weights of a file")
+        if isinstance(network, Mapping) and network.get("model_name"):
+            weights = TRAINED_ON.get(network.get("weights", "pretrained"), "with the weights of a file")
             size = network.get("input_size")
             pixels = f", images resized to {size} pixels" if isinstance(size, int) else ""
             yield f"..._{name}: in the features of {network['model_name']}, {weights}{pixels}."
