@@ -39,6 +39,8 @@ class ProjectedDiscriminator(nn.Module):
     * A level's map is enlarged to 16, 32, 64, ... pixels, whatever is nearest to twice its size, so that all levels end
       at 8 x 8 and have 25 logits each. The program reckons with these sizes for images of 256 pixels, and computes maps
       of 112 to 14 pixels and 16 logits from its 224.
+    * Images are not enlarged to 224 pixels unless ``backbone.input_size`` says so: at 128 pixels a training on images
+      of 64 sees 0.55 times as many of them in the same CPU time.
     * Labels enter by projection at each position instead of by a product with an embedded label alone.
 
     With two backbones (StyleGAN-XL, Sauer et al. 2022) each has its own input mapping, mixing and discriminators.

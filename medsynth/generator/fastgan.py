@@ -26,7 +26,9 @@ class FastGANGenerator(nn.Module):
     Not in the paper: images of less than 64 pixels have no such pair, so that 4 x 4 gates the last resolution; labels
     choose scale and offset of the batch normalization. Left out are the noise between layers and the second convolution
     at every other resolution, which the authors' code has and the paper's text has not, since images depend on z alone
-    here; and spectral normalization, since batch normalization undoes the scale of all convolutions but the last.
+    here; and spectral normalization, since batch normalization undoes the scale of all convolutions but the last. The
+    program of Projected GAN (Sauer et al. 2021) has no tanh at the end, and divides the noise by its root mean square:
+    images are in [-1, 1] here, and the length of 256 standard normal numbers varies by 4 % only.
 
     Args:
         image_size: height and width in pixels; 16, 32, ..., 1024.

@@ -60,5 +60,5 @@ def _check_architecture(weights: Mapping[str, Tensor], saved: Mapping[str, Tenso
         raise InputError(
             f"The checkpoint is of another architecture: {len(different)} of its {len(found)} tensors do not fit, "
             f"the first being {different[0]} (here {own.get(different[0])}, there {found.get(different[0])}); "
-            "resume with the configuration that it was trained with."
+            "resume with the configuration, and the version of medsynth, that it was trained with."
         )
