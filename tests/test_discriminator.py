@@ -334,7 +334,7 @@ def test_grid_tells_sets_of_equal_means_apart_with_a_hidden_layer_only(width, le
 
 @pytest.mark.parametrize(("positions", "least", "most"), [(1, -0.1, 0.1), (4, 0.8, 9.0)])
 def test_grid_tells_moved_maps_from_those_in_place(positions, least, most):
-    """Pooled features do not: a generator is not told where something belongs."""
+    """Maps averaged over all positions do not."""
     torch.manual_seed(0)
     discriminator = grid(levels=1, positions=positions).train()
     (count,) = discriminator.maps.channels

@@ -18,10 +18,10 @@ from medsynth.discriminator.levels import FrozenLevels
 class GridDiscriminator(nn.Module):
     """A logit for each of several levels of a frozen backbone, from a grid of positions on the level's maps.
 
-    The idea of the reference system (Tomsk, 2020; ``TransferDiscriminator``), with what its linear unit on pooled
-    features lacks: places, since pooled features do not tell where something is; levels whose gradient with respect to
-    the image is smooth; and a nonlinearity, since a linear unit compares the means of two sets alone. docs/transfer.md
-    has the measurement of each.
+    The idea of the reference system (Tomsk, 2020; ``TransferDiscriminator``) with a head whose gradient a generator can
+    follow: finer levels beside the deepest one, whose gradient with respect to the image is texture; the place of what
+    they show; and a nonlinearity, since a linear unit compares the means of two sets alone. docs/transfer.md has the
+    measurements.
 
     A level's maps are standardized on real images; a 1x1 convolution to ``width`` channels and leaky ReLU; the average
     in each field of a ``positions x positions`` grid; one linear unit on all of these. Logits are (N, levels).
