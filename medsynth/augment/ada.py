@@ -40,9 +40,9 @@ class AdaptiveAugmentation:
     left, the table below), inverted intensities (bone is brighter than air), and hues (channels may not be colors).
     Rotation by any angle stays, since geometry helped most in the paper; ``rotation`` bounds it if it leaks.
 
-    Images are sampled once and at twice the density, as in the paper, but by linear interpolation and a filter of 5
-    taps (``geometry.resample``) instead of 12-tap wavelets. The paper's filtering and corruption of images, which did
-    not help there, are left out. An image without any change stays bit for bit.
+    Images are sampled once and at twice the density, as in the paper, with filters that keep as much of the high
+    frequencies as the paper's wavelets (``geometry.resample``). The paper's filtering and corruption of images, which
+    did not help there, are left out. An image without any change stays bit for bit.
 
     Args:
         batch_size: real images in a discriminator update, over all processes and microbatches.

@@ -14,9 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Analysis low-pass filter of the 5/3 wavelets (Le Gall and Tabatabai 1988); their synthesis low-pass filter is linear
-# interpolation to twice the density.
-_LOW_PASS = (-0.125, 0.25, 0.75, 0.25, -0.125)
+_REACH = 10  # of the low-pass filter in both directions, at the double density
 
 Move = tuple[float, Tensor]  # a probability, and maps drawn for all images; each image has its own applied or not
 
@@ -102,22 +100,56 @@ class Geometry:
 def resample(images: Tensor, maps: Tensor) -> Tensor:
     """Sample images (N, C, H, W) at the positions of their maps (N, 3, 3); images are mirrored beyond their borders.
 
-    Linear interpolation at twice the density of the pixels, against aliasing where a map shrinks the image, then the
-    filter that makes this exact at whole pixels: shifts by whole pixels, mirroring and quarter turns blur nothing, and
-    a shift by half a pixel equals cubic interpolation. It can be differentiated once.
+    The images are interpolated to twice the density, sampled there linearly, and filtered: against aliasing where a map
+    shrinks the image, and so that a move takes little from high frequencies, which the discriminator would otherwise
+    not see in most images. Over all shifts the power lost is that of the 12-tap wavelets of the paper within 0.1 dB
+    (0.9 dB at 0.31 cycles per pixel, 2.5 dB at 0.41). These filters are symmetric: shifts by whole pixels, mirroring
+    and quarter turns blur nothing. It can be differentiated once.
+
+    Interpolation is that of Deslauriers and Dubuc (1989) from six samples, exact for polynomials of the fifth degree;
+    the filter follows from it by lifting (Sweldens 1996), so that one undoes the other.
     """
-    count, channels, height, width = images.shape
-    # The filter reaches one pixel beyond the image. F.affine_grid would take longer than all the other lines together.
-    rows, columns = (torch.arange(-1, size + 0.5, 0.5).to(maps) - (size - 1) / 2 for size in (height, width))
+    height, width = images.shape[2:]
+    dense = _twice_as_dense(_twice_as_dense(images).mT).mT
+    # The filter reaches beyond the image. F.affine_grid would take longer than all the other lines together.
+    rows, columns = (
+        (torch.arange(2 * size - 1 + 2 * _REACH).to(maps) - _REACH) / 2 - (size - 1) / 2 for size in (height, width)
+    )
     maps = maps[:, :2] / maps.new_tensor([[width / 2], [height / 2]])  # to positions in [-1, 1]
     x, y, center = (column[:, :, None, None] for column in maps.unbind(-1))  # (N, 2, 1, 1)
-    grid = x * columns + (y * rows[:, None] + center)  # (N, 2, 2 * H + 3, 2 * W + 3)
+    grid = x * columns + (y * rows[:, None] + center)  # (N, 2, 2 * H + 19, 2 * W + 19)
     grid = grid.permute(0, 2, 3, 1)
-    dense = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    low_pass = images.new_tensor(_LOW_PASS)
-    # Channels as images of their own: one kernel serves all of them.
-    dense = dense.reshape(count * channels, 1, *dense.shape[2:])
-    return F.conv2d(dense, torch.outer(low_pass, low_pass)[None, None], stride=2).view(images.shape)
+    # The first and last dense samples lie on the image's edges, where it is mirrored.
+    moved = F.grid_sample(dense, grid, mode="bilinear", padding_mode="reflection", align_corners=True)
+    moved = _half_as_dense(_half_as_dense(moved).mT).mT
+    return moved.contiguous()
+
+
+def _twice_as_dense(images: Tensor) -> Tensor:
+    """Interpolate (..., W) to (..., 2 W + 1): the pixels, and the values halfway to their neighbors."""
+    left, right = images[..., :3].flip(-1), images[..., -3:].flip(-1)
+    halfway = _halfway(torch.cat([left, images, right], dim=-1))
+    pairs = torch.stack([halfway[..., :-1], images], dim=-1).flatten(-2)
+    return torch.cat([pairs, halfway[..., -1:]], dim=-1)
+
+
+def _half_as_dense(dense: Tensor) -> Tensor:
+    """Filter and take every second sample: (..., 2 W + 19) -> (..., W).
+
+    What differs from the prediction by its neighbors is a detail; half of the details, by the same prediction, is added
+    to the samples that stay.
+    """
+    details = dense[..., 5:-5:2] - _halfway(dense[..., ::2])
+    return dense[..., _REACH:-_REACH:2] + _halfway(details) / 2
+
+
+def _halfway(samples: Tensor) -> Tensor:
+    """Return the values (..., n - 5) halfway between the third and fourth of each six neighbors in (..., n)."""
+    count = samples.shape[-1] - 5
+    near, far, farthest = (
+        samples[..., 2 - side : 2 - side + count] + samples[..., 3 + side : 3 + side + count] for side in range(3)
+    )
+    return (150 * near - 25 * far + 3 * farthest) / 256
 
 
 def scaling(columns: Tensor, rows: Tensor) -> Tensor:
