@@ -152,6 +152,13 @@ def test_fastgan_counts_as_the_paper_s_network_for_256_pixels():
     assert parameters(generator) == first + upsampling + excitation + 32 * 3 * 9 + 3 == 24_037_603
 
 
+@pytest.mark.parametrize("value", [-0.8, 0.5])
+def test_fastgan_starts_at_the_initial_value(value):
+    generator = FastGANGenerator(image_size=16, channels=1, width=4, initial_value=value)
+    images = generator(torch.randn(16, 256))
+    assert abs(images.mean().item() - value) < 0.03
+
+
 @pytest.mark.parametrize(
     ("image_size", "pairs"),
     [(16, {16: 4}), (32, {32: 4}), (64, {64: 4}), (128, {64: 4, 128: 8}), (256, {64: 4, 128: 8, 256: 16})],
@@ -222,6 +229,7 @@ def test_images_depend_on_the_noise_alone(name):
         (lambda: FastGANGenerator(image_size=48, channels=1), ["data.image_size=48", "fastgan", "64"]),
         (lambda: FastGANGenerator(image_size=8, channels=1), ["data.image_size=8", "16"]),
         (lambda: FastGANGenerator(image_size=2048, channels=1), ["data.image_size=2048"]),
+        (lambda: FastGANGenerator(image_size=16, channels=1, initial_value=-1), ["generator.initial_value=-1", "-0.8"]),
     ],
 )
 def test_unsuitable_sizes_are_refused(build, words):

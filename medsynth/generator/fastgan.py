@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import glu, interpolate
@@ -35,14 +37,30 @@ class FastGANGenerator(nn.Module):
         channels: channels of the images.
         latent_dim: length of the noise.
         width: feature maps at 128 pixels; 16 times as many at 4, 2 times at 64, half at 256.
+        initial_value: mean value of the images at the start of the training, in (-1, 1). From mid gray a training
+            against a projected discriminator may take the way to dark organs on a bright background, and stays there.
         num_classes: classes of the labels; 0 means unconditional.
 
     Raises:
-        InputError: ``image_size`` is not a power of two from 16 to 1,024.
+        InputError: ``image_size`` is not a power of two from 16 to 1,024, or ``initial_value`` not in (-1, 1).
     """
 
-    def __init__(self, *, image_size: int, channels: int, latent_dim: int = 256, width: int = 64, num_classes: int = 0):
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        channels: int,
+        latent_dim: int = 256,
+        width: int = 64,
+        initial_value: float = 0.0,
+        num_classes: int = 0,
+    ):
         super().__init__()
+        if not -1 < initial_value < 1:
+            raise InputError(
+                f"generator.initial_value={initial_value} must be between -1, the darkest, and 1: choose -0.8 for a "
+                "dark background."
+            )
         resolutions = [resolution for resolution in _MAPS if resolution <= image_size]
         if image_size < 16 or resolutions[-1] != image_size:
             raise InputError(
@@ -66,6 +84,9 @@ class FastGANGenerator(nn.Module):
         )
         self.output = nn.Conv2d(maps[image_size], channels, 3, padding=1)
         self.apply(_initialize)
+        if initial_value:
+            assert self.output.bias is not None
+            nn.init.constant_(self.output.bias, math.atanh(initial_value))
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return images (N, C, H, W) in [-1, 1]."""
