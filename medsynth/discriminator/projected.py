@@ -174,8 +174,8 @@ class LevelDiscriminator(nn.Module):
 
     The 4x4 convolution makes position and brightness visible. Batch normalization right before a 1x1 convolution
     subtracts both, since real and generated images are normalized in batches of their own: with such an end logits of
-    real and damaged images were 0.2 to 0.5 apart after 80 updates, and are 3.3 to 3.6 (tests/probes.py,
-    width 8, seed 0).
+    real and damaged images were 0.1 to 0.2 apart after 80 updates, and are 2.2 to 3.1 (tests/probes.py,
+    the embedded network, 4 levels, width 8, seed 0).
     """
 
     def __init__(self, size: int, channels: int, end_channels: int, *, batch: bool, num_classes: int):
