@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, cast
 
 import torch
 from torch import Tensor
@@ -46,7 +46,7 @@ class MetricCollection:
         parts = config.get("parts")
         if not isinstance(parts, Mapping):
             raise InputError(f"metrics.parts={parts} is no set of metrics: choose metrics=mini or metrics=inception.")
-        measures = [logged_measures(part) for part in parts.values()]
+        measures = [logged_measures(part) for part in cast(Mapping[str, Any], parts).values()]
         return {name: better for of_part in measures for name, better in of_part.items()} if all(measures) else {}
 
     @property
