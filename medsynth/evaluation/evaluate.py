@@ -20,7 +20,7 @@ from medsynth.configuration.input_errors import input_errors
 from medsynth.configuration.override_text import override
 from medsynth.contracts import InputError
 from medsynth.evaluation.evaluation_sets import EvaluationSets, Images, of_images
-from medsynth.metrics.evaluation import Evaluation
+from medsynth.metrics.evaluation import Evaluation, check_classes
 from medsynth.metrics.extractor_module import ExtractorModule
 from medsynth.metrics.feature_store import FeatureStore, features_folder
 from medsynth.metrics.measures import Measure
@@ -148,6 +148,8 @@ def evaluate_sets(sets: EvaluationSets, config: DictConfig) -> EvaluationResult:
     Raises:
         InputError: weights that are missing, images or features that are not finite, or all equal.
     """
+    if config.per_class:
+        check_classes(sets.real, sets.fake, sets.training, sets.class_names)
     device = choose_device(config.device)
     extractors = _extractors(config, sets, device)
     with tempfile.TemporaryDirectory(prefix="medsynth-evaluate-") as folder:

@@ -72,15 +72,8 @@ class Evaluation:
         Raises:
             InputError: a side has no labels, or fewer than two images of a class.
         """
-        labels = self._labels()
+        labels = _labels(self.real, self.fake, self.training)
         return {name: self._of_class(labels, number, name) for number, name in enumerate(class_names)}
-
-    def _labels(self) -> Sides:
-        sets = [self.real, self.fake, *([] if self.training is None else [self.training])]
-        labels = [images.labels for images in sets if images.labels is not None]
-        if len(labels) < len(sets):
-            raise InputError("per_class=true needs labels on both sides, real and generated: per_class=false.")
-        return Sides(labels[0], labels[1], labels[2] if len(labels) > 2 else None)
 
     def _of_class(self, labels: Sides, number: int, name: str) -> list[Measure]:
         real = _subset_of_class(self.real, labels.real, number, name)
@@ -108,6 +101,26 @@ class Evaluation:
         for name, measure in of_pairs.items():
             of_real, of_fake = (measure(images, pairs=self.pairs, seed=self.seed) for images in samples)
             yield Measure(name, "baseline", of_fake, count, count, of_real.value, (count, count), of_fake.value)
+
+
+def check_classes(real: ImageSet, fake: ImageSet, training: ImageSet | None, class_names: tuple[str, ...]) -> None:
+    """Refuse sets that cannot be measured class by class, before their features are computed.
+
+    Raises:
+        InputError: a side has no labels, or fewer than two images of a class.
+    """
+    labels = _labels(real, fake, training)
+    for number, name in enumerate(class_names):
+        _subset_of_class(real, labels.real, number, name)
+        _subset_of_class(fake, labels.fake, number, name)
+
+
+def _labels(real: ImageSet, fake: ImageSet, training: ImageSet | None) -> Sides:
+    sets = [real, fake, *([] if training is None else [training])]
+    labels = [images.labels for images in sets if images.labels is not None]
+    if len(labels) < len(sets):
+        raise InputError("per_class=true needs labels on both sides, real and generated: per_class=false.")
+    return Sides(labels[0], labels[1], labels[2] if len(labels) > 2 else None)
 
 
 def _subset_of_class(images: ImageSet, labels: np.ndarray, number: int, name: str) -> ImageSet:
