@@ -20,10 +20,6 @@ class Difference:
 
 COMPOSITIONS: tuple[Difference, ...] = (
     Difference(
-        "FastGAN's images start at a value of choice; by default mid gray, as before",
-        new=("generator.initial_value: 0.0", "task.generator.initial_value: 0.0"),
-    ),
-    Difference(
         "frozen features of real images are a cache, not a bank; runs delete the folder at their end",
         old=("task.feature_cache.folder: */feature_bank",),
         new=("task.feature_cache.folder: */feature_cache",),
