@@ -43,11 +43,6 @@ COMPOSITIONS: tuple[Difference, ...] = (
         old=("data.test_fraction: 0.0",),
         new=("data.test_fraction: auto", "data.source.num_test: None"),
     ),
-    Difference(
-        "backbone=efficientnet_lite0 is TensorFlow's network, whose weights are installed with medsynth",
-        old=("*backbone.model_name: efficientnet_lite0", "*backbone.weights: pretrained"),
-        new=("*backbone.model_name: tf_efficientnet_lite0", "*backbone.weights: packaged"),
-    ),
     Difference("an evaluation measures in the features of a network of ImageNet too", new=("extractor.imagenet.*",)),
 )
 COMMANDS: dict[str, str] = {  # recorded command -> the one that README has instead
