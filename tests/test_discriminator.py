@@ -309,8 +309,8 @@ def test_transfer_refuses(unfreeze):
 # ---- grid ------------------------------------------------------------------------------------------------------------
 
 
-def logit_gap(head, real, fake, *, steps=80):
-    """Train the head on features for some steps; return the distance of the mean logits."""
+def gap_on_features(head, real, fake, *, steps=80):
+    """Train the head on these very features; return the distance of the mean logits (of images: tests/probes.py)."""
     optimizer = torch.optim.Adam([weight for weight in head.parameters() if weight.requires_grad], lr=2e-3)
     for _ in range(steps):
         loss = relu(1 - head.head((real,))).mean() + relu(1 + head.head((fake,))).mean()
@@ -328,7 +328,7 @@ def test_grid_tells_sets_of_equal_means_apart_with_a_hidden_layer_only(width, le
     (count,) = discriminator.maps.channels
     real = torch.randn(64, count, 8, 8)
     real = torch.cat([real, -real])
-    gap = logit_gap(discriminator, real, torch.zeros_like(real))
+    gap = gap_on_features(discriminator, real, torch.zeros_like(real))
     assert least < gap < most
 
 
@@ -340,7 +340,7 @@ def test_grid_tells_moved_maps_from_those_in_place(positions, least, most):
     (count,) = discriminator.maps.channels
     real = torch.zeros(64, count, 8, 8)
     real[:, :, :4, :4] = torch.randn(64, count, 1, 1).abs() * 2
-    gap = logit_gap(discriminator, real, real.flip(2))
+    gap = gap_on_features(discriminator, real, real.flip(2))
     assert least < gap < most
 
 
