@@ -27,6 +27,8 @@ from medsynth.errors import InputError
 
 OUTSIDE = -math.inf  # beyond the border of the raw image; normalization makes it -1, whatever the lowest value is
 _LUMA = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)  # ITU-R BT.601
+_SQUARE = 0.01  # pixels whose height and width differ by a smaller fraction are taken for square
+_MOST_VALUES = 2**27  # of a resampled image; more is a mistake in a spacing
 _FLIPS = {"horizontal": (1,), "vertical": (0,), "both": (0, 1)}
 
 
@@ -82,11 +84,11 @@ class Geometry:
             if spacing is None:
                 raise Unreadable("it does not give its pixel spacing, which data.spacing needs")
             target = _pair("data.spacing", self.spacing)
-            height, width = (
-                max(1, round(extent * old / new))
-                for extent, old, new in zip(image.shape[-2:], spacing, target, strict=True)
-            )
-            image, spacing = _interpolate(image, height, width), target
+            image, spacing = _resampled(image, (spacing[0] / target[0], spacing[1] / target[1])), target
+        elif self.makes_square(raw):
+            aspect = raw.pixel_aspect
+            image = _resampled(image, (max(aspect, 1.0), max(1 / aspect, 1.0)))
+            spacing = None if spacing is None else (min(spacing), min(spacing))
         if self.foreground is not None:
             if not (image > self.foreground).any():
                 raise Unreadable(f"no pixel is above data.foreground={self.foreground:g}")
@@ -97,6 +99,10 @@ class Geometry:
         if spacing is not None:
             spacing = round(spacing[0] / down, 6), round(spacing[1] / across, 6)
         return np.ascontiguousarray(image.numpy()), spacing
+
+    def makes_square(self, raw: RawImage) -> bool:
+        """Return whether the pixels of a raw image are not square, and are made so along their coarser axis."""
+        return self.spacing is None and abs(math.log(raw.pixel_aspect)) > _SQUARE
 
     def _with_channels(self, image: Tensor, count: int) -> Tensor:
         images = image.chunk(count)
@@ -202,6 +208,13 @@ RESIZES: dict[str, Callable[[Tensor, int], tuple[Tensor, tuple[float, float]]]] 
     "stretch": _stretch,
     "none": _none,
 }
+
+
+def _resampled(image: Tensor, scales: tuple[float, float]) -> Tensor:
+    height, width = (max(1, round(extent * scale)) for extent, scale in zip(image.shape[-2:], scales, strict=True))
+    if height * width * len(image) > _MOST_VALUES:
+        raise Unreadable(f"its pixel spacing would make it an image of {height} x {width} pixels, which is too large")
+    return _interpolate(image, height, width)
 
 
 def _interpolate(image: Tensor, height: int, width: int) -> Tensor:

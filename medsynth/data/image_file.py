@@ -2,33 +2,84 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import warnings
 
 import numpy as np
 import PIL
-from PIL import Image
-from PIL.TiffImagePlugin import BITSPERSAMPLE, COMPRESSION, STRIPBYTECOUNTS
+from PIL import ExifTags, Image
+from PIL.TiffImagePlugin import (
+    BITSPERSAMPLE,
+    COMPRESSION,
+    EXTRASAMPLES,
+    PHOTOMETRIC_INTERPRETATION,
+    SAMPLEFORMAT,
+    STRIPBYTECOUNTS,
+    ImageFileDirectory_v2,
+)
 
 from medsynth.data.errors import Unreadable
 from medsynth.data.reading import RawImage
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 UNCOMPRESSED = 1  # value of TIFF's tag Compression
-_STORED_TYPES = {"u1": "8-bit", "u2": "16-bit", "i4": "32-bit integer", "f4": "floating-point"}
+_STORED_TYPES = {
+    "u1": "8-bit",
+    "i1": "signed 8-bit",
+    "u2": "16-bit",
+    "u4": "32-bit integer",
+    "i4": "32-bit integer",
+    "f4": "floating-point",
+}
 _GRAY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# Values of tags, TIFF 6.0 (1992) and its supplements.
+_WHITE_IS_ZERO, _UNSIGNED, _SIGNED, _FLOATING_POINT = 0, 1, 2, 3
+_JPEG_COMPRESSIONS = (6, 7)
+_PHOTOMETRICS = {
+    0: "WhiteIsZero",
+    1: "BlackIsZero",
+    2: "RGB",
+    3: "palette",
+    4: "transparency mask",
+    5: "CMYK",
+    6: "YCbCr",
+    8: "CIE L*a*b*",
+    9: "ICC L*a*b*",
+    10: "ITU L*a*b*",
+    32803: "color filter array",
+    32844: "LogL",
+    32845: "LogLuv",
+    34892: "linear raw",
+}
+_SAMPLE_FORMATS = {1: "unsigned", 2: "signed", 3: "floating point", 4: "undefined", 5: "complex", 6: "complex"}
+_COMPRESSIONS = {34712: "JPEG 2000", 34887: "LERC", 34925: "LZMA", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL"}
+_SAVE_ANEW = "save it as 8- or 16-bit gray (BlackIsZero), 32-bit floating point or 8-bit RGB"
+# EXIF's orientation 2 to 8: the array (H, W, ...) as it is to be displayed.
+_UPRIGHT = {
+    2: lambda values: values[:, ::-1],
+    3: lambda values: values[::-1, ::-1],
+    4: lambda values: values[::-1],
+    5: lambda values: values.swapaxes(0, 1),
+    6: lambda values: values[::-1].swapaxes(0, 1),
+    7: lambda values: values[::-1, ::-1].swapaxes(0, 1),
+    8: lambda values: values[:, ::-1].swapaxes(0, 1),
+}
+_TURNED = (5, 6, 7, 8)  # of these, those that exchange rows and columns
 
 
 def decode(content: bytes) -> RawImage:
     """Decode gray images in their own bit depth as ``(1, H, W)``, color as 8-bit RGB ``(3, H, W)``.
 
     Alpha is dropped, not blended: the values under it were measured, a background would be invented. Only the first of
-    several pages is read.
+    several pages is read. Images are turned upright by EXIF's and TIFF's orientation, and high is bright whatever
+    TIFF's PhotometricInterpretation is.
 
     Raises:
-        Unreadable: the format is unknown, the file is damaged, or its color channels have 16 bits each, of which
-            Pillow would silently return the upper 8.
+        Unreadable: the format is unknown, the file is damaged, its tags are not supported, or its color channels have
+            16 bits each, of which Pillow would silently return the upper 8.
     """
     try:
         with warnings.catch_warnings():
@@ -42,11 +93,13 @@ def decode(content: bytes) -> RawImage:
     except Unreadable:
         raise
     except PIL.UnidentifiedImageError as error:
-        raise Unreadable("it is not an image of a known format") from error
+        raise Unreadable(_unidentified(content)) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise Unreadable("it claims more pixels than any image has") from error
     except Exception as error:  # damaged files make Pillow raise OSError, SyntaxError, ValueError, struct.error ...
-        raise Unreadable("it is damaged or cut off") from error
+        compression = _COMPRESSIONS.get(_tiff_tags(content).get(COMPRESSION, 0))
+        either = f", or its compression ({compression}) is not supported: {_SAVE_ANEW}" if compression else ""
+        raise Unreadable(f"it is damaged or cut off{either}") from error
 
 
 def _open(content: bytes) -> Image.Image:
@@ -59,19 +112,106 @@ def _raw_image(image: Image.Image) -> RawImage:
         raise Unreadable(
             "it has several channels of 16 bits, of which only 8 can be read: save it as 16-bit gray or 8-bit color"
         )
+    tags = getattr(image, "tag_v2", None)
+    if tags is not None:
+        _check_tags(tags)
     remarks = []
     if image.has_transparency_data:
         remarks.append("lost their alpha channel")
+    elif tags is not None and EXTRASAMPLES in tags:
+        remarks.append("lost their extra channels (TIFF tag ExtraSamples)")
     if getattr(image, "n_frames", 1) > 1:
         remarks.append("hold several pages, of which only the first is read")
         image.seek(0)
     _check_complete(image)
+    aspect, orientation = _aspect(image), _orientation(image)
     values = np.asarray(_gray_or_rgb(image))
+    if tags is not None:
+        values = _by_tags(values, tags)
+    elif orientation in _UPRIGHT:  # Pillow turns TIFF itself
+        values = _UPRIGHT[orientation](values)
+    if orientation in _UPRIGHT:
+        remarks.append("were stored turned or mirrored (their tag Orientation) and are turned upright")
+        aspect = 1 / aspect if orientation in _TURNED else aspect
     stored_type = _STORED_TYPES[values.dtype.str[1:]]
     values = values.astype(np.float32)
-    return RawImage(
-        values[None] if values.ndim == 2 else values.transpose(2, 0, 1), stored_type, remarks=tuple(remarks)
-    )
+    values = values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
+    return RawImage(np.ascontiguousarray(values), stored_type, aspect=aspect, remarks=tuple(remarks))
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the orientation by EXIF's or TIFF's tag; 1, upright, if there is none or it cannot be read."""
+    with contextlib.suppress(Exception):  # damaged EXIF data make Pillow raise SyntaxError, struct.error ...
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return 1
+
+
+def _aspect(image: Image.Image) -> float:
+    """Return the height of a pixel divided by its width, by the resolution that the file gives; 1 without one."""
+    for name in ("dpi", "aspect", "resolution", "jfif_density"):
+        with contextlib.suppress(Exception):  # values of any type: a fraction by 0 ...
+            across, down = map(float, image.info[name])
+            if math.isfinite(across / down) and across / down > 0:
+                return across / down
+    return 1.0
+
+
+def _check_tags(tags: ImageFileDirectory_v2) -> None:
+    """Raise Unreadable if Pillow reads a TIFF in spite of tags that it does not honor, or guesses those missing."""
+    if PHOTOMETRIC_INTERPRETATION not in tags and tags.get(COMPRESSION) not in _JPEG_COMPRESSIONS:
+        raise Unreadable(f"its TIFF tag PhotometricInterpretation is missing: {_SAVE_ANEW}")
+    inverted = tags.get(PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO
+    lab = _PHOTOMETRICS.get(tags.get(PHOTOMETRIC_INTERPRETATION, 1), "").endswith("L*a*b*")
+    if lab or (inverted and _sample_format(tags) == _FLOATING_POINT):
+        raise Unreadable(_unsupported(tags))
+
+
+def _by_tags(values: np.ndarray, tags: ImageFileDirectory_v2) -> np.ndarray:
+    """Return a TIFF's values by its tags where Pillow ignores them: signed 8, unsigned 32 and inverted 16 bits."""
+    sample_format = _sample_format(tags)
+    if values.ndim == 2 and values.dtype == np.uint8 and sample_format == _SIGNED:
+        return values.view(np.int8)
+    if values.dtype == np.int32 and sample_format == _UNSIGNED:
+        return values.view(np.uint32)
+    if values.dtype == np.uint16 and tags.get(PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO:
+        return np.uint16(2**16 - 1) - values
+    return values
+
+
+def _sample_format(tags: ImageFileDirectory_v2) -> int:
+    return tags.get(SAMPLEFORMAT, (_UNSIGNED,))[0]
+
+
+def _unidentified(content: bytes) -> str:
+    """Return the reason why Pillow does not recognize a file."""
+    tags = _tiff_tags(content)
+    return _unsupported(tags) if BITSPERSAMPLE in tags else "it is not an image of a known format"
+
+
+def _unsupported(tags: ImageFileDirectory_v2 | dict[int, object]) -> str:
+    photometric, bits = tags.get(PHOTOMETRIC_INTERPRETATION), tags.get(BITSPERSAMPLE, (1,))
+    sample_format, compression = tags.get(SAMPLEFORMAT, (_UNSIGNED,)), tags.get(COMPRESSION, UNCOMPRESSED)
+    named = [
+        f"PhotometricInterpretation {_PHOTOMETRICS.get(photometric, 'unknown')}",
+        f"SampleFormat {', '.join(_SAMPLE_FORMATS.get(value, 'unknown') for value in sample_format)}",
+        f"BitsPerSample {', '.join(map(str, bits))}",
+        *([f"Compression {_COMPRESSIONS[compression]}"] if compression in _COMPRESSIONS else []),
+    ]
+    return f"its TIFF tags are not supported together ({'; '.join(named)}): {_SAVE_ANEW}"
+
+
+def _tiff_tags(content: bytes) -> ImageFileDirectory_v2 | dict[int, object]:
+    """Return the tags of a TIFF's first page; none if it is no TIFF or its tags are damaged."""
+    if content.startswith(_TIFF_STARTS):
+        with contextlib.suppress(Exception), warnings.catch_warnings():  # as in ``decode``
+            warnings.simplefilter("ignore")
+            big = content[2:4] in (b"+\0", b"\0+")
+            tags = ImageFileDirectory_v2(content[: 16 if big else 8])
+            stream = io.BytesIO(content)
+            stream.seek(tags.next)
+            tags.load(stream)
+            return tags
+    return {}
 
 
 def _check_complete(image: Image.Image) -> None:

@@ -79,10 +79,13 @@ class PairedFolder:
             raise Unreadable("the two images of the pair have different sizes")
         if len({raw.stored_type for raw in pair}) > 1:
             raise Unreadable("the two images of the pair have different stored types")
+        if abs(pair[0].aspect - pair[1].aspect) > 0.01 * pair[0].aspect:
+            raise Unreadable("the pixels of the two images of the pair have different ratios of height and width")
         channels = max(len(raw.values) for raw in pair)
         values = [np.broadcast_to(raw.values, (channels, *raw.values.shape[1:])) for raw in pair]
         remarks = tuple(dict.fromkeys(remark for raw in pair for remark in raw.remarks))
-        return [RawImage(np.concatenate(values), pair[0].stored_type, pair[0].spacing, remarks=remarks)], Counter()
+        stored_type, aspect = pair[0].stored_type, pair[0].aspect
+        return [RawImage(np.concatenate(values), stored_type, aspect=aspect, remarks=remarks)], Counter()
 
     def key(self) -> dict[str, Any]:
         """Return all options."""

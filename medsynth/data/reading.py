@@ -49,6 +49,7 @@ class RawImage:
         values: float32 ``(C, H, W)``, C 1 or 3, finite, in ``Scan.unit``; ``(2 C, H, W)`` for a pair, target last.
         stored_type: the type in the file: "8-bit", "16-bit", "signed 16-bit", "32-bit integer", "floating-point" ...
         spacing: millimeters from row to row and from column to column; None: not known.
+        aspect: the height of a pixel divided by its width, where ``spacing`` is not known.
         class_name: overrides the record's, where the label is in the pixels.
         remarks: changes made while reading, as predicates of "5 images ...": "lost their alpha channel".
     """
@@ -58,6 +59,12 @@ class RawImage:
     spacing: tuple[float, float] | None = None
     class_name: str = ""
     remarks: tuple[str, ...] = ()
+    aspect: float = 1.0
+
+    @property
+    def pixel_aspect(self) -> float:
+        """The height of a pixel divided by its width."""
+        return self.aspect if self.spacing is None else self.spacing[0] / self.spacing[1]
 
 
 @dataclasses.dataclass

@@ -119,6 +119,8 @@ class RecordReading(Dataset[RecordResult]):
         if channels != self.geometry.channels:
             change = "became gray by ITU-R 601 luma" if channels == 3 else "were repeated in 3 channels"
             remarks.append(f"{change} (data.channels={self.geometry.channels})")
+        if self.geometry.makes_square(raw):
+            remarks.append("have pixels that are not square, and are resampled to square ones (data.spacing)")
         info = ImageInfo(
             class_name=raw.class_name or record.class_name,
             split=record.split,

@@ -1,0 +1,229 @@
+"""A table of format cases: files put together from the formats' specifications, and the values that they mean.
+
+Nothing here asks the libraries that the readers use for the right value.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medsynth.data.errors import Unreadable
+from medsynth.data.image_file import decode
+from tests.files import RAMP, prepared, warnings_of
+
+WHITE_IS_ZERO, BLACK_IS_ZERO = 0, 1
+WIDE = np.arange(64).reshape(8, 8) * 1000  # 0 to 63000
+SIGNED = WIDE - 31_000
+
+
+def tiff(values: np.ndarray, photometric: int | None = BLACK_IS_ZERO, *, order: str = "<", **tags: object) -> bytes:
+    """Return an uncompressed TIFF 6.0 file of one strip; ``tags`` are numbers or lists, written as SHORT or RATIONAL.
+
+    The tags follow from the values (H, W) or (H, W, C); None leaves one out.
+    """
+    numbers = {
+        "compression": 259,
+        "extra": 338,
+        "orientation": 274,
+        "planar": 284,
+        "xres": 282,
+        "yres": 283,
+        "unit": 296,
+    }
+    bits, samples = 8 * values.dtype.itemsize, values.shape[2] if values.ndim == 3 else 1
+    sample_format = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
+    content = values.astype(values.dtype.newbyteorder(order)).tobytes()
+    entries: dict[int, object] = {
+        256: values.shape[1],
+        257: values.shape[0],
+        258: [bits] * samples,
+        259: 1,
+        262: photometric,
+        273: 8,
+        277: samples,
+        278: values.shape[0],
+        279: len(content),
+        339: [sample_format] * samples,
+    }
+    entries |= {numbers.get(name) or int(name.removeprefix("tag")): value for name, value in tags.items()}
+    entries = {tag: value for tag, value in entries.items() if value is not None}
+    content += b"\0" * (len(content) % 2)
+    extra, place = b"", 8 + len(content) + 2 + 12 * len(entries) + 4
+    directory = struct.pack(order + "H", len(entries))
+    for tag, value in sorted(entries.items()):
+        rational = tag in (282, 283)
+        listed = value if isinstance(value, list) else [value]
+        packed = b"".join(
+            struct.pack(order + ("II" if rational else "H"), *([x, 1] if rational else [x])) for x in listed
+        )
+        directory += struct.pack(order + "HHI", tag, 5 if rational else 3, len(listed))
+        if len(packed) > 4:
+            directory += struct.pack(order + "I", place + len(extra))
+            extra += packed
+        else:
+            directory += packed.ljust(4, b"\0")
+    start = b"II*\0" if order == "<" else b"MM\0*"
+    return start + struct.pack(order + "I", 8 + len(content)) + content + directory + bytes(4) + extra
+
+
+TIFF_CASES = {
+    "8 bits": (tiff(RAMP), RAMP, "8-bit"),
+    "8 bits, white is 0": (tiff(RAMP, WHITE_IS_ZERO), 255 - RAMP, "8-bit"),
+    "8 bits, big-endian, white is 0": (tiff(RAMP, WHITE_IS_ZERO, order=">"), 255 - RAMP, "8-bit"),
+    "signed 8 bits": (tiff(RAMP.astype(int).astype(np.int8)), RAMP.astype(int) - 256 * (RAMP > 127), "signed 8-bit"),
+    "16 bits": (tiff(WIDE.astype(np.uint16)), WIDE, "16-bit"),
+    "16 bits, big-endian": (tiff(WIDE.astype(np.uint16), order=">"), WIDE, "16-bit"),
+    "16 bits, white is 0": (tiff(WIDE.astype(np.uint16), WHITE_IS_ZERO), 65535 - WIDE, "16-bit"),
+    "signed 16 bits": (tiff(SIGNED.astype(np.int16)), SIGNED, "32-bit integer"),
+    "signed 16 bits, big-endian": (tiff(SIGNED.astype(np.int16), order=">"), SIGNED, "32-bit integer"),
+    "32 bits above 2^31": (tiff((WIDE * 65_536).astype(np.uint32)), WIDE * 65_536, "32-bit integer"),
+    "signed 32 bits": (tiff((SIGNED * 60_000).astype(np.int32)), SIGNED * 60_000, "32-bit integer"),
+    "signed 32 bits, big-endian": (tiff(SIGNED.astype(np.int32), order=">"), SIGNED, "32-bit integer"),
+    "floating point": (tiff((SIGNED / 7).astype(np.float32)), (SIGNED / 7).astype(np.float32), "floating-point"),
+    "a channel beside gray": (tiff(np.stack([RAMP, RAMP.T], -1), extra=0), RAMP, "8-bit"),
+}
+
+
+@pytest.mark.parametrize("name", TIFF_CASES)
+def test_tiff_values_follow_photometric_interpretation_and_sample_format(name):
+    content, expected, stored_type = TIFF_CASES[name]
+    picture = decode(content)
+    np.testing.assert_array_equal(picture.values, np.asarray(expected, np.float32)[None])
+    assert (picture.stored_type, picture.aspect) == (stored_type, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (
+            tiff(WIDE.astype(np.uint16), WHITE_IS_ZERO, order=">"),
+            "WhiteIsZero; .*unsigned; BitsPerSample 16",
+        ),
+        (tiff(SIGNED.astype(np.int16), WHITE_IS_ZERO), "WhiteIsZero; SampleFormat signed"),
+        (tiff(SIGNED.astype(np.float32), WHITE_IS_ZERO), "WhiteIsZero; SampleFormat floating point"),
+        (tiff(SIGNED.astype(np.float16)), "SampleFormat floating point; BitsPerSample 16"),
+        (tiff(SIGNED.astype(np.float64)), "SampleFormat floating point; BitsPerSample 64"),
+        (tiff(RAMP, tag339=4), "SampleFormat undefined"),
+        (tiff(RAMP, 4), "PhotometricInterpretation transparency mask"),
+        (tiff(RAMP, 32803), "PhotometricInterpretation color filter array"),
+        (tiff(np.stack([RAMP] * 3, -1), 8), r"PhotometricInterpretation CIE L\*a\*b\*"),
+        (tiff(RAMP, None), "PhotometricInterpretation is missing"),
+        (tiff(RAMP, compression=50001), "WebP"),
+        (tiff(RAMP, compression=34887), "LERC"),
+    ],
+)
+def test_tiff_tags_that_are_not_honored_are_refused_by_name(content, named):
+    with pytest.raises(Unreadable, match=f"(?s){named}.*save it as"):
+        decode(content)
+
+
+def test_extra_channels_are_lost_with_a_remark():
+    assert decode(TIFF_CASES["a channel beside gray"][0]).remarks == (
+        "lost their extra channels (TIFF tag ExtraSamples)",
+    )
+
+
+# Orientation: EXIF 2.32 section 4.6.5, the same numbers as TIFF 6.0. The sides at which row 0 and column 0 lie.
+SIDES = {
+    1: ("top", "left"),
+    2: ("top", "right"),
+    3: ("bottom", "right"),
+    4: ("bottom", "left"),
+    5: ("left", "top"),
+    6: ("right", "top"),
+    7: ("right", "bottom"),
+    8: ("left", "bottom"),
+}
+UPRIGHT = np.kron(np.arange(6).reshape(2, 3) * 40, np.ones((16, 16))).astype(np.uint8)  # blocks that survive JPEG
+
+
+def as_stored(shown: np.ndarray, orientation: int) -> np.ndarray:
+    """Return the array whose row 0 and column 0 lie at the sides that the orientation names."""
+    first_row, first_column = SIDES[orientation]
+    stored = shown.T if first_row in ("left", "right") else shown
+    stored = stored[::-1] if first_row in ("bottom", "right") else stored
+    return stored[:, ::-1] if first_column in ("bottom", "right") else stored
+
+
+def exif(orientation: int) -> bytes:
+    return b"MM\0*\0\0\0\x08\0\x01" + struct.pack(">HHIHH", 0x112, 3, 1, orientation, 0) + bytes(4)
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(values: np.ndarray, *chunks: bytes) -> bytes:
+    """Return a gray PNG of 8 or 16 bits with further chunks before the pixels."""
+    header = struct.pack(">IIBBBBB", *values.shape[::-1], 8 * values.dtype.itemsize, 0, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(row.dtype.newbyteorder(">")).tobytes() for row in values)
+    parts = [png_chunk(b"IHDR", header), *chunks, png_chunk(b"IDAT", zlib.compress(rows)), png_chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def jpeg(values: np.ndarray, **options: object) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(values).save(stream, "JPEG", quality=100, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("form", ["jpeg", "png", "png_16", "tiff"])
+@pytest.mark.parametrize("orientation", SIDES)
+def test_images_are_turned_upright(form, orientation):
+    stored = np.ascontiguousarray(as_stored(UPRIGHT, orientation))
+    content = {
+        "jpeg": lambda: jpeg(stored, exif=b"Exif\0\0" + exif(orientation)),
+        "png": lambda: png(stored, png_chunk(b"eXIf", exif(orientation))),
+        "png_16": lambda: png(stored.astype(np.uint16), png_chunk(b"eXIf", exif(orientation))),
+        "tiff": lambda: tiff(stored, orientation=orientation),
+    }[form]()
+    picture = decode(content)
+    np.testing.assert_allclose(picture.values[0], UPRIGHT, atol=2)
+    assert len(picture.remarks) == (orientation > 1)
+
+
+def test_a_damaged_orientation_is_no_orientation():
+    for damaged in (exif(0), exif(9), exif(6)[:12], b"nonsense"):
+        np.testing.assert_array_equal(decode(png(RAMP, png_chunk(b"eXIf", damaged))).values[0], RAMP)
+
+
+# Pixels that are not square: twice as high as wide is twice as many pixels for a millimeter across as down.
+
+
+@pytest.mark.parametrize(
+    ("content", "aspect"),
+    [
+        (tiff(RAMP, xres=200, yres=100, unit=2), 2.0),
+        (tiff(RAMP, xres=200, yres=100, unit=1), 2.0),
+        (tiff(RAMP, xres=100, yres=200, unit=3, orientation=6), 2.0),
+        (tiff(RAMP, xres=0, yres=100, unit=2), 1.0),
+        (png(RAMP, png_chunk(b"pHYs", struct.pack(">IIB", 2, 1, 0))), 2.0),
+        (png(RAMP, png_chunk(b"pHYs", struct.pack(">IIB", 4000, 2000, 1))), 2.0),
+        (png(RAMP, png_chunk(b"pHYs", struct.pack(">IIB", 1, 2, 0)), png_chunk(b"eXIf", exif(6))), 2.0),
+        (jpeg(RAMP, dpi=(144, 72)), 2.0),
+        (jpeg(RAMP).replace(b"JFIF\0\x01\x01\0\0\x01\0\x01", b"JFIF\0\x01\x01\0\0\x02\0\x01"), 2.0),
+        (jpeg(RAMP), 1.0),
+    ],
+)
+def test_the_resolution_of_a_picture_gives_the_aspect_of_its_pixels(content, aspect):
+    assert decode(content).aspect == pytest.approx(aspect, rel=0.01)
+
+
+def test_pixels_become_square_with_a_remark(tmp_path, caplog):
+    disk = np.hypot(np.arange(32)[:, None] * 2 - 31, np.arange(64) - 31.5) < 20  # round in pixels twice as high as wide
+    for number in range(4):
+        values = (disk * 200 + number).astype(np.uint8)
+        (tmp_path / f"{number}.png").write_bytes(png(values, png_chunk(b"pHYs", struct.pack(">IIB", 2, 1, 0))))
+    data = prepared(tmp_path, image_size=64, join_duplicates="none")
+    image = data.train_dataset[0]["image"][0].numpy() > 0
+    assert image.any(0).sum() == pytest.approx(40, abs=1)
+    assert image.any(1).sum() == pytest.approx(40, abs=1)
+    assert "4 of 4 images have pixels that are not square, and are resampled to square ones (data.spacing)." in (
+        warnings_of(caplog)
+    )
