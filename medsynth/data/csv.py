@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from medsynth.data.errors import DataError, Reason, ReasonKind, Unreadable
 from medsynth.data.image_file import ENDINGS, decode
+from medsynth.data.other_formats import not_read
 from medsynth.data.reading import RawImage, Record, Scan
 from medsynth.data.table import natural, table_rows
 from medsynth.data.tree import Tree, open_tree, outside
@@ -64,11 +65,12 @@ class Csv:
         rows = self._rows()
         self._check(rows)
         listed = {row.path for row in rows}
-        unlisted = sum(name.lower().endswith(ENDINGS) and name not in listed for name in self.tree.names)
+        others = {name for name in self.tree.names if name not in listed and name != self.table}
+        unlisted = {name for name in others if name.lower().endswith(ENDINGS)}
         return Scan(
             [Record(row.path, class_name=row.label, patient=row.patient, split=SPLITS[row.split]) for row in rows],
             class_names=tuple(sorted({row.label for row in rows} - {""}, key=natural)),
-            left_out=+Counter({NOT_LISTED: unlisted}),
+            left_out=+(Counter({NOT_LISTED: len(unlisted)}) + not_read(others - unlisted)),
         )
 
     def read(self, record: Record) -> tuple[list[RawImage], Counter[Reason]]:

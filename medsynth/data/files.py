@@ -19,6 +19,7 @@ from medsynth.contracts import Intensity
 from medsynth.data.cache import Columns, Store, cache_folder, hashed, open_store, salt
 from medsynth.data.duplicates import clusters, have_content
 from medsynth.data.errors import DataError, Reason, ReasonKind
+from medsynth.data.folders import folders_at, listed
 from medsynth.data.geometry import Geometry, RandomViews
 from medsynth.data.groups import Groups, image_groups
 from medsynth.data.intensity import Normalization
@@ -280,16 +281,15 @@ class ImageFiles:
     def _prepare(self, cache: Path, folder: Path) -> None:
         reader = self.opened
         scan = self._with_patients(reader.scan())
+        for _, reason in reader.tree.lost:
+            (scan.damaged if reason.kind is ReasonKind.DAMAGED else scan.left_out)[reason] += 1
         if scan.damaged and self.preparation.raises:
             raise DataError(
-                f"{sum(scan.damaged.values())} of the {len(reader.tree.names)} files in data.root={self.root} are "
-                f"damaged ({'; '.join(map(str, scan.damaged))}): repair or remove them, or leave them out with "
-                f"data.on_error=skip."
+                f"{sum(scan.damaged.values())} of the {len(reader.tree.names) + len(reader.tree.lost)} files in "
+                f"data.root={self.root} are damaged or cannot be reached ({_counted(scan.damaged)}): repair or remove "
+                f"them, or leave them out with data.on_error=skip."
             )
         scan.left_out += scan.damaged
-        if reader.tree.unsafe:
-            text = "links, encrypted files and names that lead out of the archive"
-            scan.left_out[Reason(ReasonKind.UNSAFE, text)] += reader.tree.unsafe
         Preparer(
             reader=reader,
             scan=scan,
@@ -333,6 +333,7 @@ class ImageFiles:
         for left_out in manifest["left_out"]:
             if left_out["kind"] != ReasonKind.NOT_AN_IMAGE:
                 log.warning("Left out: %s: %d.", left_out["text"], left_out["count"], extra={"left_out": True})
+        self._report_losses()
         for remark, count in manifest["remarks"].items():
             log.warning("%d of %d images %s.", count, total, remark)
         sizes = sorted(manifest["sizes"], key=lambda text: [int(side) for side in text.split("x")])
@@ -344,6 +345,17 @@ class ImageFiles:
         self._report_leaks(rows)
         if any(rows[name] and name not in self.columns["split"] for name in ("val", "test")):
             self._report_groups(rows)
+
+    def _report_losses(self) -> None:
+        """Warn of folders and classes of which no image is used."""
+        if lost := self.manifest["lost_folders"]:
+            folders = folders_at(self.opened.tree, self.manifest["folder_level"])
+            shown = self.manifest["folders_are_classes"] or self.preparation.show_paths
+            names = listed([folders[number] for number in lost]) if shown else "data.show_paths=true shows their names"
+            text = "No image of %d of the %d folders in data.root is used (%s): see what is left out."
+            log.warning(text, len(lost), len(folders), names)
+        if empty := self.manifest["empty_classes"]:
+            log.warning("No image of the classes %s is left: they are no classes of this training.", listed(empty))
 
     def _report_intensity(self, manifest: Manifest) -> None:
         low, high = manifest["before"]["low"], manifest["before"]["high"]
@@ -390,10 +402,15 @@ class ImageFiles:
 
 def _fingerprint(tree: Tree) -> str:
     """Return a digest of the files' names, sizes and times."""
-    content = hashlib.blake2b(str(tree.unsafe).encode(), digest_size=16)
+    lost = sorted((name, reason.text) for name, reason in tree.lost)
+    content = hashlib.blake2b(json.dumps(lost).encode(), digest_size=16)
     for name in tree.names:
         content.update(json.dumps([name, *tree.state(name)]).encode())
     return content.hexdigest()
+
+
+def _counted(reasons: Counter[Reason]) -> str:
+    return "; ".join(f"{reason}: {count}" for reason, count in reasons.items())
 
 
 def _patient_of(match: re.Match[str]) -> str:

@@ -7,13 +7,16 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from medsynth.data.errors import NOT_AN_IMAGE_NAME, DataError, Reason
+from medsynth.data.errors import DataError, Reason, ReasonKind
+from medsynth.data.folders import listed
 from medsynth.data.image_file import ENDINGS, decode
+from medsynth.data.other_formats import not_read
 from medsynth.data.reading import RawImage, Record, Scan, reader_options
 from medsynth.data.tree import Tree, open_tree
 from medsynth.errors import InputError
 
 EXAMPLE = "data=image_folder data.root=/path/to/images reads a folder, or a zip archive, of images."
+OTHER_CLASS = Reason(ReasonKind.NOT_SELECTED, "another class (data.reader.classes)")
 
 
 @dataclasses.dataclass
@@ -39,23 +42,26 @@ class ImageFolder:
         """
         names = [name for name in self.tree.names if name.lower().endswith(ENDINGS)]
         root = self.tree.root
+        left_out = not_read(name for name in self.tree.names if not name.lower().endswith(ENDINGS))
         if not names:
             raise DataError(
-                f"data.root={root} holds no image: only files whose names end in {', '.join(ENDINGS)} are read."
+                f"data.root={root} holds no image: only files whose names end in {', '.join(ENDINGS)} are read "
+                f"({'; '.join(f'{reason}: {count}' for reason, count in left_out.most_common())})."
             )
-        left_out = +Counter({NOT_AN_IMAGE_NAME: len(self.tree.names) - len(names)})
         flat = sum("/" not in name for name in names)
         folders = sorted({name.split("/")[0] for name in names if "/" in name})
         if flat and folders:
             raise DataError(
-                f"data.root={root} holds {flat} images beside the class folders {_listed(folders)}: "
+                f"data.root={root} holds {flat} images beside the class folders {listed(folders)}: "
                 f"move those images into a class folder, or elsewhere."
             )
         chosen = self._chosen(folders)
         if flat:
             return Scan([Record(name) for name in names], left_out=left_out)
         records = [Record(name, class_name=name.split("/")[0]) for name in names if name.split("/")[0] in chosen]
-        return Scan(records, class_names=tuple(chosen), left_out=left_out)
+        others = frozenset(name for name in names if name.split("/")[0] not in chosen)
+        left_out[OTHER_CLASS] += len(others)
+        return Scan(records, class_names=tuple(chosen), left_out=+left_out, accounted=others, folder_level=1)
 
     def read(self, record: Record) -> tuple[list[RawImage], Counter[Reason]]:
         """Decode the one image of a file; see ``reading.Reader``."""
@@ -76,11 +82,6 @@ class ImageFolder:
         if missing:
             raise InputError(
                 f"data.reader.classes names {', '.join(missing)}, but data.root={self.tree.root} has the folders "
-                f"{_listed(folders)}."
+                f"{listed(folders)}."
             )
         return [name for name in folders if name in (asked or folders)]
-
-
-def _listed(names: Sequence[str], shown: int = 12) -> str:
-    """Join the first names: a list of one folder per patient would fill the screen."""
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

@@ -35,7 +35,9 @@ class Manifest(TypedDict):
     """All that is known of a prepared data set beside its images and their columns.
 
     ``spacing`` is the median, in millimeters from row to row and from column to column. ``remarks``, ``stored_types``
-    and ``sizes`` ("64x48", width first) count images. ``before`` are the measured values, ``after`` those in [-1, 1].
+    and ``sizes`` ("64x48", width first) count images. ``lost_folders`` are positions in ``folders.folders_at`` of those
+    of level ``folder_level`` of which no image is used, ``empty_classes`` are classes of which no image is left.
+    ``before`` are the measured values, ``after`` those in [-1, 1].
     """
 
     class_names: list[str]
@@ -45,6 +47,10 @@ class Manifest(TypedDict):
     intensity: IntensityRecord
     spacing: list[float] | None
     left_out: list[LeftOut]
+    lost_folders: list[int]
+    folder_level: int
+    folders_are_classes: bool
+    empty_classes: list[str]
     remarks: dict[str, int]
     stored_types: dict[str, int]
     sizes: dict[str, int]

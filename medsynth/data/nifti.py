@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from nibabel.affines import apply_affine, voxel_sizes
 
-from medsynth.data.errors import NOT_AN_IMAGE_NAME, DataError, Reason, ReasonKind, Unreadable, check_choice
+from medsynth.data.errors import DataError, Reason, ReasonKind, Unreadable, check_choice
 from medsynth.data.nifti_volume import Volume, load, planes
+from medsynth.data.other_formats import not_read
 from medsynth.data.percentiles import percentiles
 from medsynth.data.reading import RawImage, Record, Scan, reader_options
 from medsynth.data.tree import Tree, open_tree
@@ -87,19 +88,17 @@ class Nifti:
             raise DataError(
                 f"data.root={self.tree.root} holds no NIfTI volume (.nii, .nii.gz) that matches data.reader.images."
             )
-        left_out = Counter(
-            {
-                NOT_AN_IMAGE_NAME: len(self.tree.names) - len(self._volumes),
-                NOT_SELECTED: len(self._volumes) - len(self._images) - len(self._labels),
-            }
-        )
+        left_out = not_read(set(self.tree.names) - set(self._volumes))
+        left_out[NOT_SELECTED] = len(self._volumes) - len(self._images) - len(self._labels)
         keys = list(self._images)
         if self.labels is not None:
             keys = [key for key in keys if key in self._labels]
             left_out[NO_LABELS] = len(self._images) - len(keys)
             left_out[NO_IMAGE] = len(self._labels) - len(keys)
             self._check_matched(len(keys))
-        return Scan([Record(self._images[key]) for key in keys], left_out=+left_out)
+        selected = {self._images[key] for key in keys}
+        accounted = frozenset(self._volumes) - (set(self._images.values()) - selected)  # their loss is NO_LABELS
+        return Scan([Record(self._images[key]) for key in keys], left_out=+left_out, accounted=accounted)
 
     def read(self, record: Record) -> tuple[Sequence[RawImage], Counter[Reason]]:
         """Return the slices of one volume, float32 ``(1 or 3, H, W)``, and the number of slices without content.

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from medsynth.data.errors import NOT_AN_IMAGE_NAME, DataError, Reason, ReasonKind, Unreadable, check_choice
+from medsynth.data.errors import DataError, Reason, ReasonKind, Unreadable, check_choice
 from medsynth.data.image_file import ENDINGS, decode
+from medsynth.data.other_formats import not_read
 from medsynth.data.reading import RawImage, Record, Scan, reader_options
 from medsynth.data.tree import Tree, open_tree
 from medsynth.errors import InputError
@@ -59,14 +60,12 @@ class PairedFolder:
                 f"without a partner of the same name, and {len(matched)} pairs: complete the pairs, or leave those "
                 f"images out with data.reader.unmatched=skip."
             )
-        left_out = {
-            NOT_AN_IMAGE_NAME: len(self.tree.names) - len(names),
-            IN_NEITHER_FOLDER: len(names) - len(sources) - len(targets),
-            NO_TARGET: alone[0],
-            NO_SOURCE: alone[1],
-        }
+        left_out = not_read(set(self.tree.names) - set(names))
+        left_out[IN_NEITHER_FOLDER] = len(names) - len(sources) - len(targets)
+        left_out[NO_TARGET], left_out[NO_SOURCE] = alone
         records = [Record(sources[key], partner=targets[key]) for key in matched]
-        return Scan(records, left_out=+Counter(left_out), paired=True)
+        others = frozenset(names) - set(sources.values()) - set(targets.values())
+        return Scan(records, left_out=+left_out, paired=True, accounted=others)
 
     def read(self, record: Record) -> tuple[list[RawImage], Counter[Reason]]:
         """Decode one pair, float32 ``(2 C, H, W)``, source first; gray is repeated if its partner is in color.

@@ -10,6 +10,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from joblib import cpu_count
@@ -18,6 +19,7 @@ from tqdm import tqdm
 from medsynth.checksums import write_checksums
 from medsynth.data.cache import quantize
 from medsynth.data.errors import DataError, Reason, check_choice
+from medsynth.data.folders import first_level, lost_folders
 from medsynth.data.geometry import Geometry
 from medsynth.data.intensity import Normalization, Statistics, statistics
 from medsynth.data.manifest import LeftOut, Manifest
@@ -213,6 +215,7 @@ class Preparer:
             "left_out": [
                 LeftOut(kind=reason.kind, text=reason.text, count=count) for reason, count in left_out.items()
             ],
+            **self._losses(infos),
             "remarks": Counter(remark for info in infos for remark in info.remarks),
             "stored_types": Counter(info.stored_type for info in infos),
             "sizes": Counter(f"{info.width}x{info.height}" for info in infos),
@@ -220,8 +223,24 @@ class Preparer:
             "after": {"low": -1.0, "high": 1.0, "counts": after.tolist()},
         }
 
+    def _losses(self, infos: Sequence[ImageInfo]) -> dict[str, Any]:
+        """Return the folders and classes of which no image is used; see Manifest."""
+        scan, tree = self.scan, self.reader.tree
+        level = scan.folder_level or first_level(tree)
+        numbers = {info.file_number for info in infos}
+        partners = {record.partner for record in scan.records if record.partner}
+        used = {tree.names[number] for number in numbers} | partners | scan.accounted
+        return {
+            "lost_folders": lost_folders(tree, level, used),
+            "folder_level": level,
+            "folders_are_classes": scan.folder_level > 0,
+            "empty_classes": [name for name in scan.class_names if name not in self._class_names(infos)],
+        }
+
     def _class_names(self, infos: Sequence[ImageInfo]) -> tuple[str, ...]:
-        return self.scan.class_names or tuple(sorted({info.class_name for info in infos} - {""}))
+        """Return the classes of which there are images."""
+        present = {info.class_name for info in infos} - {""}
+        return tuple(name for name in self.scan.class_names or sorted(present) if name in present)
 
     def _columns(self, infos: Sequence[ImageInfo]) -> dict[str, np.ndarray]:
         labels = {name: label for label, name in enumerate(self._class_names(infos))}

@@ -79,6 +79,8 @@ class Scan:
         left_out: counts of files that are not read.
         damaged: counts of files that should have been read; data.on_error decides whether they end the run.
         paired: whether each raw image is a pair, source and target.
+        accounted: names of files that are no records and not lost: label volumes, files that an option excludes.
+        folder_level: of the folders that are classes, whose names may be shown: 1 for those in the root; 0: none.
     """
 
     records: Sequence[Record]
@@ -88,6 +90,8 @@ class Scan:
     left_out: Counter[Reason] = dataclasses.field(default_factory=Counter)
     damaged: Counter[Reason] = dataclasses.field(default_factory=Counter)
     paired: bool = False
+    accounted: frozenset[str] = frozenset()
+    folder_level: int = 0
 
 
 class Reader(Protocol):

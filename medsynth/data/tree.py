@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
 import os
 import stat
 import zipfile
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from medsynth.data.errors import DataError, Unreadable
+from medsynth.data.errors import DataError, Reason, ReasonKind, Unreadable
 from medsynth.errors import InputError
 
 LARGEST = 2 * 2**30  # bytes of one decompressed file; a file that claims more is a mistake or an attack
+HIDDEN = Reason(ReasonKind.NOT_AN_IMAGE, "hidden files and folders (names that begin with . or __MACOSX)")
+BROKEN_LINK = Reason(ReasonKind.DAMAGED, "links that lead nowhere")
+READ_ALREADY = Reason(ReasonKind.UNSAFE, "links to folders that are read already")
+SPECIAL = Reason(ReasonKind.UNSAFE, "neither files nor folders (devices, pipes, sockets)")
+ARCHIVE_LINK = Reason(ReasonKind.UNSAFE, "links in an archive")
+OUTSIDE = Reason(ReasonKind.UNSAFE, "names that lead out of the archive")
+ENCRYPTED = Reason(ReasonKind.UNSAFE, "encrypted files: unpack the archive with its password and name the folder")
+TWICE = Reason(ReasonKind.UNSAFE, "names that the archive holds twice, of which the last one is read")
 _HIDDEN = (".", "__MACOSX")
 
 
 class Tree(Protocol):
     """Files by their names relative to the root, ``class/patient/image.png``, sorted.
 
-    ``root`` is data.root as the user typed it. ``unsafe`` counts files that were left out for safety.
+    ``root`` is data.root as the user typed it. ``lost`` are names of what lies below it and is not read, each with the
+    reason; a folder that cannot be read is one name.
     """
 
     root: str
     names: tuple[str, ...]
-    unsafe: int
+    lost: Sequence[tuple[str, Reason]]
 
     def read(self, name: str) -> bytes:
         """Return the whole content.
@@ -69,19 +80,25 @@ def open_tree(root: str | None, *, example: str) -> Tree:
         state = "is neither a folder nor a zip archive" if path.exists() else "does not exist"
         raise DataError(f"data.root={root} {state}: {example}")
     if not tree.names:
-        raise DataError(f"data.root={root} is empty: {example}")
+        counts = Counter(reason for _, reason in tree.lost)
+        reasons = "; ".join(f"{reason}: {count}" for reason, count in counts.items())
+        state = f"holds nothing that can be read ({reasons})" if reasons else "is empty"
+        raise DataError(f"data.root={root} {state}: {example}")
     return tree
 
 
 class FolderTree:
-    """Files below a folder, at any depth. Links to files are followed, since people gather data sets with them."""
+    """Files below a folder, at any depth. Links are followed, since people gather data sets with them.
+
+    Each folder is read once, so that links that form a circle end: under its own name if it lies below ``folder``,
+    else under that of the first link to it.
+    """
 
     def __init__(self, folder: Path, root: str) -> None:
         self.root = root
-        self.unsafe = 0
         self._folder = folder
-        paths = (os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names)
-        self.names = _visible(Path(os.path.relpath(path, folder)).as_posix() for path in paths if os.path.isfile(path))
+        walk = _Walk(folder)
+        self.names, self.lost = tuple(sorted(walk.names)), walk.lost
 
     def read(self, name: str) -> bytes:
         """Return the whole content; see Tree."""
@@ -116,15 +133,18 @@ class ZipTree:
         self._archive: zipfile.ZipFile | None = None
         self._process = 0
         try:
-            entries = [entry for entry in self._opened().infolist() if not entry.is_dir()]
+            entries = [entry for entry in self._opened().infolist() if not _names_folder(entry)]
         except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
             raise DataError(
                 f"data.root={root} is a damaged zip archive ({error}): pack or download it again."
             ) from error
-        safe = {entry.filename: entry for entry in entries if _safe(entry)}
-        self.unsafe = len(entries) - len(safe)
-        self._entries = safe
-        self.names = _visible(safe)
+        self.lost: list[tuple[str, Reason]] = []
+        self._hidden: set[str] = set()
+        self._entries: dict[str, zipfile.ZipInfo] = {}
+        for entry in entries:
+            self._add(entry)
+        self.lost += [(name, HIDDEN) for name in sorted(self._hidden)]
+        self.names = tuple(sorted(self._entries))
 
     def read(self, name: str) -> bytes:
         """Return the whole content; see Tree."""
@@ -149,6 +169,19 @@ class ZipTree:
         """Return size and time of the last change, or the checksum; see Tree."""
         return self._entries[name].file_size, self._entries[name].CRC
 
+    def _add(self, entry: zipfile.ZipInfo) -> None:
+        # Some programs of Windows write backslashes, some of Unix a leading "./".
+        name = "/".join(part for part in entry.filename.replace("\\", "/").split("/") if part != ".")
+        hidden = _hidden_part(name)
+        if hidden:
+            self._hidden.add(hidden)
+        elif reason := _unsafe(entry):
+            self.lost.append((name, reason))
+        else:
+            if name in self._entries:
+                self.lost.append((name, TWICE))
+            self._entries[name] = entry
+
     def _opened(self) -> zipfile.ZipFile:
         # Each process opens the file anew, a forked one too: an open file has one position, shared by all.
         if self._archive is None or self._process != os.getpid():
@@ -170,10 +203,81 @@ def outside(name: str) -> bool:
     return path.is_absolute() or ".." in path.parts or (len(name) > 1 and name[1] == ":")
 
 
-def _safe(entry: zipfile.ZipInfo) -> bool:
-    link = stat.S_ISLNK(entry.external_attr >> 16)
-    return not (link or outside(entry.filename) or entry.flag_bits & 1)
+class _Walk:
+    """The visible files below a folder, and the reason for each name that is not among them.
+
+    Links to folders are followed when all folders have been read, in the order of their names.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.names: list[str] = []
+        self.lost: list[tuple[str, Reason]] = []
+        above = (_identity(parent) for parent in folder.resolve().parents)
+        self._seen = set(above)  # a link to one of these would lead here again
+        self._folders = [("", str(folder))]  # names below the root, "" or with a slash at the end, and paths
+        self._links: list[tuple[str, str]] = []
+        while self._folders or self._links:
+            name, path = self._folders.pop() if self._folders else heapq.heappop(self._links)
+            self._read(path, name)
+
+    def _read(self, path: str, name: str) -> None:
+        identity = _identity(path)
+        if identity and identity in self._seen:
+            self.lost.append((name.rstrip("/"), READ_ALREADY))
+            return
+        self._seen.add(identity)
+        try:
+            with os.scandir(path) as scan:
+                entries = sorted(scan, key=lambda entry: entry.name)
+        except OSError as error:
+            text = f"folders that cannot be read ({error.strerror or type(error).__name__})"
+            self.lost.append((name.rstrip("/"), Reason(ReasonKind.DAMAGED, text)))
+            return
+        for entry in entries:
+            self._sort(entry, name + entry.name)
+
+    def _sort(self, entry: os.DirEntry[str], name: str) -> None:
+        if entry.name.startswith(_HIDDEN):
+            self.lost.append((name, HIDDEN))
+            return
+        try:
+            folder, file, link = entry.is_dir(), entry.is_file(), entry.is_symlink()
+        except OSError:  # a link to itself, or into a folder that may not be read
+            folder, file, link = False, False, True
+        if folder and link:
+            heapq.heappush(self._links, (f"{name}/", entry.path))
+        elif folder:
+            self._folders.append((f"{name}/", entry.path))
+        elif file:
+            self.names.append(name)
+        else:
+            self.lost.append((name, BROKEN_LINK if link else SPECIAL))
 
 
-def _visible(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(name for name in names if not any(part.startswith(_HIDDEN) for part in name.split("/"))))
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _names_folder(entry: zipfile.ZipInfo) -> bool:
+    return entry.filename.endswith(("/", "\\"))
+
+
+def _unsafe(entry: zipfile.ZipInfo) -> Reason | None:
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        return ARCHIVE_LINK
+    if outside(entry.filename):
+        return OUTSIDE
+    return ENCRYPTED if entry.flag_bits & 1 else None
+
+
+def _hidden_part(name: str) -> str:
+    """Return a name up to its first hidden part; "" where no part is hidden."""
+    parts = name.split("/")
+    for count, part in enumerate(parts, start=1):
+        if part.startswith(_HIDDEN) and part != "..":
+            return "/".join(parts[:count])
+    return ""

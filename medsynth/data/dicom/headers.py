@@ -22,7 +22,8 @@ from medsynth.data.dicom.elements import (
     text,
 )
 from medsynth.data.dicom.values import unit
-from medsynth.data.errors import ReasonKind, Unreadable
+from medsynth.data.errors import NOT_AN_IMAGE_NAME, ReasonKind, Unreadable
+from medsynth.data.other_formats import DICOM_ENDINGS, reason_not_read
 from medsynth.data.tree import Tree
 
 _HEAD = 2**14  # bytes that hold most headers; for longer ones the whole file is read
@@ -84,10 +85,13 @@ def read_header(tree: Tree, name: str) -> Header:
         Unreadable: the file is damaged, or it is not an image, as the kind of the reason says.
     """
     head = tree.head(name, _HEAD)
-    if not head:
-        raise _not_an_image("empty file")
     if not looks_like_dicom(head):
-        raise _not_an_image("not a DICOM file")
+        if name.lower().endswith(DICOM_ENDINGS):
+            raise Unreadable("it is named like a DICOM file and is none, or empty")
+        if not head:
+            raise _not_an_image("empty file")
+        other = reason_not_read(name)
+        raise _not_an_image("not a DICOM file") if other == NOT_AN_IMAGE_NAME else Unreadable(other.text, other.kind)
     try:
         dataset, has_pixels = parse(head, only=_TAGS, stop_at_pixels=True)
     except Unreadable:
