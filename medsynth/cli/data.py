@@ -34,7 +34,9 @@ def run(config: DictConfig) -> None:
     out, distance = _target(config.out), _distance(config.near_distance)
     data = instantiate(config.data, _convert_="all")
     with _captured_warnings() as warnings:
-        data.prepare()
+        data.prepare(for_training=False)
+        if data.batch_size > data.num_train:
+            logging.getLogger("medsynth.data").warning("For training: %s.", data.excess_of_batch(data.num_train))
     record = {
         "medsynth": medsynth.__version__,
         **preview(data, near_distance=distance),

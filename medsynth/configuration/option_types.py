@@ -9,6 +9,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from medsynth.configuration.compose import compose, is_group
+from medsynth.configuration.null_components import remove_null_components
 from medsynth.errors import InputError
 
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", ListConfig: "a list", DictConfig: "a group"}
@@ -16,6 +17,8 @@ _KINDS = {bool: "true or false", int: "a whole number", float: "a number", ListC
 
 def with_option_types(config: DictConfig, command: str, overrides: Sequence[str]) -> DictConfig:
     """Return ``config`` with typed values in the types of their options' defaults: 2e5 becomes 200000, 0 becomes 0.0.
+
+    Components that are set to null are removed.
 
     Raises:
         InputError: a value has another type than its option's default, such as a word where a number is expected.
@@ -38,6 +41,7 @@ def with_option_types(config: DictConfig, command: str, overrides: Sequence[str]
         elif not _fits(value, default):
             kind = _KINDS.get(type(default), "a word")
             raise InputError(f"{key}={value} is not {kind}; its default is {default}.")
+    remove_null_components(config)
     return config
 
 

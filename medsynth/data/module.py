@@ -181,8 +181,11 @@ class ImageDataModule(pl.LightningDataModule):
         self.seed = seed
         self._datasets: Datasets | None = None
 
-    def prepare(self) -> None:
+    def prepare(self, *, for_training: bool = True) -> None:
         """Build the datasets, once; later calls have no effect.
+
+        Args:
+            for_training: refuse a ``batch_size`` of which the training images do not fill one batch.
 
         Raises:
             InputError: the source has no images, or ``batch_size``, ``channels`` or ``image_size`` do not fit it.
@@ -193,11 +196,8 @@ class ImageDataModule(pl.LightningDataModule):
             raise InputError(f"data.batch_size={self.batch_size} is too small: 2 images or more.")
         datasets = self.source.datasets()
         train = datasets.train
-        if self.batch_size > len(train):
-            raise InputError(
-                f"data.batch_size={self.batch_size} is more than the {len(train)} training images: "
-                f"choose smaller batches or add images."
-            )
+        if for_training and self.batch_size > len(train):
+            raise InputError(f"{self.excess_of_batch(len(train))}.")
         shape, expected = tuple(train[0]["image"].shape), (self.channels, self.image_size, self.image_size)
         if shape != expected:
             raise InputError(
@@ -205,6 +205,15 @@ class ImageDataModule(pl.LightningDataModule):
                 f"but the data source has images of shape {shape}: change these options or the source."
             )
         self._datasets = datasets
+
+    def excess_of_batch(self, num_train: int) -> str:
+        """Say that ``num_train`` images are fewer than a batch, and what to type."""
+        if num_train < 2:
+            return f"{num_train} training image is too few to train on: add images"
+        return (
+            f"data.batch_size={self.batch_size} is more than the {num_train} training images: "
+            f"type data.batch_size={2 ** (num_train.bit_length() - 1)}, or add images"
+        )
 
     def setup(self, stage: str) -> None:
         """Prepare the datasets; Lightning's hook before fit, validate and test."""
@@ -343,7 +352,8 @@ class ImageDataModule(pl.LightningDataModule):
         The choice is independent of the training order. Small data sets repeat images.
         """
         seed = counter_seed("calibration", self.seed)
-        sampler = ResumableBatchSampler(self.num_train, self.batch_size, seed=seed, endless=False)
+        size = min(self.batch_size, self.num_train)  # a preview may have fewer images than a batch
+        sampler = ResumableBatchSampler(self.num_train, size, seed=seed, endless=False)
         return [_images(self.train_dataset, sampler.batch(number)) for number in range(count)]
 
     def val_images(self, count: int) -> Tensor:

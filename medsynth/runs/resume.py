@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from medsynth.configuration.compose import conf_folder
 from medsynth.configuration.moved import load_configuration
+from medsynth.configuration.null_components import remove_null_components
 from medsynth.configuration.trusted_paths import check_configuration
 from medsynth.errors import EndCode, InputError
 from medsynth.files import replacing
@@ -71,6 +72,7 @@ def read_composition(
             raise InputError(f"{override} cannot be combined with resume=: the networks are built for {key}={before}.")
         if key == "max_images":
             config.max_epochs = None  # would take precedence
+    remove_null_components(config)
     if config.resume_data not in (SAME, ANY):
         raise InputError(f"resume_data={config.resume_data} is unknown: choose {SAME} or {ANY}.")
     if not any(override.startswith("max_epochs=") for override in overrides):

@@ -1,0 +1,17 @@
+"""Removal of the named components that are set to null: ``callbacks.progress=null`` trains without the progress bar."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+GROUPS = ("callbacks", "logger", "penalty", "augment", "metrics.parts", "extractor")  # of components by name
+
+
+def remove_null_components(config: DictConfig) -> None:
+    """Remove the entries of ``GROUPS`` that are null from ``config``, since no class is built from them."""
+    for group in GROUPS:
+        node = OmegaConf.select(config, group)
+        if isinstance(node, DictConfig):
+            with open_dict(node):
+                for name in [name for name in node if node._get_node(name)._is_none()]:
+                    del node[name]
