@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medsynth.data.dicom import Dicom
 from medsynth.data.errors import Unreadable
 from medsynth.data.image_file import decode
+from medsynth.data.reading import Record
+from tests.dicom_files import image_dataset, items, write
 from tests.files import RAMP, prepared, warnings_of
 
 WHITE_IS_ZERO, BLACK_IS_ZERO = 0, 1
@@ -227,3 +230,108 @@ def test_pixels_become_square_with_a_remark(tmp_path, caplog):
     assert "4 of 4 images have pixels that are not square, and are resampled to square ones (data.spacing)." in (
         warnings_of(caplog)
     )
+
+
+# DICOM: the values after the modality transformation, high is bright
+
+
+def dicom(folder, pixels, **elements):
+    """Write one file and return the raw image that is read from it."""
+    write(folder / "1", image_dataset(pixels, **{"modality": "CR"} | elements))
+    (picture,) = Dicom(str(folder)).read(Record("1"))[0]
+    return picture
+
+
+TEN_BITS = (np.arange(64).reshape(8, 8) * 16).astype(np.uint16)  # 0 to 1008
+NOISE = np.random.default_rng(0).integers(-25, 25, (8, 8)).astype(np.int16)
+INVERSE, IDENTITY = {"PresentationLUTShape": "INVERSE"}, {"PresentationLUTShape": "IDENTITY"}
+MONOCHROME1 = {"PhotometricInterpretation": "MONOCHROME1"}
+
+
+def modality_table(entries, bits):
+    table = items({"LUTDescriptor": [len(entries), 0, bits], "ModalityLUTType": "US", "LUTData": entries.tobytes()})
+    table[0]["LUTData"].VR, table[0]["LUTDescriptor"].VR = "OW", "US"
+    return {"ModalityLUTSequence": table}
+
+
+WIDE_TABLE = modality_table(np.arange(1024, dtype=np.uint16), 16)  # 0 to 1023, declared as 16 bits
+DICOM_CASES = {
+    "MONOCHROME2": (TEN_BITS, {"BitsStored": 10}, TEN_BITS),
+    "MONOCHROME1": (TEN_BITS, {"BitsStored": 10} | MONOCHROME1, 1023 - TEN_BITS.astype(int)),
+    "INVERSE": (TEN_BITS, {"BitsStored": 10} | INVERSE, 1023 - TEN_BITS.astype(int)),
+    "MONOCHROME1 and INVERSE say the same": (
+        TEN_BITS,
+        {"BitsStored": 10} | MONOCHROME1 | INVERSE,
+        1023 - TEN_BITS.astype(int),
+    ),
+    "MONOCHROME2 and IDENTITY say the same": (TEN_BITS, {"BitsStored": 10} | IDENTITY, TEN_BITS),
+    "a table": (TEN_BITS, {"BitsStored": 10} | WIDE_TABLE, TEN_BITS),
+    "MONOCHROME1 with a table": (
+        TEN_BITS,
+        {"BitsStored": 10} | MONOCHROME1 | WIDE_TABLE,
+        1023 - TEN_BITS.astype(int),
+    ),
+    "a slope without an intercept": (TEN_BITS, {"RescaleSlope": 2}, TEN_BITS * 2),
+    "an intercept without a slope": (TEN_BITS, {"RescaleIntercept": -5}, TEN_BITS - 5.0),
+    "a slope of 0": (TEN_BITS, {"RescaleSlope": 0, "RescaleIntercept": -5}, TEN_BITS - 5.0),
+    "padding among the values": (NOISE, {"modality": "MR", "PixelPaddingValue": 0}, NOISE),
+    "padding below the values": (
+        np.where(TEN_BITS < 100, 0, TEN_BITS).astype(np.uint16),
+        {"PixelPaddingValue": 0},
+        np.where(TEN_BITS < 100, 112, TEN_BITS),
+    ),
+    "padding above the values": (
+        np.where(TEN_BITS < 100, 2000, TEN_BITS).astype(np.uint16),
+        {"PixelPaddingValue": 2000},
+        np.where(TEN_BITS < 100, 112, TEN_BITS),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DICOM_CASES)
+def test_dicom_values_follow_their_tags(name, tmp_path):
+    pixels, elements, expected = DICOM_CASES[name]
+    np.testing.assert_array_equal(dicom(tmp_path, pixels, **elements).values[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("elements", "remark"),
+    [
+        (INVERSE, "MONOCHROME1 or INVERSE"),
+        ({"RescaleSlope": 0}, "have RescaleSlope 0, which is taken for 1"),
+        ({"PixelPaddingValue": 16}, "lies among their measured values and is not replaced"),
+    ],
+)
+def test_what_tags_of_dicom_change_is_remarked(elements, remark, tmp_path):
+    (found,) = dicom(tmp_path, TEN_BITS, **elements).remarks
+    assert remark in found
+
+
+def region(**changes):
+    """A two-dimensional ultrasound region of 0.02 cm from row to row and 0.01 cm from column to column."""
+    codes = {"RegionSpatialFormat": 1, "PhysicalUnitsXDirection": 3, "PhysicalUnitsYDirection": 3}
+    return codes | {"PhysicalDeltaX": 0.01, "PhysicalDeltaY": -0.02} | changes
+
+
+DOPPLER = region(RegionSpatialFormat=3, PhysicalUnitsXDirection=4, PhysicalDeltaX=0.5)  # seconds across
+
+
+@pytest.mark.parametrize(
+    ("elements", "spacing", "aspect"),
+    [
+        ({"PixelSpacing": [0.5, 0.25], "PixelAspectRatio": [1, 1]}, (0.5, 0.25), 2.0),
+        ({"ImagerPixelSpacing": [0.5, 0.25]}, (0.5, 0.25), 2.0),
+        ({"NominalScannedPixelSpacing": [0.5, 0.25]}, (0.5, 0.25), 2.0),
+        ({"SequenceOfUltrasoundRegions": items(region())}, (0.2, 0.1), 2.0),
+        ({"SequenceOfUltrasoundRegions": items(DOPPLER, region())}, (0.2, 0.1), 2.0),
+        ({"SequenceOfUltrasoundRegions": items(region(), region(PhysicalDeltaX=0.02))}, None, 1.0),
+        ({"SequenceOfUltrasoundRegions": items(DOPPLER)}, None, 1.0),
+        ({"SequenceOfUltrasoundRegions": items(region(PhysicalDeltaX=0))}, None, 1.0),
+        ({"PixelAspectRatio": [2, 1]}, None, 2.0),
+        ({"PixelAspectRatio": [0, 1]}, None, 1.0),
+        ({}, None, 1.0),
+    ],
+)
+def test_dicom_spacing_and_aspect_of_pixels(elements, spacing, aspect, tmp_path):
+    picture = dicom(tmp_path, TEN_BITS, modality="US", **elements)
+    assert (picture.spacing, picture.pixel_aspect) == (spacing, aspect)

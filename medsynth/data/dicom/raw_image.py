@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 from pydicom.dataset import Dataset
 
-from medsynth.data.dicom.elements import frame_group, numbers, text
+from medsynth.data.dicom.elements import frame_group, number, numbers, text
 from medsynth.data.dicom.headers import frame_position
 from medsynth.data.dicom.pixels import stored_frames, stored_type
 from medsynth.data.dicom.series import in_order, selected
 from medsynth.data.dicom.values import colored, measured
 from medsynth.data.reading import RawImage
+
+_TWO_DIMENSIONAL, _CENTIMETERS = 1, 3  # RegionSpatialFormat and PhysicalUnitsXDirection of ultrasound regions
 
 
 def raw_images(dataset: Dataset, *, every: int, skip_ends: int) -> tuple[list[RawImage], int]:
@@ -38,14 +40,34 @@ def _raw_image(stored: np.ndarray, raw: np.ndarray, dataset: Dataset, frame: int
     else:
         gray, remarks = measured(stored, raw, dataset, frame)
         values = gray[None]
-    return RawImage(np.ascontiguousarray(values), kind, spacing=_spacing(dataset, frame), remarks=remarks)
+    spacing, aspect = _spacing(dataset, frame), _aspect(dataset)
+    return RawImage(np.ascontiguousarray(values), kind, spacing=spacing, aspect=aspect, remarks=remarks)
 
 
 def _spacing(dataset: Dataset, frame: int) -> tuple[float, float] | None:
-    """Return millimeters between rows and between columns: in the patient, or on the detector for projections."""
+    """Return millimeters between rows and between columns: in the patient, or on the detector or film."""
     group = frame_group(dataset, frame, "PixelMeasuresSequence")
-    for source, keyword in ((group, "PixelSpacing"), (dataset, "PixelSpacing"), (dataset, "ImagerPixelSpacing")):
+    keywords = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+    for source, keyword in ((group, "PixelSpacing"), *((dataset, keyword) for keyword in keywords)):
         spacing = None if source is None else numbers(source, keyword, 2)
         if spacing and min(spacing) > 0:
             return spacing[0], spacing[1]
-    return None
+    return _spacing_of_regions(dataset)
+
+
+def _spacing_of_regions(dataset: Dataset) -> tuple[float, float] | None:
+    """Return the spacing of an ultrasound image (PS3.3 section C.8.5.5); None if its regions have several, or none."""
+    found = set[tuple[float, float]]()
+    for region in dataset.get("SequenceOfUltrasoundRegions") or ():
+        codes = ("RegionSpatialFormat", "PhysicalUnitsXDirection", "PhysicalUnitsYDirection")
+        if [number(region, code) for code in codes] == [_TWO_DIMENSIONAL, _CENTIMETERS, _CENTIMETERS]:
+            down, across = (number(region, f"PhysicalDelta{axis}") or 0.0 for axis in "YX")
+            found.add((round(abs(down) * 10, 9), round(abs(across) * 10, 9)))
+    spacing = found.pop() if len(found) == 1 else (0.0, 0.0)
+    return spacing if min(spacing) > 0 else None
+
+
+def _aspect(dataset: Dataset) -> float:
+    """Return the height of a pixel divided by its width, PixelAspectRatio; 1 if it is missing or impossible."""
+    aspect = numbers(dataset, "PixelAspectRatio", 2)
+    return aspect[0] / aspect[1] if aspect and min(aspect) > 0 else 1.0

@@ -50,7 +50,8 @@ def unit(dataset: Dataset, transformation: Dataset | None = None) -> str:
     if modality == "PT" and not kind:
         return _PET_UNITS.get(text(dataset, "Units"), "")
     # Enhanced CT may store its rescaling with each frame, which is not parsed before reading.
-    rescaled = bool(text(source, "RescaleSlope")) or dataset.get("SharedFunctionalGroupsSequence") is not None
+    rescaled = any(text(source, keyword) for keyword in ("RescaleSlope", "RescaleIntercept"))
+    rescaled = rescaled or dataset.get("SharedFunctionalGroupsSequence") is not None
     if modality == "CT" and not kind and rescaled:
         return "HU"
     return _RESCALE_TYPES.get(kind, "")
@@ -59,9 +60,10 @@ def unit(dataset: Dataset, transformation: Dataset | None = None) -> str:
 def measured(stored: np.ndarray, raw: np.ndarray, dataset: Dataset, frame: int) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return the values of a gray frame in its unit, and remarks.
 
-    In MONOCHROME1 low values are bright. Values with a unit are measured and not changed; values without a unit are
-    inverted within the range of BitsStored, so that high is bright in all images. PixelPaddingValue marks pixels that
-    were not measured: they become the lowest measured value of the frame.
+    In MONOCHROME1, or with PresentationLUTShape INVERSE, low values are bright. Values with a unit are measured and not
+    changed; values without a unit are inverted within the range of BitsStored, or of a table's entries, so that high is
+    bright in all images. PixelPaddingValue marks pixels that were not measured: they become the lowest measured value
+    of the frame, unless the value lies among the measured ones. A slope of 0, or a missing one, is 1.
 
     Args:
         stored: values of the used bits, (H, W).
@@ -73,19 +75,32 @@ def measured(stored: np.ndarray, raw: np.ndarray, dataset: Dataset, frame: int) 
         Unreadable: the transformation is impossible, or its values are not finite.
     """
     remarks: list[str] = []
-    padding = _padding(stored, raw, dataset)
+    padding, unused = _padding(stored, raw, dataset)
     group = frame_group(dataset, frame, "PixelValueTransformationSequence")
-    invert = text(dataset, "PhotometricInterpretation") == "MONOCHROME1" and not unit(dataset, group)
-    if invert and stored.dtype.kind in "iu":
-        remarks.append("were stored inverted (MONOCHROME1) and are inverted again, so that high is bright")
+    source = dataset if group is None else group
+    invert = _low_is_bright(dataset) and not unit(dataset, group)
+    if invert:
+        if stored.dtype.kind == "f":
+            raise Unreadable("it is MONOCHROME1 or INVERSE, which has no meaning for floating-point values")
+        remarks.append("were stored inverted (MONOCHROME1 or INVERSE) and are inverted again, so that high is bright")
     with np.errstate(all="ignore"):  # overflows are found below
         values = _transformed(stored, dataset, group, invert).astype(np.float32)
-    if padding is not None and padding.any() and not padding.all():
+    if number(source, "RescaleSlope") == 0 and not dataset.get("ModalityLUTSequence"):
+        remarks.append("have RescaleSlope 0, which is taken for 1")
+    if unused:
+        remarks.append("have a PixelPaddingValue that lies among their measured values and is not replaced")
+    if padding.any() and not padding.all():
         values[padding] = values[~padding].min()
         remarks.append("have padding (PixelPaddingValue), which is set to their lowest value")
     if not np.isfinite(values).all():
         raise Unreadable("it holds values that are not finite numbers")
     return values, tuple(remarks)
+
+
+def _low_is_bright(dataset: Dataset) -> bool:
+    """Return whether low values are to be displayed bright (PS3.3 sections C.7.6.3.1.2 and C.11.6.1.2)."""
+    inverse = text(dataset, "PresentationLUTShape") == "INVERSE"
+    return inverse or text(dataset, "PhotometricInterpretation") == "MONOCHROME1"
 
 
 def colored(stored: np.ndarray, dataset: Dataset) -> tuple[np.ndarray, int]:
@@ -113,21 +128,22 @@ def colored(stored: np.ndarray, dataset: Dataset) -> tuple[np.ndarray, int]:
 def _transformed(stored: np.ndarray, dataset: Dataset, group: Dataset | None, invert: bool) -> np.ndarray:
     tables = dataset.get("ModalityLUTSequence")
     if tables and group is None:
-        entries, first, bits = _table(tables[0], "LUTDescriptor", "LUTData", little=syntax(dataset).is_little_endian)
+        entries, first, _ = _table(tables[0], "LUTDescriptor", "LUTData", little=syntax(dataset).is_little_endian)
         if invert:
-            entries = 2**bits - 1 - entries
+            entries = entries.min() + entries.max() - entries  # descriptors often claim more bits than are used
         return entries[np.clip(stored.astype(np.int64) - first, 0, len(entries) - 1)]
-    if invert and stored.dtype.kind in "iu":
+    if invert:
         bits, signed = integer(dataset, "BitsStored", 1, 64), integer(dataset, "PixelRepresentation", 0, 1)
         # Lowest plus highest is 2^bits - 1 for unsigned and -1 for signed values.
         stored = (-1 if signed else 2**bits - 1) - stored.astype(np.int64)
     source = dataset if group is None else group
     if "RescaleSlope" not in source and "RescaleIntercept" not in source:
         return stored
-    slope, intercept = number(source, "RescaleSlope"), number(source, "RescaleIntercept")
-    if not slope or intercept is None:
-        raise Unreadable("its RescaleSlope or RescaleIntercept is missing or impossible")
-    return stored.astype(np.float64) * slope + intercept
+    slope = number(source, "RescaleSlope") if text(source, "RescaleSlope") else 1.0
+    intercept = number(source, "RescaleIntercept") if text(source, "RescaleIntercept") else 0.0
+    if slope is None or intercept is None:
+        raise Unreadable("its RescaleSlope or RescaleIntercept is impossible")
+    return stored.astype(np.float64) * (slope or 1.0) + intercept
 
 
 def _table(dataset: Dataset, descriptor: str, data: str, *, little: bool | None = None) -> tuple[np.ndarray, int, int]:
@@ -149,21 +165,32 @@ def _table(dataset: Dataset, descriptor: str, data: str, *, little: bool | None 
     return entries[:count].astype(np.int64), first, bits
 
 
-def _padding(stored: np.ndarray, raw: np.ndarray, dataset: Dataset) -> np.ndarray | None:
-    """Return a mask of the padding in a frame; None if the file defines none."""
+def _padding(stored: np.ndarray, raw: np.ndarray, dataset: Dataset) -> tuple[np.ndarray, bool]:
+    """Return a mask of the padding in a frame, and whether padding is not replaced since its value was measured too."""
+    equal, beyond = _padded(stored, raw, dataset)
+    rest = stored[~(equal | beyond)]
+    if equal.any() and rest.size and stored[equal].max() > rest.min() and stored[equal].min() < rest.max():
+        return beyond, True
+    return equal | beyond, False
+
+
+def _padded(stored: np.ndarray, raw: np.ndarray, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return masks of the pixels that have the padding's value: in the bits stored, and in all bits alone."""
+    none = np.zeros(stored.shape, dtype=bool)
     if stored.dtype.kind == "f":
         for keyword in ("FloatPixelPaddingValue", "DoubleFloatPixelPaddingValue"):
             if keyword in dataset:
                 value = float(dataset.get(keyword))
-                return np.isnan(stored) if math.isnan(value) else stored == value
-        return None
+                return np.isnan(stored) if math.isnan(value) else stored == value, none
+        return none, none
     value = number(dataset, "PixelPaddingValue")
     if value is None:
-        return None
+        return none, none
     limit = number(dataset, "PixelPaddingRangeLimit")
     low, high = sorted((_signed(value, raw), _signed(value if limit is None else limit, raw)))
-    beyond = integer(dataset, "BitsStored", 1, 64) < 8 * raw.dtype.itemsize
-    return ((stored >= low) & (stored <= high)) | (beyond & (raw >= low) & (raw <= high))
+    equal = (stored >= low) & (stored <= high)
+    all_bits_count = integer(dataset, "BitsStored", 1, 64) < 8 * raw.dtype.itemsize
+    return equal, all_bits_count & (raw >= low) & (raw <= high) & ~equal
 
 
 def _signed(value: float, raw: np.ndarray) -> float:
