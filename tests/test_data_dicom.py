@@ -23,7 +23,7 @@ from medsynth.data.dicom import Dicom, decoder
 from medsynth.data.errors import ReasonKind, Unreadable
 from medsynth.data.reading import Record
 from tests.dicom_files import image_dataset, items, uid, write, write_ct_slice
-from tests.files import by_text
+from tests.files import by_text, prepared
 
 IMPLICIT, EXPLICIT, DEFLATED, BIG = (f"1.2.840.10008.1.2{end}" for end in ("", ".1", ".1.99", ".2"))
 RLE, JPEG_LS = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.80"
@@ -448,18 +448,171 @@ def test_a_deflated_decompression_bomb_is_refused(tmp_path, monkeypatch):
         values(tmp_path)
 
 
-def test_a_missing_plugin_is_named(tmp_path, monkeypatch):
+def test_a_missing_plugin_is_named_and_its_files_are_counted(tmp_path, monkeypatch):
+    save(tmp_path / "readable", modality="OT")
     (tmp_path / "1").write_bytes(bundled("SC_rgb_jpeg_gdcm.dcm"))
     monkeypatch.setattr(Decoder, "available_plugins", ("nothing",))
     monkeypatch.setattr(Decoder, "missing_dependencies", ["gdcm - requires gdcm>=3.0.10"])
     reader = Dicom(str(tmp_path))
-    for attempt in (reader.scan, lambda: reader.read(Record("1"))):
-        with pytest.raises(InputError, match=r"compressed as JPEG Lossless.*: uv sync --extra dicom"):
-            attempt()
+    with pytest.raises(Unreadable, match=r"compressed as JPEG Lossless.*: uv sync --extra dicom"):
+        reader.read(Record("1"))
+    found = reader.scan()
+    assert [item.name for item in found.records] == ["readable/1.dcm"]
+    ((reason, count),) = found.damaged.items()
+    assert count == 1
+    assert "uv sync --extra dicom" in reason.text
     monkeypatch.undo()
     (tmp_path / "1").write_bytes(bundled("JPGExtended.dcm"))
-    with pytest.raises(InputError, match="pip install pylibjpeg"):
-        Dicom(str(tmp_path)).scan()
+    with pytest.raises(Unreadable, match=r"JPEG Extended .*pip install pylibjpeg"):
+        reader.read(Record("1"))
+    with pytest.raises(InputError, match=r"JPEG Extended .*data\.on_error=skip"):
+        prepared(tmp_path, Dicom, options={"modality": ["OT", pydicom.dcmread(tmp_path / "1").Modality]})
+
+
+def test_the_next_decoder_is_tried_before_a_file_is_called_damaged(tmp_path, monkeypatch):
+    (tmp_path / "1").write_bytes(bundled("MR_small_jp2klossless.dcm"))
+    expected, tried = values(tmp_path), []
+
+    def decode(uid, plugin, content, options):
+        tried.append(plugin)
+        if plugin == "pillow":
+            raise RuntimeError("this kind of stream is not supported")
+        return decoder.decode_safely(uid, plugin, content, options)
+
+    monkeypatch.setattr("medsynth.data.dicom.pixels.decode_safely", decode)
+    np.testing.assert_array_equal(values(tmp_path), expected)
+    assert tried == ["pillow", "gdcm"]
+    dataset = pydicom.dcmread(tmp_path / "1")
+    frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    dataset.PixelData = encapsulate([frame[: len(frame) // 2]])  # cut off: GDCM would make a wrong image of it
+    dataset.save_as(tmp_path / "1")
+    tried.clear()
+    with pytest.raises(Unreadable, match="pixel data is damaged"):
+        values(tmp_path)
+    assert tried == ["pillow"]
+
+
+# What does not belong to the set
+
+CAPTURE, MAMMOGRAM = "1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.1.2"
+
+
+def scanned(root, **options):
+    """Return the names that are read and the counts of those that are not."""
+    found = Dicom(str(root), **options).scan()
+    return sorted(item.name for item in found.records), by_text(found.left_out)
+
+
+def test_captures_color_pages_and_burned_in_annotations_are_left_out_of_a_study(tmp_path):
+    for number in range(3):
+        write_ct_slice(tmp_path / f"slice{number}", PIXELS, position=number)
+    write_ct_slice(tmp_path / "survey", PIXELS, SOPClassUID=CAPTURE, ImageType=["DERIVED", "SECONDARY", "REF_SURVIEW"])
+    write(tmp_path / "page", image_dataset(np.zeros((8, 8, 3), np.uint8)))
+    write_ct_slice(tmp_path / "text", PIXELS, BurnedInAnnotation="YES")
+    slices = ["slice0", "slice1", "slice2"]
+    assert scanned(tmp_path) == (
+        slices,
+        {
+            "secondary captures beside images of the modality (data.reader.captures)": 1,
+            "color pages among gray images (data.reader.captures)": 1,
+            "images with burned-in annotations (data.reader.captures)": 1,
+        },
+    )
+    with pytest.raises(InputError, match=r"several units \(HU: 5, no unit: 1\).*data\.reader\.captures=false"):
+        scanned(tmp_path, captures=True)
+    (tmp_path / "page").unlink()
+    assert scanned(tmp_path, captures=True) == ([*slices, "survey", "text"], {})
+
+
+def test_captures_alone_are_a_set_of_images_and_color_ultrasound_stays(tmp_path):
+    for number in range(2):
+        save(tmp_path / "mr" / str(number), PIXELS + number, modality="MR", SOPClassUID=CAPTURE)
+    assert len(scanned(tmp_path / "mr")[0]) == 2
+    save(tmp_path / "us", modality="US")
+    write(tmp_path / "us" / "color", image_dataset(np.zeros((8, 8, 3), np.uint8), modality="US"))
+    assert scanned(tmp_path / "us") == (["1.dcm", "color"], {})
+
+
+def test_mosaics_are_left_out_with_what_to_do(tmp_path):
+    for number in range(2):
+        image_type = ["ORIGINAL", "PRIMARY", "M", "ND", *(["MOSAIC"] if number else [])]
+        save(tmp_path / str(number), PIXELS + number, modality="MR", ImageType=image_type)
+    names, left_out = scanned(tmp_path)
+    assert names == ["0/1.dcm"]
+    ((text, count),) = left_out.items()
+    assert (count, "dcm2niix" in text) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.4", "modality": "SEG"},
+        {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.7", "modality": "SEG"},  # label maps
+        {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.99", "modality": "MR", "SegmentationType": "BINARY"},
+        {"SOPClassUID": CAPTURE, "modality": "SEG"},
+    ],
+)
+def test_segmentations_of_every_storage_class_are_no_images(elements, tmp_path):
+    save(tmp_path / "image", modality="MR")
+    save(tmp_path / "mask", PIXELS % 2, **elements)
+    names, left_out = scanned(tmp_path)
+    assert names == ["image/1.dcm"]
+    ((text, count),) = left_out.items()
+    assert (count, "Segmentation" in text) == (1, True)
+
+
+@pytest.mark.parametrize("by", ["PresentationIntentType", "SOPClassUID"])
+def test_of_mammograms_for_processing_and_for_presentation_one_kind_is_read(by, tmp_path):
+    for number, intent in enumerate(("FOR PRESENTATION", "FOR PROCESSING", "")):
+        uid = f"{MAMMOGRAM}{'.1' if 'PROCESSING' in intent else ''}" if by == "SOPClassUID" and intent else CAPTURE
+        elements = {"SOPClassUID": uid} if by == "SOPClassUID" else {by: intent or None}
+        save(tmp_path / (intent or "unknown"), PIXELS + number, modality="MG", **elements)
+    presentation, processing, unknown = (f"{name}/1.dcm" for name in ("FOR PRESENTATION", "FOR PROCESSING", "unknown"))
+    reason = {"images for processing or for presentation (data.reader.intent)": 1}
+    assert scanned(tmp_path, captures=True) == ([presentation, unknown], reason)
+    assert scanned(tmp_path, captures=True, intent="processing") == ([processing, unknown], reason)
+    (tmp_path / presentation).unlink()
+    assert scanned(tmp_path, captures=True) == ([processing, unknown], {})
+
+
+def test_of_magnitude_and_phase_in_one_series_the_magnitude_is_read(tmp_path):
+    types = {"m": ["M", "ND"], "p": ["P", "ND"], "philips": ["PHASE MAP", "P", "FFE"], "other": ["OTHER"]}
+    for number, (name, values) in enumerate(types.items()):
+        save(tmp_path / name, PIXELS + number, modality="MR", ImageType=["ORIGINAL", "PRIMARY", *values])
+    reason = {"of another type than the rest (data.reader.image_type)": 2}
+    assert scanned(tmp_path) == (["m/1.dcm", "other/1.dcm"], reason)
+    assert scanned(tmp_path, image_type="phase")[0] == ["p/1.dcm", "philips/1.dcm"]
+    assert scanned(tmp_path, image_type="other")[0] == ["other/1.dcm"]
+    (tmp_path / "m" / "1.dcm").unlink()
+    assert scanned(tmp_path)[0] == ["other/1.dcm", "p/1.dcm", "philips/1.dcm"]
+
+
+def test_of_frames_of_two_types_one_is_read(tmp_path):
+    frame_types = [["ORIGINAL", "PRIMARY", "FIELD_MAP", "NONE"], ["ORIGINAL", "PRIMARY", "M", "NONE"]] * 2
+    groups = [
+        {
+            "MRImageFrameTypeSequence": items({"FrameType": values}),
+            "PlanePositionSequence": items({"ImagePositionPatient": [0, 0, float(number // 2)]}),
+        }
+        for number, values in enumerate(frame_types)
+    ]
+    shared = {"PlaneOrientationSequence": items({"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]})}
+    elements = {"PerFrameFunctionalGroupsSequence": items(*groups), "SharedFunctionalGroupsSequence": items(shared)}
+    pixels = np.stack([PIXELS + frame for frame in range(4)])
+    write(tmp_path / "1", image_dataset(pixels, modality="MR", SOPClassUID="1.2.840.10008.5.1.4.1.1.4.1", **elements))
+    for options, frames in (({}, (1, 3)), ({"image_type": "field_map"}, (0, 2))):
+        reader = Dicom(str(tmp_path), **options)
+        found, left_out = reader.read(reader.scan().records[0])
+        np.testing.assert_array_equal([picture.values[0] for picture in found], pixels[list(frames)])
+        assert by_text(left_out) == {"of another type than the rest (data.reader.image_type)": 2}
+
+
+def test_every_and_skip_ends_count_places_and_not_files(tmp_path):
+    for place in range(5):
+        for echo in range(2):
+            write_ct_slice(tmp_path / f"{place}{echo}", PIXELS, position=place, modality="MR", instance_number=echo)
+    assert scanned(tmp_path, skip_ends=1)[0] == ["10", "11", "20", "21", "30", "31"]
+    assert scanned(tmp_path, every=2)[0] == ["00", "01", "20", "21", "40", "41"]
 
 
 @pytest.mark.parametrize(
@@ -468,6 +621,7 @@ def test_a_missing_plugin_is_named(tmp_path, monkeypatch):
         ({"label": "patient"}, r"data\.reader\.label=patient"),
         ({"every": 0}, r"data\.reader\.every=0"),
         ({"every": 1.5}, r"data\.reader\.every=1\.5"),
+        ({"intent": "raw"}, r"data\.reader\.intent=raw is not possible: choose null, presentation or processing"),
         ({"skip_ends": -1}, r"data\.reader\.skip_ends=-1"),
         ({"description": "("}, r"data\.reader\.description=\( is not a regular expression"),
     ],

@@ -28,14 +28,25 @@ from medsynth.data.tree import Tree
 
 _HEAD = 2**14  # bytes that hold most headers; for longer ones the whole file is read
 # Names of PS3.6 annex A: storage classes with pixel data that are not images, and parts of videos' transfer syntaxes.
-_NOT_IMAGES = ("Segmentation Storage", "RT Dose Storage")
+_NOT_IMAGES = ("RT Dose Storage",)  # beside all kinds of segmentations
 _VIDEOS = ("MPEG", "HEVC", "SMPTE")
-_SCOUTS = {"LOCALIZER", "SCOUT", "TOPOGRAM", "SCREEN SAVE"}
+SCOUTS = {"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW", "SCANOGRAM", "SCREEN SAVE"}
+# Values of ImageType, FrameType and ComplexImageComponent -> what is shown of complex values, or computed from them.
+_COMPONENTS = {
+    **dict.fromkeys(("M", "MAGNITUDE"), "MAGNITUDE"),
+    **dict.fromkeys(("P", "PHASE", "PHASE MAP", "PHASE_MAP", "VELOCITY", "VELOCITY MAP"), "PHASE"),
+    **dict.fromkeys(("R", "REAL"), "REAL"),
+    **dict.fromkeys(("I", "IMAGINARY"), "IMAGINARY"),
+    **dict.fromkeys(("FIELD_MAP", "FIELD MAP", "B0 MAP", "B0_MAP"), "FIELD MAP"),
+    **dict.fromkeys(("ADC", "ADC MAP"), "ADC"),
+    "FA": "FA",
+}
 _KEYWORDS = (
     "SOPClassUID ImageType Modality SeriesDescription PatientID IssuerOfPatientID BodyPartExamined StudyInstanceUID "
     "SeriesInstanceUID InstanceNumber ImagePositionPatient ImageOrientationPatient SliceLocation Laterality "
     "ImageLaterality SamplesPerPixel NumberOfFrames Rows BitsStored RescaleSlope RescaleType ModalityLUTSequence Units "
-    "SharedFunctionalGroupsSequence"
+    "SharedFunctionalGroupsSequence PhotometricInterpretation BurnedInAnnotation PresentationIntentType "
+    "ComplexImageComponent SegmentationType"
 )
 _TAGS = frozenset({tag for keyword in _KEYWORDS.split() if (tag := tag_for_keyword(keyword))} | set(PIXELS))
 
@@ -59,7 +70,17 @@ class SlicePosition:
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """The header of one image file. Missing texts are ""; ``unit`` is "" if the values have no known unit."""
+    """The header of one image file. Missing texts are ""; ``unit`` is "" if the values have no known unit.
+
+    Attributes:
+        capture: a secondary capture, by its storage class.
+        color: of several samples, or of a palette.
+        burned_in: text is part of the pixels.
+        mosaic: the slices of a volume are the tiles of one image.
+        intent: "presentation", "processing" or "".
+        image_type: the values of ImageType.
+        component: of complex MR values, such as "MAGNITUDE" and "PHASE", or a map computed from them; "" if unknown.
+    """
 
     name: str
     modality: str
@@ -76,6 +97,13 @@ class Header:
     bits_stored: int
     syntax: UID
     position: SlicePosition
+    capture: bool
+    color: bool
+    burned_in: bool
+    mosaic: bool
+    intent: str
+    image_type: tuple[str, ...]
+    component: str
 
 
 def read_header(tree: Tree, name: str) -> Header:
@@ -107,10 +135,15 @@ def read_header(tree: Tree, name: str) -> Header:
 
 def _check_image(dataset: Dataset, has_pixels: bool, *, preamble: bool) -> None:
     """Raise Unreadable if this is not an image, or an image without pixels."""
-    uid = UID(text(dataset, "SOPClassUID") or text(dataset.file_meta, "MediaStorageSOPClassUID"))
-    storage_class = uid.name if uid.is_valid and uid.name != uid else ""  # a name of PS3.6 annex A
-    if uid == MediaStorageDirectoryStorage:
+    storage_class = _storage_class(dataset)
+    if storage_class == MediaStorageDirectoryStorage.name:
         raise _not_an_image("DICOMDIR")
+    # The newest classes of segmentations are in no dictionary yet: their elements tell.
+    segmentation = text(dataset, "SegmentationType") or text(dataset, "Modality") == "SEG"
+    if "Segmentation" in storage_class:
+        raise _not_an_image(storage_class.removesuffix(" Storage"))
+    if segmentation:
+        raise _not_an_image("Segmentation")
     if storage_class in _NOT_IMAGES or (
         storage_class and not has_pixels and not storage_class.endswith("Image Storage")
     ):
@@ -123,30 +156,59 @@ def _check_image(dataset: Dataset, has_pixels: bool, *, preamble: bool) -> None:
         raise Unreadable("a video (MPEG, H.264, HEVC)", ReasonKind.UNSUPPORTED)
 
 
+def _storage_class(dataset: Dataset) -> str:
+    """Return the name of the storage class in PS3.6 annex A; "" if it is missing or not known."""
+    uid = UID(text(dataset, "SOPClassUID") or text(dataset.file_meta, "MediaStorageSOPClassUID"))
+    return uid.name if uid.is_valid and uid.name != uid else ""
+
+
 def _not_an_image(text: str) -> Unreadable:
     return Unreadable(f"not an image ({text})", ReasonKind.NOT_AN_IMAGE)
 
 
 def _header(name: str, dataset: Dataset) -> Header:
     samples = integer(dataset, "SamplesPerPixel", 1, 4, default=1)
-    image_type = set(text(dataset, "ImageType").upper().split("\\"))
+    image_type, storage_class = values_of(dataset, "ImageType"), _storage_class(dataset)
+    modality = _code(text(dataset, "Modality"))
+    intent = text(dataset, "PresentationIntentType").upper() or storage_class.upper()
     return Header(
         name=name,
-        modality=_code(text(dataset, "Modality")),
+        modality=modality,
         patient=_patient(dataset),
         study=text(dataset, "StudyInstanceUID"),
         series=text(dataset, "SeriesInstanceUID"),
         series_description=text(dataset, "SeriesDescription"),
         body_part=text(dataset, "BodyPartExamined").upper(),
         laterality=(text(dataset, "ImageLaterality") or text(dataset, "Laterality")).upper(),
-        scout=bool(image_type & _SCOUTS),
+        scout=bool(SCOUTS & set(image_type)),
         unit=unit(dataset, frame_group(dataset, 0, "PixelValueTransformationSequence")),
         frames=integer(dataset, "NumberOfFrames", 1, 2**31, default=1),
         samples=samples,
         bits_stored=integer(dataset, "BitsStored", 1, 64, default=32),
         syntax=syntax(dataset),
         position=slice_position(dataset),
+        capture="Secondary Capture" in storage_class,
+        color=samples > 1 or text(dataset, "PhotometricInterpretation") == "PALETTE COLOR",
+        burned_in=text(dataset, "BurnedInAnnotation").upper() == "YES",
+        mosaic="MOSAIC" in image_type,
+        intent=next((word for word in ("presentation", "processing") if intent.endswith(f"FOR {word.upper()}")), ""),
+        image_type=image_type,
+        component=component(image_type, text(dataset, "ComplexImageComponent")) if modality == "MR" else "",
     )
+
+
+def values_of(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+    """Return the values of an element of codes, in upper case."""
+    return tuple(value.strip() for value in text(dataset, keyword).upper().split("\\"))
+
+
+def component(image_type: tuple[str, ...], complex_component: str) -> str:
+    """Return what an MR image shows of complex values, or computes from them; "" if it is not known or mixed."""
+    # The first two values say original or derived, primary or secondary.
+    for value in (complex_component.upper(), *image_type[2:]):
+        if value in _COMPONENTS:
+            return _COMPONENTS[value]
+    return ""
 
 
 def slice_position(dataset: Dataset) -> SlicePosition:

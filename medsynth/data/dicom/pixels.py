@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
 from pydicom.pixels import as_pixel_options, get_decoder  # pyright: ignore[reportPrivateImportUsage]
 from pydicom.pixels.decoders.base import Decoder
 from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGExtended12Bit, RLELossless
@@ -13,22 +17,22 @@ from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGExtended12Bit, RLELos
 from medsynth.data.dicom.decoder import decode_safely
 from medsynth.data.dicom.elements import PIXELS, damage, integer, syntax, text
 from medsynth.data.errors import ReasonKind, Unreadable
-from medsynth.errors import InputError, extra_command
+from medsynth.errors import extra_command
 
 # Pillow comes first: it refuses damaged streams that GDCM decodes to a wrong image.
 _PLUGINS = ("pillow", "pydicom", "gdcm", "pylibjpeg", "pyjpegls")
 _GRAY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _COLOR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_END = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 streams
 _MOST_VALUES = 2**27  # in a frame, 11,585 pixels squared; more is a mistake or an attack
 _MOST_VALUES_OF_FILE = 2**29  # 2 GiB as float32
 
 
-def plugin(uid: UID, *, samples: int, bits: int) -> str:
-    """Return the name of the plugin that decodes a transfer syntax; "" if it needs none.
+def plugins(uid: UID, *, samples: int, bits: int) -> tuple[str, ...]:
+    """Return the names of the installed plugins that decode a transfer syntax, the first choice first; "": none needed.
 
     Raises:
-        InputError: the plugin is not installed.
-        Unreadable: no plugin decodes it.
+        Unreadable: no plugin decodes it, or none of those is installed: then the reason says what to install.
     """
     try:
         decoder = get_decoder(uid)
@@ -37,15 +41,12 @@ def plugin(uid: UID, *, samples: int, bits: int) -> str:
     if decoder is None:
         raise Unreadable("its transfer syntax is not supported", ReasonKind.UNSUPPORTED)
     if decoder.is_native:
-        return ""
+        return ("",)
     suited = [name for name in _PLUGINS if _suits(name, uid, samples, bits)]
-    for name in suited:
-        if name in decoder.available_plugins:
-            return name
-    raise InputError(
-        f"data.root holds DICOM images compressed as {uid.name}, which needs a decoder: "
-        f"{_installation(decoder, suited)}"
-    )
+    installed = tuple(name for name in suited if name in decoder.available_plugins)
+    if not installed:
+        raise Unreadable(f"it is compressed as {uid.name}, which needs a decoder: {_installation(decoder, suited)}")
+    return installed
 
 
 def stored_frames(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -55,24 +56,48 @@ def stored_frames(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
         The values of the bits stored, and of all bits allocated; each (F, H, W), or (F, H, W, 3) in RGB.
 
     Raises:
-        InputError: the plugin is not installed.
-        Unreadable: the file is damaged, too large, or of an unsupported kind.
+        Unreadable: the file is damaged, too large, of an unsupported kind, or no plugin that decodes it is installed.
     """
     keyword, frames = _check_layout(dataset)
     uid, samples = syntax(dataset), integer(dataset, "SamplesPerPixel", 1, 3)
-    name = plugin(uid, samples=samples, bits=integer(dataset, "BitsStored", 1, 64, default=32))
-    whole = not name or uid == RLELossless  # all bits allocated are kept, unused ones too
+    names = plugins(uid, samples=samples, bits=integer(dataset, "BitsStored", 1, 64, default=32))
+    whole = not uid.is_compressed or uid == RLELossless  # all bits allocated are kept, unused ones too
     options = as_pixel_options(dataset) | {"pixel_keyword": keyword, "pixel_vr": dataset[keyword].VR}
     # Excess frames are detected below if compressed; otherwise by the length of the pixel data.
     options |= {"allow_excess_frames": uid.is_encapsulated} | ({"correct_unused_bits": False} if whole else {})
     with damage("its pixel data is damaged"):
-        raw, properties = decode_safely(str(uid), name, dataset[keyword].value, options)
+        raw, properties = _decoded(uid, names, dataset[keyword].value, options)
         if properties["number_of_frames"] != frames:
             raise Unreadable("it holds more frames than its header says")
         if samples == 3 and properties["photometric_interpretation"] != "RGB":
             raise Unreadable("its color space is not supported")
         raw = raw if frames > 1 else raw[None]
         return _used_bits(raw, dataset) if whole and raw.dtype.kind in "iu" else raw, raw
+
+
+def _decoded(
+    uid: UID, names: Sequence[str], content: bytes, options: dict[str, Any]
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Decode by the first of the plugins that can: some refuse a kind of stream that another one decodes.
+
+    Raises:
+        Exception: of many kinds; the content is damaged.
+    """
+    *others, last = names if _complete(uid, content, options["number_of_frames"]) else names[:1]
+    for name in others:
+        with contextlib.suppress(Exception):  # the next one decides
+            return decode_safely(str(uid), name, content, options)
+    return decode_safely(str(uid), last, content, options)
+
+
+def _complete(uid: UID, content: bytes, frames: int) -> bool:
+    """Return whether each frame reaches to its end marker: of what is cut off, some plugins make a wrong image."""
+    if uid == RLELossless:
+        return False
+    with contextlib.suppress(Exception):  # damaged encapsulation
+        streams = list(generate_frames(content, number_of_frames=frames))
+        return len(streams) == frames and all(stream.rstrip(b"\0").endswith(_END) for stream in streams)
+    return False
 
 
 def stored_type(values: np.ndarray) -> str:
@@ -142,4 +167,4 @@ def _suits(name: str, uid: UID, samples: int, bits: int) -> bool:
 def _installation(decoder: Decoder, suited: list[str]) -> str:
     if "gdcm" in suited and any(missing.startswith("gdcm") for missing in decoder.missing_dependencies):
         return extra_command("dicom")
-    return "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
+    return "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg into the environment of medsynth"

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 from pydicom.dataset import Dataset
 
 from medsynth.data.dicom.elements import frame_group, number, numbers, text
 from medsynth.data.dicom.headers import frame_position
 from medsynth.data.dicom.pixels import stored_frames, stored_type
-from medsynth.data.dicom.series import in_order, selected
+from medsynth.data.dicom.selection import OTHER_TYPE, SLICES, Selection
+from medsynth.data.dicom.series import selected
 from medsynth.data.dicom.values import colored, measured
+from medsynth.data.errors import Reason
 from medsynth.data.reading import RawImage
 
 _TWO_DIMENSIONAL, _CENTIMETERS = 1, 3  # RegionSpatialFormat and PhysicalUnitsXDirection of ultrasound regions
 
 
-def raw_images(dataset: Dataset, *, every: int, skip_ends: int) -> tuple[list[RawImage], int]:
-    """Return the selected frames, those of a volume along its normal, and the number of frames that are not selected.
+def raw_images(
+    dataset: Dataset, selection: Selection, *, every: int, skip_ends: int
+) -> tuple[list[RawImage], Counter[Reason]]:
+    """Return the selected frames, those of a volume along its normal, and counts of the frames that are left out.
 
     Raises:
-        InputError: the plugin that decodes them is not installed.
         Unreadable: they cannot be decoded.
     """
     stored, raw = stored_frames(dataset)
-    order = list(range(len(raw)))
+    frames = order = selection.frames(dataset, len(raw))
     if len(raw) > 1:
-        order = in_order([frame_position(dataset, frame) for frame in order])
-        order = selected(order, every=every, skip_ends=skip_ends)
-    return [_raw_image(stored[frame], raw[frame], dataset, frame) for frame in order], len(raw) - len(order)
+        positions = [frame_position(dataset, frame) for frame in frames]
+        order = [frames[index] for index in selected(positions, every=every, skip_ends=skip_ends)]
+    left_out = Counter({SLICES: len(frames) - len(order), OTHER_TYPE: len(raw) - len(frames)})
+    return [_raw_image(stored[frame], raw[frame], dataset, frame) for frame in order], left_out
 
 
 def _raw_image(stored: np.ndarray, raw: np.ndarray, dataset: Dataset, frame: int) -> RawImage:

@@ -12,8 +12,9 @@ from tqdm import tqdm
 
 from medsynth.data.dicom.elements import damage, parse, quiet
 from medsynth.data.dicom.headers import Header, read_header
-from medsynth.data.dicom.pixels import plugin
+from medsynth.data.dicom.pixels import plugins
 from medsynth.data.dicom.raw_image import raw_images
+from medsynth.data.dicom.selection import INTENTS, SLICES, Selection
 from medsynth.data.dicom.series import by_series
 from medsynth.data.errors import DataError, Reason, ReasonKind, Unreadable
 from medsynth.data.reading import RawImage, Record, Scan, reader_options
@@ -24,7 +25,6 @@ OTHER_MODALITY = Reason(ReasonKind.NOT_SELECTED, "another modality (data.reader.
 OTHER_SERIES = Reason(ReasonKind.NOT_SELECTED, "another series (data.reader.series)")
 OTHER_DESCRIPTION = Reason(ReasonKind.NOT_SELECTED, "another description (data.reader.description)")
 SCOUT = Reason(ReasonKind.NOT_SELECTED, "a scout or screen capture (data.reader.scouts)")
-SLICES = Reason(ReasonKind.NOT_SELECTED, "slices (data.reader.every, data.reader.skip_ends)")
 LABELS = ("folder", "modality", "body_part", "series_description", "laterality")
 
 
@@ -47,6 +47,9 @@ class Dicom:
     series: str | Sequence[str] | None = None
     description: str | None = None
     scouts: bool = False
+    captures: bool = False
+    intent: str | None = None
+    image_type: str | None = None
     label: str | None = None
     every: int = 1
     skip_ends: int = 0
@@ -54,6 +57,8 @@ class Dicom:
     def __post_init__(self) -> None:
         if self.label is not None and self.label not in LABELS:
             raise InputError(f"data.reader.label={self.label} is not possible: choose null or {', '.join(LABELS)}.")
+        if self.intent not in (None, *INTENTS):
+            raise InputError(f"data.reader.intent={self.intent} is not possible: choose null, {' or '.join(INTENTS)}.")
         if not isinstance(self.every, int) or self.every < 1:
             raise InputError(
                 f"data.reader.every={self.every} is not possible: 1 selects all slices, 2 every second slice."
@@ -63,6 +68,7 @@ class Dicom:
         self._modalities = tuple(code.upper() for code in _strings(self.modality))
         self._series = _strings(self.series)
         self._pattern = _compiled(self.description)
+        self._selection = Selection(self.captures, self.intent, self.image_type)
         self.tree: Tree = open_tree(self.root, example="data=dicom data.root=/path/to/dicom")
 
     def scan(self) -> Scan:
@@ -70,20 +76,20 @@ class Dicom:
 
         Raises:
             DataError: nothing fits the options, or images of several modalities or units are mixed.
-            InputError: the plugin that decodes the images is not installed.
         """
         with quiet():
             headers, left_out, damaged = self._headers()
             selected = self._selected(headers, left_out)
             self._check_uniform(selected)
-            selected = _decodable(selected, left_out)
+            selected = _decodable(selected, left_out, damaged)
         ordered = by_series(selected, every=self.every, skip_ends=self.skip_ends)
         left_out[SLICES] += len(selected) - len(ordered)
         labeled = self._labeled(ordered, left_out)
         records = [Record(header.name, class_name=name, patient=header.patient) for header, name in labeled]
         left_out = +left_out
         if not records:
-            raise DataError(f"data.root={self.tree.root} holds no DICOM image to read ({_listed(left_out)}).")
+            reasons = _listed(left_out + damaged)
+            raise DataError(f"data.root={self.tree.root} holds no DICOM image to read ({reasons}).")
         return Scan(
             records,
             class_names=tuple(sorted({record.class_name for record in records} - {""})),
@@ -97,8 +103,8 @@ class Dicom:
         """Decode the frames of a file; see ``reading.Reader``."""
         with quiet(), damage("it is damaged"):
             dataset, _ = parse(self.tree.read(record.name))
-            images, left_out = raw_images(dataset, every=self.every, skip_ends=self.skip_ends)
-        return images, +Counter({SLICES: left_out})
+            images, left_out = raw_images(dataset, self._selection, every=self.every, skip_ends=self.skip_ends)
+        return images, +left_out
 
     def key(self) -> dict[str, Any]:
         """Return all options."""
@@ -132,6 +138,8 @@ class Dicom:
             kept = [header for header in selected if fits(header)]
             left_out[reason] += len(selected) - len(kept)
             selected = kept
+        selected, not_of_the_set = self._selection.files(selected)
+        left_out += not_of_the_set
         if not selected:
             raise DataError(
                 f"data.root={self.tree.root} holds no DICOM image that fits the options ({_listed(+left_out)}); its "
@@ -152,7 +160,8 @@ class Dicom:
         if len(units) > 1:
             raise DataError(
                 f"data.root={self.tree.root} holds images in several units ({_listed(units)}): choose by "
-                f"data.reader.modality, data.reader.series or data.reader.description."
+                f"data.reader.modality, data.reader.series or data.reader.description, and leave out captures with "
+                f"data.reader.captures=false."
             )
 
     def _labeled(self, headers: list[Header], left_out: Counter[Reason]) -> list[tuple[Header, str]]:
@@ -165,15 +174,15 @@ class Dicom:
         return [(header, name) for header, name in labeled if name]
 
 
-def _decodable(headers: list[Header], left_out: Counter[Reason]) -> list[Header]:
-    """Return the images that a decoder can read; InputError if a decoder is not installed."""
+def _decodable(headers: list[Header], left_out: Counter[Reason], damaged: Counter[Reason]) -> list[Header]:
+    """Return the images that a decoder can read; the others are counted."""
     result: list[Header] = []
     for header in headers:
         try:
-            plugin(header.syntax, samples=header.samples, bits=header.bits_stored)
+            plugins(header.syntax, samples=header.samples, bits=header.bits_stored)
             result.append(header)
         except Unreadable as error:
-            left_out[error.reason] += 1
+            (damaged if error.reason.kind is ReasonKind.DAMAGED else left_out)[error.reason] += 1
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -23,9 +24,8 @@ def by_series(headers: Sequence[Header], *, every: int, skip_ends: int) -> list[
     result = []
     for _, files in sorted(series.items()):
         slices = [header for header in files if header.frames == 1]
-        order = in_order([header.position for header in slices])
-        if len(slices) > 1:
-            order = selected(order, every=every, skip_ends=skip_ends)
+        positions = [header.position for header in slices]
+        order = selected(positions, every=every, skip_ends=skip_ends) if len(slices) > 1 else range(len(slices))
         result += [slices[index] for index in order] + [header for header in files if header.frames > 1]
     return result
 
@@ -39,9 +39,17 @@ def in_order(positions: Sequence[SlicePosition]) -> list[int]:
     return sorted(range(len(positions)), key=lambda index: (locations[index], positions[index].number or 0.0, index))
 
 
-def selected(order: list[int], *, every: int, skip_ends: int) -> list[int]:
-    """Return each ``every``-th slice, without the first and last ``skip_ends``."""
-    return order[skip_ends : max(len(order) - skip_ends, 0) : every]
+def selected(positions: Sequence[SlicePosition], *, every: int, skip_ends: int) -> list[int]:
+    """Return the indices of slices in order, of each ``every``-th place without the first and last ``skip_ends``.
+
+    Slices at one place, such as those of several echoes or time points, are selected together.
+    """
+    order, locations = in_order(positions), _locations(positions)
+    if len(set(locations)) == 1:  # nothing tells their places: each has its own
+        places = [[index] for index in order]
+    else:
+        places = [list(group) for _, group in itertools.groupby(order, key=locations.__getitem__)]
+    return list(itertools.chain(*places[skip_ends : max(len(places) - skip_ends, 0) : every]))
 
 
 def _locations(positions: Sequence[SlicePosition]) -> list[float]:
