@@ -9,16 +9,22 @@ import io
 import struct
 import zlib
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
 
+from medsynth.contracts import InputError
 from medsynth.data.dicom import Dicom
 from medsynth.data.errors import Unreadable
 from medsynth.data.image_file import decode
+from medsynth.data.image_folder import ImageFolder
+from medsynth.data.masks import masks_among
+from medsynth.data.nifti import Nifti
+from medsynth.data.nifti_volume import load
 from medsynth.data.reading import Record
 from tests.dicom_files import image_dataset, items, write
-from tests.files import RAMP, prepared, warnings_of
+from tests.files import RAMP, by_text, prepared, warnings_of, write_images
 
 WHITE_IS_ZERO, BLACK_IS_ZERO = 0, 1
 WIDE = np.arange(64).reshape(8, 8) * 1000  # 0 to 63000
@@ -335,3 +341,105 @@ DOPPLER = region(RegionSpatialFormat=3, PhysicalUnitsXDirection=4, PhysicalDelta
 def test_dicom_spacing_and_aspect_of_pixels(elements, spacing, aspect, tmp_path):
     picture = dicom(tmp_path, TEN_BITS, modality="US", **elements)
     assert (picture.spacing, picture.pixel_aspect) == (spacing, aspect)
+
+
+# NIfTI: voxels that are not square, and an sform and a qform that contradict each other
+
+VOXELS = np.random.default_rng(0).normal(100, 20, (8, 8, 6)).astype(np.float32)
+
+
+def nifti(values, affine, *, qform=None, sform_code=1, intent=0):
+    image = nibabel.Nifti1Image(values, affine)
+    image.set_sform(affine, sform_code)
+    image.set_qform(affine if qform is None else qform, 1)
+    image.header["intent_code"] = intent
+    return image.to_bytes()
+
+
+def test_a_sphere_in_flat_voxels_is_round_in_coronal_slices(tmp_path):
+    grid = np.stack(np.meshgrid(np.arange(40) * 0.8, np.arange(40) * 0.8, np.arange(14) * 2.4, indexing="ij"))
+    for number in range(3):
+        sphere = np.hypot(np.hypot(grid[0] - 16, grid[1] - 16), grid[2] - 16) < 10
+        values = (sphere * 100 + np.random.default_rng(number).normal(0, 1, sphere.shape)).astype(np.float32)
+        (tmp_path / f"{number}.nii").write_bytes(nifti(values, np.diag([0.8, 0.8, 2.4, 1])))
+    data = prepared(tmp_path, Nifti, image_size=40, options={"axis": "coronal"}, normalize="min_max", split_by="image")
+    areas = [(data.train_dataset[index]["image"][0].numpy() > 0) for index in range(data.num_train)]
+    largest = max(areas, key=np.count_nonzero)
+    assert largest.any(0).sum() == pytest.approx(25, abs=2)
+    assert largest.any(1).sum() == pytest.approx(largest.any(0).sum(), abs=2)
+    assert data.spacing == pytest.approx((0.8, 0.8), rel=0.05)
+
+
+SCANNER, MIRRORED = np.diag([2.0, 2, 3, 1]), np.diag([-2.0, 2, 3, 1])
+
+
+@pytest.mark.parametrize(
+    ("sform", "qform", "contradict"),
+    [
+        (SCANNER, SCANNER, False),
+        (SCANNER, SCANNER + np.outer([1, 0, 0, 0], [0, 0, 0, 40]), False),  # another position: the images are the same
+        (SCANNER, MIRRORED, True),
+        (SCANNER, SCANNER[:, [1, 0, 2, 3]], True),
+        (SCANNER, np.diag([2.0, 2, 4, 1]), True),
+    ],
+)
+def test_an_sform_and_a_qform_that_contradict_each_other_are_remarked(sform, qform, contradict):
+    volume = load(nifti(VOXELS, sform, qform=qform))
+    assert [("sform" in remark) for remark in volume.remarks] == [True] * contradict
+    np.testing.assert_allclose(volume.affine, sform)
+
+
+# Masks beside images
+
+
+@pytest.mark.parametrize(
+    ("names", "masks"),
+    [
+        (["imagesTr/1.nii.gz", "labelsTr/1.nii.gz"], 1),
+        (["1/1_flair.nii.gz", "1/1_seg.nii.gz"], 1),
+        (["benign (1).png", "benign (1)_mask.png", "benign (1)_mask_1.png"], 2),
+        (["train/images/1.png", "train/masks/1.png", "train/Ground_Truth/1.tif"], 2),
+        (["1.png", "1-label.png", "segmentation.nii"], 2),
+        (["a_mask.png", "b_mask.png"], 0),
+        (["with_mask/1.png", "without_mask/2.png", "unmasked.png", "segment.png", "labeled/1.png"], 0),
+    ],
+)
+def test_masks_are_known_by_their_names(names, masks):
+    assert len(masks_among(names)) == masks
+
+
+def test_pictures_beside_masks_are_refused_or_sorted_out(tmp_path):
+    write_images(tmp_path / "images", 4)
+    write_images(tmp_path / "masks", 4, start=8)
+    with pytest.raises(InputError, match=r"4 images that name themselves masks .* beside 4 others: .*masks=skip"):
+        ImageFolder(str(tmp_path)).scan()
+    found = ImageFolder(str(tmp_path), masks="skip").scan()
+    assert {record.class_name for record in found.records} == {"images"}
+    assert by_text(found.left_out) == {"masks, by their names (data.reader.masks)": 4}
+    assert len(ImageFolder(str(tmp_path), masks="keep").scan().records) == 8
+
+
+def test_volumes_beside_volumes_that_name_themselves_masks_are_refused(tmp_path):
+    for folder in ("imagesTr", "labelsTr"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "1.nii").write_bytes(nifti(VOXELS, SCANNER))
+    with pytest.raises(InputError, match=r"1 volumes that name themselves masks .* beside 1 others: .*images=.*'\*'"):
+        Nifti(str(tmp_path)).scan()
+    assert len(Nifti(str(tmp_path), images="*").scan().records) == 2
+    assert len(Nifti(str(tmp_path), images="imagesTr").scan().records) == 1
+
+
+@pytest.mark.parametrize("kind", ["few integers", "intent"])
+def test_volumes_beside_volumes_that_seem_to_be_masks_are_refused(kind, tmp_path):
+    labels = np.zeros(VOXELS.shape, np.int16)
+    labels[2:6, 2:6] = np.arange(1, 7)
+    mask = nifti(labels, SCANNER) if kind == "few integers" else nifti(VOXELS.round(), SCANNER, intent=1002)
+    (tmp_path / "a.nii").write_bytes(nifti((VOXELS * 9).astype(np.int16), SCANNER))
+    (tmp_path / "b.nii").write_bytes(mask)
+    options = {"split_by": "image", "normalize": "min_max", "join_duplicates": "none"}
+    with pytest.raises(InputError, match=r"1 files that seem to be masks, .* beside 1 others: .*data\.reader\.images"):
+        prepared(tmp_path, Nifti, **options)
+    everything = prepared(tmp_path, Nifti, options={"images": "*"}, **options)
+    assert len(everything.source.store) > 6
+    (tmp_path / "a.nii").unlink()
+    assert prepared(tmp_path, Nifti, **options).num_train  # masks alone are the images of a set

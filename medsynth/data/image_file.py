@@ -6,6 +6,8 @@ import contextlib
 import io
 import math
 import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import PIL
@@ -58,7 +60,7 @@ _SAMPLE_FORMATS = {1: "unsigned", 2: "signed", 3: "floating point", 4: "undefine
 _COMPRESSIONS = {34712: "JPEG 2000", 34887: "LERC", 34925: "LZMA", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL"}
 _SAVE_ANEW = "save it as 8- or 16-bit gray (BlackIsZero), 32-bit floating point or 8-bit RGB"
 # EXIF's orientation 2 to 8: the array (H, W, ...) as it is to be displayed.
-_UPRIGHT = {
+_UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda values: values[:, ::-1],
     3: lambda values: values[::-1, ::-1],
     4: lambda values: values[::-1],
@@ -156,7 +158,7 @@ def _aspect(image: Image.Image) -> float:
     return 1.0
 
 
-def _check_tags(tags: ImageFileDirectory_v2) -> None:
+def _check_tags(tags: Mapping[int, Any]) -> None:
     """Raise Unreadable if Pillow reads a TIFF in spite of tags that it does not honor, or guesses those missing."""
     if PHOTOMETRIC_INTERPRETATION not in tags and tags.get(COMPRESSION) not in _JPEG_COMPRESSIONS:
         raise Unreadable(f"its TIFF tag PhotometricInterpretation is missing: {_SAVE_ANEW}")
@@ -166,7 +168,7 @@ def _check_tags(tags: ImageFileDirectory_v2) -> None:
         raise Unreadable(_unsupported(tags))
 
 
-def _by_tags(values: np.ndarray, tags: ImageFileDirectory_v2) -> np.ndarray:
+def _by_tags(values: np.ndarray, tags: Mapping[int, Any]) -> np.ndarray:
     """Return a TIFF's values by its tags where Pillow ignores them: signed 8, unsigned 32 and inverted 16 bits."""
     sample_format = _sample_format(tags)
     if values.ndim == 2 and values.dtype == np.uint8 and sample_format == _SIGNED:
@@ -178,7 +180,7 @@ def _by_tags(values: np.ndarray, tags: ImageFileDirectory_v2) -> np.ndarray:
     return values
 
 
-def _sample_format(tags: ImageFileDirectory_v2) -> int:
+def _sample_format(tags: Mapping[int, Any]) -> int:
     return tags.get(SAMPLEFORMAT, (_UNSIGNED,))[0]
 
 
@@ -188,8 +190,8 @@ def _unidentified(content: bytes) -> str:
     return _unsupported(tags) if BITSPERSAMPLE in tags else "it is not an image of a known format"
 
 
-def _unsupported(tags: ImageFileDirectory_v2 | dict[int, object]) -> str:
-    photometric, bits = tags.get(PHOTOMETRIC_INTERPRETATION), tags.get(BITSPERSAMPLE, (1,))
+def _unsupported(tags: Mapping[int, Any]) -> str:
+    photometric, bits = tags.get(PHOTOMETRIC_INTERPRETATION, -1), tags.get(BITSPERSAMPLE, (1,))
     sample_format, compression = tags.get(SAMPLEFORMAT, (_UNSIGNED,)), tags.get(COMPRESSION, UNCOMPRESSED)
     named = [
         f"PhotometricInterpretation {_PHOTOMETRICS.get(photometric, 'unknown')}",
@@ -200,7 +202,7 @@ def _unsupported(tags: ImageFileDirectory_v2 | dict[int, object]) -> str:
     return f"its TIFF tags are not supported together ({'; '.join(named)}): {_SAVE_ANEW}"
 
 
-def _tiff_tags(content: bytes) -> ImageFileDirectory_v2 | dict[int, object]:
+def _tiff_tags(content: bytes) -> Mapping[int, Any]:
     """Return the tags of a TIFF's first page; none if it is no TIFF or its tags are damaged."""
     if content.startswith(_TIFF_STARTS):
         with contextlib.suppress(Exception), warnings.catch_warnings():  # as in ``decode``

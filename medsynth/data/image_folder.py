@@ -7,15 +7,17 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from medsynth.data.errors import DataError, Reason, ReasonKind
+from medsynth.data.errors import DataError, Reason, ReasonKind, check_choice
 from medsynth.data.folders import listed
 from medsynth.data.image_file import ENDINGS, decode
+from medsynth.data.masks import masks_among
 from medsynth.data.other_formats import not_read
 from medsynth.data.reading import RawImage, Record, Scan, reader_options
 from medsynth.data.tree import Tree, open_tree
 from medsynth.errors import InputError
 
 EXAMPLE = "data=image_folder data.root=/path/to/images reads a folder, or a zip archive, of images."
+MASK = Reason(ReasonKind.NOT_SELECTED, "masks, by their names (data.reader.masks)")
 OTHER_CLASS = Reason(ReasonKind.NOT_SELECTED, "another class (data.reader.classes)")
 
 
@@ -30,8 +32,10 @@ class ImageFolder:
     root: str | None
     _: dataclasses.KW_ONLY
     classes: str | Sequence[str] | None = None
+    masks: str = "raise"
 
     def __post_init__(self) -> None:
+        check_choice("data.reader.masks", self.masks, ("raise", "skip", "keep"))
         self.tree: Tree = open_tree(self.root, example=EXAMPLE)
 
     def scan(self) -> Scan:
@@ -48,6 +52,9 @@ class ImageFolder:
                 f"data.root={root} holds no image: only files whose names end in {', '.join(ENDINGS)} are read "
                 f"({'; '.join(f'{reason}: {count}' for reason, count in left_out.most_common())})."
             )
+        masks = self._masks(names)
+        left_out[MASK] += len(masks)
+        names = [name for name in names if name not in masks]
         flat = sum("/" not in name for name in names)
         folders = sorted({name.split("/")[0] for name in names if "/" in name})
         if flat and folders:
@@ -57,11 +64,11 @@ class ImageFolder:
             )
         chosen = self._chosen(folders)
         if flat:
-            return Scan([Record(name) for name in names], left_out=left_out)
+            return Scan([Record(name) for name in names], left_out=+left_out, accounted=masks)
         records = [Record(name, class_name=name.split("/")[0]) for name in names if name.split("/")[0] in chosen]
         others = frozenset(name for name in names if name.split("/")[0] not in chosen)
         left_out[OTHER_CLASS] += len(others)
-        return Scan(records, class_names=tuple(chosen), left_out=+left_out, accounted=others, folder_level=1)
+        return Scan(records, class_names=tuple(chosen), left_out=+left_out, accounted=others | masks, folder_level=1)
 
     def read(self, record: Record) -> tuple[list[RawImage], Counter[Reason]]:
         """Decode the one image of a file; see ``reading.Reader``."""
@@ -70,6 +77,17 @@ class ImageFolder:
     def key(self) -> dict[str, Any]:
         """Return all options."""
         return reader_options(self)
+
+    def _masks(self, names: list[str]) -> frozenset[str]:
+        """Return the masks beside images, which are left out."""
+        masks = frozenset(masks_among(names) if self.masks != "keep" else ())
+        if masks and self.masks == "raise":
+            raise DataError(
+                f"data.root={self.tree.root} holds {len(masks)} images that name themselves masks (a folder masks, "
+                f"_mask, _seg) beside {len(names) - len(masks)} others: leave them out with data.reader.masks=skip, or "
+                f"read them as images with data.reader.masks=keep."
+            )
+        return masks
 
     def _chosen(self, folders: list[str]) -> list[str]:
         """Return the folders that ``classes`` names, or all."""

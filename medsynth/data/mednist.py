@@ -60,7 +60,7 @@ class MedNist(ImageFolder):
 
     def key(self) -> dict[str, Any]:
         """Return the options that the images depend on."""
-        return {"classes": self.classes}
+        return {"classes": self.classes, "masks": self.masks}
 
 
 def _download(folder: Path, root: str) -> None:

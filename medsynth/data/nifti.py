@@ -13,6 +13,7 @@ import numpy as np
 from nibabel.affines import apply_affine, voxel_sizes
 
 from medsynth.data.errors import DataError, Reason, ReasonKind, Unreadable, check_choice
+from medsynth.data.masks import masks_among
 from medsynth.data.nifti_volume import Volume, load, planes
 from medsynth.data.other_formats import not_read
 from medsynth.data.percentiles import percentiles
@@ -25,6 +26,10 @@ BACKGROUND = "background"
 NOT_SELECTED = Reason(ReasonKind.NOT_SELECTED, "neither in data.reader.images nor in data.reader.labels")
 NO_LABELS = Reason(ReasonKind.UNMATCHED, "image without a label volume")
 NO_IMAGE = Reason(ReasonKind.UNMATCHED, "label volume without an image")
+MASK_ADVICE = (
+    "name the images by data.reader.images (a folder such as imagesTr, or a pattern such as '*_flair') and, if the "
+    "masks give the classes, these by data.reader.labels; data.reader.images='*' reads all as images"
+)
 EMPTY_SLICES = Reason(ReasonKind.NO_CONTENT, "slices without content")
 _ENDING = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 
@@ -88,6 +93,11 @@ class Nifti:
             raise DataError(
                 f"data.root={self.tree.root} holds no NIfTI volume (.nii, .nii.gz) that matches data.reader.images."
             )
+        if masks := masks_among(self._images.values()) if self.images is None else []:
+            raise DataError(
+                f"data.root={self.tree.root} holds {len(masks)} volumes that name themselves masks (labelsTr, _seg, "
+                f"_mask) beside {len(self._images) - len(masks)} others: {MASK_ADVICE}."
+            )
         left_out = not_read(set(self.tree.names) - set(self._volumes))
         left_out[NOT_SELECTED] = len(self._volumes) - len(self._images) - len(self._labels)
         keys = list(self._images)
@@ -98,7 +108,8 @@ class Nifti:
             self._check_matched(len(keys))
         selected = {self._images[key] for key in keys}
         accounted = frozenset(self._volumes) - (set(self._images.values()) - selected)  # their loss is NO_LABELS
-        return Scan([Record(self._images[key]) for key in keys], left_out=+left_out, accounted=accounted)
+        records = [Record(self._images[key]) for key in keys]
+        return Scan(records, left_out=+left_out, accounted=accounted, mask_advice=MASK_ADVICE)
 
     def read(self, record: Record) -> tuple[Sequence[RawImage], Counter[Reason]]:
         """Return the slices of one volume, float32 ``(1 or 3, H, W)``, and the number of slices without content.
@@ -113,7 +124,8 @@ class Nifti:
         content = _content(slices.voxels, volume.scaled)
         names = self._class_names(record, volume) if self.labels is not None else [""] * len(slices)
         kept = np.flatnonzero(content >= self.min_content).tolist()
-        return _Kept(slices, kept, names), +Counter({EMPTY_SLICES: len(slices) - len(kept)})
+        mask = volume.labels and self.images is None
+        return _Kept(slices, kept, names, mask), +Counter({EMPTY_SLICES: len(slices) - len(kept)})
 
     def key(self) -> dict[str, Any]:
         """Return all options."""
@@ -191,8 +203,8 @@ class _Slices(Sequence[np.ndarray]):
 class _Kept(Sequence[RawImage]):
     """The slices ``numbers`` as raw images, each made when it is asked for: all at once would be another volume."""
 
-    def __init__(self, slices: _Slices, numbers: Sequence[int], names: Sequence[str]) -> None:
-        self.slices, self.numbers, self.names = slices, numbers, names
+    def __init__(self, slices: _Slices, numbers: Sequence[int], names: Sequence[str], mask: bool) -> None:
+        self.slices, self.numbers, self.names, self.mask = slices, numbers, names, mask
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -200,7 +212,8 @@ class _Kept(Sequence[RawImage]):
     def __getitem__(self, position: int) -> RawImage:  # pyright: ignore[reportIncompatibleMethodOverride]
         number, volume = self.numbers[position], self.slices.volume
         name = self.names[number]
-        return RawImage(self.slices[number], volume.stored_type, self.slices.spacing, name, volume.remarks)
+        values, spacing = self.slices[number], self.slices.spacing
+        return RawImage(values, volume.stored_type, spacing, name, volume.remarks, mask=self.mask)
 
 
 def _content(voxels: np.ndarray, scaled: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

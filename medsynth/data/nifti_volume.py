@@ -24,6 +24,7 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from nibabel.volumeutils import apply_read_scaling
 
 from medsynth.data.errors import Unreadable
+from medsynth.data.masks import holds_few_integers
 from medsynth.data.tree import LARGEST
 
 _HEADERS = {348: Nifti1Header, 540: Nifti2Header}  # by the header's size, its first four bytes
@@ -33,6 +34,9 @@ _STORED_TYPES = {"u1": "8-bit", "i1": "signed 8-bit", "u2": "16-bit", "i2": "sig
 _LAST_CODE = 5  # of the codes for the reference of the orientation
 _FLATTEST = 1e-3  # smallest volume that three unit axes may span; right angles span 1
 _KINDS = {"u": "32-bit integer", "i": "32-bit integer", "f": "floating-point"}  # of all other types
+_LABELS = 1002  # the intent code of label volumes
+_UNEQUAL = 0.02  # fraction by which voxel sizes of sform and qform may differ
+_CONTRADICTION = "have an sform and a qform of different axes or voxel sizes, of which the sform is taken"
 _NO_ORIENTATION = "have no orientation in their header and are read in the order of ANALYZE (left, anterior, superior)"
 
 _PIECE = 2**20  # bytes decompressed at a time
@@ -54,6 +58,7 @@ class Volume:
         affine: index -> millimeters.
         stored_type: see ``RawImage``.
         remarks: see ``RawImage``.
+        labels: whether it seems to hold labels: by its intent, or since its values are few integers.
     """
 
     stored: np.ndarray
@@ -63,6 +68,7 @@ class Volume:
     affine: np.ndarray
     stored_type: str
     remarks: tuple[str, ...]
+    labels: bool
 
     def __getitem__(self, index: object) -> np.ndarray:
         return self.scaled(self.stored[index])  # pyright: ignore[reportArgumentType, reportCallIssue]
@@ -99,8 +105,12 @@ def load(content: bytes, *, volume: int | None = None, nan_value: float | None =
         raise Unreadable("it holds values that are not finite numbers")
     if not header["sform_code"] and not header["qform_code"]:
         remarks = (*remarks, _NO_ORIENTATION)
+    if _contradict(header):
+        remarks = (*remarks, _CONTRADICTION)
+    integers = array.dtype.kind in "iu" and holds_few_integers(plane for _, plane in planes(array))
+    labels = integers or int(header["intent_code"]) == _LABELS
     low, high = min(low for low, _ in extremes), max(high for _, high in extremes)
-    return Volume(array, scaled, float(low), float(high), affine, stored_type, remarks)
+    return Volume(array, scaled, float(low), float(high), affine, stored_type, remarks, labels)
 
 
 def _unpacked(content: bytes) -> tuple[Nifti1Header, memoryview]:
@@ -218,6 +228,24 @@ def _affine(header: Nifti1Header) -> np.ndarray:
     if not (np.isfinite(affine).all() and (sizes > 0).all() and volume > _FLATTEST):
         raise Unreadable("its affine has no inverse: its axes do not span space")
     return affine
+
+
+def _contradict(header: Nifti1Header) -> bool:
+    """Return whether sform and qform, both of a known reference, give a voxel other axes or another size.
+
+    Their positions may differ: an sform often leads to a template. The images are the same then.
+    """
+    if not (header["sform_code"] and header["qform_code"]):
+        return False
+    try:
+        steps = [np.asarray(affine, float)[:3, :3] for affine in (header.get_sform(), header.get_qform())]
+    except Exception:  # a quaternion that is impossible, which is not used
+        return True
+    sizes = [np.linalg.norm(columns, axis=0) for columns in steps]
+    if not all(np.isfinite(size).all() and (size > 0).all() for size in sizes):
+        return True
+    of_sform, of_qform = (io_orientation(np.pad(columns, (0, 1))) for columns in steps)
+    return not np.array_equal(of_sform, of_qform) or bool((np.abs(sizes[0] / sizes[1] - 1) > _UNEQUAL).any())
 
 
 def _scaling(

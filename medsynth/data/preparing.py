@@ -156,7 +156,17 @@ class Preparer:
                 f"data.root={self.reader.tree.root} holds no image that can be used ({reasons}): "
                 f"check data.root and the options data.*."
             )
+        self._check_masks(infos)
         return infos, left_out, shape
+
+    def _check_masks(self, infos: Sequence[ImageInfo]) -> None:
+        """Raise DataError if some of the images seem to be masks, and others not."""
+        masks, files = ({info.file_number for info in infos if info.mask}, {info.file_number for info in infos})
+        if 0 < len(masks) < len(files):
+            raise DataError(
+                f"data.root={self.reader.tree.root} holds {len(masks)} files that seem to be masks, since their values "
+                f"are few integers, beside {len(files) - len(masks)} others: {self.scan.mask_advice}."
+            )
 
     def _left_out(self, record: Record, result: RecordResult) -> Counter[Reason]:
         """Return what is left out of a record.

@@ -50,6 +50,7 @@ class RawImage:
         stored_type: the type in the file: "8-bit", "16-bit", "signed 16-bit", "32-bit integer", "floating-point" ...
         spacing: millimeters from row to row and from column to column; None: not known.
         aspect: the height of a pixel divided by its width, where ``spacing`` is not known.
+        mask: whether it seems to be a mask, which is refused beside other images; see ``Scan.mask_advice``.
         class_name: overrides the record's, where the label is in the pixels.
         remarks: changes made while reading, as predicates of "5 images ...": "lost their alpha channel".
     """
@@ -60,6 +61,7 @@ class RawImage:
     class_name: str = ""
     remarks: tuple[str, ...] = ()
     aspect: float = 1.0
+    mask: bool = False
 
     @property
     def pixel_aspect(self) -> float:
@@ -80,6 +82,7 @@ class Scan:
         damaged: counts of files that should have been read; data.on_error decides whether they end the run.
         paired: whether each raw image is a pair, source and target.
         accounted: names of files that are no records and not lost: label volumes, files that an option excludes.
+        mask_advice: the options that sort out masks beside images, for a message that ends with it.
         folder_level: of the folders that are classes, whose names may be shown: 1 for those in the root; 0: none.
     """
 
@@ -92,6 +95,7 @@ class Scan:
     paired: bool = False
     accounted: frozenset[str] = frozenset()
     folder_level: int = 0
+    mask_advice: str = ""
 
 
 class Reader(Protocol):

@@ -47,6 +47,7 @@ class ImageInfo:
     digest: str
     perceptual: str
     remarks: tuple[str, ...]
+    mask: bool
 
 
 @dataclasses.dataclass
@@ -135,6 +136,7 @@ class RecordReading(Dataset[RecordResult]):
             digest=_digest(values),
             perceptual=_perceptual_hash(values),
             remarks=tuple(remarks),
+            mask=raw.mask,
         )
         return image, info
 

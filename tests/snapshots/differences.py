@@ -43,6 +43,15 @@ COMPOSITIONS: tuple[Difference, ...] = (
         old=("data.test_fraction: 0.0",),
         new=("data.test_fraction: auto", "data.source.num_test: None"),
     ),
+    Difference(
+        "readers have options for what is no image of the set: captures, raw mammograms, other types, masks",
+        new=(
+            "data.reader.captures: False",
+            "data.reader.intent: None",
+            "data.reader.image_type: None",
+            "data.reader.masks: raise",
+        ),
+    ),
     Difference("an evaluation measures in the features of a network of ImageNet too", new=("extractor.imagenet.*",)),
 )
 COMMANDS: dict[str, str] = {  # recorded command -> the one that README has instead
