@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 
 import hydra
 import numpy as np
@@ -20,7 +21,7 @@ from medsynth.configuration.compose import conf_folder
 from medsynth.contracts import InputError, counter_seed, noise
 from medsynth.evaluation import image_sets
 from medsynth.evaluation.evaluate import evaluate as medsynth_evaluate
-from medsynth.evaluation.evaluation_sets import of_run
+from medsynth.evaluation.evaluation_sets import of_images, of_run
 from medsynth.files import write_json
 from medsynth.generator.export import save_generator
 from medsynth.metrics.baseline import Sides
@@ -250,11 +251,77 @@ def test_sizes_and_channels_are_converted_and_equal_folders_noticed(evaluate, tm
     pictures(tmp_path / "large", size=24, channels=3)
     code, out, err = evaluate("real=real", "fake=large", "extractor=pixels")
     assert code == 0, err
-    assert out.count("(24 pixels, 3 channels) are converted to 16 pixels and 1 channels") == 1
+    assert out.count("fake= (24 pixels, 3 channels) are converted to 16 pixels and 3 channels") == 1
+    assert out.count("real= (16 pixels, 1 channels) are converted to 16 pixels and 3 channels") == 1
     pictures(tmp_path / "copy")
     for name in ("real", "copy"):
         assert "hold the same images" in evaluate("real=real", f"fake={name}", "extractor=pixels")[1]
     assert "hold the same images" not in out
+
+
+def compared(*arguments):
+    """Return the sets that the command would compare."""
+    config = compose_checked("evaluate", [*arguments, "extractor=pixels"])
+    return of_images(config.real, config.fake, config.training, config)
+
+
+def test_folders_are_compared_at_the_smallest_side_unless_told_otherwise(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name, size in (("real", 40), ("fake", 24), ("small", 16)):
+        pictures(tmp_path / name, size=size)
+    for arguments, size in (
+        (["real=real", "fake=fake"], 24),
+        (["real=small", "fake=fake"], 16),
+        (["real=real", "fake=fake", "training=small"], 16),
+    ):
+        sets = compared(*arguments)
+        assert sets.image_size == size
+        assert sets.real.read([0]).shape == sets.fake.read([0]).shape == (1, 1, size, size)
+        assert not any("enlarges" in note for note in sets.notes)
+    sets = compared("real=real", "fake=fake", "image_size=40")
+    assert (
+        "The images of fake= (24 pixels, 1 channels) are converted to 40 pixels and 1 channels, which enlarges"
+        in sets.notes[0]
+    )
+    write_json(tmp_path / "fake" / "generate.json", {"format": "png8", "image_size": 20, "channels": 3})
+    (tmp_path / "fake" / "images").mkdir()
+    for path in (tmp_path / "fake").glob("*.png"):
+        path.rename(path.parent / "images" / path.name)
+    sets = compared("real=real", "fake=fake")
+    assert (sets.image_size, sets.channels) == (20, 3), "as the generator made them"
+
+
+def test_other_proportions_and_what_the_reader_changed_are_said(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name, shape, mode in (("real", (16, 16), "L"), ("fake", (16, 32), "LA")):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            values = np.random.default_rng(number).integers(0, 255, shape, dtype=np.uint8)
+            Image.fromarray(values).convert(mode).save(tmp_path / name / f"{number}.png")
+    (tmp_path / "fake" / "1.png").write_bytes(b"no image")
+    notes = compared("real=real", "fake=fake", "data.on_error=skip").notes
+    assert any("fake= are 32x16 and those of real= have another proportion, 16x16" in note for note in notes)
+    assert "fake=: 3 of 3 images lost their alpha channel." in notes
+    assert "fake=: Images of size 32x16 become 16x16 (data.resize=crop)." in notes
+    assert any(note.startswith("fake=: Left out: cannot be read") and note.endswith(": 1.") for note in notes)
+    assert not any(note.startswith("real=:") for note in notes)
+
+
+def test_copies_of_training_images_are_found_in_folders(evaluate, tmp_path):
+    pictures(tmp_path / "real", seed=1)
+    pictures(tmp_path / "training", 20, seed=2)
+    fake = pictures(tmp_path / "fake", 8, seed=3)
+    for number in range(2):
+        shutil.copy(tmp_path / "training" / f"{number}.png", fake / f"{number}.png")
+    code, _, err = evaluate("real=real", "fake=fake", "training=training", "extractor=pixels", "out=a.json")
+    assert code == 0, err
+    record, measures = read(tmp_path / "a.json")
+    assert record["training"] == 20
+    assert measures["copies_pixels"]["value"] >= 2 / 8
+    sets = compared("real=real", "fake=fake", "training=training")
+    assert {image.tobytes() for image in sets.fake.read([0, 1]).numpy()} <= {
+        image.tobytes() for image in sets.training.read(range(20)).numpy()
+    }
 
 
 def test_what_generate_wrote_is_the_run_itself(evaluate, monkeypatch, capsys, tmp_path):
@@ -410,6 +477,8 @@ def folders(tmp_path_factory):
         (["real=real", "fake=equal"], "All 3 fake images are equal: images that differ are needed."),
         (["real=real", "fake=nowhere"], "fake=nowhere does not exist"),
         (["real=real", "fake=far", "split=val"], "split= goes with run=."),
+        (["real=real", "fake=far", "training=nowhere"], "training=nowhere does not exist"),
+        (["run=bare", "training=real"], "training= goes with real= and fake=: a run has its own data."),
         (["real=real", "fake=far", "per_class=true"], "per_class=true needs the same class folders"),
         (["real=real", "fake=far", "extractor=radimagenet"], "extractor.radimagenet.backbone.weights= is needed"),
         (["real=real", "fake=far", "extractor=timm"], "extractor.timm.backbone.model_name= is needed"),

@@ -17,11 +17,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from medsynth.cli.early_checks import check_early
 from medsynth.cli.user_errors import explain
 from medsynth.configuration.compose import conf_folder
+from medsynth.configuration.composition_errors import check_dashes
 from medsynth.configuration.option_help import choice_help, option_help
 from medsynth.configuration.option_types import with_option_types
 from medsynth.configuration.plain_names import check_names
+from medsynth.configuration.plain_values import with_quoted_values
 from medsynth.configuration.secrets import check_secrets
 from medsynth.errors import MEMORY_TO_START, EndCode, InputError, Refused, causes, extra_command, is_lack_of_memory
 from medsynth.runs.layout import COMPOSITION
@@ -84,6 +87,7 @@ def _start(command: str) -> None:
     one line on stderr. A process that waits for this one is told the end as a record (``runs.run_end``).
     """
     end_with_parent()
+    sys.argv[1:] = with_quoted_values(sys.argv[1:], several=command == "search" or _asks_for_sweep(sys.argv[1:]))
     if command == "search":
         sys.argv[1:] = fold(sys.argv[1:])
     show_traceback = os.environ.get(DEBUG, "0") != "0"
@@ -110,6 +114,7 @@ def _start(command: str) -> None:
 
     try:
         refuse_earlier_presets(sys.argv[1:])
+        check_dashes(sys.argv[1:], command)
         job()
     except BrokenPipeError:  # `--help | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -138,7 +143,10 @@ def _run(command: str, config: DictConfig) -> Any:
     if command == "train" and _in_sweep():
         return importlib.import_module("medsynth.sweep.hydra_job").run(config)
     config = with_option_types(config, command, HydraConfig.get().overrides.task)
-    _check_weights(command, config)
+    resumed = bool(config.get("resume")) or (Path(HydraConfig.get().runtime.output_dir) / COMPOSITION).exists()
+    check_early(command, config, resumed=resumed)
+    if not resumed:
+        _check_weights(command, config)
     with _deferred_interrupt():
         try:
             program = importlib.import_module(f"medsynth.cli.{command}")
@@ -152,9 +160,8 @@ def _run(command: str, config: DictConfig) -> Any:
 
 def _check_weights(command: str, config: DictConfig) -> None:
     """Refuse weights that cannot be had before libraries are loaded; a run that is resumed has its own."""
-    resumed = config.get("resume") or (Path(HydraConfig.get().runtime.output_dir) / COMPOSITION).exists()
     nodes = [config[group] for group in BUILT.get(command, ()) if isinstance(config.get(group), DictConfig)]
-    if nodes and not resumed:
+    if nodes:
         from medsynth.backbone.availability import check_weights  # 0.1 s that --help need not wait for
 
         check_weights(*(OmegaConf.to_container(node, resolve=True) for node in nodes))
@@ -162,6 +169,10 @@ def _check_weights(command: str, config: DictConfig) -> None:
 
 def _in_sweep() -> bool:
     return HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def _asks_for_sweep(arguments: Sequence[str]) -> bool:
+    return any(argument in ("-m", "--multirun") for argument in arguments)
 
 
 def _missing_launcher(arguments: Sequence[str]) -> RunEnd | None:

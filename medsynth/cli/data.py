@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor
 
 import medsynth
 from medsynth.contracts import counter_seed
+from medsynth.data.captured_warnings import captured_warnings
 from medsynth.data.module import ImageDataModule, ImageDataset
 from medsynth.data.preview import datasets, labels, preview
 from medsynth.errors import EndCode, InputError
@@ -31,9 +31,9 @@ SQUARE = 8  # rows and columns of the contact sheet without classes
 
 def run(config: DictConfig) -> None:
     """Print the preview, and with ``out`` write it to a folder with a contact sheet and histograms."""
-    out, distance = _target(config.out), _distance(config.near_distance)
+    out, distance = Path(config.out) if config.out else None, _distance(config.near_distance)
     data = instantiate(config.data, _convert_="all")
-    with _captured_warnings() as warnings:
+    with captured_warnings() as warnings:
         data.prepare(for_training=False)
         if data.batch_size > data.num_train:
             logging.getLogger("medsynth.data").warning("For training: %s.", data.excess_of_batch(data.num_train))
@@ -49,36 +49,10 @@ def run(config: DictConfig) -> None:
         print(f"\ncontact_sheet.png, intensities.png and preview.json are in {out}.")
 
 
-def _target(out: str | None) -> Path | None:
-    if out is not None and Path(out).exists():
-        raise InputError(f"out={out} exists already: name a new folder, so that nothing is overwritten.")
-    return None if out is None else Path(out)
-
-
 def _distance(distance: int | None) -> int | None:
     if distance is not None and not 0 <= distance <= MAX_BITS:
         raise InputError(f"near_distance={distance} is not possible: choose 0 to {MAX_BITS} bits, or null.")
     return distance
-
-
-@contextlib.contextmanager
-def _captured_warnings() -> Iterator[list[logging.LogRecord]]:
-    """Collect the warnings that the data package would log at the start of a training, to print them with the rest."""
-    log = logging.getLogger("medsynth.data")
-    warnings: list[logging.LogRecord] = []
-
-    class Collector(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            warnings.append(record)
-
-    collector, propagate = Collector(logging.WARNING), log.propagate
-    log.addHandler(collector)
-    log.propagate = False
-    try:
-        yield warnings
-    finally:
-        log.removeHandler(collector)
-        log.propagate = propagate
 
 
 def _panels(data: ImageDataModule, seed: int) -> dict[str, list[Row]]:

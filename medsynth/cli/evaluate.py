@@ -7,10 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from medsynth.contracts import InputError
 from medsynth.evaluation.evaluate import check_options, choose_device, evaluate_sets
 from medsynth.evaluation.evaluation_sets import of_images, of_run
 from medsynth.files import write_json
@@ -21,10 +19,9 @@ from medsynth.report.evaluation import evaluation_text
 def run(config: DictConfig) -> None:
     """Print the table of all measures, and write them to a file."""
     logging.getLogger("timm").setLevel(logging.WARNING)  # its messages on the origin of weights
-    _check(config)
     check_options(config)
     device, out = choose_device(config.device), _target(config)
-    sets = of_run(config, device) if config.run else of_images(config.real, config.fake, None, config)
+    sets = of_run(config, device) if config.run else of_images(config.real, config.fake, config.training, config)
     record = evaluate_sets(sets, config).to_dict()
     print(evaluation_text(record))
     if out:
@@ -35,18 +32,6 @@ def run(config: DictConfig) -> None:
     if service:
         service.log_summary(_tracked(record))
         service.close(failed=False)
-
-
-def _check(config: DictConfig) -> None:
-    """Refuse options that do not go together."""
-    if bool(config.run) == bool(config.real or config.fake) or bool(config.real) != bool(config.fake):
-        raise InputError("Give run=, the folder of a run, or both real= and fake=, folders or zip archives of images.")
-    typed = [override.partition("=")[0] for override in HydraConfig.get().overrides.task]
-    of_others = ("data", "image_size") if config.run else ("split", "num_samples", "max_training", "checkpoint")
-    for name in typed:
-        if name.split(".")[0] in of_others:
-            other = "real= and fake=: a run has its own data" if config.run else "run="
-            raise InputError(f"{name}= goes with {other}.")
 
 
 def _target(config: DictConfig) -> Path | None:

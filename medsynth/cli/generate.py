@@ -25,12 +25,10 @@ SHEET = 100  # images on the contact sheet
 
 def run(config: DictConfig) -> None:
     """Write ``num_samples`` images to the folder ``out``, with ``contact_sheet.png`` and ``generate.json``."""
-    source, out = _source(config.run), _target(config.out)
-    if config.num_samples < 1 or config.batch_size < 1:
-        raise InputError(f"num_samples={config.num_samples} and batch_size={config.batch_size} must be 1 or more.")
+    out = Path(config.out)
     if config.format not in WRITERS:
         raise InputError(f"format={config.format} is unknown: choose {', '.join(WRITERS)}.")
-    generator = load_generator(source, trust=config.trust)
+    generator = load_generator(config.run, trust=config.trust)
     labels = generator.labels(config.label, config.num_samples)
     digest = _sha256(generator.path)
     images = _image_set(config, generator, digest)
@@ -42,7 +40,7 @@ def run(config: DictConfig) -> None:
             record = _record(config, generator, digest, writer.stored)
             (folder / "generate.json").write_text(json.dumps(record, indent=2) + "\n")
     except FileExistsError as error:
-        raise _exists(config.out) from error
+        raise InputError(f"out={out} exists already: name a new folder, so that nothing is overwritten.") from error
     intensity = images.intensity
     print(
         f"{config.num_samples} images of {generator.path} are in {out / writer.location}, an overview in "
@@ -97,6 +95,8 @@ def _record(config: DictConfig, generator: TrainedGenerator, digest: str, stored
         "seed": config.seed,
         "label": config.label,
         "format": config.format,
+        "image_size": generator.image_size,
+        "channels": generator.channels,
         "intensity": generator.card["intensity"],
         "stored": stored,
         "spacing": generator.card.get("spacing"),
@@ -107,24 +107,3 @@ def _record(config: DictConfig, generator: TrainedGenerator, digest: str, stored
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _source(run: str | None) -> Path:
-    if run is None:
-        raise InputError("run= is needed: the folder of a run, for example run=outputs/2026-01-31/12-00-00.")
-    if not Path(run).exists():
-        raise InputError(f"run={run} does not exist: give the folder of a run, or a generator.safetensors.")
-    return Path(run)
-
-
-def _target(out: str | None) -> Path:
-    if out is None:
-        raise InputError("out= is needed: the folder to write the images to, for example out=generated.")
-    path = Path(out)
-    if path.exists():
-        raise _exists(out)
-    return path
-
-
-def _exists(out: str) -> InputError:
-    return InputError(f"out={out} exists already: name a new folder, so that nothing is overwritten.")

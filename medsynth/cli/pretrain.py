@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -16,14 +15,14 @@ import medsynth
 from medsynth.backbone.classifier import Score, Training, make_classifier, save_weights, train_classifier
 from medsynth.backbone.network import TimmBackbone
 from medsynth.data.module import ImageDataModule
-from medsynth.errors import EndCode, InputError
+from medsynth.errors import InputError
 
 DEVICES = ("auto", "cpu", "cuda")
 
 
 def run(config: DictConfig) -> None:
     """Train, write the weights to the file ``out``, and print the accuracies and how to use the weights."""
-    out, device = _target(config.out), _device(config.device)
+    out, device = Path(config.out), _device(config.device)
     training = Training(
         epochs=config.epochs,
         learning_rate=config.learning_rate,
@@ -43,23 +42,6 @@ def run(config: DictConfig) -> None:
     save_weights(backbone, out, _record(config, data, backbone, score))
     print(_accuracies(score, data.class_names))
     print(f"\n{time.perf_counter() - started:.0f} s. {_usage(out, config.backbone.model_name)}")
-
-
-def _target(out: str | None) -> Path:
-    if out is None:
-        raise InputError("out= is required: the file to write the weights to, for example out=weights.safetensors.")
-    path = Path(out).expanduser()
-    if path.suffix != ".safetensors":
-        raise InputError(f"out={out} must end in .safetensors: type out={path.with_suffix('.safetensors')}.")
-    if path.exists():
-        raise InputError(f"out={out} exists already: name a new file, so that nothing is overwritten.")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not (folder.is_dir() and os.access(folder, os.W_OK)):  # checked before the training, not after it
-        raise InputError(
-            f"out={out} cannot be written, since {folder} is not a writable folder: name another one.",
-            code=EndCode.CANNOT_WRITE,
-        )
-    return path
 
 
 def _device(name: str) -> torch.device:

@@ -31,8 +31,6 @@ def run(config: DictConfig) -> None:
 
 def _folders(config: DictConfig) -> list[Path]:
     named = [config.folders] if isinstance(config.folders, str) else list(config.folders or [])
-    if not named:
-        raise InputError("No folder of a run or sweep is given: type medsynth report outputs/2026-01-31/12-00-00.")
     return [Path(folder) for folder in named]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from medsynth.configuration.composition_errors import composition_error
+from medsynth.configuration.override_text import override
 from medsynth.errors import EndCode, InputError, causes
 from medsynth.runs.run_end import RunEnd, cannot_write, end_of
 
@@ -15,7 +16,12 @@ def explain(error: BaseException, command: str) -> RunEnd | None:
     if end.code != EndCode.PROGRAM_ERROR or any(isinstance(cause, InputError) for cause in causes(error)):
         return end
     for cause in causes(error):
-        if isinstance(cause, OSError) and f"hydra.run.dir={cause.filename}" in sys.argv:
+        if isinstance(cause, OSError) and _named_by(cause.filename):
             return RunEnd(EndCode.CANNOT_WRITE, cannot_write(cause))
     sentence = composition_error(error, command, sys.argv[1:])
     return None if sentence is None else RunEnd(EndCode.BAD_OPTION, sentence)
+
+
+def _named_by(path: object) -> bool:
+    """Tell whether hydra.run.dir was typed as ``path``."""
+    return f"hydra.run.dir={path}" in sys.argv or override("hydra.run.dir", str(path)) in sys.argv

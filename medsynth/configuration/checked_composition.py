@@ -10,6 +10,7 @@ from medsynth.configuration.compose import compose
 from medsynth.configuration.input_errors import input_errors
 from medsynth.configuration.option_types import with_option_types
 from medsynth.configuration.plain_names import check_names
+from medsynth.configuration.plain_values import with_quoted_values
 from medsynth.configuration.secrets import check_secrets
 
 
@@ -20,6 +21,7 @@ def compose_checked(command: str, overrides: Sequence[str]) -> DictConfig:
         InputError: they do not compose, a value has another type than its option, one is a secret, or a name is not a
             plain word.
     """
+    overrides = with_quoted_values(overrides)
     with input_errors(command, overrides):
         config = compose(command, overrides)
         check_secrets(config)

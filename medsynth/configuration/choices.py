@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -18,16 +19,24 @@ def choices(group: str) -> list[str]:
 
 
 def choices_with(group: str, option: str) -> list[str]:
-    """Return the choices of ``group`` that have ``option``, such as the discriminators with a ``backbone``.
+    """Return the choices of ``group`` that have ``option``: ``backbone`` of discriminators, ``reader.table`` of data.
 
     Each of them is composed, so that options which a file takes over from another one count. A file of the user's that
     cannot be composed is left out.
     """
-    return [name for name in choices(group) if option in _composed(group, name)]
+    return [name for name in choices(group) if _has(_composed(group, name), option)]
+
+
+def _has(node: Any, option: str) -> bool:
+    for name in option.split("."):
+        if not isinstance(node, DictConfig) or name not in node:
+            return False
+        node = node[name]
+    return True
 
 
 def _composed(group: str, name: str) -> DictConfig:
     try:
         return compose("train", [f"{group}={name}"])[group]
-    except (HydraException, OmegaConfBaseException):
+    except (HydraException, OmegaConfBaseException, KeyError):
         return DictConfig({})

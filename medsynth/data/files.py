@@ -326,8 +326,8 @@ class ImageFiles:
         number = names.index(record.name) + 1
         return f"File {number} of the {len(names)} in data.root={self.root} (data.show_paths=true shows its name)"
 
-    def _report(self, rows: dict[str, list[int]]) -> None:
-        """Warn, with counts, of everything that readers of the results must know about the data."""
+    def report_images(self) -> None:
+        """Warn, with counts, of what was left out, and of what the images lost or how they changed on the way."""
         manifest = self.manifest
         total, size = len(self.store), self.geometry.size
         for left_out in manifest["left_out"]:
@@ -341,6 +341,10 @@ class ImageFiles:
             text = f"{len(sizes)} sizes, {sizes[0]} to {sizes[-1]}," if len(sizes) > 1 else f"size {sizes[0]}"
             log.warning("Images of %s become %dx%d (data.resize=%s).", text, size, size, self.geometry.resize)
         self._report_intensity(manifest)
+
+    def _report(self, rows: dict[str, list[int]]) -> None:
+        """Warn, with counts, of everything that readers of the results must know about the data."""
+        self.report_images()
         log.info("%d test images: %s.", len(rows["test"]), self.test_reason)
         self._report_leaks(rows)
         if any(rows[name] and name not in self.columns["split"] for name in ("val", "test")):

@@ -87,6 +87,18 @@ def open_tree(root: str | None, *, example: str) -> Tree:
     return tree
 
 
+def require_images(option: str, root: str) -> Path:
+    """Return the path of a folder or archive that an option names.
+
+    Raises:
+        InputError: it does not exist.
+    """
+    path = Path(root).expanduser()
+    if not path.exists():
+        raise InputError(f"{option}={root} does not exist: give a folder or a zip archive of images.")
+    return path
+
+
 class FolderTree:
     """Files below a folder, at any depth. Links are followed, since people gather data sets with them.
 

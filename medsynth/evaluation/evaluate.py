@@ -96,7 +96,8 @@ def evaluate(
 
     Args:
         real: the reference: a folder or zip archive of images, or a tensor ``(N, C, H, W)`` in [-1, 1].
-        fake: the generated images, given in the same ways. Files are brought to the size and channels of ``real``.
+        fake: the generated images, given in the same ways. Files are brought to the smallest size of all sets and the
+            channels of ``fake``, or to those of the tensors.
         overrides: options as they are typed after ``medsynth evaluate``, such as
             ``"extractor.timm.backbone.model_name=resnet18"`` or ``"data=dicom"``.
         extractors: one or several files of ``conf/extractor/``.

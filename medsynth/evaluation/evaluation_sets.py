@@ -21,7 +21,7 @@ from medsynth.evaluation.folders import ImageFolder, folder_images, open_folder
 from medsynth.evaluation.image_sets import SourceImages, generated, shuffled, split_of, tensor_images
 from medsynth.generator.export import read_generator
 from medsynth.metrics.image_set import ImageSet
-from medsynth.runs.layout import CONFIGURATION
+from medsynth.runs.existing import require_run
 
 AVERAGED = "ema_generator.module."  # the averaged generator in a checkpoint
 IMAGENET = {"pretrained", "packaged"}  # choices of weights that were trained on it
@@ -95,9 +95,7 @@ def of_run(config: DictConfig, device: torch.device) -> EvaluationSets:
 
 
 def _configuration(folder: Path, *, trusted: bool) -> DictConfig:
-    path = folder / CONFIGURATION
-    if not path.is_file():
-        raise InputError(f"run={folder} is not the folder of a run: it holds no {CONFIGURATION}.")
+    path = require_run(folder)
     config = load_configuration(path)
     check_links(folder, trusted=trusted)
     check_configuration(config, path, trusted=trusted, built=("data", "generator"))
@@ -165,7 +163,8 @@ def _backbones(node: Any) -> Iterator[tuple[str, str]]:
 def of_images(real: Images, fake: Images, training: Images | None, config: DictConfig) -> EvaluationSets:
     """Compare two sets of images.
 
-    Files are brought to the size and channels of ``real``, or to ``config.image_size``; tensors have to have them.
+    Files are brought to the smallest size of all sets, so that nothing is enlarged, or to ``config.image_size``, and to
+    the channels of ``fake``. Tensors stay as they are: the size and channels of the first one are those of all sets.
 
     Args:
         real: the reference.
@@ -178,8 +177,10 @@ def of_images(real: Images, fake: Images, training: Images | None, config: DictC
     """
     given = {"real": real, "fake": fake} | ({} if training is None else {"training": training})
     opened = {name: _opened(name, images, config) for name, images in given.items()}
-    channels, side = _channels_and_side(opened["real"])
-    size: int = config.image_size or side
+    shapes = {name: _channels_and_shape(name, images) for name, images in opened.items()}
+    tensors = [shapes[name] for name, images in opened.items() if isinstance(images, Tensor)]
+    channels = (tensors or [shapes["fake"]])[0][0]
+    size: int = config.image_size or min(min(shape) for _, shape in tensors[:1] or shapes.values())
     config = OmegaConf.merge(config, {"data": {"image_size": size, "channels": channels}})  # pyright: ignore
     sources = {name: _prepared(name, images, config) for name, images in opened.items()}
     class_names = sources["real"].class_names
@@ -193,7 +194,7 @@ def of_images(real: Images, fake: Images, training: Images | None, config: DictC
         shuffled(sources["training"].images) if "training" in sources else None,
         class_names,
         sources=(_described("real", real, config), _described("fake", fake, config)),
-        notes=tuple(_conversion_notes(opened["fake"], sources, size, channels)),
+        notes=(*_conversion_notes(opened, size, channels), *_content_notes(sources)),
         image_size=size,
         channels=channels,
     )
@@ -203,12 +204,12 @@ def _opened(name: str, images: Images, config: DictConfig) -> ImageFolder | Tens
     return images if isinstance(images, Tensor) else open_folder(name, str(images), config)
 
 
-def _channels_and_side(images: ImageFolder | Tensor) -> tuple[int, int]:
+def _channels_and_shape(name: str, images: ImageFolder | Tensor) -> tuple[int, tuple[int, int]]:
     if isinstance(images, ImageFolder):
-        return images.channels, images.side
+        return images.channels, images.shape
     if images.ndim != 4:
-        raise InputError(f"real is a tensor of shape {tuple(images.shape)}: give images (N, C, H, W).")
-    return images.shape[1], images.shape[-1]
+        raise InputError(f"{name} is a tensor of shape {tuple(images.shape)}: give images (N, C, H, W).")
+    return images.shape[1], (images.shape[2], images.shape[3])
 
 
 def _prepared(name: str, images: ImageFolder | Tensor, config: DictConfig) -> SourceImages:
@@ -224,13 +225,28 @@ def _described(name: str, images: Images, config: DictConfig) -> str:
     return str(images) if config.data.get("show_paths") else f"{name}="
 
 
-def _conversion_notes(
-    fake: ImageFolder | Tensor, sources: dict[str, SourceImages], size: int, channels: int
-) -> Iterator[str]:
-    if isinstance(fake, ImageFolder) and (fake.side, fake.channels) != (size, channels):
-        yield (
-            f"The images of fake= ({fake.side} pixels, {fake.channels} channels) are converted to {size} pixels and "
-            f"{channels} channels."
-        )
+def _conversion_notes(opened: dict[str, ImageFolder | Tensor], size: int, channels: int) -> Iterator[str]:
+    """Say which images are resized, and that those of another shape are not compared as a whole."""
+    folders = {name: images for name, images in opened.items() if isinstance(images, ImageFolder)}
+    for name, images in folders.items():
+        if (images.side, images.channels) != (size, channels):
+            yield (
+                f"The images of {name}= ({images.side} pixels, {images.channels} channels) are converted to {size} "
+                f"pixels and {channels} channels{', which enlarges them' if images.side < size else ''}."
+            )
+    height, width = folders["real"].shape if "real" in folders else (1, 1)
+    for name, images in folders.items():
+        if images.shape[0] * width != images.shape[1] * height:
+            yield (
+                f"The images of {name}= are {images.shape[1]}x{images.shape[0]} and those of real= have another "
+                f"proportion, {width}x{height}: give images of one proportion, or say by data.resize=crop, fit or "
+                "stretch how they become square."
+            )
+
+
+def _content_notes(sources: dict[str, SourceImages]) -> Iterator[str]:
+    """Pass on what was said when the images were read, and say that sets hold the same images."""
+    for source in sources.values():
+        yield from source.notes
     if sources["real"].digests == sources["fake"].digests:
         yield "real= and fake= hold the same images: these are the distances of a set from itself."

@@ -82,11 +82,13 @@ class SourceImages(NamedTuple):
         images: the images.
         class_names: of their labels; empty: they have none.
         digests: sorted hashes of the images; equal digests mean the same images, whatever their order and names.
+        notes: sentences about what was left out, and how the images changed when they were read.
     """
 
     images: ImageSet
     class_names: tuple[str, ...]
     digests: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def tensor_images(name: str, images: Tensor, *, size: int, channels: int) -> SourceImages:
@@ -97,8 +99,8 @@ def tensor_images(name: str, images: Tensor, *, size: int, channels: int) -> Sou
     """
     if images.ndim != 4 or tuple(images.shape[1:]) != (channels, size, size):
         raise InputError(
-            f"{name} is a tensor of shape {tuple(images.shape)}, and (N, {channels}, {size}, {size}) is needed: square "
-            "images, of the size and channels of real."
+            f"{name} is a tensor of shape {tuple(images.shape)}, and (N, {channels}, {size}, {size}) is needed: resize "
+            "it to the size and channels of the others."
         )
     images = images.detach().cpu().float()
     if images.numel() and bool(images.abs().max() > 1 + TOLERANCE):

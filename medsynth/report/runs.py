@@ -135,9 +135,18 @@ def choices(overrides: Sequence[str]) -> dict[str, str]:
     return chosen
 
 
-def _runs_in(folder: Path) -> Iterator[Run]:
+def require_folder(folder: Path) -> None:
+    """Refuse what is not a folder.
+
+    Raises:
+        InputError: names it.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: name the folder of a run or of a sweep.")
+
+
+def _runs_in(folder: Path) -> Iterator[Run]:
+    require_folder(folder)
     if _is_run(folder):
         yield read_run(folder)
         return

@@ -1,0 +1,117 @@
+"""Refusal of missing options, folders and files by each command before it loads libraries, which takes many seconds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from medsynth.data.tree import require_images
+from medsynth.errors import EndCode, InputError
+from medsynth.report.runs import require_folder
+from medsynth.runs.existing import require_run
+
+
+def check_early(command: str, config: DictConfig, *, resumed: bool) -> None:
+    """Refuse what ``command`` cannot begin with.
+
+    Args:
+        command: its name.
+        config: composed.
+        resumed: the command resumes a run, which has data of its own.
+
+    Raises:
+        InputError: names the option and what to type.
+    """
+    if command in _CHECKS:
+        _CHECKS[command](config)
+    if command in ("train", "plan", "pretrain", "data") and not resumed:
+        _check_data(config.data)
+
+
+def _check_data(data: DictConfig) -> None:
+    """Refuse a missing data.root with the reader's own sentence; a reader that downloads is not asked."""
+    if not isinstance(data, DictConfig) or "root" not in data or OmegaConf.is_missing(data, "reader"):
+        return
+    root, reader = data.root, data.get("reader")
+    exists = root is not None and Path(str(root)).expanduser().exists()
+    if isinstance(reader, DictConfig) and not exists and not (root and reader.get("download")):
+        instantiate(reader)(root)
+
+
+def _check_generate(config: DictConfig) -> None:
+    if config.run is None:
+        raise InputError("run= is needed: the folder of a run, for example run=outputs/2026-01-31/12-00-00.")
+    if not Path(config.run).exists():
+        raise InputError(f"run={config.run} does not exist: give the folder of a run, or a generator.safetensors.")
+    if config.out is None:
+        raise InputError("out= is needed: the folder to write the images to, for example out=generated.")
+    _check_new(config.out)
+    for name in ("num_samples", "batch_size"):
+        if config[name] < 1:
+            raise InputError(f"{name}={config[name]} must be 1 or more, such as {name}=64.")
+
+
+def _check_evaluate(config: DictConfig) -> None:
+    if bool(config.run) == bool(config.real or config.fake) or bool(config.real) != bool(config.fake):
+        raise InputError("Give run=, the folder of a run, or both real= and fake=, folders or zip archives of images.")
+    typed = [override.partition("=")[0] for override in HydraConfig.get().overrides.task]
+    of_folders = ("data", "image_size", "training")
+    of_others = of_folders if config.run else ("split", "num_samples", "max_training", "checkpoint")
+    for name in typed:
+        if name.split(".")[0] in of_others:
+            other = "real= and fake=: a run has its own data" if config.run else "run="
+            raise InputError(f"{name}= goes with {other}: leave it out.")
+    if config.run:
+        require_run(Path(config.run))
+        return
+    for name in ("real", "fake", "training"):
+        if config[name] is not None:
+            require_images(name, str(config[name]))
+
+
+def _check_report(config: DictConfig) -> None:
+    folders = [config.folders] if isinstance(config.folders, str) else list(config.folders or [])
+    if not folders:
+        raise InputError("No folder of a run or sweep is given: type medsynth report outputs/2026-01-31/12-00-00.")
+    for folder in folders:
+        require_folder(Path(str(folder)))
+
+
+def _check_pretrain(config: DictConfig) -> None:
+    if config.out is None:
+        raise InputError("out= is needed: the file to write the weights to, for example out=weights.safetensors.")
+    path = Path(config.out)
+    if path.suffix != ".safetensors":
+        raise InputError(f"out={config.out} must end in .safetensors: type out={path.with_suffix('.safetensors')}.")
+    if path.exists():
+        raise InputError(f"out={config.out} exists already: name a new file, so that nothing is overwritten.")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):  # checked before the training, not after it
+        raise InputError(
+            f"out={config.out} cannot be written, since {folder} is not a writable folder: name another one.",
+            code=EndCode.CANNOT_WRITE,
+        )
+
+
+def _check_preview(config: DictConfig) -> None:
+    if config.out is not None:
+        _check_new(config.out)
+
+
+def _check_new(out: str) -> None:
+    if Path(out).exists():
+        raise InputError(f"out={out} exists already: name a new folder, so that nothing is overwritten.")
+
+
+_CHECKS: dict[str, Callable[[DictConfig], None]] = {
+    "generate": _check_generate,
+    "evaluate": _check_evaluate,
+    "report": _check_report,
+    "pretrain": _check_pretrain,
+    "data": _check_preview,
+}
