@@ -56,7 +56,10 @@ def _refuse_ignored(config: DictConfig) -> None:
 
 def _num_classes(config: DictConfig, data: ImageDataModule) -> int:
     if config.conditional and data.num_classes < 2:
-        raise InputError("conditional=true needs data with two classes or more, for images in one subfolder per class.")
+        raise InputError(
+            "conditional=true needs data with two classes or more: put images into one subfolder per class, name "
+            "labels in a table (data=csv), or leave conditional=true out."
+        )
     return data.num_classes if config.conditional else 0
 
 
@@ -84,7 +87,8 @@ def _check_batch(config: DictConfig, data: ImageDataModule) -> None:
     if config.task.accumulate > max(1, share):
         raise InputError(
             f"task.accumulate={config.task.accumulate} is more microbatches than the {share} images that "
-            f"{'each process has of' if processes > 1 else 'are in'} data.batch_size={data.batch_size}."
+            f"{'each process has of' if processes > 1 else 'are in'} data.batch_size={data.batch_size}: "
+            f"type task.accumulate={share} or less."
         )
     rest = config.max_images % data.batch_size
     if rest % processes or rest == processes:

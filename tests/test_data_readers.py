@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import shutil
 import sys
 import urllib.error
 import zipfile
@@ -133,6 +134,31 @@ def test_all_mistakes_of_a_table_are_reported_at_once_by_line_numbers_without_na
     ):
         assert part in message
     assert not any(word in message for word in ("nowhere", "secret", "etc", "gone", "lost", "holdout"))
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("{root}/a/0.png", "1 row (line 3) name files of data.root by other paths than those below it"),
+        ("../images/a/0.png", "1 row (line 3) name files of data.root by other paths than those below it"),
+        ("images/a/0.png", "1 row (line 3) name files of data.root by other paths than those below it"),
+        ("{root}/../others/0.png", "1 row (line 3) name files outside of data.root: give the folder that holds all"),
+        ("../others/0.png", "1 row (line 3) name files outside of data.root: give the folder that holds all"),
+        ("others/0.png", "1 row (line 3) name files outside of data.root: give the folder that holds all"),
+        (".a/0.png", "1 row (line 3) name hidden files"),
+        ("../others/1.png", "1 row (line 3) lead out of data.root"),
+    ],
+)
+def test_a_path_that_names_no_file_below_the_root_is_explained_by_where_the_file_is(tmp_path, path, message):
+    root, others = tmp_path / "images", tmp_path / "others"
+    reader = table(root, f"path\na/1.png\n{path.format(root=root)}\n")
+    others.mkdir()
+    for folder in (others, root / ".a"):
+        shutil.copytree(root / "a", folder, dirs_exist_ok=True)
+    (others / "1.png").unlink()
+    with pytest.raises(InputError) as caught:
+        reader.scan()
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,10 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         return load_state_dict(str(path), weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, EOFError, AttributeError) as error:
-        raise InputError(f"backbone.weights={path} is not a .safetensors or PyTorch file of weights alone.") from error
+        raise InputError(
+            f"backbone.weights={path} is not a .safetensors or PyTorch file of weights alone: save the network's "
+            "state_dict() there."
+        ) from error
 
 
 def _from_hub(name: str, config: PretrainedCfg) -> Path:

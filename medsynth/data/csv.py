@@ -99,7 +99,8 @@ class Csv:
         odd = [line for line, fields in body if len(fields) != len(header)]
         if odd:
             raise DataError(
-                f"data.reader.table={self.table} has {_lines(odd)} with more or fewer columns than its header."
+                f"data.reader.table={self.table} has {_lines(odd)} with more or fewer columns than its header: "
+                "write one field for each column, in quotes where it holds a separator."
             )
         if not body:
             raise DataError(f"data.reader.table={self.table} has no rows below its header: add one for each image.")
@@ -113,14 +114,19 @@ class Csv:
         """Return the position of each of COLUMNS in the table."""
         # The first line of a table without a header names an image, which must not be shown.
         if any(name.lower().endswith(ENDINGS) for name in header):
-            raise DataError(f"data.reader.table={self.table} has no header: its first line must name the columns.")
+            raise DataError(
+                f"data.reader.table={self.table} has no header: its first line must name the "
+                "columns, as path,label,patient,split."
+            )
         names = ", ".join(header)
         asked = {column: name for column, name in self.columns.items() if name is not None}
         missing = [column for column in asked if asked[column] not in header]
         missing = [column for column in missing if column == "path" or asked[column] != column]
         if missing:
             options = " and ".join(f"data.reader.{column}={asked[column]}" for column in missing)
-            raise DataError(f"{options} names no column of data.reader.table={self.table}, which has {names}.")
+            raise DataError(
+                f"{options} names no column of data.reader.table={self.table}, which has {names}: name one of them."
+            )
         present = [name for name in header if name]
         if len(set(present)) < len(present):
             raise DataError(f"data.reader.table={self.table} names a column twice: {names}. Rename one of them.")
@@ -131,7 +137,7 @@ class Csv:
         mistakes: dict[str, list[int]] = defaultdict(list)
         names, seen = set(self.tree.names), set[str]()
         for row in rows:
-            if mistake := _mistake(row, names, seen):
+            if mistake := self._misplaced(row.path, names) or _mistake(row, seen):
                 mistakes[mistake].append(row.line)
             seen.add(row.path)
         for column in COLUMNS[1:]:
@@ -145,15 +151,29 @@ class Csv:
                 f"correct the table or add the files."
             )
 
+    def _misplaced(self, path: str, names: set[str]) -> str:
+        """Return why a path names no file of the tree, as a predicate of "3 rows ..."; "" if it does."""
+        if path in names:
+            return ""
+        if not path:
+            return "name no file"
+        root = Path(self.tree.root).expanduser().resolve()
+        beside = Path(self.table).expanduser().parent
+        known = [(place / path).resolve() for place in (root, beside, root.parent) if (place / path).is_file()]
+        if not known:
+            return "lead out of data.root" if outside(path) else "name files that do not exist"
+        if not known[0].is_relative_to(root):
+            return (
+                "name files outside of data.root: give the folder that holds all of them as data.root=, and write "
+                "paths below it"
+            )
+        if outside(path) or (root / path).resolve() != known[0]:
+            return "name files of data.root by other paths than those below it: write them as folder/image.png"
+        return "name hidden files (a name in the path begins with a dot), which are not read: rename them"
 
-def _mistake(row: Row, names: set[str], seen: set[str]) -> str:
-    """Return what is wrong with a row, as a predicate of "3 rows ..."; "" if it can be used."""
-    if not row.path:
-        return "name no file"
-    if outside(row.path):
-        return "lead out of data.root"
-    if row.path not in names:
-        return "name files that do not exist"
+
+def _mistake(row: Row, seen: set[str]) -> str:
+    """Return what is wrong with a row that names a file, as a predicate of "3 rows ..."; "" if it can be used."""
     if not row.path.lower().endswith(ENDINGS):
         return f"name files other than images ({', '.join(ENDINGS)})"
     if row.path in seen:

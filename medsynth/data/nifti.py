@@ -89,16 +89,18 @@ class Nifti:
         Raises:
             DataError: there is no volume, or images and labels do not match.
         """
+        left_out = not_read(set(self.tree.names) - set(self._volumes))
         if not self._images:
+            others = f"; {'; '.join(f'{reason}: {count}' for reason, count in left_out.items())}" if left_out else ""
             raise DataError(
-                f"data.root={self.tree.root} holds no NIfTI volume (.nii, .nii.gz) that matches data.reader.images."
+                f"data.root={self.tree.root} holds no NIfTI volume (.nii, .nii.gz) that matches data.reader.images="
+                f"{self.images or '*'}{others}. Name a folder with volumes, or correct the pattern."
             )
         if masks := masks_among(self._images.values()) if self.images is None else []:
             raise DataError(
                 f"data.root={self.tree.root} holds {len(masks)} volumes that name themselves masks (labelsTr, _seg, "
                 f"_mask) beside {len(self._images) - len(masks)} others: {MASK_ADVICE}."
             )
-        left_out = not_read(set(self.tree.names) - set(self._volumes))
         left_out[NOT_SELECTED] = len(self._volumes) - len(self._images) - len(self._labels)
         keys = list(self._images)
         if self.labels is not None:

@@ -102,6 +102,8 @@ def load(content: bytes, *, volume: int | None = None, nan_value: float | None =
     scaled, stored_type, remarks = _colors(array) if array.dtype.names else _scaling(header, array, nan_value)
     extremes = [(values.min(), values.max()) for values in (scaled(plane) for _, plane in planes(array))]
     if not np.isfinite(extremes).all():  # the extremes of values with NaN are NaN
+        if nan_value is None and np.isnan(extremes).any():
+            raise Unreadable("it holds NaN, for which data.reader.nan_value=0 takes 0")
         raise Unreadable("it holds values that are not finite numbers")
     if not header["sform_code"] and not header["qform_code"]:
         remarks = (*remarks, _NO_ORIENTATION)

@@ -204,4 +204,6 @@ def _compiled(pattern: str | None) -> re.Pattern[str] | None:
     try:
         return None if pattern is None else re.compile(pattern)
     except re.error as error:
-        raise InputError(f"data.patient_pattern={pattern} is not a regular expression ({error}).") from error
+        raise InputError(
+            f"data.patient_pattern={pattern} is not a regular expression ({error}): write one such as '(P[0-9]+)_'."
+        ) from error

@@ -39,7 +39,9 @@ def table_rows(content: bytes, *, name: str, column: str) -> list[tuple[int, lis
                 rows.append((line, fields))
             line = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"data.reader.table={name} cannot be parsed from line {line} on: {error}.") from None
+        raise DataError(
+            f"data.reader.table={name} cannot be parsed from line {line} on: {error}. Correct that line."
+        ) from None
     if not rows:
         raise DataError(f"data.reader.table={name} is empty: its first line must name the columns.")
     return rows

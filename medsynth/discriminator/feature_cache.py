@@ -86,7 +86,7 @@ class FeatureCache:
             if obstacle is None:
                 return self._filled(encode, probe, batches, num_images, size)
         if self.enabled is True:
-            raise InputError(f"task.feature_cache.enabled=true is not possible: {obstacle}.")
+            raise InputError(f"task.feature_cache.enabled=true is not possible: {obstacle}; choose auto or false.")
         _log.info("No feature cache: %s.", obstacle)
         return None
 

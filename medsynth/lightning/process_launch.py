@@ -56,7 +56,10 @@ def check_processes(trainer: Mapping[str, Any], environment: Mapping[str, str] =
     asked, started = devices * nodes, world_size(environment)
     if devices > available and started in (1, asked):
         kind = "GPUs" if on_gpu else "processor cores"
-        raise InputError(f"trainer.devices={trainer['devices']} is more than the {available} {kind} of this machine.")
+        raise InputError(
+            f"trainer.devices={trainer['devices']} is more than the {available} {kind} of this machine: "
+            "give fewer, or trainer.devices=auto."
+        )
     if started > 1 and started != asked:
         processes = "process" if asked == 1 else "processes"
         raise InputError(

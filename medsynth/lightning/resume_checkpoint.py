@@ -53,7 +53,10 @@ def check_checkpoint(
 def _newest_undamaged(folder: Path) -> Path:
     candidates = older_ones(folder / CHECKPOINT)
     if not candidates:
-        raise InputError(f"resume={folder} is not possible: the run was stopped before its first checkpoint.")
+        raise InputError(
+            f"resume={folder} is not possible: the run was stopped before its first checkpoint. Train anew with the "
+            "overrides in its config.yaml."
+        )
     damaged: list[str] = []
     for path in candidates:
         found = damage(path)
@@ -63,7 +66,8 @@ def _newest_undamaged(folder: Path) -> Path:
             return path
         damaged.append(f"{path} is damaged ({found})")
     raise InputError(
-        f"resume={folder} is not possible: {' and '.join(damaged)}, and there is no older checkpoint.",
+        f"resume={folder} is not possible: {' and '.join(damaged)}, and there is no older checkpoint: "
+        "train anew with the overrides in its config.yaml.",
         code=EndCode.CHECKPOINT_DAMAGED,
     )
 

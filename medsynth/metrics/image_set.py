@@ -32,7 +32,9 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         if self.count < 2:
-            raise InputError(f"There are {self.count} {self.name} images, and a comparison needs 2 or more.")
+            raise InputError(
+                f"There are {self.count} {self.name} images, and a comparison needs 2 or more: add images."
+            )
 
     def subset(self, numbers: np.ndarray) -> ImageSet:
         """Return the images of these numbers (n,), in this order."""

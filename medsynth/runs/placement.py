@@ -15,6 +15,7 @@ from medsynth.runs.layout import CHECKPOINT, COMPOSITION, CONFIGURATION, SWEEP, 
 from medsynth.untrusted_files import UnreadableFile, load_yaml
 
 AUTO = "auto"  # resume=auto: resume the run in hydra.run.dir if there is one, else begin it
+_EXAMPLE = "name one such as resume=outputs/2026-01-31/12-00-00"
 _PATIENCE = 120  # seconds that processes wait for the first one to name the folder
 _START_OPTIONS = ("resume", "trust")  # say how a run is started, not what it trains
 _created: list[Path] = []  # folders of runs; OmegaConf asks for one also where another is given, or nothing is run
@@ -105,10 +106,10 @@ def remove_unused() -> None:
 def _description(path: Path) -> str:
     above = next((folder for folder in path.parents if (folder / CONFIGURATION).is_file()), None)
     if not path.exists():
-        return "it does not exist"
+        return f"it does not exist; {_EXAMPLE}"
     if (path / SWEEP).is_file():
         return f"it is a sweep, which `medsynth sweep resume={path}` resumes"
-    return f"it lies inside one, resume={above}" if above else "it holds no config.yaml"
+    return f"it lies inside one, resume={above}" if above else f"it holds no config.yaml; {_EXAMPLE}"
 
 
 def _given(folder: Path) -> dict[str, str] | None:

@@ -85,7 +85,10 @@ def read_plan(folder: Path, option: str) -> dict[str, Any]:
     """
     plan = read_json(folder / SWEEP)
     if not isinstance(plan.get("jobs"), list) or not isinstance(plan.get("compositions"), list):
-        raise InputError(f"{option} is not the folder of a sweep: it holds no {SWEEP} with the jobs.")
+        raise InputError(
+            f"{option} is not the folder of a sweep: it holds no {SWEEP} with the jobs; name one such as "
+            f"{ROOT}/2026-01-31/12-00-00."
+        )
     count = len(plan["jobs"])
     plan = {"arguments": [], "order": list(range(count)), "swept": [], "objective": "objective"} | plan
     if len(plan["compositions"]) != count or not set(plan["order"]) <= set(range(count)):
