@@ -3,9 +3,11 @@
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from medsynth.cli.compose import register_resolvers
 from medsynth.configuration.checked_composition import compose_checked
 from medsynth.configuration.plain_values import with_quoted_values
 from medsynth.errors import InputError
+from medsynth.runs.resume import read_composition, save_configuration
 
 PATHS = (
     "~/scans",
@@ -68,6 +70,17 @@ def test_in_a_sweep_a_comma_separates_values():
         "data.root=/a,/b",
         "data.root='/a(1),/b'",
     ]
+
+
+def test_a_resumed_run_reads_a_path_as_a_new_one_does(tmp_path):
+    register_resolvers()
+    config = compose_checked("train", ["data=image_folder", "data.root=old"])
+    config.run_dir = str(tmp_path)
+    save_configuration(config, tmp_path)
+    for path in PATHS:
+        typed = with_quoted_values([f"data.root={path}", "max_images=9"])
+        resumed = read_composition(tmp_path, typed)
+        assert (resumed.data.root, resumed.max_images) == (path, 9)
 
 
 @pytest.mark.parametrize("override", ["penalty=[r1", "imgs", "loss='hinge"])

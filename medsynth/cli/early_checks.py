@@ -64,7 +64,7 @@ def _check_evaluate(config: DictConfig) -> None:
     of_others = of_folders if config.run else ("split", "num_samples", "max_training", "checkpoint")
     for name in typed:
         if name.split(".")[0] in of_others:
-            other = "real= and fake=: a run has its own data" if config.run else "run="
+            other = "real= and fake= (a run has its own data)" if config.run else "run="
             raise InputError(f"{name}= goes with {other}: leave it out.")
     if config.run:
         require_run(Path(config.run))

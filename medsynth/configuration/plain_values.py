@@ -36,6 +36,13 @@ def with_quoted_values(overrides: Sequence[str], *, several: bool = False) -> li
     return [_with_quoted_value(override, parser, several) for override in overrides]
 
 
+def text_value(override: str) -> str | None:
+    """Return the value of ``key=value``, without quotes, where the grammar reads it as text; None: it is another."""
+    parsed = _parsed(override, OverridesParser.create())
+    content = None if parsed is None or parsed.is_sweep_override() else parsed.value()
+    return content if isinstance(content, str) else None
+
+
 def _with_quoted_value(override: str, parser: OverridesParser, several: bool) -> str:
     key, equals, value = override.partition("=")
     if override.startswith("-") or not equals or not value.strip():

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from medsynth.configuration.compose import conf_folder
 from medsynth.configuration.moved import load_configuration
 from medsynth.configuration.null_components import remove_null_components
+from medsynth.configuration.plain_values import text_value
 from medsynth.configuration.trusted_paths import check_configuration
 from medsynth.errors import EndCode, InputError
 from medsynth.files import replacing
@@ -67,7 +68,11 @@ def read_composition(
             continue
         _refuse_override(override, key)
         before = OmegaConf.select(config, key)
-        config.merge_with_dotlist([override])
+        text = text_value(override)
+        if text is None:
+            config.merge_with_dotlist([override])
+        else:
+            OmegaConf.update(config, key, text)
         if key in _SIZES_OF_NETWORKS and OmegaConf.select(config, key) != before:
             raise InputError(f"{override} cannot be combined with resume=: the networks are built for {key}={before}.")
         if key == "max_images":
