@@ -16,7 +16,7 @@ def target_class(config: Mapping[str, Any]) -> Any:
         InputError: there is no ``_target_``, or it cannot be imported.
     """
     if not isinstance(config, Mapping):  # of a damaged file
-        raise InputError(f"{config} stands where a component with its _target_ has to be.")
+        raise InputError(f"{config} stands where a component with its _target_ has to be: choose one as in loss=hinge.")
     target = str(config.get("_target_"))
     module, _, name = target.rpartition(".")
     try:

@@ -107,7 +107,7 @@ class MedMnist:
         if "train" not in splits or sorted(_names_of(splits)) != list(self.tree.names):
             raise DataError(
                 f"data.root={self.tree.root} is not a file of MedMNIST, which holds train_images and train_labels, "
-                f"usually the same of val and test, and nothing else."
+                f"usually the same of val and test, and nothing else: name one, or read images by data=image_folder."
             )
         try:
             return {split: self._split(split) for split in splits}
@@ -119,15 +119,20 @@ class MedMnist:
         root = self.tree.root
         if len(images.shape) not in (3, 4) or (len(images.shape) == 4 and images.shape[3] != 3):
             raise DataError(
-                f"data.root={root} does not hold 2D images, (N, H, W) or (N, H, W, 3): 3D sets are not supported."
+                f"data.root={root} does not hold 2D images, (N, H, W) or (N, H, W, 3): 3D sets are not supported, "
+                "choose one of 2D images."
             )
         if images.dtype != np.uint8 or 0 in images.shape:
-            raise DataError(f"data.root={root} does not hold images of 8 bits, as MedMNIST's files do.")
+            raise DataError(
+                f"data.root={root} does not hold images of 8 bits, as MedMNIST's files do: save them as PNG, which "
+                "data=image_folder reads."
+            )
         if math.prod(labels.shape[1:]) != 1 or labels.dtype.kind not in "iu":
             raise DataError(f"data.root={root} has several labels per image: choose a set with one, (N, 1) integers.")
         if len(labels) != len(images):
             raise DataError(
-                f"data.root={root} has {len(images)} images and {len(labels)} labels in {split}: they must be equal."
+                f"data.root={root} has {len(images)} images and {len(labels)} labels in {split}, which must be "
+                "equal: download it again."
             )
         return images, labels.rows(0, len(labels)).ravel()
 

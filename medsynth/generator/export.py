@@ -21,6 +21,7 @@ from medsynth.untrusted_files import parsed_json
 
 _log = logging.getLogger(__name__)
 FORMAT = 2  # 1 was the same without a checksum
+_OTHER = ": read it with the version of medsynth that wrote it, or copy it again."
 _PACKAGE = "medsynth.generator."
 
 
@@ -58,12 +59,13 @@ def read_generator(path: Path, *, trusted: bool = False) -> tuple[nn.Module, dic
             weights: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         description = _description(metadata)
     except (SafetensorError, ValueError, RecursionError, OSError) as error:
-        raise InputError(f"{path} is damaged or is no safetensors file ({error}).") from error
+        raise InputError(f"{path} is damaged or is no safetensors file ({error}): copy it again.") from error
     if description is None:
         raise InputError(f"{path} holds weights, but was not written by medsynth: a generator.safetensors is needed.")
     if description["format"] not in (1, FORMAT):
         raise InputError(
-            f"{path} has format {description['format']}; this version of medsynth reads formats 1 and {FORMAT}."
+            f"{path} has format {description['format']}; this version of medsynth reads formats 1 and {FORMAT}: "
+            "read it with the version that wrote it."
         )
     _verify(path, metadata, weights, description["format"])
     generator = _build(path, description["config"], trusted=trusted)
@@ -71,7 +73,7 @@ def read_generator(path: Path, *, trusted: bool = False) -> tuple[nn.Module, dic
         generator.load_state_dict(weights)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"The weights of {path} do not fit the architecture it names: {reason}") from error
+        raise InputError(f"The weights of {path} do not fit the architecture it names ({reason}){_OTHER}") from error
     return generator.eval(), description["card"]
 
 
@@ -118,7 +120,9 @@ def _build(path: Path, config: Mapping[str, Any], *, trusted: bool) -> nn.Module
         is_open = trusted or target.startswith(_PACKAGE)
         found = getattr(importlib.import_module(module), name) if is_open else None
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"{path} names {target}, which this version of medsynth cannot build ({error}).") from error
+        raise InputError(
+            f"{path} names {target}, which this version of medsynth cannot build ({error}){_OTHER}"
+        ) from error
     if not (isinstance(found, type) and issubclass(found, nn.Module) and found.__module__ == module):
         raise InputError(
             f"{path} names {target}, which is not one of medsynth's generators: trust=true if it is your own."
@@ -126,4 +130,6 @@ def _build(path: Path, config: Mapping[str, Any], *, trusted: bool) -> nn.Module
     try:
         return found(**{key: value for key, value in config.items() if key != "_target_"})
     except (InputError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path} names {target}, which this version of medsynth cannot build ({error}).") from error
+        raise InputError(
+            f"{path} names {target}, which this version of medsynth cannot build ({error}){_OTHER}"
+        ) from error

@@ -29,7 +29,8 @@ def checked_format(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     if state is None or state.get("format") not in (1, CHECKPOINT_FORMAT):
         found = "not written by medsynth" if state is None else f"of format {state.get('format')}"
         raise InputError(
-            f"The checkpoint is {found}; this version of medsynth reads format {CHECKPOINT_FORMAT}, and format 1."
+            f"The checkpoint is {found}; this version of medsynth reads format {CHECKPOINT_FORMAT}, and format 1: "
+            "resume the run with the version that wrote it."
         )
     return state
 

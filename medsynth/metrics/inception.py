@@ -120,7 +120,9 @@ def _check_loadable(path: Path) -> None:
     try:
         torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise InputError(f"metrics.extractor.weights={path} is not a PyTorch file of weights alone.") from error
+        raise InputError(
+            f"metrics.extractor.weights={path} is not a PyTorch file of weights alone: give that of torch-fidelity."
+        ) from error
 
 
 def _sha256(path: Path) -> str:

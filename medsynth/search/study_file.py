@@ -23,7 +23,9 @@ def check_study(path: Path) -> None:
         InputError: names the file and what was found.
     """
     if path.stat().st_size > _LARGEST:
-        raise InputError(f"{path} is larger than the {_LARGEST / 2**30:g} GiB of a study that are read.")
+        raise InputError(
+            f"{path} is larger than the {_LARGEST / 2**30:g} GiB of a study that are read: give another search.folder."
+        )
     try:
         connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)
         try:

@@ -131,7 +131,9 @@ def _check_options(config: DictConfig) -> None:
     if config.resume is not None:
         raise InputError(f"resume={config.resume} resumes a single run: resume a sweep by sweep.resume=true.")
     if any(item.startswith("hydra.sweep.subdir=") for item in config.hydra.overrides.hydra):
-        raise InputError("hydra.sweep.subdir= cannot be set: the folders of a sweep's jobs are their numbers.")
+        raise InputError(
+            "hydra.sweep.subdir= cannot be set: the folders of a sweep's jobs are their numbers. Leave it out."
+        )
     if any(item.startswith("vary=") and "," in item and "[" not in item for item in config.hydra.overrides.task):
         raise InputError("vary= is given several presets: write them as a list, vary=[seeds,losses].")
 
