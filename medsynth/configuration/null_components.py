@@ -13,5 +13,5 @@ def remove_null_components(config: DictConfig) -> None:
         node = OmegaConf.select(config, group)
         if isinstance(node, DictConfig):
             with open_dict(node):
-                for name in [name for name in node if node._get_node(name)._is_none()]:
+                for name in [name for name, value in node.items_ex(resolve=False) if value is None]:
                     del node[name]

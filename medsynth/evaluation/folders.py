@@ -82,8 +82,10 @@ def open_folder(option: str, root: str, config: DictConfig) -> ImageFolder:
 
 def _recorded(record: dict[str, Any]) -> tuple[int, int] | None:
     """Return size and channels of the images from the content of generate.json; None: older ones do not have them."""
-    found = record.get("image_size"), record.get("channels")
-    return found if all(isinstance(number, int) and number > 0 for number in found) else None
+    size, channels = record.get("image_size"), record.get("channels")
+    if not (isinstance(size, int) and isinstance(channels, int)) or min(size, channels) < 1:
+        return None
+    return size, channels
 
 
 def folder_images(name: str, folder: ImageFolder, config: DictConfig) -> SourceImages:
