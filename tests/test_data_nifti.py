@@ -389,7 +389,7 @@ def test_a_duplicate_volume_and_a_missing_volume_are_refused(tmp_path):
         Nifti(str(tmp_path)).scan()
     for ending in ("hdr", "img"):
         (tmp_path / f"a.{ending}").write_bytes(b"")
-    with pytest.raises(InputError, match=r"holds no NIfTI volume .*\.hdr: convert them to \.nii\.gz .*: 1; .*\.img: "):
+    with pytest.raises(InputError, match=r"holds no NIfTI volume .*\.hdr: convert them to \.nii\.gz .*: 1; .*\.img: c"):
         Nifti(str(tmp_path)).scan()
     write(tmp_path / "a.nii")
     write(tmp_path / "a.nii.gz")

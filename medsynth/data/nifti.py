@@ -89,7 +89,7 @@ class Nifti:
         Raises:
             DataError: there is no volume, or images and labels do not match.
         """
-        left_out = not_read(set(self.tree.names) - set(self._volumes))
+        left_out = not_read(name for name in self.tree.names if not _ENDING.search(name))
         if not self._images:
             others = f"; {'; '.join(f'{reason}: {count}' for reason, count in left_out.items())}" if left_out else ""
             raise DataError(
