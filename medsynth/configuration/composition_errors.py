@@ -40,7 +40,7 @@ _OTHER_NAMES = {  # options and what other programs call them
     "data.batch_size": ("batch", "bs"),
     "data.image_size": ("size", "resolution", "img_size", "imgsz"),
     "data.num_workers": ("workers",),
-    "generator.latent_dim": ("nz", "z_dim"),
+    "generator.latent_dim": ("z_dim",),
     "generator_optimizer.lr": ("learning_rate", "lr_g"),
     "discriminator_optimizer.lr": ("lr_d",),
     "num_samples": ("samples", "number", "count", "n"),
