@@ -21,7 +21,7 @@ READERS = ("image_folder", "csv", "dicom", "nifti", "paired_folder", "medmnist",
             for command, root in (("train", "nowhere"), ("plan", "~/nowhere"), ("data", "no(where)"))
         ),
         ("pretrain", ["out=a.safetensors", "data=csv"], "data.root is needed: data=csv data.root=/path/to/images"),
-        ("pretrain", [], "out= is needed"),
+        ("pretrain", [], "out= is required"),
         ("pretrain", ["out=file"], "out=file must end in .safetensors"),
         ("data", ["out=folder"], "out=folder exists already"),
         ("generate", [], "run= is needed: the folder of a run, for example run=outputs/"),

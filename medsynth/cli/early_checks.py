@@ -84,7 +84,7 @@ def _check_report(config: DictConfig) -> None:
 
 def _check_pretrain(config: DictConfig) -> None:
     if config.out is None:
-        raise InputError("out= is needed: the file to write the weights to, for example out=weights.safetensors.")
+        raise InputError("out= is required: the file to write the weights to, for example out=weights.safetensors.")
     path = Path(config.out)
     if path.suffix != ".safetensors":
         raise InputError(f"out={config.out} must end in .safetensors: type out={path.with_suffix('.safetensors')}.")
