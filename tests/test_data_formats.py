@@ -212,6 +212,7 @@ def test_a_damaged_orientation_is_no_orientation():
         (tiff(RAMP, xres=200, yres=100, unit=1), 2.0),
         (tiff(RAMP, xres=100, yres=200, unit=3, orientation=6), 2.0),
         (tiff(RAMP, xres=0, yres=100, unit=2), 1.0),
+        (tiff(RAMP, xres=9, unit=2), 1.0),
         (png(RAMP, png_chunk(b"pHYs", struct.pack(">IIB", 2, 1, 0))), 2.0),
         (png(RAMP, png_chunk(b"pHYs", struct.pack(">IIB", 4000, 2000, 1))), 2.0),
         (png(RAMP, png_chunk(b"pHYs", struct.pack(">IIB", 1, 2, 0)), png_chunk(b"eXIf", exif(6))), 2.0),
@@ -222,6 +223,11 @@ def test_a_damaged_orientation_is_no_orientation():
 )
 def test_the_resolution_of_a_picture_gives_the_aspect_of_its_pixels(content, aspect):
     assert decode(content).aspect == pytest.approx(aspect, rel=0.01)
+
+
+def test_an_impossible_resolution_is_refused():
+    with pytest.raises(Unreadable, match="dots per inch"):
+        decode(tiff(RAMP, xres=300, yres=1, unit=2))
 
 
 def test_pixels_become_square_with_a_remark(tmp_path, caplog):

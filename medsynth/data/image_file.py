@@ -19,6 +19,8 @@ from PIL.TiffImagePlugin import (
     PHOTOMETRIC_INTERPRETATION,
     SAMPLEFORMAT,
     STRIPBYTECOUNTS,
+    X_RESOLUTION,
+    Y_RESOLUTION,
     ImageFileDirectory_v2,
 )
 
@@ -69,6 +71,7 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     7: lambda values: values[::-1, ::-1].swapaxes(0, 1),
     8: lambda values: values[:, ::-1].swapaxes(0, 1),
 }
+_FLATTEST = 10  # ratio of the sides of a pixel; more is a mistake in a file's resolution
 _TURNED = (5, 6, 7, 8)  # of these, those that exchange rows and columns
 
 
@@ -149,12 +152,26 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _aspect(image: Image.Image) -> float:
-    """Return the height of a pixel divided by its width, by the resolution that the file gives; 1 without one."""
+    """Return the height of a pixel divided by its width, by the resolution that the file gives; 1 without one.
+
+    Raises:
+        Unreadable: the resolution is impossible.
+    """
+    tags = getattr(image, "tag_v2", None)
+    if tags is not None and not (X_RESOLUTION in tags and Y_RESOLUTION in tags):
+        return 1.0  # Pillow takes a missing one for 1
     for name in ("dpi", "aspect", "resolution", "jfif_density"):
+        aspect = 0.0
         with contextlib.suppress(Exception):  # values of any type: a fraction by 0 ...
             across, down = map(float, image.info[name])
-            if math.isfinite(across / down) and across / down > 0:
-                return across / down
+            aspect = across / down
+        if math.isfinite(aspect) and aspect > 0:
+            if not 1 / _FLATTEST <= aspect <= _FLATTEST:
+                raise Unreadable(
+                    f"its resolution makes pixels more than {_FLATTEST} times as high as wide, or as wide as high: "
+                    f"save it with the same dots per inch in both directions"
+                )
+            return aspect
     return 1.0
 
 
