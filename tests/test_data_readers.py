@@ -16,7 +16,8 @@ from PIL import Image
 
 from medsynth.contracts import InputError
 from medsynth.data import medmnist as medmnist_module
-from medsynth.data.csv import Csv
+from medsynth.data.class_column import no_classes
+from medsynth.data.csv import Csv, GeneratedTable
 from medsynth.data.errors import Unreadable
 from medsynth.data.medmnist import MedMnist
 from medsynth.data.mednist import CLASSES, MedNist
@@ -180,6 +181,48 @@ def test_an_impossible_table_is_refused(text, options, message, tmp_path):
     with pytest.raises(InputError, match=message) as caught:
         table(tmp_path, text.encode("utf-8", "surrogatepass").decode("latin-1"), encoding="latin-1", **options).scan()
     assert "a/0" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([f"{age}" for age in range(20, 60)] * 9, "40 different numbers, which are measured values"),
+        ([f"{value / 7:.3f}" for value in range(12)] * 9, "12 different numbers, which are measured values"),
+        (["Effusion|Mass", "Mass", "Effusion", "none"], "several labels for an image"),
+        (["a;b", "b;c"], "several labels for an image"),
+        (["cyst, mass", "cyst", "mass"], "several labels for an image"),
+        (["1 0 0", "0 1 0"], "several values for an image"),
+        (["[1]", "[2, 3]"], "several values for an image"),
+        (["1", "01", "2"], "one number in several ways"),
+        (["1", "1.0", "2"], "one number in several ways"),
+        (["Benign", "benign"], "upper and lower case alone"),
+        ([f"image {number}" for number in range(30)], "30 different labels for 30 images"),
+        (["0", "0.5", "1", "2", "3"] * 4, ""),  # the clinical dementia rating
+        ([str(number) for number in range(20)] * 2, ""),
+        (["AP/PA", "left/right", "oblique"], ""),
+        (["benign", "malignant", "not known, yet"], ""),
+        (["a|b", "c|d"], ""),
+        ([f"grade{number}" for number in range(40)] * 3, ""),
+        (["1e", "2020-01", "(unknown)"], ""),
+        ([], ""),
+    ],
+)
+def test_columns_that_hold_no_classes(labels, words):
+    found = no_classes(labels)
+    assert words in found if words else found == ""
+
+
+def test_a_table_of_measured_values_is_refused_without_a_value(tmp_path):
+    write_images(tmp_path / "a", 24)
+    rows = "".join(f"a/{i:03}.png,{i + 0.5}\n" for i in range(24))
+    with pytest.raises(
+        InputError, match=r"The column label of .* 24 different numbers.*data\.reader\.label=null"
+    ) as error:
+        table(tmp_path, f"path,label\n{rows}").scan()
+    assert "7.5" not in str(error.value)
+    (tmp_path / "table.csv").write_text(f"path,label\n{rows}")
+    assert Csv(str(tmp_path), label=None).scan().class_names == ()
+    assert len(GeneratedTable(str(tmp_path)).scan().class_names) == 24  # of a generator with so many classes
 
 
 def test_class_names_are_sorted_naturally():

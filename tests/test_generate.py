@@ -342,6 +342,15 @@ def test_labels_are_written(generate, format_name):
         assert [(item.name, item.class_name) for item in found.records] == [(row["path"], row["label"]) for row in rows]
 
 
+@pytest.mark.parametrize("names", [["1", "2", "3", "4"], ["4", "3", "2", "1"], ["true", "false", "1", "0"]])
+def test_a_label_is_a_name_before_it_is_an_index(tmp_path, names):
+    generator = load_generator(trained(tmp_path / "a.safetensors", classes=names))
+    for number, name in enumerate(names):
+        for label in (name, int(name)) if name.isdecimal() else (name, name == "true"):
+            assert generator.labels(label, 2).tolist() == [number, number], label
+    assert generator.labels(3, 1).tolist() == [names.index("3") if "3" in names else 3]
+
+
 def test_one_label_and_none(generate):
     out, _ = generate("format=npy", "label=healthy", classes=CLASSES, labels=torch.zeros(COUNT, dtype=torch.int64))
     assert np.load(out / "labels.npy").tolist() == [0] * COUNT

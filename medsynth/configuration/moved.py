@@ -23,8 +23,15 @@ TARGETS = {  # old ``_target_`` -> new one
 KEYS = {"feature_bank": "feature_cache"}  # old name of an option, anywhere in a configuration -> new one
 VALUES = {"${run_dir}/feature_bank": "${run_dir}/feature_cache"}  # old value of any option -> new one
 _NO_CONFIGURATION = (OmegaConfBaseException, *INVALID_YAML)
+_PATIENTS_AND_SPLITS = {"patient_level": None, "split_level": None}
+_FOLDERS = {"class_level": 1, **_PATIENTS_AND_SPLITS}
 ADDED = {  # ``_target_`` -> options that earlier versions lacked, with the values that do what these versions did
     "medsynth.data.files.image_files": {"join_duplicates": "none", "test_fraction": 0.0},
+    "medsynth.data.dicom.Dicom": _FOLDERS,
+    "medsynth.data.image_folder.ImageFolder": _FOLDERS,
+    "medsynth.data.nifti.Nifti": _PATIENTS_AND_SPLITS,
+    "medsynth.data.paired_folder.PairedFolder": _PATIENTS_AND_SPLITS,
+    "medsynth.data.mednist.MedNist": _FOLDERS,
     "medsynth.data.phantom.Phantoms": {"num_test": 0},
 }
 

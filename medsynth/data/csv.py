@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections import Counter, defaultdict
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from medsynth.data.class_column import no_classes
 from medsynth.data.errors import DataError, Reason, ReasonKind, Unreadable
+from medsynth.data.folders import wrapper
 from medsynth.data.image_file import ENDINGS, decode
 from medsynth.data.other_formats import not_read
-from medsynth.data.reading import RawImage, Record, Scan
+from medsynth.data.reading import RawImage, Record, Roles, Scan
 from medsynth.data.table import natural, table_rows
 from medsynth.data.tree import Tree, open_tree, outside
 
@@ -54,6 +57,7 @@ class Csv:
     def __post_init__(self) -> None:
         example = "data=csv data.root=/path/to/images data.reader.table=/path/to/table.csv"
         self.tree: Tree = open_tree(self.root, example=example)
+        self._wrapper = wrapper(self.tree.names)
         self.columns: dict[str, str | None] = {column: getattr(self, column) for column in COLUMNS}
 
     def scan(self) -> Scan:
@@ -65,11 +69,15 @@ class Csv:
         rows = self._rows()
         self._check(rows)
         listed = {row.path for row in rows}
-        others = {name for name in self.tree.names if name not in listed and name != self.table}
+        tables = (self.table, self._wrapper + self.table)
+        others = {name for name in self.tree.names if name not in listed and name not in tables}
         unlisted = {name for name in others if name.lower().endswith(ENDINGS)}
         return Scan(
             [Record(row.path, class_name=row.label, patient=row.patient, split=SPLITS[row.split]) for row in rows],
             class_names=tuple(sorted({row.label for row in rows} - {""}, key=natural)),
+            roles=Roles(
+                *(f"the column {self.columns[name]}" * any(map(attrgetter(name), rows)) for name in COLUMNS[1:])
+            ),
             left_out=+(Counter({NOT_LISTED: len(unlisted)}) + not_read(others - unlisted)),
         )
 
@@ -83,8 +91,9 @@ class Csv:
 
     def _content(self) -> bytes:
         try:
-            if self.table in self.tree.names:
-                return self.tree.read(self.table)
+            for name in (self.table, self._wrapper + self.table):
+                if name in self.tree.names:
+                    return self.tree.read(name)
             return Path(self.table).expanduser().read_bytes()
         except (OSError, Unreadable) as error:
             raise DataError(
@@ -104,10 +113,13 @@ class Csv:
             )
         if not body:
             raise DataError(f"data.reader.table={self.table} has no rows below its header: add one for each image.")
-        rows = []
+        rows, names = [], set(self.tree.names)
         for line, fields in body:
             path, label, patient, split = ("" if position is None else fields[position] for position in positions)
-            rows.append(Row(line, _normal(path), label, patient, split.lower()))
+            path = _normal(path)
+            if path not in names and self._wrapper + path in names:
+                path = self._wrapper + path
+            rows.append(Row(line, path, label, patient, split.lower()))
         return rows
 
     def _positions(self, header: list[str]) -> list[int | None]:
@@ -150,6 +162,21 @@ class Csv:
                 f"data.reader.table={self.table} does not fit data.root={self.tree.root}: {'; '.join(reports)}; "
                 f"correct the table or add the files."
             )
+        self._check_labels([row.label for row in rows if row.label])
+
+    def _check_labels(self, labels: list[str]) -> None:
+        """Raise DataError if the labels are no classes."""
+        if mistake := no_classes(labels):
+            raise DataError(
+                f"The column {self.label} of data.reader.table={self.table} {mistake}, or type data.reader.label=null."
+            )
+
+
+class GeneratedTable(Csv):
+    """A reader of a table that ``medsynth generate`` wrote: its labels are classes, whatever they look like."""
+
+    def _check_labels(self, labels: list[str]) -> None:
+        """Accept all labels."""
 
     def _misplaced(self, path: str, names: set[str]) -> str:
         """Return why a path names no file of the tree, as a predicate of "3 rows ..."; "" if it does."""

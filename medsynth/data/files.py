@@ -27,7 +27,7 @@ from medsynth.data.manifest import Manifest
 from medsynth.data.module import Datasets, ImageDataModule
 from medsynth.data.prepared import PreparedImages
 from medsynth.data.preparing import Preparation, Preparer
-from medsynth.data.reading import SPLITS, Reader, Record, Scan
+from medsynth.data.reading import SPLITS, Reader, Record, Roles, Scan
 from medsynth.data.split import SplitOptions, choose_test_fraction, split
 from medsynth.data.tree import Tree
 from medsynth.errors import InputError
@@ -269,6 +269,40 @@ class ImageFiles:
             + (f" ({left_out:,} files or parts of files left out)" if left_out else "")
         )
 
+    @property
+    def roles(self) -> str:
+        """The sentence about what was taken for class, patient and split."""
+        origin = Roles(**self.manifest["roles"])
+        patients = self._kept_column("patient")
+        known, missing = len(set(patients) - {""}), sum(not patient for patient in patients)
+        if not known:
+            people = "not known, so that each image is split by itself (data.patient_pattern= finds them in names)"
+        else:
+            people = f"{known:,}{f', {origin.patients},' if origin.patients else ''}"
+            if self.groups.of_patients:
+                people += " whose images stay in one split"
+            elif self.splits.split_by == "image":
+                people += " whose images are split one by one (data.split_by=image)"
+            elif missing:
+                people += f" but {missing:,} images have none, so that images are split one by one"
+            else:
+                people += " so that images are split one by one"
+        count = len(self.class_names)
+        classes = f"{count:,}{f', {origin.classes}' if origin.classes else ''}" if count else "none"
+        return f"Classes: {classes}; patients: {people}; given split: {origin.split or 'none'}."
+
+    @property
+    def role_doubts(self) -> list[str]:
+        """The sentences about what these may be instead, and about patients who are not kept together."""
+        doubts = [self.manifest["roles"]["doubt"]] if self.manifest["roles"]["doubt"] else []
+        patients = self._kept_column("patient")
+        if any(patients) and not self.groups.of_patients and self.splits.split_by != "image":
+            doubts.append(
+                "Images of one patient are on both sides of the split: give the patient of each image by "
+                "data.patient_pattern= if there are several, or know that numbers from held-out images are too good."
+            )
+        return doubts
+
     def file_name(self, row: int) -> str:
         """Return the name of a row's file below the root, or its number where names are not shown."""
         number = self._file_numbers[row]
@@ -317,7 +351,9 @@ class ImageFiles:
             for record, match in zip(scan.records, matches, strict=True)
             if match
         ]
-        return dataclasses.replace(scan, records=records)
+        return dataclasses.replace(
+            scan, records=records, roles=dataclasses.replace(scan.roles, patients="data.patient_pattern")
+        )
 
     def _named(self, record: Record) -> str:
         if self.preparation.show_paths:
@@ -333,6 +369,9 @@ class ImageFiles:
         for left_out in manifest["left_out"]:
             if left_out["kind"] != ReasonKind.NOT_AN_IMAGE:
                 log.warning("Left out: %s: %d.", left_out["text"], left_out["count"], extra={"left_out": True})
+        log.info(self.roles)
+        for doubt in self.role_doubts:
+            log.warning(doubt)
         self._report_losses()
         for remark, count in manifest["remarks"].items():
             log.warning("%d of %d images %s.", count, total, remark)

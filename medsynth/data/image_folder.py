@@ -1,4 +1,4 @@
-"""Reader of images in a folder or zip archive: PNG, JPEG, TIFF or BMP, flat or with one subfolder per class."""
+"""Reader of images in a folder or zip archive: flat or in folders of classes, patients and splits."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import Any
 from medsynth.data.errors import DataError, Reason, ReasonKind, check_choice
 from medsynth.data.folders import listed
 from medsynth.data.image_file import ENDINGS, decode
+from medsynth.data.layout import AUTO, Layout, find_layout
 from medsynth.data.masks import masks_among
 from medsynth.data.other_formats import not_read
 from medsynth.data.reading import RawImage, Record, Scan, reader_options
+from medsynth.data.table import natural
 from medsynth.data.tree import Tree, open_tree
 from medsynth.errors import InputError
 
@@ -25,50 +27,63 @@ OTHER_CLASS = Reason(ReasonKind.NOT_SELECTED, "another class (data.reader.classe
 class ImageFolder:
     """A reader of image files below ``root``; conf/data/image_folder.yaml describes its options.
 
-    Images directly in ``root`` have no labels. Otherwise each subfolder is a class with all images at any depth below
-    it, and the labels follow the sorted names.
+    Folders around all images have no role. The others are a given split, classes, or patients (``layout``); images of a
+    class may be at any depth below it, and the labels follow the class names in natural order.
     """
 
     root: str | None
     _: dataclasses.KW_ONLY
     classes: str | Sequence[str] | None = None
     masks: str = "raise"
+    class_level: int | str | None = AUTO
+    patient_level: int | str | None = AUTO
+    split_level: int | str | None = AUTO
 
     def __post_init__(self) -> None:
         check_choice("data.reader.masks", self.masks, ("raise", "skip", "keep"))
         self.tree: Tree = open_tree(self.root, example=EXAMPLE)
 
     def scan(self) -> Scan:
-        """Sort the files into classes; see ``reading.Reader``.
+        """Sort the files into splits, classes and patients; see ``reading.Reader``.
 
         Raises:
-            InputError: there is no image, both layouts are mixed, or one of ``classes`` is missing.
+            InputError: there is no image, images lie beside the class folders, or one of ``classes`` is missing.
         """
         names = [name for name in self.tree.names if name.lower().endswith(ENDINGS)]
-        root = self.tree.root
         left_out = not_read(name for name in self.tree.names if not name.lower().endswith(ENDINGS))
         if not names:
             raise DataError(
-                f"data.root={root} holds no image: only files whose names end in {', '.join(ENDINGS)} are read "
-                f"({'; '.join(f'{reason}: {count}' for reason, count in left_out.most_common())})."
+                f"data.root={self.tree.root} holds no image: only files whose names end in {', '.join(ENDINGS)} are "
+                f"read ({'; '.join(f'{reason}: {count}' for reason, count in left_out.most_common())})."
             )
         masks = self._masks(names)
         left_out[MASK] += len(masks)
         names = [name for name in names if name not in masks]
-        flat = sum("/" not in name for name in names)
-        folders = sorted({name.split("/")[0] for name in names if "/" in name})
-        if flat and folders:
-            raise DataError(
-                f"data.root={root} holds {flat} images beside the class folders {listed(folders)}: "
-                f"move those images into a class folder, or elsewhere."
-            )
-        chosen = self._chosen(folders)
-        if flat:
-            return Scan([Record(name) for name in names], left_out=+left_out, accounted=masks)
-        records = [Record(name, class_name=name.split("/")[0]) for name in names if name.split("/")[0] in chosen]
-        others = frozenset(name for name in names if name.split("/")[0] not in chosen)
+        asked = [self.classes] if isinstance(self.classes, str) else list(map(str, self.classes or ()))
+        layout = find_layout(
+            names,
+            root=self.tree.root,
+            split_level=self.split_level,
+            class_level=self.class_level,
+            patient_level=self.patient_level,
+            classes=asked,
+        )
+        chosen = self._chosen(asked, layout, names)
+        records = [
+            Record(name, class_name=layout.class_name(name), patient=layout.patient(name), split=layout.split(name))
+            for name in names
+            if not chosen or layout.class_name(name) in chosen
+        ]
+        others = frozenset(names) - {record.name for record in records}
         left_out[OTHER_CLASS] += len(others)
-        return Scan(records, class_names=tuple(chosen), left_out=+left_out, accounted=others | masks, folder_level=1)
+        return Scan(
+            records,
+            class_names=tuple(chosen),
+            left_out=+left_out,
+            accounted=others | masks,
+            folder_level=layout.class_level,
+            roles=layout.roles,
+        )
 
     def read(self, record: Record) -> tuple[list[RawImage], Counter[Reason]]:
         """Decode the one image of a file; see ``reading.Reader``."""
@@ -89,9 +104,16 @@ class ImageFolder:
             )
         return masks
 
-    def _chosen(self, folders: list[str]) -> list[str]:
-        """Return the folders that ``classes`` names, or all."""
-        asked = [self.classes] if isinstance(self.classes, str) else list(map(str, self.classes or ()))
+    def _chosen(self, asked: list[str], layout: Layout, names: list[str]) -> list[str]:
+        """Return the classes that ``classes`` names, or all, in natural order."""
+        without = sum(not layout.class_name(name) for name in names) if layout.class_level else 0
+        folders = sorted({layout.class_name(name) for name in names} - {""}, key=natural)
+        if folders and without:
+            raise DataError(
+                f"data.root={self.tree.root} holds {without} images beside the class folders {listed(folders)}: move "
+                f"those images into a class folder, or elsewhere, or type data.reader.class_level=null to read all "
+                f"images without classes."
+            )
         if asked and not folders:
             raise InputError(
                 f"data.reader.classes needs one subfolder per class, but data.root={self.tree.root} has none."

@@ -37,7 +37,7 @@ class Manifest(TypedDict):
     ``spacing`` is the median, in millimeters from row to row and from column to column. ``remarks``, ``stored_types``
     and ``sizes`` ("64x48", width first) count images. ``lost_folders`` are positions in ``folders.folders_at`` of those
     of level ``folder_level`` of which no image is used, ``empty_classes`` are classes of which no image is left.
-    ``before`` are the measured values, ``after`` those in [-1, 1].
+    ``roles`` are the fields of ``reading.Roles``. ``before`` are the measured values, ``after`` those in [-1, 1].
     """
 
     class_names: list[str]
@@ -51,6 +51,7 @@ class Manifest(TypedDict):
     folder_level: int
     folders_are_classes: bool
     empty_classes: list[str]
+    roles: dict[str, str]
     remarks: dict[str, int]
     stored_types: dict[str, int]
     sizes: dict[str, int]

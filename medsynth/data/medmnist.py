@@ -16,7 +16,7 @@ import numpy as np
 
 from medsynth.data.errors import DataError, Reason, Unreadable
 from medsynth.data.npz import NpzArray
-from medsynth.data.reading import SPLITS, RawImage, Record, Scan
+from medsynth.data.reading import SPLITS, RawImage, Record, Roles, Scan
 from medsynth.data.tree import Tree, open_tree
 from medsynth.errors import InputError, extra_command
 
@@ -66,7 +66,8 @@ class MedMnist:
             for split, (images, _) in self._arrays.items()
             for part in range(math.ceil(len(images) / _chunk_size(images)))
         ]
-        return Scan(records, class_names=tuple(self._names.values()))
+        roles = Roles("the labels in the file", "", "the file's own")
+        return Scan(records, class_names=tuple(self._names.values()), roles=roles)
 
     def read(self, record: Record) -> tuple[list[RawImage], Counter[Reason]]:
         """Read the images of one chunk, float32 ``(1 or 3, H, W)`` from 0 to 255.

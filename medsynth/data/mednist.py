@@ -48,19 +48,21 @@ class MedNist(ImageFolder):
         """Sort the files into classes; see ImageFolder.
 
         Raises:
-            InputError: the class folders are missing or one level too deep.
+            InputError: the class folders are missing.
         """
         scan = super().scan()
         if len(scan.class_names) < 2 and not self.classes:
             raise DataError(
                 f"data.root={self.tree.root} has no class folders such as {', '.join(CLASSES)}: name the folder or zip "
-                f"archive that directly contains them."
+                f"archive that contains them."
             )
         return scan
 
     def key(self) -> dict[str, Any]:
         """Return the options that the images depend on."""
-        return {"classes": self.classes, "masks": self.masks}
+        options = super().key()
+        del options["download"]
+        return options
 
 
 def _download(folder: Path, root: str) -> None:

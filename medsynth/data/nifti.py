@@ -13,6 +13,8 @@ import numpy as np
 from nibabel.affines import apply_affine, voxel_sizes
 
 from medsynth.data.errors import DataError, Reason, ReasonKind, Unreadable, check_choice
+from medsynth.data.folders import wrapper
+from medsynth.data.layout import AUTO, Layout, find_layout, shared_stems
 from medsynth.data.masks import masks_among
 from medsynth.data.nifti_volume import Volume, load, planes
 from medsynth.data.other_formats import not_read
@@ -64,6 +66,8 @@ class Nifti:
     volume: int | None = None
     min_content: float = 0.05
     nan_value: float | None = None
+    patient_level: int | str | None = AUTO
+    split_level: int | str | None = AUTO
 
     def __post_init__(self) -> None:
         check_choice("data.reader.axis", self.axis, ("axial", "coronal", "sagittal"))
@@ -78,6 +82,7 @@ class Nifti:
         self.label_names = _label_names(self.label_names)
         self.tree: Tree = open_tree(self.root, example="data=nifti data.root=/path/to/volumes")
         self._volumes = [name for name in self.tree.names if _ENDING.search(name)]
+        self._wrapper = wrapper(self._volumes)
         self._labels = {} if self.labels is None else self._matching("labels", self.labels, self._volumes)
         others = set(self._volumes) - set(self._labels.values())
         self._images = self._matching("images", self.images or "*", sorted(others))
@@ -110,8 +115,19 @@ class Nifti:
             self._check_matched(len(keys))
         selected = {self._images[key] for key in keys}
         accounted = frozenset(self._volumes) - (set(self._images.values()) - selected)  # their loss is NO_LABELS
-        records = [Record(self._images[key]) for key in keys]
-        return Scan(records, left_out=+left_out, accounted=accounted, mask_advice=MASK_ADVICE)
+        names = [self._images[key] for key in keys]
+        layout = find_layout(names, root=self.tree.root, patient_level=self.patient_level, split_level=self.split_level)
+        patients, origin = self._patients(names, layout)
+        return Scan(
+            [
+                Record(name, patient=patient, split=layout.split(name))
+                for name, patient in zip(names, patients, strict=True)
+            ],
+            left_out=+left_out,
+            accounted=accounted,
+            mask_advice=MASK_ADVICE,
+            roles=dataclasses.replace(layout.roles, classes="the label volumes", patients=origin),
+        )
 
     def read(self, record: Record) -> tuple[Sequence[RawImage], Counter[Reason]]:
         """Return the slices of one volume, float32 ``(1 or 3, H, W)``, and the number of slices without content.
@@ -133,6 +149,17 @@ class Nifti:
         """Return all options."""
         return reader_options(self)
 
+    def _patients(self, names: Sequence[str], layout: Layout) -> tuple[list[str], str]:
+        """Return the patient of each volume, and the origin in words; a volume takes the place of an unknown one."""
+        if self.patient_level is None:
+            return [""] * len(names), ""
+        if layout.subjects or layout.patient_level:
+            return [layout.patient(name) or name for name in names], layout.roles.patients
+        stems = {name: _ENDING.sub("", name.rpartition("/")[2]) for name in names}
+        shared = shared_stems(list(dict.fromkeys(stems.values())))
+        origin = "the names of the volumes" + (" up to the last _ or -" if shared else "")
+        return [shared.get(stem, stem) for stem in stems.values()], origin
+
     def _matching(self, option: str, pattern: str, names: Iterable[str]) -> dict[str, str]:
         """Return the files that match a pattern: the text in place of the asterisk -> name."""
         prefix, _, suffix = (pattern if "*" in pattern else pattern.rstrip("/") + "/*").partition("*")
@@ -141,6 +168,8 @@ class Nifti:
                 f"data.reader.{option}={pattern} is not possible: give a folder, or a pattern with one asterisk."
             )
         stems = {name: _ENDING.sub("", name) for name in names}
+        if not any(stem.startswith(prefix) for stem in stems.values()):
+            prefix = self._wrapper + prefix  # below the folders around all volumes
         fit = [name for name, stem in stems.items() if len(stem) > len(prefix + suffix)]
         fit = [name for name in fit if stems[name].startswith(prefix) and stems[name].endswith(suffix)]
         matching = {stems[name][len(prefix) : len(stems[name]) - len(suffix)]: name for name in fit}

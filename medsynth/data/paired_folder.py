@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from medsynth.data.errors import DataError, Reason, ReasonKind, Unreadable, check_choice
+from medsynth.data.folders import wrapper
 from medsynth.data.image_file import ENDINGS, decode
+from medsynth.data.layout import AUTO, find_layout
 from medsynth.data.other_formats import not_read
 from medsynth.data.reading import RawImage, Record, Scan, reader_options
 from medsynth.data.tree import Tree, open_tree
@@ -36,6 +38,8 @@ class PairedFolder:
     source: str = "source"
     target: str = "target"
     unmatched: str = "raise"
+    patient_level: int | str | None = AUTO
+    split_level: int | str | None = AUTO
 
     def __post_init__(self) -> None:
         check_choice("data.reader.unmatched", self.unmatched, ("raise", "skip"))
@@ -43,6 +47,7 @@ class PairedFolder:
         if self.source == self.target:
             raise InputError(f"data.reader.source and data.reader.target are both {self.source}: name two folders.")
         self.tree: Tree = open_tree(self.root, example="data=paired_folder data.root=/path/to/pairs")
+        self._wrapper = wrapper(name for name in self.tree.names if "/" in name)
 
     def scan(self) -> Scan:
         """Match the files of both folders, one record for each pair.
@@ -63,9 +68,15 @@ class PairedFolder:
         left_out = not_read(set(self.tree.names) - set(names))
         left_out[IN_NEITHER_FOLDER] = len(names) - len(sources) - len(targets)
         left_out[NO_TARGET], left_out[NO_SOURCE] = alone
-        records = [Record(sources[key], partner=targets[key]) for key in matched]
+        layout = find_layout(
+            matched, root=self.tree.root, patient_level=self.patient_level, split_level=self.split_level
+        )
+        records = [
+            Record(sources[key], partner=targets[key], patient=layout.patient(key), split=layout.split(key))
+            for key in matched
+        ]
         others = frozenset(names) - set(sources.values()) - set(targets.values())
-        return Scan(records, left_out=+left_out, paired=True, accounted=others)
+        return Scan(records, left_out=+left_out, paired=True, accounted=others, roles=layout.roles)
 
     def read(self, record: Record) -> tuple[list[RawImage], Counter[Reason]]:
         """Decode one pair, float32 ``(2 C, H, W)``, source first; gray is repeated if its partner is in color.
@@ -93,9 +104,13 @@ class PairedFolder:
     def _below(self, option: str, folder: str, names: list[str]) -> dict[str, str]:
         """Return the files below a folder: name below it without the ending -> name."""
         inside = [name for name in names if name.startswith(folder + "/")]
+        if not inside:  # below the folders around both
+            folder = self._wrapper + folder
+            inside = [name for name in names if name.startswith(folder + "/")]
         if not inside:
+            typed = folder.removeprefix(self._wrapper)
             raise DataError(
-                f"data.reader.{option}={folder} is not a folder with images ({', '.join(ENDINGS)}) in "
+                f"data.reader.{option}={typed} is not a folder with images ({', '.join(ENDINGS)}) in "
                 f"data.root={self.tree.root}: name the folders by data.reader.source and data.reader.target."
             )
         keys = {str(PurePosixPath(name[len(folder) + 1 :]).with_suffix("")): name for name in inside}

@@ -25,6 +25,7 @@ from medsynth.data.intensity import Normalization, Statistics, statistics
 from medsynth.data.manifest import LeftOut, Manifest
 from medsynth.data.reading import Reader, Record, Scan
 from medsynth.data.record_reading import ImageInfo, RecordReading, RecordResult, out_of_memory, read_records
+from medsynth.data.table import natural
 from medsynth.errors import EndCode, InputError
 
 DTYPES = {"auto": None, "uint8": np.dtype(np.uint8), "uint16": np.dtype(np.uint16)}
@@ -226,6 +227,7 @@ class Preparer:
                 LeftOut(kind=reason.kind, text=reason.text, count=count) for reason, count in left_out.items()
             ],
             **self._losses(infos),
+            "roles": dataclasses.asdict(self.scan.roles),
             "remarks": Counter(remark for info in infos for remark in info.remarks),
             "stored_types": Counter(info.stored_type for info in infos),
             "sizes": Counter(f"{info.width}x{info.height}" for info in infos),
@@ -250,7 +252,7 @@ class Preparer:
     def _class_names(self, infos: Sequence[ImageInfo]) -> tuple[str, ...]:
         """Return the classes of which there are images."""
         present = {info.class_name for info in infos} - {""}
-        return tuple(name for name in self.scan.class_names or sorted(present) if name in present)
+        return tuple(name for name in self.scan.class_names or sorted(present, key=natural) if name in present)
 
     def _columns(self, infos: Sequence[ImageInfo]) -> dict[str, np.ndarray]:
         labels = {name: label for label, name in enumerate(self._class_names(infos))}

@@ -77,6 +77,7 @@ def _file_record(source: ImageFiles, near_distance: int | None) -> dict[str, Any
     everybody = set[str]().union(*patients.values())
     counts = {**{name: len(keys) for name, keys in patients.items()}, "all": len(everybody)}
     return {
+        "roles": source.roles,
         "patients": counts if everybody else None,
         "sizes": manifest["sizes"],
         "stored_types": manifest["stored_types"],

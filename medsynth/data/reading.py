@@ -69,6 +69,23 @@ class RawImage:
         return self.aspect if self.spacing is None else self.spacing[0] / self.spacing[1]
 
 
+@dataclasses.dataclass(frozen=True)
+class Roles:
+    """The origin of classes, patients and splits in words that hold no name; "" where there are none.
+
+    Attributes:
+        classes: of the classes, such as "the folders in data.root".
+        patients: of the patients.
+        split: of the splits that the data gives.
+        doubt: what else they may be, and what to type then, in whole sentences; "" without doubt.
+    """
+
+    classes: str = ""
+    patients: str = ""
+    split: str = ""
+    doubt: str = ""
+
+
 @dataclasses.dataclass
 class Scan:
     """The result of looking at names and headers, before any pixel is decoded.
@@ -84,6 +101,7 @@ class Scan:
         accounted: names of files that are no records and not lost: label volumes, files that an option excludes.
         mask_advice: the options that sort out masks beside images, for a message that ends with it.
         folder_level: of the folders that are classes, whose names may be shown: 1 for those in the root; 0: none.
+        roles: the origin of classes, patients and splits.
     """
 
     records: Sequence[Record]
@@ -96,6 +114,7 @@ class Scan:
     accounted: frozenset[str] = frozenset()
     folder_level: int = 0
     mask_advice: str = ""
+    roles: Roles = Roles()
 
 
 class Reader(Protocol):

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 import medsynth
 from medsynth.contracts import InputError
 from medsynth.data.captured_warnings import captured_warnings
-from medsynth.data.csv import Csv
+from medsynth.data.csv import GeneratedTable
 from medsynth.data.errors import Unreadable
 from medsynth.data.files import ImageFiles
 from medsynth.data.prepared import PreparedImages
@@ -65,7 +65,7 @@ def open_folder(option: str, root: str, config: DictConfig) -> ImageFolder:
         if form not in ("png8", "png16"):
             raise InputError(f"{option}={root} was written with format={form}: generate it again with format=png8.")
         labeled = (path / "table.csv").is_file()
-        root, reader = (str(path), Csv) if labeled else (str(path / "images"), reader)
+        root, reader = (str(path), GeneratedTable) if labeled else (str(path / "images"), reader)
         known = _recorded(record)
     opened = reader(root)
     shapes: list[tuple[int, ...]] = []

@@ -71,7 +71,8 @@ class TrainedGenerator:
 
         Args:
             count: number of images, 1 or more.
-            label: class name or index; None: all classes in turn. A generator that was trained without labels has none.
+            label: class name, or the index of a class if no class has this name; None: all classes in turn. A
+                generator that was trained without labels has none.
             seed: of the noise.
             batch_size: images computed at a time.
 
@@ -96,10 +97,11 @@ class TrainedGenerator:
             return None
         if label is None:
             return torch.arange(count) % len(names)
-        index = {name: number for number, name in enumerate(names)} | {str(i): i for i in range(len(names))}
-        if str(label) not in index:
+        index = {str(i): i for i in range(len(names))} | {name: number for number, name in enumerate(names)}
+        typed = str(label).lower() if isinstance(label, bool) else str(label)
+        if typed not in index:
             raise InputError(f"label={label} is unknown: choose {', '.join(names)} or 0 to {len(names) - 1}.")
-        return torch.full((count,), index[str(label)])
+        return torch.full((count,), index[typed])
 
     def batches(self, labels: Tensor | None, *, count: int, seed: int, batch_size: int) -> Iterator[Tensor]:
         """Yield ``count`` images in batches ``(n, C, H, W)`` in [-1, 1].

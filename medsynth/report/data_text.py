@@ -37,6 +37,8 @@ def _table(record: Mapping[str, Any]) -> list[str]:
 
 
 def _sections(record: Mapping[str, Any], remarks: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
+    if "roles" in record:
+        yield "read as", [record["roles"]]
     if "test" in record:
         yield "test images", [f"{record['images'].get('test', 0):,}: {record['test']}"]
     shape, intensity = record["shape"], record["intensity"]

@@ -12,12 +12,15 @@ from tqdm import tqdm
 
 from medsynth.data.dicom.elements import damage, parse, quiet
 from medsynth.data.dicom.headers import Header, read_header
+from medsynth.data.dicom.patients import find_patients
 from medsynth.data.dicom.pixels import plugins
 from medsynth.data.dicom.raw_image import raw_images
 from medsynth.data.dicom.selection import INTENTS, SLICES, Selection
 from medsynth.data.dicom.series import by_series
 from medsynth.data.errors import DataError, Reason, ReasonKind, Unreadable
-from medsynth.data.reading import RawImage, Record, Scan, reader_options
+from medsynth.data.layout import AUTO, Layout, find_layout
+from medsynth.data.reading import RawImage, Record, Roles, Scan, reader_options
+from medsynth.data.table import natural
 from medsynth.data.tree import Tree, open_tree
 from medsynth.errors import InputError
 
@@ -53,6 +56,9 @@ class Dicom:
     label: str | None = None
     every: int = 1
     skip_ends: int = 0
+    class_level: int | str | None = AUTO
+    patient_level: int | str | None = AUTO
+    split_level: int | str | None = AUTO
 
     def __post_init__(self) -> None:
         if self.label is not None and self.label not in LABELS:
@@ -84,19 +90,38 @@ class Dicom:
             selected = _decodable(selected, left_out, damaged)
         ordered = by_series(selected, every=self.every, skip_ends=self.skip_ends)
         left_out[SLICES] += len(selected) - len(ordered)
-        labeled = self._labeled(ordered, left_out)
-        records = [Record(header.name, class_name=name, patient=header.patient) for header, name in labeled]
+        layout = find_layout(
+            [header.name for header in ordered],
+            root=self.tree.root,
+            split_level=self.split_level,
+            class_level=self.class_level if self.label == "folder" else None,
+            patient_level=self.patient_level,
+            folders_are_classes=True,
+        )
+        labeled = self._labeled(ordered, layout, left_out)
+        patients, origin = find_patients([header for header, _ in labeled], layout, self.patient_level)
+        records = [
+            Record(header.name, class_name=name, patient=patient, split=layout.split(header.name))
+            for (header, name), patient in zip(labeled, patients, strict=True)
+        ]
         left_out = +left_out
         if not records:
             reasons = _listed(left_out + damaged)
             raise DataError(f"data.root={self.tree.root} holds no DICOM image to read ({reasons}).")
         return Scan(
             records,
-            class_names=tuple(sorted({record.class_name for record in records} - {""})),
+            class_names=tuple(sorted({record.class_name for record in records} - {""}, key=natural)),
             unit=selected[0].unit or "stored value",
             modality=selected[0].modality if len({header.modality for header in selected}) == 1 else "",
             left_out=left_out,
             damaged=damaged,
+            folder_level=layout.class_level,
+            roles=Roles(
+                layout.roles.classes or f"the {(self.label or '').replace('_', ' ')} (data.reader.label)",
+                origin,
+                layout.roles.split,
+                layout.doubt if layout.class_level else "",
+            ),
         )
 
     def read(self, record: Record) -> tuple[list[RawImage], Counter[Reason]]:
@@ -164,11 +189,11 @@ class Dicom:
                 f"data.reader.captures=false."
             )
 
-    def _labeled(self, headers: list[Header], left_out: Counter[Reason]) -> list[tuple[Header, str]]:
+    def _labeled(self, headers: list[Header], layout: Layout, left_out: Counter[Reason]) -> list[tuple[Header, str]]:
         """Return the images with their class names; with labels, images without one are left out."""
         if self.label is None:
             return [(header, "") for header in headers]
-        labeled = [(header, _class_name(header, self.label)) for header in headers]
+        labeled = [(header, _class_name(header, self.label, layout)) for header in headers]
         text = f"without a {self.label.replace('_', ' ')} (data.reader.label)"
         left_out[Reason(ReasonKind.UNMATCHED, text)] += sum(not name for _, name in labeled)
         return [(header, name) for header, name in labeled if name]
@@ -186,9 +211,9 @@ def _decodable(headers: list[Header], left_out: Counter[Reason], damaged: Counte
     return result
 
 
-def _class_name(header: Header, label: str) -> str:
+def _class_name(header: Header, label: str, layout: Layout) -> str:
     if label == "folder":
-        return header.name.partition("/")[0] if "/" in header.name else ""
+        return layout.class_name(header.name)
     return getattr(header, label)
 
 
