@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ class NumberSource:
         return Datasets(Numbers(self.sizes[0], endless=self.endless), Numbers(self.sizes[1]))
 
 
-def number_module(source=None, *, channels=1, image_size=4, batch_size=4, num_workers=0, seed=1):
+def number_module(source=None, *, channels=1, image_size=4, batch_size=4, num_workers=0, seed=1, **options):
     return ImageDataModule(
         source=source or NumberSource(),
         channels=channels,
@@ -57,6 +58,7 @@ def number_module(source=None, *, channels=1, image_size=4, batch_size=4, num_wo
         batch_size=batch_size,
         num_workers=num_workers,
         seed=seed,
+        **options,
     )
 
 
@@ -94,6 +96,47 @@ def test_prefetched_batches_do_not_move_the_next_epoch():
     sampler = ResumableBatchSampler(12, 4, seed=0, endless=False)
     next(iter(sampler))
     assert list(sampler) == [sampler.batch(3), sampler.batch(4), sampler.batch(5)]
+
+
+# Classes drawn equally often
+
+LABELS = [0] * 20 + [1] * 3 + [3] * 2  # of 25 images; class 2 has none
+
+
+def test_all_classes_are_drawn_equally_often_and_each_image_as_often_as_the_others_of_its_class():
+    sampler = ResumableBatchSampler(25, 5, seed=3, endless=False, labels=LABELS)
+    epochs = [[index for batch in sampler for index in batch] for _ in range(12)]
+    for epoch in epochs:
+        drawn = Counter(LABELS[index] for index in epoch)
+        assert set(drawn) == {0, 1, 3}
+        assert max(drawn.values()) - min(drawn.values()) <= 1
+    times = Counter(index for epoch in epochs for index in epoch)
+    assert [times[index] for index in range(20)] == [5] * 20  # 100 of the 300 draws
+    assert sorted(times[index] for index in range(20, 23)) == [33, 33, 34]
+    assert [times[23], times[24]] == [50, 50]
+    assert epochs[0] != sorted(epochs[0])
+    assert epochs[0] != epochs[1]
+
+
+@pytest.mark.parametrize("start", [0, 1, 3, 4, 9])
+@pytest.mark.parametrize("varies", [False, True])
+def test_a_balanced_sampler_can_start_anywhere_and_is_shared_by_processes(start, varies):
+    options = {"seed": 3, "endless": False, "varies": varies, "labels": LABELS}
+    whole, entered = (ResumableBatchSampler(25, 6, **options) for _ in range(2))
+    entered.start_at(start)
+    batches = [batch for _ in range(5) for batch in whole]
+    assert [*entered, *entered] == batches[start : start + 8]
+    shares = [ResumableBatchSampler(25, 6, **options, rank=rank, world_size=2) for rank in range(2)]
+    assert [sorted(one + other) for one, other in zip(*shares, strict=True)] == [sorted(batch) for batch in batches[:4]]
+
+
+def test_each_draw_of_an_image_that_varies_is_another_view():
+    sampler = ResumableBatchSampler(25, 25, seed=3, endless=False, varies=True, labels=LABELS)
+    drawn = [index for _ in range(6) for batch in sampler for index in batch]
+    assert len(set(drawn)) == len(drawn)
+    assert {index % 25 for index in drawn} == set(range(25))
+    plain = ResumableBatchSampler(25, 25, seed=3, endless=False, labels=LABELS)
+    assert [index % 25 for index in drawn] == [index for _ in range(6) for batch in plain for index in batch]
 
 
 # Exact resume under Lightning
@@ -210,6 +253,53 @@ def test_a_resumed_run_sees_the_images_of_an_uninterrupted_one(num_workers, hook
     after = fit(num_workers, ckpt_path=checkpoint, **options)
     assert before[:batches] + after == expected
     assert len(before) == batches
+
+
+class LabeledNumbers(Numbers):
+    """Numbers of which the first three are of class 1."""
+
+    @property
+    def labels(self):
+        return torch.arange(self.length).lt(3).long()
+
+
+class LabeledSource(NumberSource):
+    def datasets(self):
+        return Datasets(LabeledNumbers(self.sizes[0]), LabeledNumbers(self.sizes[1]))
+
+
+@resumable
+@pytest.mark.parametrize(
+    ("num_workers", "hook", "batches", "options"), [(0, *SAVES[1]), (2, *SAVES[8]), (0, *SAVES[10])]
+)
+def test_a_resumed_balanced_run_sees_the_images_of_an_uninterrupted_one(num_workers, hook, batches, options, tmp_path):
+    def balanced(num_workers=0):
+        return number_module(LabeledSource(), num_workers=num_workers, balance_classes=True)
+
+    expected = fit(0, data=balanced(), **options)
+    assert sum(index < 3 for batch in expected for index in batch) in (29, 30, 31)  # half of 60
+    checkpoint = tmp_path / "run.ckpt"
+    stop = SaveAndStop(hook, batches, checkpoint)
+    fail_at = batches if hook == "exception" else None
+    before = fit(num_workers, callbacks=[stop], fail_at=fail_at, data=balanced(num_workers), **options)
+    after = fit(num_workers, ckpt_path=checkpoint, data=balanced(num_workers), **options)
+    assert before[:batches] + after == expected
+
+
+@resumable
+def test_resuming_without_the_balance_is_logged(tmp_path, caplog):
+    data = number_module(LabeledSource(), balance_classes=True)
+    fit(0, callbacks=[SaveAndStop("train_batch_end", 3, tmp_path / "run.ckpt")], data=data)
+    caplog.clear()
+    data = number_module(LabeledSource())
+    fit(0, ckpt_path=tmp_path / "run.ckpt", data=data, max_epochs=1)
+    assert "(balance_classes True -> False)" in caplog.text
+
+
+@pytest.mark.parametrize("source", [NumberSource(), NumberSource(endless=True)])
+def test_classes_that_are_not_known_cannot_be_balanced(source):
+    with pytest.raises(InputError, match=r"data\.balance_classes=true needs training images with classes"):
+        number_module(source, balance_classes=True).train_dataloader()
 
 
 @resumable

@@ -45,6 +45,7 @@ def image_files(
     batch_size: int,
     num_workers: int,
     seed: int,
+    balance_classes: bool = False,
     **options: Any,
 ) -> ImageDataModule:
     """Build the data module of image files from flat options, so that people type ``data.window=lung``.
@@ -72,6 +73,7 @@ def image_files(
         batch_size=batch_size,
         num_workers=num_workers,
         seed=seed,
+        balance_classes=balance_classes,
     )
 
 
@@ -268,6 +270,19 @@ class ImageFiles:
             + (f", {patients:,} patients" if patients else "")
             + (f" ({left_out:,} files or parts of files left out)" if left_out else "")
         )
+
+    @property
+    def patients_of_splits(self) -> dict[str, int] | None:
+        """The number of patients in each split; None: images are not split by patient."""
+        if not self.groups.of_patients:
+            return None
+        patient = self.columns["patient"]
+        return {name: len({patient[row] for row in rows} - {""}) for name, rows in self.rows.items()}
+
+    @property
+    def given_splits(self) -> set[str]:
+        """The names of the splits that the data gives."""
+        return set(self.columns["split"]) - {""}
 
     @property
     def roles(self) -> str:

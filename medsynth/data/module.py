@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from medsynth.contracts import Batch, DataDescription, Intensity, counter_seed
+from medsynth.data.cautions import cautions
+from medsynth.data.reading import SPLITS
 from medsynth.data.sampler import BlockSampler, ResumableBatchSampler
 from medsynth.errors import InputError
 
@@ -135,13 +137,15 @@ class TrainLoader(_Loader):
     def state_dict(self) -> dict[str, int]:
         """Return what the order of the images depends on; the position is in the trainer's part of the checkpoint."""
         sampler = self._sampler
-        return {"seed": sampler.seed, "num_samples": sampler.num_samples, "batch_size": sampler.batch_size}
+        order = {"seed": sampler.seed, "num_samples": sampler.num_samples, "batch_size": sampler.batch_size}
+        return order | ({"balance_classes": True} if sampler.balanced else {})
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Warn if the checkpoint's order of images was different: the run continues, but not exactly."""
-        changed = {name: (state[name], now) for name, now in self.state_dict().items() if state[name] != now}
+        before, now = ({"balance_classes": False} | order for order in (state, self.state_dict()))
+        changed = {name: (before[name], value) for name, value in now.items() if before[name] != value}
         if changed:
-            changes = ", ".join(f"{name} {before} -> {now}" for name, (before, now) in changed.items())
+            changes = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in changed.items())
             log.warning(
                 "The run resumes with a different order of the training images (%s): its results differ from those of "
                 "an uninterrupted run.",
@@ -159,13 +163,22 @@ class ImageDataModule(pl.LightningDataModule):
         batch_size: images in a training batch.
         num_workers: processes that load images; 0: the main process loads them.
         seed: of the order of the training images, and of nothing else.
+        balance_classes: draw the training images of all classes equally often.
 
     Raises:
         InputError: one of the numbers is none, as a damaged record of a run may have it.
     """
 
     def __init__(
-        self, *, source: Source, channels: int, image_size: int, batch_size: int, num_workers: int = 0, seed: int
+        self,
+        *,
+        source: Source,
+        channels: int,
+        image_size: int,
+        batch_size: int,
+        num_workers: int = 0,
+        seed: int,
+        balance_classes: bool = False,
     ) -> None:
         super().__init__()
         numbers = {"channels": channels, "image_size": image_size, "batch_size": batch_size}
@@ -179,6 +192,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
+        self.balance_classes = balance_classes
         self._datasets: Datasets | None = None
 
     def prepare(self, *, for_training: bool = True) -> None:
@@ -205,6 +219,23 @@ class ImageDataModule(pl.LightningDataModule):
                 f"but the data source has images of shape {shape}: change these options or the source."
             )
         self._datasets = datasets
+        for caution in self.cautions:
+            log.warning(caution)
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """Sentences about few images, few patients and unequal classes, of which numbers mean little."""
+        names = [name for name, dataset in zip(SPLITS, self.datasets, strict=True) if dataset is not None]
+        sets = [dataset for dataset in self.datasets if dataset is not None]
+        labels = {name: getattr(dataset, "labels", None) for name, dataset in zip(names, sets, strict=True)}
+        return cautions(
+            {name: len(dataset) for name, dataset in zip(names, sets, strict=True)},
+            labels={name: own.tolist() for name, own in labels.items() if own is not None},
+            class_names=self.class_names,
+            patients=getattr(self.source, "patients_of_splits", None),
+            given=getattr(self.source, "given_splits", ()),
+            balanced=self.balance_classes,
+        )
 
     def excess_of_batch(self, num_train: int) -> str:
         """Say that ``num_train`` images are fewer than a batch, and what to type."""
@@ -312,12 +343,25 @@ class ImageDataModule(pl.LightningDataModule):
             seed=self.seed,
             endless=self.train_dataset.endless,
             varies=self.train_dataset.varies,
+            labels=self._labels_to_balance(),
             rank=rank,
             world_size=world_size,
         )
         return TrainLoader(
             self.train_dataset, sampler, batches_trained=self._batches_trained, num_workers=self.num_workers
         )
+
+    def _labels_to_balance(self) -> list[int] | None:
+        """Return the labels of the training images if all classes are to be drawn equally often."""
+        if not self.balance_classes:
+            return None
+        labels = getattr(self.train_dataset, "labels", None)
+        if labels is None or self.train_dataset.endless:
+            raise InputError(
+                "data.balance_classes=true needs training images with classes: choose data with one folder or label "
+                "for each class, or leave the option out."
+            )
+        return labels.tolist()
 
     def val_dataloader(self) -> DataLoader:
         """Return all validation images, in order, in larger batches: validation keeps no gradients.

@@ -54,6 +54,11 @@ class PreparedImages(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def labels(self) -> Tensor | None:
+        """The labels of the images, int64 ``(len,)``; None: they have none."""
+        return self._labels
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         if not 0 <= index < len(self) and not self.varies:
             raise IndexError(f"no image {index} among {len(self)}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch.utils.data import Sampler
 
@@ -28,6 +29,11 @@ class BlockSampler(Sampler[list[int]]):
 class ResumableBatchSampler(Sampler[list[int]]):
     """Batches of indices, each a function of its number alone, so that a resumed run sees the same batches.
 
+    With ``labels`` all classes are drawn equally often. Draw d of all epochs is one of class ``d % classes``; the draws
+    of a class go through its images in one random order after another, so that each occurs as often as the others of
+    its class. An epoch has ``num_samples`` draws, shuffled. With data that ``varies`` each occurrence of an image has
+    an index of its own.
+
     Batch b is batch ``b % len`` of epoch ``b // len``. An epoch is a random permutation of ``range(num_samples)``;
     for ``endless`` data it is the next ``num_samples`` indices without shuffling, since such data is random by itself.
     Data that ``varies`` gets the permutation plus ``epoch * num_samples``: each epoch has its own indices. The
@@ -51,6 +57,7 @@ class ResumableBatchSampler(Sampler[list[int]]):
         seed: int,
         endless: bool,
         varies: bool = False,
+        labels: Sequence[int] | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -61,6 +68,8 @@ class ResumableBatchSampler(Sampler[list[int]]):
         self.seed = seed
         self.endless = endless
         self.varies = varies
+        self.balanced = labels is not None
+        self._members = _members(labels or ())
         self.rank = rank
         self.world_size = world_size
         self._next_batch = 0
@@ -88,10 +97,41 @@ class ResumableBatchSampler(Sampler[list[int]]):
         chosen = slice(position * self.batch_size, (position + 1) * self.batch_size)
         if self.endless:
             return [epoch * self.num_samples + index for index in range(self.num_samples)[chosen]]
-        return [index + epoch * self.num_samples * self.varies for index in self._order(epoch)[chosen]]
+        return self._order(epoch)[chosen]
 
     def _order(self, epoch: int) -> list[int]:
+        """Return the indices of an epoch in their order."""
         if self._permutation is None or self._permutation[0] != epoch:
-            generator = torch.Generator().manual_seed(counter_seed("order", self.seed, epoch))
-            self._permutation = (epoch, torch.randperm(self.num_samples, generator=generator).tolist())
+            order = _permutation(self.num_samples, "order", self.seed, epoch)
+            if self.balanced:
+                draws = self._draws(epoch)
+                order = [draws[position] for position in order]
+            elif self.varies:
+                order = [index + epoch * self.num_samples for index in order]
+            self._permutation = (epoch, order)
         return self._permutation[1]
+
+    def _draws(self, epoch: int) -> list[int]:
+        """Return the indices that an epoch draws, the classes in turn."""
+        draws = np.arange(epoch * self.num_samples, (epoch + 1) * self.num_samples)
+        indices = np.empty(self.num_samples, dtype=np.int64)
+        for number, members in enumerate(self._members):
+            own = draws % len(self._members) == number
+            rounds, positions = np.divmod(draws[own] // len(self._members), len(members))
+            chosen = np.empty(len(rounds), dtype=np.int64)
+            for turn in np.unique(rounds).tolist():
+                order = np.asarray(_permutation(len(members), "class", self.seed, number, turn))
+                chosen[rounds == turn] = members[order[positions[rounds == turn]]]
+            indices[own] = chosen + rounds * self.num_samples * self.varies
+        return indices.tolist()
+
+
+def _permutation(count: int, *counters: str | int) -> list[int]:
+    generator = torch.Generator().manual_seed(counter_seed(*counters))
+    return torch.randperm(count, generator=generator).tolist()
+
+
+def _members(labels: Sequence[int]) -> list[np.ndarray]:
+    """Return the indices of the images of each class that has any."""
+    array = np.asarray(labels, dtype=np.int64)
+    return [np.flatnonzero(array == label) for label in np.unique(array)]

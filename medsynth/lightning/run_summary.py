@@ -108,6 +108,7 @@ class RunSummary:
             "process": read_json(self.folder / SUMMARY).get("process"),
             "trained": describe(self.model),
             "data": data.description,
+            "data_cautions": list(getattr(data, "cautions", ())),
             "images_seen": self.model.images_seen,
             "generator_updates": self.model.generator_updates,
             "discriminator_updates": self.model.discriminator_updates,

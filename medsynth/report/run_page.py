@@ -73,6 +73,9 @@ def _properties(run: Run) -> Iterator[tuple[str, Any]]:
     yield "Status", run.status + (f": {run.reason}" if run.reason else "")
     yield "Trained", summary.get("trained")
     yield "Data", summary.get("data")
+    cautions = summary.get("data_cautions")
+    if isinstance(cautions, list) and cautions:
+        yield "Caution", " ".join(map(str, cautions))
     yield "Images seen", run.images_seen
     if best is not None:
         ends = interval_at(run, run.objective or "", at)

@@ -52,6 +52,10 @@ COMPOSITIONS: tuple[Difference, ...] = (
             "data.reader.masks: raise",
         ),
     ),
+        "folders are a given split, classes or patients by their names",
+        new=("data.reader.class_level: auto", "data.reader.patient_level: auto", "data.reader.split_level: auto"),
+    ),
+    Difference("classes can be drawn equally often", new=("data.balance_classes: False",)),
     Difference("an evaluation measures in the features of a network of ImageNet too", new=("extractor.imagenet.*",)),
     Difference("copies of training images are found among two folders, too", new=("training: None",)),
 )
