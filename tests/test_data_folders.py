@@ -55,9 +55,13 @@ def test_links_that_lead_nowhere_end_the_run_or_are_counted(tmp_path, caplog):
     for number in range(5):
         (tmp_path / "a" / f"gone{number}.png").symlink_to(f"/nowhere/{number}.png")
     (tmp_path / "a" / "itself").symlink_to("itself")
-    message = r"6 of the 18 files in data\.root=.* are damaged or cannot be reached \(links that lead nowhere: 6\)"
+    message = (
+        r"6 of the 18 files in data\.root=.* cannot be reached \(links that lead nowhere: 6; data\.show_paths=true"
+    )
     with pytest.raises(InputError, match=message):
         prepared(tmp_path)
+    with pytest.raises(InputError, match=r"nowhere: 6: a/gone0\.png, a/gone1\.png"):
+        prepared(tmp_path, show_paths=True)
     data = prepared(tmp_path, on_error="skip")
     assert left_out(data) == {"links that lead nowhere": 6}
     assert "Left out: links that lead nowhere: 6." in warnings_of(caplog)

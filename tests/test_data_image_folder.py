@@ -249,7 +249,7 @@ def test_conversions_are_logged_once_with_counts(tmp_path, caplog):
             tmp_path / f"rgba{i}.png"
         )
     prepared(tmp_path)
-    assert set(warnings_of(caplog)) == {
+    assert {text for text in warnings_of(caplog) if "validation images are few" not in text} == {
         "3 of 7 images became gray by ITU-R 601 luma (data.channels=1).",
         "3 of 7 images lost their alpha channel.",
         "Images of 2 sizes, 8x8 to 20x12, become 8x8 (data.resize=crop).",

@@ -36,7 +36,7 @@ def cautions(
     return (
         *_about_validation(images, given),
         *_about_patients(images, patients or {}, given),
-        *(_about_classes(counts, class_names, given, balanced) if len(class_names) > 1 else ()),
+        *(_about_classes(counts, class_names, given, balanced) if len(class_names) > 1 and "train" in counts else ()),
     )
 
 
@@ -72,7 +72,7 @@ def _more(split: str, fraction: float, given: Collection[str]) -> str:
 def _about_classes(
     counts: Mapping[str, Counter[int]], names: Sequence[str], given: Collection[str], balanced: bool
 ) -> Iterator[str]:
-    train = counts.get("train", Counter())
+    train = counts["train"]
     by_size = sorted(range(len(names)), key=lambda label: train[label])
     empty = [names[label] for label in by_size if not train[label]]
     if empty:

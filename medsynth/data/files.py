@@ -333,10 +333,13 @@ class ImageFiles:
         for _, reason in reader.tree.lost:
             (scan.damaged if reason.kind is ReasonKind.DAMAGED else scan.left_out)[reason] += 1
         if scan.damaged and self.preparation.raises:
+            names = [name for name, reason in reader.tree.lost if reason.kind is ReasonKind.DAMAGED]
+            shown = f": {listed(names)}" if names and self.preparation.show_paths else ""
+            hint = "; data.show_paths=true shows names" if names and not shown else ""
             raise DataError(
                 f"{sum(scan.damaged.values())} of the {len(reader.tree.names) + len(reader.tree.lost)} files in "
-                f"data.root={self.root} are damaged or cannot be reached ({_counted(scan.damaged)}): repair or remove "
-                f"them, or leave them out with data.on_error=skip."
+                f"data.root={self.root} are damaged or cannot be reached ({_counted(scan.damaged)}{shown}{hint}): "
+                f"repair or remove them, or leave them out with data.on_error=skip."
             )
         scan.left_out += scan.damaged
         Preparer(

@@ -119,7 +119,8 @@ def find_layout(
         found = _with_patients(folders, int(class_level or 0), free, patient_level)
     elif classes or folders_are_classes:
         fitting = [level for level in _all_levels(folders) if classes and set(classes) <= _names(folders, level)]
-        found = _with_patients(folders, next(iter(fitting or free), 0), free, patient_level)
+        around = list(_all_levels(folders))[:1] if folders_are_classes else []
+        found = _with_patients(folders, next(iter(fitting or free or around), 0), free, patient_level)
     else:
         found = _classes_or_patients(folders, free, patient_level, subjects)
     return dataclasses.replace(found, split_level=split_at, subjects=subjects)

@@ -52,6 +52,7 @@ COMPOSITIONS: tuple[Difference, ...] = (
             "data.reader.masks: raise",
         ),
     ),
+    Difference(
         "folders are a given split, classes or patients by their names",
         new=("data.reader.class_level: auto", "data.reader.patient_level: auto", "data.reader.split_level: auto"),
     ),
