@@ -172,7 +172,7 @@ def test_without_out_nothing_is_written(command, tmp_path):
     assert "near copies" not in out
     assert "dropped by data.drop_duplicates=true: 1" in out
     assert "training  validation  test  total" in out
-    assert "patients" not in out
+    assert "\npatients" not in out
 
 
 def test_phantoms_have_a_preview_too(command, tmp_path):

@@ -213,13 +213,13 @@ def test_columns_that_hold_no_classes(labels, words):
 
 
 def test_a_table_of_measured_values_is_refused_without_a_value(tmp_path):
-    write_images(tmp_path / "a", 24)
-    rows = "".join(f"a/{i:03}.png,{i + 0.5}\n" for i in range(24))
+    write_images(tmp_path / "a", 24, start=30)
+    rows = "".join(f"a/{i:03}.png,{i + 0.5}\n" for i in range(30, 54))
     with pytest.raises(
         InputError, match=r"The column label of .* 24 different numbers.*data\.reader\.label=null"
     ) as error:
         table(tmp_path, f"path,label\n{rows}").scan()
-    assert "7.5" not in str(error.value)
+    assert "37.5" not in str(error.value)
     (tmp_path / "table.csv").write_text(f"path,label\n{rows}")
     assert Csv(str(tmp_path), label=None).scan().class_names == ()
     assert len(GeneratedTable(str(tmp_path)).scan().class_names) == 24  # of a generator with so many classes

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 _SHADES = " .:-=+*#@"  # plain ASCII, for terminals of any encoding
 _WIDTH = 50  # characters of a histogram
+_LINE = 106  # characters of a sentence in one line
 _LISTED = 5  # duplicates or image sizes that are listed
 
 
@@ -38,7 +40,7 @@ def _table(record: Mapping[str, Any]) -> list[str]:
 
 def _sections(record: Mapping[str, Any], remarks: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
     if "roles" in record:
-        yield "read as", [record["roles"]]
+        yield "read as", _wrapped([record["roles"]])
     if "test" in record:
         yield "test images", [f"{record['images'].get('test', 0):,}: {record['test']}"]
     shape, intensity = record["shape"], record["intensity"]
@@ -55,11 +57,16 @@ def _sections(record: Mapping[str, Any], remarks: Sequence[str]) -> Iterator[tup
     if record.get("left_out"):
         yield "left out", [f"{reason}: {count:,}" for reason, count in record["left_out"].items()]
     if remarks:
-        yield "remarks", remarks
+        yield "remarks", _wrapped(remarks)
     if "duplicates" in record:
         yield from _duplicates(record["duplicates"])
     if "cache" in record:
         yield "cache", [f"{record['cache']['folder']} ({record['cache']['bytes'] / 2**20:,.1f} MiB)"]
+
+
+def _wrapped(sentences: Sequence[str]) -> list[str]:
+    """Break sentences that are longer than a line."""
+    return [line for sentence in sentences for line in textwrap.wrap(sentence, _LINE, break_long_words=False)]
 
 
 def _sizes(sizes: Mapping[str, int]) -> str:
