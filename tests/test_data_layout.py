@@ -14,7 +14,7 @@ from medsynth.contracts import InputError
 from medsynth.data.csv import Csv
 from medsynth.data.dicom import Dicom
 from medsynth.data.image_folder import ImageFolder
-from medsynth.data.layout import AUTO, find_layout, look_like_patients, shared_stems, split_name
+from medsynth.data.layout import AUTO, doubt_about_names, find_layout, look_like_patients, shared_stems, split_name
 from medsynth.data.nifti import Nifti
 from medsynth.data.paired_folder import PairedFolder
 from tests.dicom_files import image_dataset, uid, write
@@ -126,6 +126,20 @@ def test_endings_that_occur_with_several_stems_are_kinds():
     assert shared_stems(["c_1_t1", "c_1_t2", "c_2_t1", "c_2_t2"])["c_2_t1"] == "c_2"
     assert shared_stems(["hippocampus_001", "hippocampus_003"]) == {}
     assert shared_stems(["a_t1", "b_t1"]) == {}  # each has one
+
+
+def test_names_that_begin_with_the_patient_are_said_to(tmp_path, caplog):
+    write_images(tmp_path, 30)
+    for number, path in enumerate(sorted(tmp_path.iterdir())):
+        path.rename(tmp_path / f"case-{number // 5}_{number % 5}.png")
+    prepared(tmp_path)
+    (text,) = (text for text in warnings_of(caplog) if "begin with the patient" in text)
+    assert "(6 beginnings)" in text
+    pattern = text.partition("patient_pattern='")[2].partition("'")[0]
+    data = prepared(tmp_path, patient_pattern=pattern, join_duplicates="none")
+    assert data.source.roles.startswith("Classes: none; patients: 6, data.patient_pattern, whose images stay in one")
+    assert not any("begin with the patient" in text for text in data.source.role_doubts)
+    assert doubt_about_names([f"a_{number}.png" for number in range(9)]) == ""
 
 
 # Image folders

@@ -370,7 +370,7 @@ class ImageFiles:
             if match
         ]
         return dataclasses.replace(
-            scan, records=records, roles=dataclasses.replace(scan.roles, patients="data.patient_pattern")
+            scan, records=records, roles=dataclasses.replace(scan.roles, patients="data.patient_pattern", doubt="")
         )
 
     def _named(self, record: Record) -> str:
@@ -384,12 +384,12 @@ class ImageFiles:
         """Warn, with counts, of what was left out, and of what the images lost or how they changed on the way."""
         manifest = self.manifest
         total, size = len(self.store), self.geometry.size
-        for left_out in manifest["left_out"]:
-            if left_out["kind"] != ReasonKind.NOT_AN_IMAGE:
-                log.warning("Left out: %s: %d.", left_out["text"], left_out["count"], extra={"left_out": True})
         log.info(self.roles)
         for doubt in self.role_doubts:
             log.warning(doubt)
+        for left_out in manifest["left_out"]:
+            if left_out["kind"] != ReasonKind.NOT_AN_IMAGE:
+                log.warning("Left out: %s: %d.", left_out["text"], left_out["count"], extra={"left_out": True})
         self._report_losses()
         for remark, count in manifest["remarks"].items():
             log.warning("%d of %d images %s.", count, total, remark)

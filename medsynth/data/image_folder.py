@@ -10,7 +10,7 @@ from typing import Any
 from medsynth.data.errors import DataError, Reason, ReasonKind, check_choice
 from medsynth.data.folders import listed
 from medsynth.data.image_file import ENDINGS, decode
-from medsynth.data.layout import AUTO, Layout, find_layout
+from medsynth.data.layout import AUTO, Layout, doubt_about_names, find_layout
 from medsynth.data.masks import masks_among
 from medsynth.data.other_formats import not_read
 from medsynth.data.reading import RawImage, Record, Scan, reader_options
@@ -76,13 +76,15 @@ class ImageFolder:
         ]
         others = frozenset(names) - {record.name for record in records}
         left_out[OTHER_CLASS] += len(others)
+        known = layout.subjects or layout.patient_level
+        doubts = [layout.doubt, "" if known else doubt_about_names([record.name for record in records])]
         return Scan(
             records,
             class_names=tuple(chosen),
             left_out=+left_out,
             accounted=others | masks,
             folder_level=layout.class_level,
-            roles=layout.roles,
+            roles=dataclasses.replace(layout.roles, doubt=" ".join(filter(None, doubts))),
         )
 
     def read(self, record: Record) -> tuple[list[RawImage], Counter[Reason]]:

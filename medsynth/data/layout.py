@@ -18,7 +18,8 @@ Level = int | str | None  # of an option: 1 for the folders in the root, null fo
 MANY_FOLDERS = 20  # from which on small folders, or folders with numbered names, are patients and no classes
 SEVERAL_FOLDERS = 8  # from which on folders whose names differ in a number alone are patients
 FEW_IMAGES = 20  # the median of the images in a folder below which it is small
-_MOST_KINDS = 12  # of endings of names, such as the sequences of one examination
+FEW_PATIENTS = 5  # beginnings of files' names from which on they may be patients
+MOST_KINDS = 12  # of endings of names, such as the sequences of one examination
 _LONG_NUMBER = 3  # digits of a number at the end of a name that make it one of a patient
 _SPLIT = re.compile(
     r"(?:images?[ _-]?)?(?:(?P<train>train|training|tr)|(?P<val>val|valid|validation|dev)|(?P<test>test|testing|ts))"
@@ -126,7 +127,7 @@ def find_layout(
     return dataclasses.replace(found, split_level=split_at, subjects=subjects)
 
 
-def shared_stems(stems: Sequence[str]) -> dict[str, str]:
+def shared_stems(stems: Sequence[str], most_kinds: int = MOST_KINDS) -> dict[str, str]:
     """Return stem -> the part before its last "_" or "-", where what follows is a kind, such as a channel or sequence.
 
     It is one where each occurs with several stems: "case_1_t1", "case_1_t2", "case_2_t1", "case_2_t2". Otherwise the
@@ -135,8 +136,18 @@ def shared_stems(stems: Sequence[str]) -> dict[str, str]:
     cut = {stem: re.fullmatch(r"(.*[^_-])[_-]+([^_/-]+)", stem) for stem in stems}
     parts = {stem: (match[1], match[2]) for stem, match in cut.items() if match}
     endings, beginnings = Counter(end for _, end in parts.values()), Counter(start for start, _ in parts.values())
-    kinds = len(parts) == len(stems) and min(endings.values(), default=0) > 1 and len(endings) <= _MOST_KINDS
+    kinds = len(parts) == len(stems) and min(endings.values(), default=0) > 1 and len(endings) <= most_kinds
     return {stem: start for stem, (start, _) in parts.items()} if kinds and max(beginnings.values()) > 1 else {}
+
+
+def doubt_about_names(names: Sequence[str]) -> str:
+    """Return how to type that the beginnings of the files' names are patients; "" if they do not look like it."""
+    shared = shared_stems([name.rpartition("/")[2].rpartition(".")[0] for name in names], most_kinds=len(names))
+    count = len(set(shared.values()))
+    if count < FEW_PATIENTS:
+        return ""
+    pattern = "\"data.patient_pattern='([^/]+)[_-][^/]*$'\""
+    return f"If names begin with the patient, up to the last _ or - ({count} beginnings): {pattern}."
 
 
 def look_like_patients(images: Counter[str]) -> bool:
