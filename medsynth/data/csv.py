@@ -171,13 +171,6 @@ class Csv:
                 f"The column {self.label} of data.reader.table={self.table} {mistake}, or type data.reader.label=null."
             )
 
-
-class GeneratedTable(Csv):
-    """A reader of a table that ``medsynth generate`` wrote: its labels are classes, whatever they look like."""
-
-    def _check_labels(self, labels: list[str]) -> None:
-        """Accept all labels."""
-
     def _misplaced(self, path: str, names: set[str]) -> str:
         """Return why a path names no file of the tree, as a predicate of "3 rows ..."; "" if it does."""
         if path in names:
@@ -197,6 +190,13 @@ class GeneratedTable(Csv):
         if outside(path) or (root / path).resolve() != known[0]:
             return "name files of data.root by other paths than those below it: write them as folder/image.png"
         return "name hidden files (a name in the path begins with a dot), which are not read: rename them"
+
+
+class GeneratedTable(Csv):
+    """A reader of a table that ``medsynth generate`` wrote: its labels are classes, whatever they look like."""
+
+    def _check_labels(self, labels: list[str]) -> None:
+        """Accept all labels."""
 
 
 def _mistake(row: Row, seen: set[str]) -> str:
