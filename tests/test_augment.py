@@ -175,10 +175,35 @@ def test_filled_pixels_keep_their_value():
         assert (image == 0).any()
 
 
+def test_edge_continues_a_moved_image_by_its_outermost_pixels():
+    images = random_images(40, 2, 16, 16)
+    padded = torch.nn.functional.pad(images, (2, 2, 2, 2), mode="replicate")
+    moves = set()
+    for image, around in zip(augmented(images, ["translation"], fill="edge"), padded, strict=True):
+        fits = [(y, x) for y in range(5) for x in range(5) if torch.equal(image, around[:, y : y + 16, x : x + 16])]
+        assert len(fits) == 1
+        moves.update(fits)
+    assert len(moves) > 12
+
+
+def test_edge_hides_a_square_by_the_mean_of_the_margin():
+    """The margin's 60 pixels are counted once each; the corners are no exception."""
+    images = random_images(20, 2, 16, 16)
+    margin = torch.ones(16, 16, dtype=torch.bool)
+    margin[1:-1, 1:-1] = False
+    assert margin.sum() == 60
+    for before, after in zip(images, augmented(images, ["cutout"], fill="edge"), strict=True):
+        changed = (before != after).all(dim=0)
+        assert changed.any()
+        for channel in range(2):
+            torch.testing.assert_close(after[channel][changed].unique(), before[channel][margin].mean()[None])
+
+
+@pytest.mark.parametrize("fill", ["gray", "edge"])
 @pytest.mark.parametrize("policy", [*([name] for name in ALL), ALL])
-def test_gradient_is_exact(policy):
+def test_gradient_is_exact(policy, fill):
     images = random_images(3, 2, 8, 8, dtype=torch.float64).requires_grad_(True)
-    assert torch.autograd.gradcheck(lambda images: augmented(images, policy), images)
+    assert torch.autograd.gradcheck(lambda images: augmented(images, policy, fill=fill), images)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -216,7 +241,8 @@ def test_no_policy_or_no_strength_is_no_change():
         ({"contrast": 1.5}, ["augment.diffaugment.contrast=1.5", "from 0 to 1"]),
         ({"translation": -0.1}, ["augment.diffaugment.translation=-0.1"]),
         ({"cutout": float("nan")}, ["augment.diffaugment.cutout=nan"]),
-        ({"fill": -1024}, ["augment.diffaugment.fill=-1024"]),
+        ({"fill": -1024}, ["augment.diffaugment.fill=-1024", "edge, gray"]),
+        ({"fill": "black"}, ["augment.diffaugment.fill=black", "edge, gray"]),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -25,10 +25,9 @@ class DiffAugment:
     They are applied in this order, whatever the order in ``policy``, so that color does not change the filled pixels.
     Nothing is clipped.
 
-    ``fill`` is the value of pixels that translation and cutout leave empty. The paper's 0 is kept, although medical
-    images have a background of -1: it marks the shift and the hidden square, which the discriminator must be able to
-    tell from an organ off center or a cavity, or else the generator may learn to make these (Karras et al. 2020, ADA,
-    section 2.2).
+    ``fill`` is the value of pixels that translation and cutout leave empty. The paper has 0, mid gray. A value that the
+    images' own margin does not have leaks into the generated images as a frame (docs/transfer.md); ``edge`` continues a
+    moved image by its outermost pixels, and hides a square by the mean of the image's margin.
 
     There is no mirroring: the heart is on the left and the liver on the right, in generated anatomy too.
 
@@ -39,7 +38,8 @@ class DiffAugment:
         contrast: each pixel's deviation from the image's mean is multiplied by 1 -/+ up to this.
         translation: largest shift, as a fraction of height and width.
         cutout: side of the square, as a fraction of height and width.
-        fill: value in [-1, 1] of pixels from outside the image and of hidden pixels.
+        fill: value in [-1, 1] of pixels from outside the image and of hidden pixels; ``gray`` is 0; ``edge``: each
+            image's own.
 
     Raises:
         InputError: names the option that is unknown or out of range.
@@ -54,7 +54,7 @@ class DiffAugment:
         contrast: float = 0.5,
         translation: float = 0.125,
         cutout: float = 0.5,
-        fill: float = 0.0,
+        fill: float | str = "gray",
     ):
         self.policy = chosen("diffaugment", policy, _POLICIES)
         self.brightness = _checked("brightness", brightness)
@@ -62,9 +62,12 @@ class DiffAugment:
         self.contrast = _checked("contrast", contrast)
         self.translation = _checked("translation", translation)
         self.cutout = _checked("cutout", cutout)
-        if not -1 <= fill <= 1:
-            raise InputError(f"augment.diffaugment.fill={fill} must be from -1, the darkest, to 1.")
-        self.fill = fill
+        value = 0.0 if fill == "gray" else fill
+        if value != "edge" and (isinstance(value, str) or not -1 <= value <= 1):
+            raise InputError(
+                f"augment.diffaugment.fill={fill} must be edge, gray, or a number from -1, the darkest, to 1."
+            )
+        self.fill = value
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return augmented images (N, C, H, W)."""
@@ -96,13 +99,22 @@ class DiffAugment:
         source = rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)
         source = source.flatten(1)[:, None].expand(-1, images.shape[1], -1)  # (N, C, H * W)
         moved = images.flatten(2).gather(2, source).view_as(images)
-        return moved.masked_fill(outside[:, None], self.fill)
+        return moved if self.fill == "edge" else moved.masked_fill(outside[:, None], self.fill)
 
     def _cut_out(self, images: Tensor) -> Tensor:
         height, width = images.shape[2:]
         rows = _hidden(images, height, round(height * self.cutout))[:, None, :, None]
         columns = _hidden(images, width, round(width * self.cutout))[:, None, None, :]
-        return images.masked_fill(rows & columns, self.fill)
+        hidden = rows & columns
+        if self.fill == "edge":
+            return torch.where(hidden, _margin_mean(images), images)
+        return images.masked_fill(hidden, self.fill)
+
+
+def _margin_mean(images: Tensor) -> Tensor:
+    """Return the mean (N, C, 1, 1) of each channel's outermost pixels."""
+    rows, columns = images[:, :, [0, -1], :], images[:, :, 1:-1, [0, -1]]
+    return torch.cat([rows.flatten(2), columns.flatten(2)], dim=2).mean(dim=2)[:, :, None, None]
 
 
 def _uniform(largest: float, images: Tensor) -> Tensor:
