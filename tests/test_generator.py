@@ -114,16 +114,27 @@ def test_resnet_widths_for_128_pixels_are_the_paper_s():
     assert [block.convolution1.out_channels for block in generator.blocks] == [1024, 512, 256, 128, 64]
 
 
-def test_resnet_block_in_the_paper_s_order():
+def repeated(x):
+    return x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+
+
+def interpolated(x):
+    """New pixels lie a quarter of a pixel beside old ones: 3/4 of the nearer and 1/4 of the farther; edges continue."""
+    for dim in (2, 3):
+        size = x.shape[dim]
+        before, after = (x.index_select(dim, (torch.arange(size) + step).clamp(0, size - 1)) for step in (-1, 1))
+        x = torch.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], dim=dim + 1).flatten(dim, dim + 1)
+    return x
+
+
+@pytest.mark.parametrize(("upsampling", "enlarged"), [("nearest", repeated), ("bilinear", interpolated)])
+def test_resnet_block_in_the_paper_s_order(upsampling, enlarged):
     """Normalization, ReLU, enlargement, convolution, normalization, ReLU, convolution; the enlarged input beside it."""
-    block = UpsamplingBlock(3, 2, num_classes=0)
+    block = UpsamplingBlock(3, 2, upsampling, num_classes=0)
 
     def active(x):
         mean, variance = x.mean(dim=(0, 2, 3), keepdim=True), x.var(dim=(0, 2, 3), unbiased=False, keepdim=True)
         return ((x - mean) / (variance + 1e-5).sqrt()).clamp(min=0)
-
-    def enlarged(x):
-        return x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
 
     x = torch.randn(4, 3, 4, 4)
     expected = block.convolution2(active(block.convolution1(enlarged(active(x))))) + block.shortcut(enlarged(x))
@@ -224,6 +235,10 @@ def test_images_depend_on_the_noise_alone(name):
         (lambda: TomskGenerator(image_size=50, channels=1), ["image_size=50"]),
         (lambda: DCGANGenerator(image_size=48, channels=1), ["image_size=48", "64"]),
         (lambda: DCGANGenerator(image_size=4, channels=1), ["image_size=4"]),
+        (
+            lambda: ResNetGenerator(image_size=64, channels=1, upsampling="cubic"),
+            ["generator.upsampling=cubic", "bilinear"],
+        ),
         (lambda: ResNetGenerator(image_size=48, channels=1), ["data.image_size=48", "resnet", "64"]),
         (lambda: ResNetGenerator(image_size=4, channels=1), ["data.image_size=4", "8"]),
         (lambda: FastGANGenerator(image_size=48, channels=1), ["data.image_size=48", "fastgan", "64"]),

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from medsynth.contracts import doublings
+from medsynth.contracts import InputError, doublings
 from medsynth.generator.label import ConditionalBatchNorm2d
+
+_UPSAMPLINGS = ("nearest", "bilinear")
 
 
 class ResNetGenerator(nn.Module):
@@ -20,16 +22,20 @@ class ResNetGenerator(nn.Module):
     512, ..., 64 (table 6, with one more block). Labels choose scale and offset of the batch normalization (Miyato and
     Koyama 2018).
 
+    The paper upsamples by repetition (``nearest``). ``bilinear`` leaves less of the grid of repeated pixels in flat regions
+    (docs/presets.md).
+
     Args:
         image_size: height and width in pixels; 8, 16, 32, 64, ...
         channels: channels of the images.
         latent_dim: length of the noise.
         width: feature maps of the last block.
         max_width: upper bound of the feature maps.
+        upsampling: ``nearest`` or ``bilinear``, of the branch and of the shortcut.
         num_classes: classes of the labels; 0 means unconditional.
 
     Raises:
-        InputError: ``image_size`` is not 4 times a power of two.
+        InputError: ``image_size`` is not 4 times a power of two, or another ``upsampling``.
     """
 
     def __init__(
@@ -40,15 +46,18 @@ class ResNetGenerator(nn.Module):
         latent_dim: int = 128,
         width: int = 64,
         max_width: int = 1024,
+        upsampling: str = "nearest",
         num_classes: int = 0,
     ):
         super().__init__()
+        if upsampling not in _UPSAMPLINGS:
+            raise InputError(f"generator.upsampling={upsampling} is unknown: choose {' or '.join(_UPSAMPLINGS)}.")
         levels = doublings(image_size, "generator=resnet")
         self.latent_dim = latent_dim
         widths = [min(width * 2**level, max_width) for level in range(levels, -1, -1)]
         self.dense = nn.Linear(latent_dim, widths[0] * 4 * 4)
         self.blocks = nn.ModuleList(
-            UpsamplingBlock(inputs, outputs, num_classes) for inputs, outputs in itertools.pairwise(widths)
+            UpsamplingBlock(inputs, outputs, upsampling, num_classes) for inputs, outputs in itertools.pairwise(widths)
         )
         self.norm = ConditionalBatchNorm2d(widths[-1], num_classes)
         self.output = nn.Conv2d(widths[-1], channels, 3, padding=1)
@@ -65,11 +74,12 @@ class ResNetGenerator(nn.Module):
 class UpsamplingBlock(nn.Module):
     """Normalization, ReLU and 3x3 convolution, twice, beside a 1x1 shortcut: ``(N, in, H, W) -> (N, out, 2H, 2W)``.
 
-    Nearest-neighbor upsampling stands before the first convolution.
+    The upsampling stands before the first convolution.
     """
 
-    def __init__(self, inputs: int, outputs: int, num_classes: int):
+    def __init__(self, inputs: int, outputs: int, upsampling: str, num_classes: int):
         super().__init__()
+        self.upsampling = upsampling
         self.norm1 = ConditionalBatchNorm2d(inputs, num_classes)
         self.convolution1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.norm2 = ConditionalBatchNorm2d(outputs, num_classes)
@@ -78,10 +88,10 @@ class UpsamplingBlock(nn.Module):
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return maps (N, out, 2H, 2W)."""
-        branch = interpolate(torch.relu(self.norm1(x, labels)), scale_factor=2)
+        branch = interpolate(torch.relu(self.norm1(x, labels)), scale_factor=2, mode=self.upsampling)
         branch = torch.relu(self.norm2(self.convolution1(branch), labels))
-        # A 1x1 convolution and nearest-neighbor upsampling commute; the convolution first costs a quarter.
-        return self.convolution2(branch) + interpolate(self.shortcut(x), scale_factor=2)
+        # A 1x1 convolution and the upsampling commute; the convolution first costs a quarter.
+        return self.convolution2(branch) + interpolate(self.shortcut(x), scale_factor=2, mode=self.upsampling)
 
 
 def _initialize(module: nn.Module) -> None:
