@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from medsynth.configuration.compose import compose, is_group
+from medsynth.configuration.compose import compose, conf_folder, is_group
 from medsynth.configuration.null_components import remove_null_components
 from medsynth.errors import InputError
 
@@ -39,10 +39,22 @@ def with_option_types(config: DictConfig, command: str, overrides: Sequence[str]
         elif _of_numbers(default, float) and _of_numbers(value, int | float):  # betas=[0,0.9]
             OmegaConf.update(config, key, [float(number) for number in cast(ListConfig, value)])
         elif not _fits(value, default):
-            kind = _KINDS.get(type(default), "a word")
-            raise InputError(f"{key}={value} is not {kind}; its default is {default}.")
+            raise InputError(_wrong_type(key, value, default))
     remove_null_components(config)
     return config
+
+
+def _wrong_type(key: str, value: Any, default: Any) -> str:
+    if not isinstance(default, DictConfig):
+        return f"{key}={value} is not {_KINDS.get(type(default), 'a word')}; its default is {default}."
+    groups = sorted(path.parent.name for path in conf_folder().glob(f"*/{value}.yaml"))
+    choice = f"; for conf/{groups[0]}/{value}.yaml type {groups[0]}@{key}={value}" if groups else ""
+    return f"{key}={value}: {key} has options of its own, such as {key}.{_first_option(default)}{choice}."
+
+
+def _first_option(options: DictConfig) -> str:
+    """Return the name of the first option, those that name a class left out."""
+    return next((str(name) for name in options if not str(name).startswith("_")), "_target_")
 
 
 def _of_numbers(value: Any, kind: Any) -> bool:
