@@ -127,8 +127,8 @@ class Backbone(Network, Protocol):
         """Return the pooled features (N, num_features) from the output of the frozen stages."""
         ...
 
-    def level_channels(self, count: int) -> tuple[int, ...]:
-        """Return the channels of the maps that ``levels`` returns.
+    def level_channels(self, count: int | None) -> tuple[int, ...]:
+        """Return the channels of the maps that ``levels`` returns; None: of all levels, and of five at most.
 
         Raises:
             InputError: there are fewer levels.

@@ -441,6 +441,13 @@ def test_levels_let_gradients_through_to_the_images():
         assert gradient.norm() > 1e-4
 
 
+@pytest.mark.parametrize(("name", "number"), [("test_resnet", 5), ("test_convnext", 4), ("test_vit2", 5)])
+def test_all_levels_are_five_at_most(name, number):
+    backbone = build(name)
+    assert len(backbone.level_channels(None)) == number
+    assert len(backbone.levels(smooth_images(2), number)) == number
+
+
 def test_too_many_levels():
     for count in (0, 6):
         with pytest.raises(InputError, match=rf"discriminator.levels={count}: test_resnet has 5 levels; choose 1 to 5"):

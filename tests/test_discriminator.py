@@ -69,6 +69,7 @@ class TinyBackbone(nn.Module):
         return self.layers[self.num_frozen() :](maps) if self.except_stages else maps
 
     def level_channels(self, count):
+        count = len(self.channels) - 1 if count is None else count
         if count > len(self.channels) - 1:
             raise InputError(f"discriminator.levels={count} is more than backbone tiny has.")
         return tuple(self.channels[-count:])
@@ -250,7 +251,7 @@ def test_unfreezing_trains_the_last_stages_at_a_lower_rate():
 
 
 def test_transfer_has_as_many_parameters_as_the_paper():
-    config = compose("backbone=xception", "backbone.weights=random").task.discriminator
+    config = compose("backbone=xception", "discriminator=transfer", "backbone.weights=random").task.discriminator
     discriminator = instantiate(config, _convert_="all")
     counts = [value.numel() for value in discriminator.state_dict().values() if value.dim()]  # without counters
     assert sum(counts) == 20_867_624 == 2048 + 20_865_576

@@ -146,8 +146,8 @@ class TimmBackbone(nn.Module):
         (only,) = features
         return self(only) if self._trains_all else only
 
-    def level_channels(self, count: int) -> tuple[int, ...]:
-        """Return the channels of the maps that ``levels`` returns.
+    def level_channels(self, count: int | None) -> tuple[int, ...]:
+        """Return the channels of the maps that ``levels`` returns; None: of all levels, and of five at most.
 
         Raises:
             InputError: there are fewer levels.

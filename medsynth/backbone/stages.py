@@ -7,6 +7,8 @@ from typing import Any
 from medsynth.backbone.timm_network import TimmNetwork
 from medsynth.contracts import InputError
 
+_MOST_LEVELS = 5  # that are chosen where no number is asked for: convolutional networks halve the resolution five times
+
 
 def stages(network: TimmNetwork) -> list[dict[str, Any]]:
     """Return timm's ``feature_info``: ``num_chs``, ``reduction`` and ``module`` of each stage's output, in their order.
@@ -30,8 +32,8 @@ def count_stages(network: TimmNetwork, model_name: str, *, at_least: int) -> int
     return number
 
 
-def chosen_levels(network: TimmNetwork, model_name: str, count: int) -> list[int]:
-    """Return the indices of the ``count`` stages that are used as levels, the finest first.
+def chosen_levels(network: TimmNetwork, model_name: str, count: int | None) -> list[int]:
+    """Return the indices of the ``count`` stages that are used as levels, the finest first; None: all, at most five.
 
     These are the last stages; if all have the same resolution, evenly spaced ones with the last one included.
 
@@ -39,6 +41,8 @@ def chosen_levels(network: TimmNetwork, model_name: str, count: int) -> list[int
         InputError: there are fewer stages.
     """
     infos = stages(network) if hasattr(network, "forward_intermediates") else []
+    if count is None:
+        count = min(len(infos), _MOST_LEVELS)
     if not 1 <= count <= len(infos):
         right = f"choose 1 to {len(infos)}" if infos else "choose a discriminator that takes the pooled features"
         raise InputError(f"discriminator.levels={count}: {model_name} has {len(infos)} levels; {right}.")

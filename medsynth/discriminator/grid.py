@@ -30,7 +30,7 @@ class GridDiscriminator(nn.Module):
         backbone: will be frozen.
         image_size: height and width of the images in pixels.
         channels: channels of the images.
-        levels: number of maps from the backbone, counted from its end.
+        levels: number of maps from the backbone, counted from its end; None: all, at most five.
         positions: height and width of the grid; less where the maps are smaller.
         width: channels of the hidden layer; 0: none, so that each level has a linear unit alone.
         spectral: spectral normalization of both layers.
@@ -48,7 +48,7 @@ class GridDiscriminator(nn.Module):
         backbone: Backbone,
         image_size: int,
         channels: int,
-        levels: int = 5,
+        levels: int | None = None,
         positions: int = 4,
         width: int = 64,
         spectral: bool = True,
@@ -56,7 +56,7 @@ class GridDiscriminator(nn.Module):
     ):
         super().__init__()
         for name, value, least in (("levels", levels, 1), ("positions", positions, 1), ("width", width, 0)):
-            if value < least:
+            if value is not None and value < least:
                 raise InputError(f"discriminator.{name}={value} must be {least} or more.")
         self.maps = FrozenLevels(backbone=backbone, count=levels, channels=channels, image_size=image_size)
         self.heads = nn.ModuleList(

@@ -21,7 +21,7 @@ class FrozenLevels(nn.Module):
 
     Args:
         backbone: will be frozen, and stays in evaluation mode.
-        count: number of levels.
+        count: number of levels; None: all, at most five.
         channels: channels of the images.
         image_size: height and width of the images in pixels.
 
@@ -33,12 +33,12 @@ class FrozenLevels(nn.Module):
         InputError: the backbone has fewer levels.
     """
 
-    def __init__(self, *, backbone: Backbone, count: int, channels: int, image_size: int):
+    def __init__(self, *, backbone: Backbone, count: int | None, channels: int, image_size: int):
         super().__init__()
         self.backbone = backbone.freeze().eval()
         self.channels = backbone.level_channels(count)
         with torch.no_grad():
-            maps = backbone.levels(torch.zeros(1, channels, image_size, image_size), count)
+            maps = backbone.levels(torch.zeros(1, channels, image_size, image_size), len(self.channels))
         self.sizes = tuple(tensor.shape[-1] for tensor in maps)
         self.standardizations = nn.ModuleList(_Standardization(channels) for channels in self.channels)
 

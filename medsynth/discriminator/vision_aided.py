@@ -39,7 +39,8 @@ class VisionAidedDiscriminator(nn.Module):
         backbone: will be frozen.
         image_size: height and width of the images in pixels.
         channels: channels of the images.
-        levels: number of maps from the backbone, counted from its end; each has a head of its own.
+        levels: number of maps from the backbone, counted from its end; each has a head of its own. None: all, at most
+            five.
         width: channels of the heads.
         warmup_images: real images seen before the backbone is used.
         num_classes: classes of the labels, which enter the heads by projection; 0 means unconditional.
@@ -57,15 +58,15 @@ class VisionAidedDiscriminator(nn.Module):
         backbone: Backbone,
         image_size: int,
         channels: int,
-        levels: int = 2,
+        levels: int | None = None,
         width: int = 64,
-        warmup_images: int = 10_000,
+        warmup_images: int = 0,
         num_classes: int = 0,
     ):
         super().__init__()
         options = {"levels": (levels, 1), "width": (width, 1), "warmup_images": (warmup_images, 0)}
         for name, (value, least) in options.items():
-            if value < least:
+            if value is not None and value < least:
                 raise InputError(f"discriminator.{name}={value} must be {least} or more.")
         self.trained = trained
         self.levels = FrozenLevels(backbone=backbone, count=levels, channels=channels, image_size=image_size)
