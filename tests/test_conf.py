@@ -70,10 +70,24 @@ def test_wasserstein_chooses_a_penalty_unless_the_user_chooses():
     assert clipped.task.weight_clip == 0.01
 
 
-def test_choosing_a_backbone_chooses_a_discriminator_on_it():
+def test_choosing_a_backbone_chooses_a_discriminator_on_it_and_what_it_learns_with():
     for name, model in (("mini", "medsynth_mini"), ("xception", "legacy_xception")):
-        discriminator = compose(f"backbone={name}").task.discriminator
-        assert discriminator.backbone.model_name == model
+        task = compose(f"backbone={name}").task
+        assert task.discriminator._target_.endswith(".VisionAidedDiscriminator")
+        assert task.discriminator.backbone.model_name == model
+        assert task.generator._target_.endswith(".DCGANGenerator")
+        assert task.loss._target_.endswith(".Hinge")
+        assert (task.generator_optimizer.lr, task.discriminator_optimizer.betas) == (1e-3, [0.0, 0.99])
+        assert task.augmentations.diffaugment.policy == ["translation", "cutout"]
+
+
+def test_what_is_typed_beside_a_backbone_is_used():
+    chosen = compose("backbone=xception", "augment=ada", "loss=wasserstein", "optimizer@generator_optimizer=adam").task
+    assert (list(chosen.augmentations), list(chosen.penalties)) == (["ada"], ["wasserstein_gp"])
+    assert (chosen.generator_optimizer.lr, chosen.discriminator_optimizer.lr) == (2e-4, 1e-3)
+    published = compose("backbone=xception", "discriminator=transfer").task
+    assert published.loss._target_.endswith(".NonSaturating")
+    assert (published.discriminator_optimizer.lr, dict(published.augmentations)) == (2e-4, {})
     assert compose("discriminator=transfer").task.discriminator.backbone.model_name == "medsynth_mini"
     assert "backbone" not in compose("backbone=xception", "discriminator=dcgan").discriminator
 

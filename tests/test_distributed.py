@@ -161,7 +161,7 @@ def test_two_processes_train_as_one_does(monkeypatch, capsys, tmp_path):
 @pytest.mark.slow
 def test_a_frozen_backbone_stays_as_it_is_in_all_processes(tmp_path):
     """Its running statistics are none of what is averaged: the generator's backward pass needs them untouched."""
-    options = ("backbone=mini", "max_images=32", "task.feature_cache.enabled=true")
+    options = ("backbone=mini", "discriminator=transfer", "max_images=32", "task.feature_cache.enabled=true")
     done = train(tmp_path / "run", *options, "trainer.devices=2")
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())

@@ -72,7 +72,7 @@ def test_help_describes_choices_in_a_folder_of_the_users_own(monkeypatch, capsys
 def test_help_of_a_training_names_choices_and_common_options(monkeypatch, capsys):
     _, out, _ = run(monkeypatch, capsys, "--help", "data=image_folder")
     for text in (
-        "max_images=80000",
+        "max_images=30000",
         "real images that the discriminator sees",
         "data.image_size=64",
         "hinge",

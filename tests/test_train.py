@@ -27,7 +27,7 @@ def finished(tmp_path_factory):
         capture = type("Capture", (), {"readouterr": staticmethod(lambda: ("", ""))})
         monkeypatch.setattr("medsynth.report.curves.Figure", Figure)  # pictures of curves are rendered here
         monkeypatch.setattr("builtins.print", lambda *words, **_: printed.append(" ".join(map(str, words))))
-        code, _, _ = run(monkeypatch, capture, *TINY, "backbone=mini", "conditional=true", "hydra.run.dir=run")
+        code, _, _ = run(monkeypatch, capture, *TINY, "discriminator=transfer", "conditional=true", "hydra.run.dir=run")
     assert code == 0
     return folder / "run", "\n".join(printed)
 
@@ -134,7 +134,7 @@ def test_generate_16_bit_label_and_gray_levels(finished, monkeypatch, capsys, tm
     assert np.abs(sixteen / 257 - eight).max() <= 0.5 + 1e-6
     generator, card = read_generator(folder / "generator.safetensors")
     assert card["class_names"] == ["healthy", "one_lesion", "several_lesions"]
-    assert generator(torch.zeros(1, 100), torch.tensor([2])).shape == (1, 1, 16, 16)
+    assert generator(torch.zeros(1, 128), torch.tensor([2])).shape == (1, 1, 16, 16)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,12 @@ INTERRUPTED = {
         "loss=relativistic_average",
         "trainer.precision=bf16-mixed",
     ],
-    "partly fine-tuned": ["val_every_images=48", "backbone=mini", "discriminator.unfreeze=2", "penalty=[r1,r2]"],
+    "partly fine-tuned": [
+        "val_every_images=48",
+        "discriminator=transfer",
+        "discriminator.unfreeze=2",
+        "penalty=[r1,r2]",
+    ],
 }
 RESUMED = dict.fromkeys(INTERRUPTED, ()) | {"at a validation": pytest.mark.slow}
 
@@ -277,7 +282,7 @@ def test_resume_refuses_another_architecture(finished, monkeypatch, capsys, tmp_
         (["data.image_size=20", "discriminator=transfer"], "data.image_size=20"),
         (["max_images=65"], "max_images=65"),
         (["run_dir=elsewhere"], "hydra.run.dir"),
-        (["backbone=mini", "discriminator.unfreeze=9"], "discriminator.unfreeze=9"),
+        (["discriminator=transfer", "discriminator.unfreeze=9"], "discriminator.unfreeze=9"),
         (["discriminator=projected", "discriminator.levels=9"], "discriminator.levels=9"),
         (["backbone@second_backbone=mini", "discriminator=dcgan"], "backbone@second_backbone=mini has no effect"),
         (
@@ -285,6 +290,7 @@ def test_resume_refuses_another_architecture(finished, monkeypatch, capsys, tmp_
                 "backbone=timm",
                 "backbone.model_name=test_vit",
                 "backbone.weights=random",
+                "discriminator=transfer",
                 "discriminator.unfreeze=all",
                 "penalty=r1",
             ],
@@ -292,6 +298,7 @@ def test_resume_refuses_another_architecture(finished, monkeypatch, capsys, tmp_
         ),
         (["+trainer.gradient_clip_val=1"], "task.gradient_clip_norm"),
         (["+trainer.accumulate_grad_batches=2"], "task.accumulate"),
+        (["generator_optimizer=adam_fast"], "type optimizer@generator_optimizer=adam_fast"),
         (["discriminator=dcgan", "backbone=resnet50"], "backbone=resnet50 has no effect"),
         (["discriminator=transfer", "backbone=resnet50"], "backbone.weights=random"),
         (["discriminator=transfer", "backbone.weights=missing.safetensors"], "missing.safetensors"),
@@ -385,7 +392,12 @@ def test_a_sweep_continues_after_a_failed_job(monkeypatch, capsys, tmp_path):
         ["discriminator=r3gan", "loss=relativistic_pairing", "penalty=[r1,r2]", "penalty.r2.interval=1"],
         ["discriminator=projected", "discriminator.width=8", "backbone@second_backbone=mini"],
         ["discriminator=vision_aided", "discriminator.warmup_images=32", "discriminator@discriminator.trained=sngan"],
-        ["backbone=mini", "discriminator.unfreeze=1", "loss=wasserstein", "generator_optimizer.betas=[0,1e-1]"],
+        [
+            "discriminator=transfer",
+            "discriminator.unfreeze=1",
+            "loss=wasserstein",
+            "generator_optimizer.betas=[0,1e-1]",
+        ],
     ],
     ids=lambda options: options[0],
 )
