@@ -62,12 +62,7 @@ class DiffAugment:
         self.contrast = _checked("contrast", contrast)
         self.translation = _checked("translation", translation)
         self.cutout = _checked("cutout", cutout)
-        value = 0.0 if fill == "gray" else fill
-        if value != "edge" and (isinstance(value, str) or not -1 <= value <= 1):
-            raise InputError(
-                f"augment.diffaugment.fill={fill} must be edge, gray, or a number from -1, the darkest, to 1."
-            )
-        self.fill = value
+        self.fill = _checked_fill(fill)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return augmented images (N, C, H, W)."""
@@ -99,14 +94,14 @@ class DiffAugment:
         source = rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)
         source = source.flatten(1)[:, None].expand(-1, images.shape[1], -1)  # (N, C, H * W)
         moved = images.flatten(2).gather(2, source).view_as(images)
-        return moved if self.fill == "edge" else moved.masked_fill(outside[:, None], self.fill)
+        return moved if self.fill is None else moved.masked_fill(outside[:, None], self.fill)
 
     def _cut_out(self, images: Tensor) -> Tensor:
         height, width = images.shape[2:]
         rows = _hidden(images, height, round(height * self.cutout))[:, None, :, None]
         columns = _hidden(images, width, round(width * self.cutout))[:, None, None, :]
         hidden = rows & columns
-        if self.fill == "edge":
+        if self.fill is None:
             return torch.where(hidden, _margin_mean(images), images)
         return images.masked_fill(hidden, self.fill)
 
@@ -133,6 +128,15 @@ def _hidden(images: Tensor, size: int, length: int) -> Tensor:
     first = torch.randint(-(length // 2), size - length + length // 2 + 1, (len(images), 1), device=images.device)
     position = torch.arange(size, device=images.device)
     return (position >= first) & (position < first + length)
+
+
+def _checked_fill(fill: float | str) -> float | None:
+    """Return the value of filled pixels; None: each image's own margin."""
+    if fill in ("edge", "gray"):
+        return None if fill == "edge" else 0.0
+    if isinstance(fill, str) or not -1 <= fill <= 1:
+        raise InputError(f"augment.diffaugment.fill={fill} must be edge, gray, or a number from -1, the darkest, to 1.")
+    return fill
 
 
 def _checked(name: str, value: float) -> float:

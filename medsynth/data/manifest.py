@@ -31,7 +31,16 @@ class LeftOut(TypedDict):
     count: int
 
 
-class Manifest(TypedDict):
+class Losses(TypedDict):
+    """What a data set has lost as a whole: see ``Manifest``."""
+
+    lost_folders: list[int]
+    folder_level: int
+    folders_are_classes: bool
+    empty_classes: list[str]
+
+
+class Manifest(Losses):
     """All that is known of a prepared data set beside its images and their columns.
 
     ``spacing`` is the median, in millimeters from row to row and from column to column. ``remarks``, ``stored_types``
@@ -47,10 +56,6 @@ class Manifest(TypedDict):
     intensity: IntensityRecord
     spacing: list[float] | None
     left_out: list[LeftOut]
-    lost_folders: list[int]
-    folder_level: int
-    folders_are_classes: bool
-    empty_classes: list[str]
     roles: dict[str, str]
     remarks: dict[str, int]
     stored_types: dict[str, int]

@@ -10,7 +10,6 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from joblib import cpu_count
@@ -22,7 +21,7 @@ from medsynth.data.errors import DataError, Reason, check_choice
 from medsynth.data.folders import first_level, lost_folders
 from medsynth.data.geometry import Geometry
 from medsynth.data.intensity import Normalization, Statistics, statistics
-from medsynth.data.manifest import LeftOut, Manifest
+from medsynth.data.manifest import LeftOut, Losses, Manifest
 from medsynth.data.reading import Reader, Record, Scan
 from medsynth.data.record_reading import ImageInfo, RecordReading, RecordResult, out_of_memory, read_records
 from medsynth.data.table import natural
@@ -235,7 +234,7 @@ class Preparer:
             "after": {"low": -1.0, "high": 1.0, "counts": after.tolist()},
         }
 
-    def _losses(self, infos: Sequence[ImageInfo]) -> dict[str, Any]:
+    def _losses(self, infos: Sequence[ImageInfo]) -> Losses:
         """Return the folders and classes of which no image is used; see Manifest."""
         scan, tree = self.scan, self.reader.tree
         level = scan.folder_level or first_level(tree)

@@ -8,7 +8,6 @@ import os
 import stat
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -36,7 +35,7 @@ class Tree(Protocol):
 
     root: str
     names: tuple[str, ...]
-    lost: Sequence[tuple[str, Reason]]
+    lost: list[tuple[str, Reason]]
 
     def read(self, name: str) -> bytes:
         """Return the whole content.

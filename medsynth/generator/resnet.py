@@ -22,8 +22,8 @@ class ResNetGenerator(nn.Module):
     512, ..., 64 (table 6, with one more block). Labels choose scale and offset of the batch normalization (Miyato and
     Koyama 2018).
 
-    The paper upsamples by repetition (``nearest``). ``bilinear`` leaves less of the grid of repeated pixels in flat regions
-    (docs/presets.md).
+    The paper upsamples by repetition (``nearest``). ``bilinear`` leaves less of the grid of repeated pixels in flat
+    regions (docs/presets.md).
 
     Args:
         image_size: height and width in pixels; 8, 16, 32, 64, ...
