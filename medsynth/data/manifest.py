@@ -32,7 +32,7 @@ class LeftOut(TypedDict):
 
 
 class Losses(TypedDict):
-    """What a data set has lost as a whole: see ``Manifest``."""
+    """Folders and classes of which no image is used: see ``Manifest``."""
 
     lost_folders: list[int]
     folder_level: int

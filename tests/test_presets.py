@@ -1,0 +1,51 @@
+"""The table of measured presets: every row can be trained again, and a preset is what its row says is best."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.test_conf import compose
+
+ROOT = Path(__file__).parents[1]
+ROWS = [json.loads(line) for line in (ROOT / "medsynth/planning/measured_presets.jsonl").read_text().splitlines()]
+_spec = importlib.util.spec_from_file_location("measure_presets", ROOT / "scripts" / "measure_presets.py")
+measure_presets = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(measure_presets)
+
+
+def composed(preset):
+    name, *overrides = preset.split()
+    return compose(*([] if name == "default" else [f"experiment={name}"]), *overrides).task
+
+
+@pytest.mark.parametrize("preset", sorted({row["preset"].replace("<file>", "weights.pth") for row in ROWS}))
+def test_a_measured_preset_composes(preset):
+    assert composed(preset).generator._target_
+
+
+@pytest.mark.parametrize("count", [200, 800])
+def test_small_data_is_the_nearest_to_real_images_in_features_that_no_candidate_used(count):
+    rows = [row for row in ROWS if (row["images"], row["train_images"], row["seed"]) == ("HeadCT", count, 0)]
+    assert len(rows) > 1
+    best = min(rows, key=lambda row: row["measures"]["kd_imagenet"]["value"])
+    assert composed(best["preset"]) == composed("small_data")
+
+
+def test_docs_have_the_table(capsys):
+    measure_presets.print_table(ROWS)
+    assert capsys.readouterr().out in (ROOT / "docs" / "presets.md").read_text()
+
+
+def test_splits_are_nested_and_apart(tmp_path):
+    for number in range(60):
+        (tmp_path / f"{number}.png").write_bytes(bytes([number % 50]))
+    splits = measure_presets.divide(tmp_path)
+    assert {name: len(paths) for name, paths in splits.items()} == {"test": 10, "val": 5, "train": 35}
+    tables = []
+    for size in (10, 20, 100):
+        assert measure_presets.write_table(splits, size, tmp_path / "table.csv") == min(size, 35)
+        tables.append((tmp_path / "table.csv").read_text().splitlines()[1:])
+    assert set(tables[0]) < set(tables[1]) < set(tables[2])
+    assert len({line.partition(",")[0] for line in tables[2]}) == len(tables[2]) == 50
