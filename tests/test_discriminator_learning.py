@@ -1,4 +1,4 @@
-"""Each discriminator teaches a generator, on phantoms and on a real set: slow, to be run when a discriminator changes.
+"""Discriminators teach a generator, on phantoms and on a real set: slow, to be run when one of them changes.
 
 ``fd_pixels`` compares images averaged to 8 x 8 fields and depends on no network: gray noise, one texture and a white
 background have values far above the bounds, whatever the features of the discriminator say.
@@ -15,20 +15,14 @@ pytestmark = pytest.mark.slow
 
 COMPOSITIONS = {
     "dcgan": ["discriminator=dcgan", "generator.width=16"],
-    "sngan": ["discriminator=sngan", "loss=hinge", "generator.width=16"],
-    "patch": ["discriminator=patch", "generator.width=16"],
-    "r3gan": ["experiment=r3gan", "generator.width=16"],
     "grid": ["experiment=tomsk_plus", "generator=dcgan", "generator.width=16"],
-    "projected": ["experiment=projected_small_data"],
     "vision_aided": ["backbone=efficientnet_lite0", "generator.width=16"],
-    "transfer": ["experiment=tomsk_small", "backbone=efficientnet_lite0", "generator.levels=null"],
 }
 BOUNDS = {  # fd_pixels after 6,400 images, of phantoms and of heads: twice that of seed 0; untrained it is 25
     "dcgan": (0.4, 0.8),
     "grid": (10.4, 5.4),
     "vision_aided": (4.4, 3.0),
 }
-COLLAPSED = 5.0  # a lower bound: docs/transfer.md says why this head makes one texture
 
 
 def learned(name, folder, *options):
@@ -60,8 +54,3 @@ def test_phantoms_are_learned(name, tmp_path):
 @pytest.mark.parametrize("name", sorted(BOUNDS))
 def test_heads_are_learned(name, tmp_path):
     assert heads(name, tmp_path / "run") < BOUNDS[name][1]
-
-
-@pytest.mark.parametrize("images", [phantoms, heads])
-def test_the_published_head_collapses(images, tmp_path):
-    assert images("transfer", tmp_path / "run") > COLLAPSED
