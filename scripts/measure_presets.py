@@ -24,18 +24,17 @@ import json
 import os
 import platform
 import random
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from processor_time import ONE_THREAD, run_for
+
 ROOT = Path(__file__).resolve().parent.parent
-CLOCK = os.sysconf("SC_CLK_TCK")
 SUFFIXES = (".png", ".jpg", ".jpeg")
 COLUMNS = (
     "fd_mini",
@@ -78,29 +77,15 @@ def write_table(splits: dict[str, list[Path]], size: int, table: Path) -> int:
 
 def train(overrides: list[str], folder: Path, seconds: float) -> None:
     """Train until the process has used ``seconds`` of processor time."""
-    environment = dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
     command = [sys.executable, str(ROOT / "train.py"), *overrides, f"hydra.run.dir={folder}", "report=false"]
     with (folder.parent / f"{folder.name}.log").open("w") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        while process.poll() is None and used_seconds(process.pid) < seconds:
-            time.sleep(0.5)
-        process.send_signal(signal.SIGTERM)
-        process.wait()
-
-
-def used_seconds(process: int) -> float:
-    """Return the processor time of a process and its children, user and system."""
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    except FileNotFoundError:
-        return 0.0
-    return sum(int(field) for field in fields[11:15]) / CLOCK
+        run_for(command, seconds, log=log)
 
 
 def evaluate(folder: Path, classifier: Path | None) -> dict[str, Any]:
     """Return the record of ``medsynth evaluate``, in the features of a classifier too if its weights are given."""
     record = folder / "evaluation.json"
-    environment = dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+    environment = {**os.environ, **ONE_THREAD}
     command = [sys.executable, "-m", "medsynth", "evaluate", f"run={folder}", f"out={record}"]
     if classifier:
         command += [
@@ -167,8 +152,7 @@ def _short(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.4g}")
 
 
-def main() -> None:
-    """Measure every preset at every size with every seed."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path, nargs="?")
     parser.add_argument("--table", action="store_true", help="print the rows of --out as a table, and measure nothing")
@@ -184,6 +168,12 @@ def main() -> None:
         "--classifier", type=Path, help="weights of medsynth pretrain, to measure in their features too"
     )
     parser.add_argument("--keep", type=Path, help="a folder that keeps the runs")
+    return parser
+
+
+def main() -> None:
+    """Measure every preset at every size with every seed."""
+    parser = _parser()
     options = parser.parse_args()
     done = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
     if options.table:

@@ -1,7 +1,8 @@
 """The table of measured presets: every row can be trained again, and a preset is what its row says is best."""
 
-import importlib.util
+import importlib
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,8 @@ from tests.test_conf import compose
 
 ROOT = Path(__file__).parents[1]
 ROWS = [json.loads(line) for line in (ROOT / "medsynth/planning/measured_presets.jsonl").read_text().splitlines()]
-_spec = importlib.util.spec_from_file_location("measure_presets", ROOT / "scripts" / "measure_presets.py")
-measure_presets = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(measure_presets)
+sys.path.append(str(ROOT / "scripts"))  # as where a script is run
+measure_presets = importlib.import_module("measure_presets")
 
 
 def composed(preset):
