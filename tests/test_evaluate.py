@@ -24,6 +24,7 @@ from medsynth.evaluation.evaluate import evaluate as medsynth_evaluate
 from medsynth.evaluation.evaluation_sets import of_images, of_run
 from medsynth.files import write_json
 from medsynth.generator.export import save_generator
+from medsynth.generator.mlp import MLPGenerator
 from medsynth.metrics.baseline import Sides
 from medsynth.metrics.feature_store import FeatureStore, features_folder
 from medsynth.metrics.image_set import ImageSet, spread
@@ -331,6 +332,22 @@ def test_what_generate_wrote_is_the_run_itself(evaluate, monkeypatch, capsys, tm
     code, _, err = evaluate("real=real", "fake=made", "extractor=pixels", "out=made.json")
     assert code == 0, err
     assert read(tmp_path / "made.json")[0]["fake"]["count"] == 12, "without the contact sheet"
+
+
+def test_what_generate_wrote_with_labels_is_compared_by_class(evaluate, monkeypatch, capsys, tmp_path):
+    options = {"image_size": 16, "channels": 1, "widths": [8], "num_classes": 2}
+    config = {"_target_": "medsynth.generator.mlp.MLPGenerator", **options}
+    card = CARD | {"class_names": ["2", "10"]}
+    save_generator(tmp_path / "a.safetensors", MLPGenerator(**options), config=config, card=card)
+    command = ("run=a.safetensors", "out=made", "num_samples=12")
+    assert run(monkeypatch, capsys, *command, command="generate")[0] == 0
+    for number, name in enumerate(("10", "2")):
+        pictures(tmp_path / "real" / name, seed=number)
+    code, _, err = evaluate("real=real", "fake=made", "extractor=pixels", "per_class=true", "out=made.json")
+    assert code == 0, err
+    record = read(tmp_path / "made.json")[0]
+    assert record["fake"]["count"] == 12
+    assert list(record["classes"]) == ["2", "10"]
 
 
 @pytest.mark.parametrize(

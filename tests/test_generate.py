@@ -349,11 +349,16 @@ def test_a_label_is_a_name_before_it_is_an_index(tmp_path, names):
         for label in (name, int(name)) if name.isdecimal() else (name, name == "true"):
             assert generator.labels(label, 2).tolist() == [number, number], label
     assert generator.labels(3, 1).tolist() == [names.index("3") if "3" in names else 3]
+    indices = [str(index) for index in range(len(names)) if str(index) not in names]
+    with pytest.raises(InputError, match=f"choose {', '.join(names)}, or as an index {', '.join(indices)}"):
+        generator.labels(9, 1)
 
 
 def test_one_label_and_none(generate):
     out, _ = generate("format=npy", "label=healthy", classes=CLASSES, labels=torch.zeros(COUNT, dtype=torch.int64))
     assert np.load(out / "labels.npy").tolist() == [0] * COUNT
+    out, _ = generate("format=npy", "label=1", classes=["1", "2"], labels=torch.zeros(COUNT, dtype=torch.int64))
+    assert json.loads((out / "generate.json").read_text())["class_name"] == "1"
     for format_name in ("npy", "png8"):
         out, _ = generate(f"format={format_name}")
         assert not [*out.glob("labels.*"), *out.glob("table.*")]

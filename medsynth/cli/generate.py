@@ -38,13 +38,15 @@ def run(config: DictConfig) -> None:
             writer = WRITERS[config.format](folder, images)
             _write(folder, writer, generator, labels, config)
             record = _record(config, generator, digest, writer.stored)
+            record["class_name"] = _class_made(generator, labels, config)
             (folder / "generate.json").write_text(json.dumps(record, indent=2) + "\n")
     except FileExistsError as error:
         raise InputError(f"out={out} exists already: name a new folder, so that nothing is overwritten.") from error
-    intensity = images.intensity
+    intensity, made = images.intensity, _class_made(generator, labels, config)
+    count = f"{config.num_samples} images{f' of class {made}' if made else ''}"
     print(
-        f"{config.num_samples} images of {generator.path} are in {out / writer.location}, an overview in "
-        f"{out / 'contact_sheet.png'}: black is {intensity.low:g} and white {intensity.high:g} {intensity.unit}."
+        f"{count} of {generator.path} are in {out / writer.location}, an overview in {out / 'contact_sheet.png'}: "
+        f"black is {intensity.low:g} and white {intensity.high:g} {intensity.unit}."
     )
 
 
@@ -83,6 +85,11 @@ def _images(generator: TrainedGenerator, labels: Tensor | None, config: DictConf
     batches = generator.batches(labels, count=count, seed=config.seed, batch_size=size)
     for batch in tqdm(batches, total=-(-count // size), unit="batch", desc="generating"):
         yield from batch.double()
+
+
+def _class_made(generator: TrainedGenerator, labels: Tensor | None, config: DictConfig) -> str | None:
+    """Return the name of the one class that ``label`` asks for, by its name or index; None: no class is asked for."""
+    return None if labels is None or config.label is None else generator.class_names[int(labels[0])]
 
 
 def _record(config: DictConfig, generator: TrainedGenerator, digest: str, stored: Mapping[str, Any]) -> dict[str, Any]:

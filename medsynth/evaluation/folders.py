@@ -65,7 +65,10 @@ def open_folder(option: str, root: str, config: DictConfig) -> ImageFolder:
         if form not in ("png8", "png16"):
             raise InputError(f"{option}={root} was written with format={form}: generate it again with format=png8.")
         labeled = (path / "table.csv").is_file()
-        root, reader = (str(path), GeneratedTable) if labeled else (str(path / "images"), reader)
+        if labeled:  # partial: Hydra takes the class itself, a dataclass, for a configuration
+            root, reader = str(path), functools.partial(GeneratedTable)
+        else:
+            root = str(path / "images")
         known = _recorded(record)
     opened = reader(root)
     shapes: list[tuple[int, ...]] = []

@@ -100,7 +100,10 @@ class TrainedGenerator:
         index = {str(i): i for i in range(len(names))} | {name: number for number, name in enumerate(names)}
         typed = str(label).lower() if isinstance(label, bool) else str(label)
         if typed not in index:
-            raise InputError(f"label={label} is unknown: choose {', '.join(names)} or 0 to {len(names) - 1}.")
+            numbers = [str(i) for i in range(len(names)) if str(i) not in names]
+            shown = f"0 to {len(names) - 1}" if len(numbers) == len(names) else ", ".join(numbers)
+            or_index = f", or as an index {shown}" if numbers else ""
+            raise InputError(f"label={label} is unknown: choose {', '.join(names)}{or_index}.")
         return torch.full((count,), index[typed])
 
     def batches(self, labels: Tensor | None, *, count: int, seed: int, batch_size: int) -> Iterator[Tensor]:
