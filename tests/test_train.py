@@ -164,12 +164,12 @@ def test_generate_refuses(finished, monkeypatch, capsys, tmp_path, arguments, wo
 
 
 INTERRUPTED = {
-    "at a validation": ["val_every_images=64"],
+    "at a validation": ["val_every_images=32"],
     "inside an interval": ["val_every_images=48"],
     "before the backbone takes part": [
         "val_every_images=48",
         "discriminator=vision_aided",
-        "discriminator.warmup_images=64",
+        "discriminator.warmup_images=56",
         "discriminator.width=8",
         "augment=diffaugment",
     ],
@@ -193,15 +193,15 @@ RESUMED = dict.fromkeys(INTERRUPTED, ()) | {"at a validation": pytest.mark.slow}
 
 @pytest.fixture(params=[pytest.param(name, marks=marks) for name, marks in RESUMED.items()], ids=str)
 def stopped_and_whole(request, monkeypatch, capsys, tmp_path):
-    """Two runs of 128 images, one of them stopped at its first checkpoint, killed a little later, and resumed."""
+    """Two runs of 96 images, one of them stopped at its first checkpoint, killed a little later, and resumed."""
     monkeypatch.chdir(tmp_path)
-    tiny = [*TINY, "max_images=128", *INTERRUPTED[request.param], "trainer.log_every_n_steps=1"]
+    tiny = [*TINY, "max_images=96", *INTERRUPTED[request.param], "trainer.log_every_n_steps=1"]
     assert run(monkeypatch, capsys, *tiny, "hydra.run.dir=whole")[0] == 0
 
     step = GAN.training_step
 
     def killed(self, batch, batch_index):
-        if self.images_seen >= 104:
+        if self.images_seen >= 72:
             raise RuntimeError("killed")
         return step(self, batch, batch_index)
 
@@ -391,7 +391,7 @@ def test_a_sweep_continues_after_a_failed_job(monkeypatch, capsys, tmp_path):
         ["discriminator=patch", "generator=fastgan", "discriminator.layers=1", "discriminator.width=8"],
         ["discriminator=r3gan", "loss=relativistic_pairing", "penalty=[r1,r2]", "penalty.r2.interval=1"],
         ["discriminator=projected", "discriminator.width=8", "backbone@second_backbone=mini"],
-        ["discriminator=vision_aided", "discriminator.warmup_images=32", "discriminator@discriminator.trained=sngan"],
+        ["discriminator=vision_aided", "discriminator.warmup_images=16", "discriminator@discriminator.trained=sngan"],
         [
             "discriminator=transfer",
             "discriminator.unfreeze=1",
@@ -403,16 +403,16 @@ def test_a_sweep_continues_after_a_failed_job(monkeypatch, capsys, tmp_path):
 )
 def test_every_discriminator_trains_with_labels(monkeypatch, capsys, tmp_path, options):
     monkeypatch.chdir(tmp_path)
-    code, _, err = run(monkeypatch, capsys, *TINY, *options, "conditional=true", "hydra.run.dir=run")
+    code, _, err = run(monkeypatch, capsys, *TINY, "max_images=32", *options, "conditional=true", "hydra.run.dir=run")
     assert code == 0, err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["images_seen"] == 64
+    assert summary["images_seen"] == 32
     assert np.isfinite(summary["metrics"]["val/fd_mini"])
     assert 0 < summary["parameters"]["discriminator_trained"] <= summary["parameters"]["discriminator"]
     assert not (tmp_path / "run" / "feature_cache").exists()
 
 
-@pytest.mark.parametrize("options", [["trainer.precision=bf16-mixed"], ["task.channels_last=false"], ["max_epochs=1"]])
+@pytest.mark.parametrize("options", [["trainer.precision=bf16-mixed"], ["task.channels_last=false", "max_epochs=1"]])
 def test_precision_memory_format_and_epochs(monkeypatch, capsys, tmp_path, options):
     monkeypatch.chdir(tmp_path)
     code, _, err = run(monkeypatch, capsys, *TINY, *options, "hydra.run.dir=run")
