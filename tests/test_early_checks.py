@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from medsynth.cli import compose
+from medsynth.configuration import option_help
 from tests.command import run
 
 READERS = ("image_folder", "csv", "dicom", "nifti", "paired_folder", "medmnist", "mednist")
@@ -52,6 +53,13 @@ def test_no_library_is_loaded_for_what_is_missing(monkeypatch, capsys, tmp_path,
     assert code == 1
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_options_are_described_only_where_help_is_asked_for(monkeypatch, capsys):
+    monkeypatch.setattr(option_help, "describe_options", lambda *_: pytest.fail("the help of train was made"))
+    code, _, err = run(monkeypatch, capsys, "data=image_folder", "data.root=nowhere", command="plan")
+    assert code == 1, "plan replaces the help of train"
+    assert "data.root=nowhere does not exist" in err
 
 
 def test_neither_the_checks_nor_the_readers_import_pytorch():

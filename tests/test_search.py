@@ -439,6 +439,24 @@ def search(monkeypatch, capsys, tmp_path):
     return go
 
 
+def test_a_missing_folder_of_images_is_refused_before_the_first_trial(search):
+    stub = Stub()
+    code, _, err = search(stub, "data=image_folder", "data.root=nowhere", "loss=hinge,non_saturating")
+    assert code == 1
+    assert "data.root=nowhere does not exist" in err
+    assert stub.calls == []
+    assert list(Path().iterdir()) == []
+
+
+def test_a_search_has_a_folder_named_by_date_and_time(search, monkeypatch):
+    def made(folder):
+        raise InputError(f"The folder is {folder}.")
+
+    monkeypatch.setattr("medsynth.cli.search.make_writable", made)
+    err = search(Stub(), "loss=hinge,non_saturating")[2]
+    assert re.search(r"The folder is search/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d\.", err)
+
+
 @pytest.mark.slow
 def test_the_command_prints_how_to_repeat_the_best_trial_and_is_resumed(search):
     typed = ["loss=hinge,non_saturating", LR, "max_images=40000", "report=false"]

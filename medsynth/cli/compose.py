@@ -8,7 +8,7 @@ import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +67,16 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("run_folder", choose_folder, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("sweep_folder", sweep_folder, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("job_number", job_number, replace=True)
-    OmegaConf.register_new_resolver("option_help", option_help, replace=True)
-    OmegaConf.register_new_resolver("choice_help", choice_help, replace=True)
+    OmegaConf.register_new_resolver("option_help", _for_help(option_help), replace=True)
+    OmegaConf.register_new_resolver("choice_help", _for_help(choice_help), replace=True)
+
+
+def _for_help(describe: Callable[..., str]) -> Callable[..., str]:
+    """Return a resolver that describes options only where help is asked for.
+
+    Composing ``plan`` and ``search``, whose help replaces that of ``train``, resolves the latter several times.
+    """
+    return lambda *arguments: describe(*arguments) if {"--help", "-h"} & set(sys.argv) else ""
 
 
 register_resolvers()  # on import: a launcher's processes import this with the task
