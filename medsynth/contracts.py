@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypedDict, runtime_checkable
 
 import torch
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from medsynth.errors import InputError as InputError
 
 Features = tuple[Tensor, ...]
+MinibatchFactory = Callable[[int, int], "MinibatchLayer"]  # (channels, positions) of what it stands behind -> the layer
 Better = Literal["lower", "higher"]  # which values of a measure are better
 
 
@@ -169,6 +170,21 @@ class Discriminator(Network, Protocol):
 
     def calibrate(self, batches: Sequence[Tensor]) -> None:
         """Prepare a fresh training with real image batches in [-1, 1]; most discriminators do nothing."""
+        ...
+
+
+@runtime_checkable
+class MinibatchLayer(Network, Protocol):
+    """A layer that compares the images of a batch: ``(N, C) -> (N, C + added)``, maps (N, C, H, W) likewise.
+
+    A discriminator has it just before its logit. Its images are those that are computed at a time: of a microbatch, and
+    of one process. Real and generated images are in batches of their own.
+    """
+
+    added: int
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Return the features or maps, and behind them ``added`` more."""
         ...
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from medsynth.configuration.choices import choices_with
+from medsynth.configuration.combinations import check_combinations
 from medsynth.data.module import ImageDataModule
 from medsynth.errors import InputError
 from medsynth.lightning.precision import check_compiler, final_precision, on_gpu, set_tf32
@@ -28,6 +29,7 @@ def finalize(config: DictConfig, data: ImageDataModule) -> DictConfig:
     """
     config = copy.deepcopy(config)
     _refuse_ignored(config)
+    check_combinations(config)
     config.num_classes = _num_classes(config, data)
     config.max_images = _max_images(config, data)
     config.trainer.val_check_interval = _validation_interval(config, data)

@@ -23,6 +23,7 @@ LAYERS = (
         "generator",
         "discriminator",
         "backbone",
+        "minibatch",
         "loss",
         "penalty",
         "augment",

@@ -10,7 +10,17 @@ from medsynth.augment.ada import AdaptiveAugmentation
 from medsynth.augment.diffaugment import DiffAugment
 from medsynth.backbone.network import TimmBackbone
 from medsynth.configuration.compose import conf_folder
-from medsynth.contracts import Adaptive, Augmentation, Backbone, Discriminator, Generator, LogitPenalty, Loss, Penalty
+from medsynth.contracts import (
+    Adaptive,
+    Augmentation,
+    Backbone,
+    Discriminator,
+    Generator,
+    LogitPenalty,
+    Loss,
+    MinibatchLayer,
+    Penalty,
+)
 from medsynth.discriminator.dcgan import DCGANDiscriminator
 from medsynth.discriminator.grid import GridDiscriminator
 from medsynth.discriminator.patch import PatchDiscriminator
@@ -31,6 +41,8 @@ from medsynth.loss.non_saturating import NonSaturating
 from medsynth.loss.relativistic_average import RelativisticAverage
 from medsynth.loss.relativistic_pairing import RelativisticPairing
 from medsynth.loss.wasserstein import Wasserstein
+from medsynth.minibatch.discrimination import MinibatchDiscrimination
+from medsynth.minibatch.std import MinibatchStd
 from medsynth.penalty.lecam import LeCam
 from medsynth.penalty.r1 import R1
 from medsynth.penalty.r2 import R2
@@ -46,6 +58,7 @@ LOSSES: list[type[Loss]] = [
     Wasserstein,
 ]
 PENALTIES: list[type[Penalty] | type[LogitPenalty]] = [R1, R2, WassersteinGradientPenalty, LeCam]
+MINIBATCH: list[type[MinibatchLayer]] = [MinibatchDiscrimination, MinibatchStd]
 ADAPTIVE: list[type[Adaptive]] = [LeCam, AdaptiveAugmentation]
 AUGMENTATIONS: list[type[Augmentation]] = [DiffAugment, AdaptiveAugmentation]
 BACKBONES: list[type[Backbone]] = [TimmBackbone]
@@ -62,12 +75,13 @@ DISCRIMINATORS: list[type[Discriminator]] = [
 ]
 
 
-@pytest.mark.parametrize("group", ["loss", "penalty", "augment", "backbone", "generator", "discriminator"])
+@pytest.mark.parametrize("group", ["loss", "minibatch", "penalty", "augment", "backbone", "generator", "discriminator"])
 def test_every_class_of_conf_is_in_the_lists(group: str) -> None:
     files = (path.read_text() for path in conf_folder().glob(f"{group}/**/*.yaml"))
     named = {target for text in files for target in re.findall(r"_target_: (\S+)", text)}
     lists = {
         "loss": LOSSES,
+        "minibatch": MINIBATCH,
         "penalty": PENALTIES,
         "augment": AUGMENTATIONS,
         "backbone": BACKBONES,

@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from medsynth.configuration.combinations import check_combinations
 from medsynth.data.tree import require_images
 from medsynth.errors import EndCode, InputError
 from medsynth.report.runs import require_folder
@@ -29,6 +30,8 @@ def check_early(command: str, config: DictConfig, *, resumed: bool) -> None:
     """
     if command in _CHECKS:
         _CHECKS[command](config)
+    if command in ("train", "plan") and not resumed:
+        check_combinations(config)
     if command in ("train", "plan", "pretrain", "data") and not resumed:
         _check_data(config.data)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
+from medsynth.configuration.combinations import check_combinations
 from medsynth.configuration.compose import compose
 from medsynth.configuration.input_errors import input_errors
 from medsynth.configuration.option_types import with_option_types
@@ -18,12 +19,15 @@ def compose_checked(command: str, overrides: Sequence[str]) -> DictConfig:
     """Compose conf/<command>.yaml with ``overrides`` and check them as the command line does.
 
     Raises:
-        InputError: they do not compose, a value has another type than its option, one is a secret, or a name is not a
-            plain word.
+        InputError: they do not compose, a value has another type than its option, one is a secret, a name is not a
+            plain word, or two choices exclude each other.
     """
     overrides = with_quoted_values(overrides)
     with input_errors(command, overrides):
         config = compose(command, overrides)
         check_secrets(config)
         check_names(config)
-        return with_option_types(config, command, overrides)
+        config = with_option_types(config, command, overrides)
+        if command == "train":
+            check_combinations(config)
+        return config

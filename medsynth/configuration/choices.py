@@ -18,13 +18,14 @@ def choices(group: str) -> list[str]:
     return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
 
 
-def choices_with(group: str, option: str) -> list[str]:
-    """Return the choices of ``group`` that have ``option``: ``backbone`` of discriminators, ``reader.table`` of data.
+def choices_with(group: str, *options: str) -> list[str]:
+    """Return the choices of ``group`` that have one of ``options``: ``backbone`` of discriminators, for example.
 
     Each of them is composed, so that options which a file takes over from another one count. A file of the user's that
     cannot be composed is left out.
     """
-    return [name for name in choices(group) if _has(_composed(group, name), option)]
+    composed = {name: _composed(group, name) for name in choices(group)}
+    return [name for name, config in composed.items() if any(_has(config, option) for option in options)]
 
 
 def _has(node: Any, option: str) -> bool:

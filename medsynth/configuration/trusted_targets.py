@@ -20,6 +20,7 @@ _PACKAGES = (
     "generator",
     "discriminator",
     "backbone",
+    "minibatch",
     "loss",
     "penalty",
     "augment",

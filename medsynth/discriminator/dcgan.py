@@ -7,9 +7,9 @@ import itertools
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from medsynth.contracts import Features, InputError, doublings
+from medsynth.contracts import Features, InputError, MinibatchFactory, doublings
 from medsynth.discriminator.label import ProjectedLogit
-from medsynth.discriminator.trained import TrainedDiscriminator
+from medsynth.discriminator.trained import TrainedDiscriminator, minibatch_layer
 
 
 class DCGANDiscriminator(TrainedDiscriminator):
@@ -21,6 +21,7 @@ class DCGANDiscriminator(TrainedDiscriminator):
         width: feature maps of the first layer; doubled with every halving of the resolution.
         max_width: upper bound of the feature maps.
         normalization: ``batch`` as in the paper (none in the first layer), ``spectral`` (Miyato et al. 2018), ``none``.
+        minibatch: makes a layer that compares the images of a batch, on the maps of 4 x 4 pixels; None: there is none.
         num_classes: classes of the labels; 0 means unconditional.
 
     Raises:
@@ -35,6 +36,7 @@ class DCGANDiscriminator(TrainedDiscriminator):
         width: int = 64,
         max_width: int = 512,
         normalization: str = "batch",
+        minibatch: MinibatchFactory | None = None,
         num_classes: int = 0,
     ):
         super().__init__()
@@ -49,8 +51,9 @@ class DCGANDiscriminator(TrainedDiscriminator):
             if normalized:
                 layers.append(nn.BatchNorm2d(outputs))
             layers.append(nn.LeakyReLU(0.2))
-        self.layers = nn.Sequential(*layers, nn.Flatten())  # (N, widths[-1] * 4 * 4)
-        self.logit = ProjectedLogit(widths[-1] * 16, num_classes, bias=True)
+        compare, maps = minibatch_layer(minibatch, widths[-1], positions=16)
+        self.layers = nn.Sequential(*layers, compare, nn.Flatten())  # (N, maps * 4 * 4)
+        self.logit = ProjectedLogit(maps * 16, num_classes, bias=True)
         self.apply(_initialize)
         if normalization == "spectral":
             self.apply(_normalize)

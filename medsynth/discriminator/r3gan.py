@@ -7,9 +7,9 @@ import math
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from medsynth.contracts import Features, InputError, doublings
+from medsynth.contracts import Features, InputError, MinibatchFactory, doublings
 from medsynth.discriminator.label import ProjectedLogit
-from medsynth.discriminator.trained import TrainedDiscriminator
+from medsynth.discriminator.trained import TrainedDiscriminator, minibatch_layer
 
 _SLOPE = 0.2
 _EXPANSION = 2
@@ -32,6 +32,7 @@ class R3GANDiscriminator(TrainedDiscriminator):
         max_width: upper bound of the feature maps.
         blocks: residual blocks of each stage, one stage for each resolution.
         group_width: maps in a group of the 3x3 convolutions; it divides twice the maps of every stage.
+        minibatch: makes a layer that compares the images of a batch, behind the basis; None, as in the paper: none.
         num_classes: classes of the labels; 0 means unconditional.
 
     Raises:
@@ -47,6 +48,7 @@ class R3GANDiscriminator(TrainedDiscriminator):
         max_width: int = 768,
         blocks: int = 2,
         group_width: int = 16,
+        minibatch: MinibatchFactory | None = None,
         num_classes: int = 0,
     ):
         super().__init__()
@@ -64,13 +66,14 @@ class R3GANDiscriminator(TrainedDiscriminator):
                     layers.append(_convolution(maps, widths[stage + 1], 1))
         basis = _convolution(widths[-1], widths[-1], 4, groups=widths[-1])
         self.layers = nn.Sequential(*layers, basis, nn.Flatten())  # (N, widths[-1])
-        self.logit = ProjectedLogit(widths[-1], num_classes, bias=False)
-        nn.init.normal_(self.logit.linear.weight, 0.0, widths[-1] ** -0.5)
+        self.compare, maps = minibatch_layer(minibatch, widths[-1], positions=1)
+        self.logit = ProjectedLogit(maps, num_classes, bias=False)
+        nn.init.normal_(self.logit.linear.weight, 0.0, maps**-0.5)
 
     def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
         """Return logits (N, 1)."""
         (images,) = features
-        return self.logit(self.layers(images), labels)
+        return self.logit(self.compare(self.layers(images)), labels)
 
 
 class GroupedBottleneck(nn.Module):

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 from torch.nn.utils.parametrizations import spectral_norm
 
-from medsynth.contracts import Features, doublings
+from medsynth.contracts import Features, MinibatchFactory, doublings
 from medsynth.discriminator.label import ProjectedLogit
-from medsynth.discriminator.trained import TrainedDiscriminator
+from medsynth.discriminator.trained import TrainedDiscriminator, minibatch_layer
 
 
 class SNGANDiscriminator(TrainedDiscriminator):
@@ -27,13 +27,23 @@ class SNGANDiscriminator(TrainedDiscriminator):
         channels: channels of the images.
         width: feature maps of the first block; doubled with every block.
         max_width: upper bound of the feature maps.
+        minibatch: makes a layer that compares the images of a batch, on the sums; None: there is none.
         num_classes: classes of the labels; 0 means unconditional.
 
     Raises:
         InputError: ``image_size`` is not a power of two of 16 or more.
     """
 
-    def __init__(self, *, image_size: int, channels: int, width: int = 64, max_width: int = 1024, num_classes: int = 0):
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        channels: int,
+        width: int = 64,
+        max_width: int = 1024,
+        minibatch: MinibatchFactory | None = None,
+        num_classes: int = 0,
+    ):
         super().__init__()
         to_four = doublings(image_size, "discriminator=sngan", smallest=16)
         halvings, plain = (2, 2) if image_size <= 32 else (to_four, 1)
@@ -45,13 +55,14 @@ class SNGANDiscriminator(TrainedDiscriminator):
             )
         )
         self.blocks.apply(_normalize)
-        self.logit = ProjectedLogit(widths[-1], num_classes, bias=True, spectral=True)
+        self.compare, maps = minibatch_layer(minibatch, widths[-1], positions=1)
+        self.logit = ProjectedLogit(maps, num_classes, bias=True, spectral=True)
 
     def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
         """Return logits (N, 1)."""
         (images,) = features
         maps = torch.relu(self.blocks(images))
-        return self.logit(maps.sum(dim=(2, 3)), labels)
+        return self.logit(self.compare(maps.sum(dim=(2, 3))), labels)
 
 
 class ResidualBlock(nn.Module):

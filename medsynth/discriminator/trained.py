@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from medsynth.contracts import Features
+from medsynth.contracts import Features, MinibatchFactory, MinibatchLayer, check_contract
 
 
 class TrainedDiscriminator(nn.Module, abc.ABC):
@@ -34,3 +34,19 @@ class TrainedDiscriminator(nn.Module, abc.ABC):
 
     def calibrate(self, batches: Sequence[Tensor]) -> None:
         """Do nothing: no statistics are needed before the training."""
+
+
+def minibatch_layer(minibatch: MinibatchFactory | None, channels: int, *, positions: int) -> tuple[nn.Module, int]:
+    """Return the layer that compares the images of a batch, and the channels that leave it.
+
+    Args:
+        minibatch: makes the layer; None or an empty mapping (``minibatch=none``): the identity.
+        channels: that enter it.
+        positions: of the maps that enter it, H times W; 1 for features (N, channels).
+    """
+    if not minibatch:
+        return nn.Identity(), channels
+    layer = minibatch(channels, positions)
+    check_contract(layer, MinibatchLayer, "minibatch")
+    assert isinstance(layer, nn.Module)
+    return layer, channels + layer.added
