@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
+import numpy as np
 import pytest
+import torch
 
 from medsynth.data.cautions import cautions
+from medsynth.evaluation.cautions import cautions as of_evaluation
+from medsynth.evaluation.evaluation_sets import EvaluationSets
+from medsynth.metrics.image_set import ImageSet
 from medsynth.report.page import write_report
 from tests.files import prepared, warnings_of, write_images
 from tests.run_folders import write_run
@@ -92,3 +99,56 @@ def test_a_training_and_its_summary_have_the_cautions(tmp_path, caplog):
 def test_the_report_of_a_run_has_the_cautions(tmp_path):
     folder = write_run(tmp_path / "run", options={"seed": 1}, data_cautions=["24 validation images are few."])
     assert "24 validation images are few." in write_report([folder], tmp_path / "report.html").read_text()
+
+
+def test_the_page_of_a_sweep_has_each_caution_once_with_its_runs(tmp_path):
+    few, unequal = "24 validation images are few.", "The classes are unequal."
+    folders = [
+        write_run(tmp_path / str(seed), options={"seed": seed}, data_cautions=[few, unequal][:seed]) for seed in (1, 2)
+    ]
+    text = write_report(folders, tmp_path / "report.html").read_text()
+    assert text.count(few) == text.count(unequal) == 1
+    assert re.search(rf"<[^>]*>{few}", text), "it holds of all"
+    assert re.search(rf">[^<>]+: {unequal}", text), "it holds of one, which is named"
+
+
+def sets_of(labels, count=200, **options):
+    def of(name, labels):
+        return ImageSet(name, count, lambda numbers: torch.zeros(len(numbers), 1, 8, 8), labels)
+
+    return EvaluationSets(
+        of("reference", None if labels is None else np.array(labels)),
+        of("generated", None if labels is None else np.array(labels)),
+        None,
+        ("a", "b"),
+        sources=("", ""),
+        notes=(),
+        image_size=8,
+        channels=1,
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    ("sets", "per_class", "words"),
+    [
+        (sets_of(None), False, []),
+        (sets_of([0] * 180 + [1] * 20), False, []),
+        (sets_of([0] * 182 + [1] * 18), False, ["182 images of a and 18 of b", "per_class=true"]),
+        (sets_of([0] * 182 + [1] * 18), True, []),
+        (sets_of(None, 99), False, ["99 reference images are few", "add some", "99 generated", "generate more"]),
+        (
+            sets_of(None, 24, split="val"),
+            False,
+            ["24 reference", "data.test_fraction=", "24 generated", "num_samples=100"],
+        ),
+        (sets_of(None, split="test", patients=5), False, []),
+        (sets_of(None, split="test", patients=4), False, ["200 reference images are of 4 patients"]),
+        (sets_of(None, split="test", patients=1), False, ["of 1 patient:"]),
+    ],
+)
+def test_an_evaluation_has_cautions_of_its_own(sets, per_class, words):
+    text = " ".join(of_evaluation(sets, per_class=per_class))
+    assert bool(text) == bool(words)
+    for word in words:
+        assert word in text

@@ -113,6 +113,7 @@ def test_a_run_is_measured(evaluate, tmp_path):
     names = list(measures)
     assert names.index("kd_mini") < names.index("fd_mini"), "24 images, 128 features: the kernel distance leads"
     assert any("128 features of mini" in note for note in record["notes"])
+    assert any("reference images are few" in note for note in record["notes"])
     assert all(name in out for name in names)
 
 

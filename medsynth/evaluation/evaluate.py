@@ -19,6 +19,7 @@ from medsynth.configuration.choices import choices
 from medsynth.configuration.input_errors import input_errors
 from medsynth.configuration.override_text import override
 from medsynth.contracts import InputError
+from medsynth.evaluation.cautions import cautions
 from medsynth.evaluation.evaluation_sets import EvaluationSets, Images, of_images
 from medsynth.metrics.evaluation import Evaluation, check_classes
 from medsynth.metrics.extractor_module import ExtractorModule
@@ -180,7 +181,12 @@ def evaluate_sets(sets: EvaluationSets, config: DictConfig) -> EvaluationResult:
         extractors=cast(dict[str, Any], OmegaConf.to_container(_for_images(config, sets).extractor, resolve=True)),
         measures=measures,
         classes={name: tuple(of_class) for name, of_class in classes.items()},
-        notes=(*sets.notes, *_notes_of_measures(measures, classes), *_notes_on_counts(sets, extractors.values())),
+        notes=(
+            *sets.notes,
+            *cautions(sets, per_class=config.per_class),
+            *_notes_of_measures(measures, classes),
+            *_notes_on_counts(sets, extractors.values()),
+        ),
         split=sets.split,
         selected=sets.selected,
     )

@@ -43,6 +43,7 @@ class EvaluationSets(NamedTuple):
         channels: their number.
         split: of the run's data that the reference is; None: it is not of a run.
         selected: the generator was chosen as the best on images of the reference.
+        patients: number of people that the reference is of; None: not known.
     """
 
     real: ImageSet
@@ -55,6 +56,7 @@ class EvaluationSets(NamedTuple):
     channels: int
     split: str | None = None
     selected: bool = False
+    patients: int | None = None
 
 
 def of_run(config: DictConfig, device: torch.device) -> EvaluationSets:
@@ -91,6 +93,7 @@ def of_run(config: DictConfig, device: torch.device) -> EvaluationSets:
         channels=trained.data.channels,
         split=split,
         selected=selected,
+        patients=(getattr(data.source, "patients_of_splits", None) or {}).get(split),
     )
 
 

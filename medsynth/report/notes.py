@@ -17,10 +17,10 @@ _MAX_NAMES = 4  # in a sentence
 
 
 def notes(runs: Sequence[Run]) -> list[str]:
-    """Return sentences about unequal data, lengths, metrics, seeds or machines, and running, failed or damaged runs."""
+    """Return sentences about running and failed runs, unequal data, lengths or seeds, and cautions about the data."""
     jobs = [run for run in runs if run.status != DUPLICATE]
     done = [run for run in jobs if run.status == COMPLETED]
-    return [*_states(runs), *_confounded(jobs), *_unequal(done), *_damaged(runs)]
+    return [*_states(runs), *_confounded(jobs), *_unequal(done), *_cautions(jobs), *_damaged(runs)]
 
 
 def _states(runs: Sequence[Run]) -> Iterator[str]:
@@ -91,6 +91,17 @@ def _unequal(done: Sequence[Run]) -> Iterator[str]:
         if len(found) > 1:
             affected = "times are not comparable" if name == "device" else "times and values may differ for that reason"
             yield f"The runs are from different {description}: {affected}. {_groups(found)}"
+
+
+def _cautions(jobs: Sequence[Run]) -> Iterator[str]:
+    """Yield what the runs say of data from which numbers mean little, and of which runs that holds if not of all."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for run in jobs:
+        own = run.summary.get("data_cautions")
+        for caution in own if isinstance(own, list) else ():
+            found[str(caution)].append(run.name)
+    for caution, names in found.items():
+        yield caution if len(names) == len(jobs) else f"{_named(names)}: {caution}"
 
 
 def _damaged(runs: Sequence[Run]) -> Iterator[str]:
