@@ -152,6 +152,8 @@ class Discriminator(Network, Protocol):
     Only ``head`` is trained. A discriminator with nothing frozen has the identity for ``features``, as a tuple of one.
     ``has_frozen_features``: the features differ from the images and are a fixed function of them once training has
     begun, so that they can be cached.
+
+    A discriminator may join ``packing`` images to one, which has a row of features and logits: N is then that of packs.
     """
 
     has_frozen_features: bool

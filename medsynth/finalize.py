@@ -99,6 +99,19 @@ def _check_batch(config: DictConfig, data: ImageDataModule) -> None:
             + (f" for {processes} processes" if processes > 1 else "")
             + f", too few for batch statistics: choose a multiple of data.batch_size={data.batch_size}."
         )
+    _check_packing(config, data.batch_size, rest, processes)
+
+
+def _check_packing(config: DictConfig, batch_size: int, rest: int, processes: int) -> None:
+    """Check that the microbatches of a batch, and of a last one of ``rest`` images, divide into packs."""
+    packing = config.discriminator.get("packing") or 1
+    unit = packing * config.task.accumulate * processes
+    if packing > 1 and (batch_size % unit or rest % unit):
+        option, value = ("max_images", config.max_images) if batch_size % unit == 0 else ("data.batch_size", batch_size)
+        raise InputError(
+            f"{option}={value} leaves images that discriminator.packing={packing} cannot join in packs: choose a "
+            f"multiple of {unit}, the packing times task.accumulate and the number of processes."
+        )
 
 
 def _warn_of_bias(config: DictConfig) -> None:

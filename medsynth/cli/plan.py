@@ -96,11 +96,13 @@ def _whole(count: object) -> bool:
 
 def _sizes(config: DictConfig, devices: list[int], data: ImageDataModule) -> tuple[int, int]:
     """Return two different batch sizes to measure: the smallest share of a device, and the whole batch."""
-    least, batch = max(2, config.task.accumulate), data.batch_size
+    accumulate, packing = config.task.accumulate, config.discriminator.get("packing") or 1
+    unit = packing * accumulate if packing > 1 else 1  # whole packs in each microbatch
+    least, batch = max(2, accumulate, unit), data.batch_size
     chosen = config.plan.batch_sizes
     if chosen is None:
-        large = max(batch, least + 1)
-        small = max(least, min(batch // devices[-1], large // 2))
+        large = max(batch, least + unit)
+        small = max(least, min(batch // devices[-1], large // 2) // unit * unit)
     else:
         small, large = sorted(chosen) if len(chosen) == 2 and all(map(_whole, chosen)) else (0, 0)
         if small < least or small == large:

@@ -17,6 +17,12 @@ def check_combinations(config: DictConfig) -> None:
         InputError: names both choices and what to type instead.
     """
     _check_minibatch(config)
+    packing = config.discriminator.get("packing") or 1
+    if packing > 1 and config.get("conditional"):
+        raise InputError(
+            f"discriminator.packing={packing} joins images of several classes, which have no label together: leave out "
+            "conditional=true or discriminator.packing."
+        )
 
 
 def _check_minibatch(config: DictConfig) -> None:

@@ -22,6 +22,7 @@ class DCGANDiscriminator(TrainedDiscriminator):
         max_width: upper bound of the feature maps.
         normalization: ``batch`` as in the paper (none in the first layer), ``spectral`` (Miyato et al. 2018), ``none``.
         minibatch: makes a layer that compares the images of a batch, on the maps of 4 x 4 pixels; None: there is none.
+        packing: images that have one row of logits together (``TrainedDiscriminator``).
         num_classes: classes of the labels; 0 means unconditional.
 
     Raises:
@@ -37,13 +38,14 @@ class DCGANDiscriminator(TrainedDiscriminator):
         max_width: int = 512,
         normalization: str = "batch",
         minibatch: MinibatchFactory | None = None,
+        packing: int = 1,
         num_classes: int = 0,
     ):
-        super().__init__()
+        super().__init__(packing=packing, num_classes=num_classes)
         if normalization not in ("batch", "spectral", "none"):
             raise InputError(f"discriminator.normalization={normalization} is unknown: choose batch, spectral or none.")
         levels = doublings(image_size, "discriminator=dcgan")
-        widths = [channels, *(min(width * 2**level, max_width) for level in range(levels))]
+        widths = [packing * channels, *(min(width * 2**level, max_width) for level in range(levels))]
         layers: list[nn.Module] = []
         for level, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
             normalized = normalization == "batch" and level > 0

@@ -26,6 +26,7 @@ class PatchDiscriminator(TrainedDiscriminator):
         layers: convolutions of stride 2.
         width: feature maps of the first layer; doubled with every layer, up to 8 times.
         normalization: ``instance``, ``batch`` (as in the paper), ``spectral`` (of every layer) or ``none``.
+        packing: images that have one row of logits together (``TrainedDiscriminator``).
         num_classes: classes of the labels; 0 means unconditional.
 
     Raises:
@@ -40,13 +41,14 @@ class PatchDiscriminator(TrainedDiscriminator):
         layers: int = 3,
         width: int = 64,
         normalization: str = "instance",
+        packing: int = 1,
         num_classes: int = 0,
     ):
-        super().__init__()
+        super().__init__(packing=packing, num_classes=num_classes)
         _check(image_size, layers, normalization)
         widths = [width * 2 ** min(level, 3) for level in range(layers + 1)]
         norm = _NORMALIZATIONS[normalization]
-        modules: list[nn.Module] = [nn.Conv2d(channels, widths[0], 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        modules: list[nn.Module] = [nn.Conv2d(packing * channels, widths[0], 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         for level in range(1, layers + 1):
             stride = 2 if level < layers else 1
             modules.append(nn.Conv2d(widths[level - 1], widths[level], 4, stride, padding=1, bias=norm is None))

@@ -33,6 +33,7 @@ class R3GANDiscriminator(TrainedDiscriminator):
         blocks: residual blocks of each stage, one stage for each resolution.
         group_width: maps in a group of the 3x3 convolutions; it divides twice the maps of every stage.
         minibatch: makes a layer that compares the images of a batch, behind the basis; None, as in the paper: none.
+        packing: images that have one row of logits together (``TrainedDiscriminator``).
         num_classes: classes of the labels; 0 means unconditional.
 
     Raises:
@@ -49,15 +50,16 @@ class R3GANDiscriminator(TrainedDiscriminator):
         blocks: int = 2,
         group_width: int = 16,
         minibatch: MinibatchFactory | None = None,
+        packing: int = 1,
         num_classes: int = 0,
     ):
-        super().__init__()
+        super().__init__(packing=packing, num_classes=num_classes)
         stages = doublings(image_size, "discriminator=r3gan") + 1  # the last at 4 x 4 pixels
         widths = [min(width * 2**stage, max_width) for stage in range(stages)]
         _check(widths, blocks, group_width)
         # Fixup: m convolutions in each of L branches start smaller by L ** (-1 / (2 m - 2)); here m = 3.
         scale = (stages * blocks) ** -0.25
-        layers: list[nn.Module] = [_convolution(channels, widths[0], 1)]
+        layers: list[nn.Module] = [_convolution(packing * channels, widths[0], 1)]
         for stage, maps in enumerate(widths):
             layers += [GroupedBottleneck(maps, group_width, scale=scale) for _ in range(blocks)]
             if stage < stages - 1:

@@ -28,6 +28,7 @@ class SNGANDiscriminator(TrainedDiscriminator):
         width: feature maps of the first block; doubled with every block.
         max_width: upper bound of the feature maps.
         minibatch: makes a layer that compares the images of a batch, on the sums; None: there is none.
+        packing: images that have one row of logits together (``TrainedDiscriminator``).
         num_classes: classes of the labels; 0 means unconditional.
 
     Raises:
@@ -42,12 +43,13 @@ class SNGANDiscriminator(TrainedDiscriminator):
         width: int = 64,
         max_width: int = 1024,
         minibatch: MinibatchFactory | None = None,
+        packing: int = 1,
         num_classes: int = 0,
     ):
-        super().__init__()
+        super().__init__(packing=packing, num_classes=num_classes)
         to_four = doublings(image_size, "discriminator=sngan", smallest=16)
         halvings, plain = (2, 2) if image_size <= 32 else (to_four, 1)
-        widths = [channels, *(min(width * 2**block, max_width) for block in range(halvings + plain))]
+        widths = [packing * channels, *(min(width * 2**block, max_width) for block in range(halvings + plain))]
         self.blocks = nn.Sequential(
             *(
                 ResidualBlock(inputs, outputs, downsample=block < halvings, first=block == 0)

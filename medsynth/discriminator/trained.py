@@ -8,24 +8,54 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from medsynth.contracts import Features, MinibatchFactory, MinibatchLayer, check_contract
+from medsynth.contracts import Features, InputError, MinibatchFactory, MinibatchLayer, check_contract
 
 
 class TrainedDiscriminator(nn.Module, abc.ABC):
-    """A discriminator that is trained completely: its features are the images. See ``contracts.Discriminator``."""
+    """A discriminator that is trained completely: its features are the images. See ``contracts.Discriminator``.
+
+    With ``packing`` m above 1 its features are packs of m consecutive images of the batch, joined along the channels,
+    and a pack has one row of logits (Lin et al. 2018, PacGAN: D(X_1, ..., X_m) of images that are all real or all
+    generated; a generator of few modes makes packs of too similar images). Of the network only the channels of the
+    first layer change. Losses, penalties and a layer of ``minibatch`` have packs where they have images else: the norm
+    of a gradient is that of a whole pack.
+
+    Args:
+        packing: images of a pack.
+        num_classes: classes of the labels.
+
+    Raises:
+        InputError: ``packing`` is less than 1, or labels are asked for, of which a pack has several.
+    """
 
     has_frozen_features = False
 
+    def __init__(self, *, packing: int = 1, num_classes: int = 0):
+        super().__init__()
+        if packing < 1:
+            raise InputError(f"discriminator.packing={packing} must be 1 or more.")
+        if packing > 1 and num_classes:
+            raise InputError(
+                f"discriminator.packing={packing} joins images of several classes, which have no label together: "
+                "leave out conditional=true or discriminator.packing."
+            )
+        self.packing = packing
+
     @abc.abstractmethod
     def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
-        """Return logits (N, K) of the images (N, C, H, W), given as a tuple of one."""
+        """Return logits (N / packing, K) of packs (N / packing, packing * C, H, W), given as a tuple of one."""
 
     def features(self, images: Tensor) -> Features:
-        """Return the images, as a tuple of one."""
-        return (images,)
+        """Return the images, or packs of them, as a tuple of one."""
+        if len(images) % self.packing:
+            raise InputError(
+                f"discriminator.packing={self.packing} does not divide the {len(images)} images that are computed at a "
+                "time: choose a data.batch_size of which it divides each microbatch."
+            )
+        return (images.reshape(-1, self.packing * images.shape[1], *images.shape[2:]),)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return logits (N, K) of images (N, C, H, W)."""
+        """Return logits (N / packing, K) of images (N, C, H, W)."""
         return self.head(self.features(images), labels)
 
     def parameter_groups(self) -> list[dict[str, Any]]:

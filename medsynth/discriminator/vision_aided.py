@@ -48,7 +48,7 @@ class VisionAidedDiscriminator(nn.Module):
         num_classes: classes of the labels, which enter the heads by projection; 0 means unconditional.
 
     Raises:
-        InputError: no level, no width, a negative warm-up, or more levels than the backbone has.
+        InputError: no level, no width, a negative warm-up, packs of images, or more levels than the backbone has.
     """
 
     has_frozen_features = False
@@ -66,6 +66,12 @@ class VisionAidedDiscriminator(nn.Module):
         num_classes: int = 0,
     ):
         super().__init__()
+        packing = getattr(trained, "packing", 1)
+        if packing > 1:
+            raise InputError(
+                f"discriminator.trained.packing={packing} cannot be used beside heads on a backbone, which have a "
+                "logit for each image: leave it out."
+            )
         options = {"levels": (levels, 1), "width": (width, 1), "warmup_images": (warmup_images, 0)}
         for name, (value, least) in options.items():
             if value is not None and value < least:

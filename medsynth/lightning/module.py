@@ -195,7 +195,8 @@ class AdversarialModule(pl.LightningModule, abc.ABC):
             self.discriminator.calibrate([images.to(self.device) for images in data.calibration_batches(8)])
         differentiating = [name for name, penalty in self.penalties.items() if penalty.at != "logits"]
         if differentiating:
-            images = data.calibration_batches(1)[0][:2].to(self.device)
+            few = 2 * getattr(self.discriminator, "packing", 1)
+            images = data.calibration_batches(1)[0][:few].to(self.device)
             labels = torch.zeros(len(images), dtype=torch.int64, device=self.device) if self.num_classes else None
             check_second_derivatives(self.discriminator, images, labels, penalties=differentiating)
         if self.feature_cache is not None:

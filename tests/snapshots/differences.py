@@ -20,6 +20,7 @@ class Difference:
 
 COMPOSITIONS: tuple[Difference, ...] = (
     Difference("a layer that compares the images of a batch can be chosen", new=("*minibatch: {}",)),
+    Difference("images can be joined to packs", new=("*discriminator.packing: 1", "*discriminator.trained.packing: 1")),
 )
 COMMANDS: dict[str, str] = {}  # recorded command -> the one that README has instead
 FILES: dict[str, str] = {}  # name of a recorded file -> today's name; "" where it is not written any more
