@@ -6,12 +6,15 @@ import inspect
 import pytest
 from omegaconf import OmegaConf
 
-from medsynth.configuration.moved import ADDED, KEYS, TARGETS, VALUES, load_configuration, renamed
+from medsynth.configuration.moved import ADDED, CHANGED, KEYS, TARGETS, VALUES, load_configuration, renamed
 from medsynth.configuration.targets import target_class
 from medsynth.configuration.trusted_targets import check_targets
+from medsynth.data.image_folder import ImageFolder
 from medsynth.data.split import SplitOptions
+from medsynth.errors import InputError
 from medsynth.runs.resume import read_composition
 from tests.command import run
+from tests.files import write_images
 from tests.test_evaluate import a_run
 
 OLD_CACHE = {"_target_": "medsynth.feature_bank.FeatureBank", "folder": "${run_dir}/feature_bank", "enabled": "auto"}
@@ -56,11 +59,35 @@ def test_options_and_values_are_renamed_and_others_stay():
 @pytest.mark.parametrize(("target", "options"), ADDED.items())
 def test_runs_that_lack_an_option_keep_what_they_did_without_it(target, options):
     before = {"data": {"_target_": target, "other": 1}}
-    assert renamed(before) == {"data": {"_target_": target, "other": 1, **options}}
+    changed = {name: next(iter(values.values())) for name, values in CHANGED.get(target, {}).items()}
+    assert renamed(before) == {"data": {"_target_": target, "other": 1, **options, **changed}}
     chosen = {"data": {"_target_": target, **dict.fromkeys(options, "chosen")}}
     assert renamed(chosen) == chosen
     parameters = set(inspect.signature(target_class(OmegaConf.create(before["data"]))).parameters)
     assert set(options) <= parameters | {field.name for field in dataclasses.fields(SplitOptions)}
+
+
+@pytest.mark.parametrize(("lacks", "images"), [(True, "*"), (False, None)])
+def test_volumes_of_an_earlier_run_are_all_its_images(lacks, images):
+    reader = {"_target_": "medsynth.data.nifti.Nifti", "images": None}
+    now = renamed(reader if lacks else reader | {"patient_level": "auto", "split_level": "auto"})
+    assert now["images"] == images
+    assert renamed(reader | {"images": "imagesTr"})["images"] == "imagesTr"
+
+
+@pytest.mark.parametrize("lacks", [True, False])
+def test_masks_beside_images_are_images_of_an_earlier_run(tmp_path, lacks):
+    write_images(tmp_path / "images", 2)
+    write_images(tmp_path / "masks", 2, start=9)
+    options = dataclasses.asdict(ImageFolder(str(tmp_path)))
+    options = {name: options[name] for name in (["classes"] if lacks else options) if name != "root"}
+    reader = renamed({"_target_": "medsynth.data.image_folder.ImageFolder", **options})
+    made = ImageFolder(str(tmp_path), **{name: value for name, value in reader.items() if name != "_target_"})
+    if lacks:
+        assert len(made.scan().records) == 4
+    else:
+        with pytest.raises(InputError, match=r"data\.reader\.masks=keep"):
+            made.scan()
 
 
 def test_the_composition_of_an_earlier_version_is_resumed_with_its_interpolations(tmp_path):

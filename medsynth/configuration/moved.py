@@ -25,14 +25,18 @@ VALUES = {"${run_dir}/feature_bank": "${run_dir}/feature_cache"}  # old value of
 _NO_CONFIGURATION = (OmegaConfBaseException, *INVALID_YAML)
 _PATIENTS_AND_SPLITS = {"patient_level": None, "split_level": None}
 _FOLDERS = {"class_level": 1, **_PATIENTS_AND_SPLITS}
+_PICTURES = {"masks": "keep", **_FOLDERS}
 ADDED = {  # ``_target_`` -> options that earlier versions lacked, with the values that do what these versions did
     "medsynth.data.files.image_files": {"join_duplicates": "none", "test_fraction": 0.0},
-    "medsynth.data.dicom.Dicom": _FOLDERS,
-    "medsynth.data.image_folder.ImageFolder": _FOLDERS,
+    "medsynth.data.dicom.Dicom": {"captures": True, **_FOLDERS},
+    "medsynth.data.image_folder.ImageFolder": _PICTURES,
     "medsynth.data.nifti.Nifti": _PATIENTS_AND_SPLITS,
     "medsynth.data.paired_folder.PairedFolder": _PATIENTS_AND_SPLITS,
-    "medsynth.data.mednist.MedNist": _FOLDERS,
+    "medsynth.data.mednist.MedNist": _PICTURES,
     "medsynth.data.phantom.Phantoms": {"num_test": 0},
+}
+CHANGED = {  # ``_target_`` -> option -> value that meant something else without the options of ADDED -> today's value
+    "medsynth.data.nifti.Nifti": {"images": {None: "*"}},  # all volumes, also where some name themselves masks
 }
 
 
@@ -56,10 +60,20 @@ def renamed(node: Any) -> Any:
     """Return a copy of a plain configuration in today's names; one that has them already stays as it is."""
     if isinstance(node, Mapping):
         named = {KEYS.get(key, key): renamed(_target(key, value)) for key, value in node.items()}
-        return ADDED.get(str(named.get("_target_")), {}) | named
+        return _completed(str(named.get("_target_")), named)
     if isinstance(node, list):
         return [renamed(value) for value in node]
     return VALUES.get(node, node) if isinstance(node, str) else node
+
+
+def _completed(target: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a class with those that earlier versions lacked, and today's values for theirs."""
+    added = ADDED.get(target, {})
+    if not added.keys() <= options.keys():
+        for name, values in CHANGED.get(target, {}).items():
+            if options.get(name) in values:
+                options[name] = values[options.get(name)]
+    return added | options
 
 
 def _target(key: Any, value: Any) -> Any:
