@@ -62,6 +62,31 @@ def table(root, text, *, encoding="utf-8", **options):
     return Csv(str(root), **options)
 
 
+@pytest.mark.parametrize(
+    ("folders", "columns", "options", "words"),
+    [
+        (["train", "Test"], "", {}, ["folders of a split", "a column split"]),
+        (["train", "Test"], "", {"split": None}, []),
+        (["train", "Test"], ",split", {}, []),
+        (["patient_1", "patient_2"], "", {}, ["like patients", "a column patient", "data.patient_pattern="]),
+        (["patient_1", "patient_2"], ",patient", {}, []),
+        (["patient_1", "patient_2"], "", {"patient": None}, []),
+        (["train/sub-01", "val/sub-02"], "", {}, ["folders of a split", "like patients"]),
+        (["train", "benign"], "", {}, []),
+        (["benign", "malignant"], "", {}, []),
+    ],
+)
+def test_folders_whose_role_a_table_does_not_say_are_doubted(folders, columns, options, words, tmp_path):
+    for folder in folders:
+        write_images(tmp_path / folder, 1)
+    rows = [f"{folder}/000.png{',train' * columns.count(',')}" for folder in folders]
+    (tmp_path / "table.csv").write_text("\n".join([f"path{columns}", *rows]))
+    doubt = Csv(str(tmp_path), **options).scan().roles.doubt
+    assert bool(doubt) == bool(words)
+    for word in words:
+        assert word in doubt
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])

@@ -72,7 +72,8 @@ def test_volumes_of_an_earlier_run_are_all_its_images(lacks, images):
     reader = {"_target_": "medsynth.data.nifti.Nifti", "images": None}
     now = renamed(reader if lacks else reader | {"patient_level": "auto", "split_level": "auto"})
     assert now["images"] == images
-    assert renamed(reader | {"images": "imagesTr"})["images"] == "imagesTr"
+    for other in ("imagesTr", ["a list"]):
+        assert renamed(reader | {"images": other})["images"] == other
 
 
 @pytest.mark.parametrize("lacks", [True, False])

@@ -71,8 +71,9 @@ def _completed(target: str, options: dict[str, Any]) -> dict[str, Any]:
     added = ADDED.get(target, {})
     if not added.keys() <= options.keys():
         for name, values in CHANGED.get(target, {}).items():
-            if options.get(name) in values:
-                options[name] = values[options.get(name)]
+            before = options.get(name)
+            if before is None or isinstance(before, str):  # a stranger's may be of any type
+                options[name] = values.get(before, before)
     return added | options
 
 

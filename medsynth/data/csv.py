@@ -13,6 +13,7 @@ from medsynth.data.class_column import no_classes
 from medsynth.data.errors import DataError, Reason, ReasonKind, Unreadable
 from medsynth.data.folders import wrapper
 from medsynth.data.image_file import ENDINGS, decode
+from medsynth.data.layout import doubt_about_table
 from medsynth.data.other_formats import not_read
 from medsynth.data.reading import RawImage, Record, Roles, Scan
 from medsynth.data.table import natural, table_rows
@@ -72,12 +73,16 @@ class Csv:
         tables = (self.table, self._wrapper + self.table)
         others = {name for name in self.tree.names if name not in listed and name not in tables}
         unlisted = {name for name in others if name.lower().endswith(ENDINGS)}
+        known = {name: any(map(attrgetter(name), rows)) for name in COLUMNS[1:]}
+        doubt = doubt_about_table(
+            [row.path for row in rows],
+            has_patients=known["patient"] or self.patient is None,
+            has_splits=known["split"] or self.split is None,
+        )
         return Scan(
             [Record(row.path, class_name=row.label, patient=row.patient, split=SPLITS[row.split]) for row in rows],
             class_names=tuple(sorted({row.label for row in rows} - {""}, key=natural)),
-            roles=Roles(
-                *(f"the column {self.columns[name]}" * any(map(attrgetter(name), rows)) for name in COLUMNS[1:])
-            ),
+            roles=Roles(*(f"the column {self.columns[name]}" * known[name] for name in known), doubt),
             left_out=+(Counter({NOT_LISTED: len(unlisted)}) + not_read(others - unlisted)),
         )
 

@@ -150,6 +150,29 @@ def doubt_about_names(names: Sequence[str]) -> str:
     return f"If names begin with the patient, up to the last _ or - ({count} beginnings): {pattern}."
 
 
+def doubt_about_table(names: Sequence[str], *, has_patients: bool, has_splits: bool) -> str:
+    """Return what the folders of a table's files look like where it has no column for that; "" if like nothing.
+
+    The roles of these folders are not guessed, since a table says what it knows.
+    """
+    folders, sentences = [name.split("/")[:-1] for name in names], []
+    split_at = next((level for level in _all_levels(folders) if _is_split(_names(folders, level))), 0)
+    if split_at and not has_splits:
+        sentences.append(
+            "Paths of the table name folders of a split, such as train and test, which count for nothing: write train, "
+            "val or test of each image into a column split."
+        )
+    levels = [level for level in _all_levels(folders) if level != split_at]
+    if not has_patients and (
+        all(map(_SUBJECT.search, names)) or any(look_like_patients(_images(folders, level)) for level in levels)
+    ):
+        sentences.append(
+            "Paths of the table name folders or files like patients, which count for nothing: write the patient of "
+            "each image into a column patient, or find it in the path by data.patient_pattern=."
+        )
+    return " ".join(sentences)
+
+
 def look_like_patients(images: Counter[str]) -> bool:
     """Return whether folders with these names and numbers of images are one for each patient."""
     names = list(images)
@@ -231,8 +254,7 @@ def _split_level(folders: list[list[str]], root: str, class_level: Level) -> int
     """Return the first level of which all folders are named like a split; 0: there is none."""
     for level in range(1, min(map(len, folders), default=0) + 1):
         found = {name: split_name(name) for name in _names(folders, level)}
-        kinds = set(found.values()) - {""}
-        if level == class_level or "train" not in kinds or len(kinds) < 2:
+        if level == class_level or not _is_split(found):
             continue
         others = sorted(name for name, kind in found.items() if not kind)
         if others:
@@ -244,6 +266,12 @@ def _split_level(folders: list[list[str]], root: str, class_level: Level) -> int
             )
         return level
     return 0
+
+
+def _is_split(folders: Collection[str]) -> bool:
+    """Return whether some of these folders are named like the splits of a set: training images, and others."""
+    kinds = set(map(split_name, folders)) - {""}
+    return "train" in kinds and len(kinds) > 1
 
 
 def _levels(folders: list[list[str]]) -> list[int]:
