@@ -8,7 +8,8 @@ Every discriminator is a frozen part, ``features``, and a trained part, ``head``
     the discriminator descends on   loss.discriminator(real=head(real_features), fake=head(detached fake_features))
                                     + penalties with respect to the head's inputs
     the generator descends on       loss.generator(real=head(real_features), fake=head(fake_features)),
-                                    the head just updated and frozen; real alone where the loss compares
+                                    the head just updated and frozen; real alone where the loss compares;
+                                    with task.top_k below 1 of the fakes with the highest logits
 
 Options, optimizers, checkpoints, preparation and validation: ``medsynth/lightning/module.py``.
 """
@@ -157,7 +158,11 @@ class GAN(AdversarialModule):
         if self.loss.relativistic:
             with torch.no_grad():
                 real_logits = self._head(microbatch.real_features, microbatch.labels)
-        return self.loss.generator(real=real_logits, fake=self._head(microbatch.fake_features, microbatch.labels))
+        fake_logits = self._head(microbatch.fake_features, microbatch.labels)
+        if self.top_k < 1:
+            best = best_rows(fake_logits, self.top_k)
+            fake_logits, real_logits = fake_logits[best], None if real_logits is None else real_logits[best]
+        return self.loss.generator(real=real_logits, fake=fake_logits)
 
 
 @dataclasses.dataclass
@@ -190,6 +195,16 @@ def frozen(network: Network) -> Generator[None]:
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
+
+
+def best_rows(logits: Tensor, fraction: float) -> Tensor:
+    """Return the numbers of the rows of ``logits`` (N, K) with the highest means: ``fraction`` of them, at least one.
+
+    The generator's top-k update (Sinha et al. 2020) drops the others, whose gradients point away from the
+    nearest mode. A relativistic loss compares the remaining images with the real ones of the same rows and labels.
+    """
+    count = max(1, round(fraction * len(logits)))
+    return logits.detach().mean(dim=1).topk(count).indices
 
 
 def _add(values: dict[str, Tensor], terms: Mapping[str, Tensor], *, weight: float) -> None:

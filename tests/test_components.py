@@ -111,7 +111,7 @@ class Incomplete:
 
 def test_the_command_ends_with_one_sentence(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    code, _, err = run(monkeypatch, capsys, *TINY, "loss._target_=tests.test_components.Incomplete")
+    code, _, err = run(monkeypatch, capsys, *TINY, "loss=hinge", "loss._target_=tests.test_components.Incomplete")
     assert code == 1
     (line,) = [line for line in err.splitlines() if "error" in line]
     assert "loss: Incomplete has no relativistic, which the contract Loss requires" in line

@@ -34,6 +34,7 @@ from medsynth.generator.fastgan import FastGANGenerator
 from medsynth.generator.mlp import MLPGenerator
 from medsynth.generator.resnet import ResNetGenerator
 from medsynth.generator.tomsk import TomskGenerator
+from medsynth.loss.dual_contrastive import DualContrastive
 from medsynth.loss.hinge import Hinge
 from medsynth.loss.least_squares import LeastSquares
 from medsynth.loss.minimax import Minimax
@@ -49,6 +50,7 @@ from medsynth.penalty.r2 import R2
 from medsynth.penalty.wasserstein_gp import WassersteinGradientPenalty
 
 LOSSES: list[type[Loss]] = [
+    DualContrastive,
     Hinge,
     LeastSquares,
     Minimax,

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
@@ -12,7 +13,7 @@ from torch.nn.functional import softplus
 from medsynth.contracts import InputError, counter_seed, noise
 from medsynth.discriminator.dcgan import DCGANDiscriminator
 from medsynth.discriminator.transfer import TransferDiscriminator
-from medsynth.gan import GAN
+from medsynth.gan import GAN, best_rows
 from medsynth.generator.mlp import MLPGenerator
 from medsynth.lightning.module import TrainingDiverged
 from medsynth.loss.hinge import Hinge
@@ -22,6 +23,7 @@ from medsynth.penalty.lecam import LeCam
 from medsynth.penalty.r1 import R1
 from medsynth.penalty.r2 import R2
 from medsynth.penalty.wasserstein_gp import WassersteinGradientPenalty
+from medsynth.schedule.linear import Linear
 from tests.test_discriminator import TinyBackbone
 
 
@@ -664,3 +666,31 @@ def test_checkpoints_of_format_1_are_read(tmp_path):
 def test_options_out_of_range(option):
     with pytest.raises(InputError, match=rf"task\.{option}=0"):
         gan(**{option: 0})
+
+
+@pytest.mark.parametrize("loss", [NonSaturating(), Pairing()], ids=["plain", "relativistic"])
+def test_the_generator_learns_from_the_best_fakes(loss):
+    """Of 8 images the 3 with the highest mean logits, and the real ones of the same rows."""
+    model = gan(loss=loss, top_k=0.4)
+    real, fake = torch.randn(8, 2), torch.randn(8, 2, requires_grad=True)
+    model._head = lambda features, labels: features
+    microbatch = SimpleNamespace(real_features=real, fake_features=fake, labels=None)
+    rows = sorted(range(8), key=lambda row: -fake[row].sum().item())[:3]
+    expected = loss.generator(real=real[rows], fake=fake[rows])
+    value = model._generator_loss(microbatch)
+    torch.testing.assert_close(value, expected)
+    (gradient,) = torch.autograd.grad(value, fake)
+    assert sorted(gradient.abs().sum(dim=1).nonzero().flatten().tolist()) == sorted(rows)
+
+
+def test_top_k_follows_its_schedule_and_keeps_one_image():
+    model = gan(top_k=0.01, schedules={"task": {"top_k": Linear(1.0, 0.5, 16)}})
+    assert len(best_rows(torch.randn(8, 1), 0.01)) == 1
+    fit(model)
+    assert model.top_k == 0.5
+
+
+@pytest.mark.parametrize("top_k", [0.0, 1.1])
+def test_top_k_out_of_range(top_k):
+    with pytest.raises(InputError, match=rf"task\.top_k={top_k}"):
+        gan(top_k=top_k)

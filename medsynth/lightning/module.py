@@ -6,6 +6,7 @@ The step itself is in ``medsynth/gan.py``.
 from __future__ import annotations
 
 import abc
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -54,9 +55,10 @@ class AdversarialModule(pl.LightningModule, abc.ABC):
     """Two networks, manual optimization of both, and what surrounds their step.
 
     ``batch_size`` is always the batch of the mathematics: processes share it, and ``accumulate`` is the number of
-    microbatches in which each computes its share (batch normalization and the loss relativistic_average alone depend on
-    shares and microbatches). Durations count real images that the discriminator has seen, ``images_seen``; Lightning's
-    ``global_step`` counts the steps of both optimizers and is not used here.
+    microbatches in which each computes its share (batch normalization, layers of ``minibatch``, ``top_k`` and the
+    losses relativistic_average and dual_contrastive alone depend on shares and microbatches). Durations count real
+    images that the discriminator has seen, ``images_seen``; Lightning's ``global_step`` counts the steps of both
+    optimizers and is not used here.
 
     Args:
         generator: (z, labels) -> images.
@@ -73,6 +75,8 @@ class AdversarialModule(pl.LightningModule, abc.ABC):
             ``{"penalty": {"r1": {"gamma": schedule}}}``.
         discriminator_steps: discriminator updates, each on images of its own, for one generator update.
         accumulate: microbatches in which a batch is computed to save memory; gradients are summed over them.
+        top_k: fraction of the generated images that the generator's loss is taken of, those with the highest logits
+            (Sinha et al. 2020, where it falls from 1 in the course of the training: a schedule does that).
         gradient_clip_norm: bound of each network's total gradient norm; None: no bound.
         weight_clip: bound of the head's weights after each update (Arjovsky et al. 2017: 0.01); None: no bound.
         ema_half_life: half-life of the generator's moving average (EMA), in images.
@@ -106,6 +110,7 @@ class AdversarialModule(pl.LightningModule, abc.ABC):
         schedules: Mapping[str, Any] | None = None,
         discriminator_steps: int = 1,
         accumulate: int = 1,
+        top_k: float = 1.0,
         gradient_clip_norm: float | None = None,
         weight_clip: float | None = None,
         ema_half_life: float = 10_000,
@@ -120,6 +125,8 @@ class AdversarialModule(pl.LightningModule, abc.ABC):
         for name, value in {"discriminator_steps": discriminator_steps, "accumulate": accumulate}.items():
             if value < 1:
                 raise InputError(f"task.{name}={value} must be 1 or more.")
+        if not 0 < top_k <= 1:
+            raise InputError(f"task.top_k={top_k} must be above 0 and at most 1, the fraction of generated images.")
         check_components(
             generator=generator,
             discriminator=discriminator,
@@ -140,6 +147,7 @@ class AdversarialModule(pl.LightningModule, abc.ABC):
         self.max_images = max_images
         self.discriminator_steps = discriminator_steps
         self.accumulate = accumulate
+        self.top_k = top_k
         self.gradient_clip_norm = gradient_clip_norm
         self.weight_clip = weight_clip
         self.compile_networks = compile
@@ -172,6 +180,7 @@ class AdversarialModule(pl.LightningModule, abc.ABC):
             "discriminator": self._optimizer("discriminator", self.discriminator.parameter_groups()),
         }
         quantities = schedulable(optimizers, self.penalties, self.augmentations, self.ema_generator)
+        quantities["task.top_k"] = functools.partial(setattr, self, "top_k")
         self._schedules = Schedules(self.schedules, quantities)
         return list(optimizers.values())
 
