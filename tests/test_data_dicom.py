@@ -543,6 +543,44 @@ def test_mosaics_are_left_out_with_what_to_do(tmp_path):
     assert (count, "dcm2niix" in text) == (1, True)
 
 
+def private(root, pixels, group, creator, element, vr, value, *, syntax="1.2.840.10008.1.2.1", beside=None):
+    """Write an MR image with an element of a manufacturer's block; ``beside``: a creator whose block precedes it."""
+    dataset = image_dataset(pixels, modality="MR", ImageType=["ORIGINAL", "PRIMARY", "OTHER"])
+    if beside:
+        dataset.private_block(group, beside, create=True).add_new(element, "LO", "7")
+    dataset.private_block(group, creator, create=True).add_new(element, vr, value)
+    write(root, dataset, syntax=syntax)
+
+
+GE, SIEMENS = (0x43, "GEMS_PARM_01", 0x2F), (0x19, "SIEMENS MR HEADER", 0x0A)
+PHILIPS = (0x2005, "Philips Imaging DD 001", 0x11)
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"])
+@pytest.mark.parametrize("beside", [None, "ANOTHER"])
+@pytest.mark.parametrize(
+    ("element", "vr", "values"), [(GE, "SS", (0, 1)), (GE, "SS", (2, 3)), (PHILIPS, "CS", ("M", "P"))]
+)
+def test_manufacturers_tell_magnitude_and_phase_in_their_own_elements(element, vr, values, syntax, beside, tmp_path):
+    for name, value in zip("ab", values, strict=True):
+        private(tmp_path / name, PIXELS + ord(name), *element, vr, value, syntax=syntax, beside=beside)
+    names, left_out = scanned(tmp_path)
+    assert names == ["a"]
+    assert left_out == {"of another type than the rest (data.reader.image_type)": 1}
+    asked = Dicom(str(tmp_path), image_type={3: "imaginary"}.get(values[1], "phase"))
+    assert [record.name for record in asked.scan().records] == ["b"]
+    assert len(asked.read(Record("b"))[0]) == 1
+
+
+def test_mosaics_are_recognized_by_their_number_of_images(tmp_path):
+    for number in (0, 1, 36):
+        private(tmp_path / str(number), PIXELS + number, *SIEMENS, "US", number)
+    names, left_out = scanned(tmp_path)
+    assert names == ["0", "1"]
+    ((text, count),) = left_out.items()
+    assert (count, "dcm2niix" in text) == (1, True)
+
+
 @pytest.mark.parametrize(
     "elements",
     [

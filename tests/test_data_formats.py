@@ -132,6 +132,57 @@ def test_tiff_tags_that_are_not_honored_are_refused_by_name(content, named):
         decode(content)
 
 
+def chained(*files: bytes) -> bytes:
+    """Return one TIFF whose pages are those of ``tiff(...)`` with two-byte values, little-endian."""
+    content, places = b"", []
+    for file in files:
+        start, base = struct.unpack_from("<I", file, 4)[0], len(content)
+        page = bytearray(file)
+        for entry in range(start + 2, start + 2 + 12 * struct.unpack_from("<H", file, start)[0], 12):
+            if struct.unpack_from("<H", file, entry)[0] == 273:  # StripOffsets, written as a LONG
+                struct.pack_into("<HHII", page, entry, 273, 4, 1, base + 8)
+        if places:
+            content = content[: places[-1]] + struct.pack("<I", base + start) + content[places[-1] + 4 :]
+        content += bytes(page)
+        places.append(base + start + 2 + 12 * struct.unpack_from("<H", file, start)[0])
+    return content
+
+
+SMALL = RAMP[::2, ::2]
+REDUCED, PAGES = "begin with reduced copies", "hold several pages"
+
+
+@pytest.mark.parametrize(
+    ("pages", "said"),
+    [
+        ([tiff(SMALL, tag254=1), tiff(RAMP)], [REDUCED]),
+        ([tiff(SMALL, tag255=2), tiff(RAMP)], [REDUCED]),
+        ([tiff(SMALL, tag254=5), tiff(SMALL, tag254=1), tiff(RAMP), tiff(SMALL)], [REDUCED, PAGES]),
+        ([tiff(RAMP, tag254=0), tiff(SMALL, tag254=1)], [PAGES]),
+        ([tiff(RAMP, tag254=2), tiff(SMALL, tag254=2)], [PAGES]),
+    ],
+)
+def test_reduced_copies_at_the_beginning_of_a_tiff_are_not_its_image(pages, said):
+    picture = decode(chained(*pages))
+    np.testing.assert_array_equal(picture.values[0], RAMP)
+    assert len(picture.remarks) == len(said)
+    for remark, words in zip(picture.remarks, said, strict=True):
+        assert words in remark
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (tiff(SMALL, tag254=1), "NewSubfileType"),
+        (tiff(SMALL, tag254=1, tag330=8), "NewSubfileType.*SubIFDs"),
+        (chained(tiff(SMALL, tag254=1), tiff(SMALL, tag254=4)), "NewSubfileType"),
+    ],
+)
+def test_a_tiff_of_reduced_copies_alone_is_refused(content, named):
+    with pytest.raises(Unreadable, match=f"{named}.*save it as"):
+        decode(content)
+
+
 def test_extra_channels_are_lost_with_a_remark():
     assert decode(TIFF_CASES["a channel beside gray"][0]).remarks == (
         "lost their extra channels (TIFF tag ExtraSamples)",

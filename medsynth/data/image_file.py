@@ -42,6 +42,8 @@ _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Values of tags, TIFF 6.0 (1992) and its supplements.
 _WHITE_IS_ZERO, _UNSIGNED, _SIGNED, _FLOATING_POINT = 0, 1, 2, 3
 _JPEG_COMPRESSIONS = (6, 7)
+_NEW_SUBFILE_TYPE, _SUBFILE_TYPE, _SUB_IFDS = 254, 255, 330
+_REDUCED, _MASK, _OLD_REDUCED = 1, 4, 2  # bits of NewSubfileType, value of SubfileType
 _PHOTOMETRICS = {
     0: "WhiteIsZero",
     1: "BlackIsZero",
@@ -79,8 +81,8 @@ def decode(content: bytes) -> RawImage:
     """Decode gray images in their own bit depth as ``(1, H, W)``, color as 8-bit RGB ``(3, H, W)``.
 
     Alpha is dropped, not blended: the values under it were measured, a background would be invented. Only the first of
-    several pages is read. Images are turned upright by EXIF's and TIFF's orientation, and high is bright whatever
-    TIFF's PhotometricInterpretation is.
+    several pages is read, those that TIFF's NewSubfileType calls reduced copies or masks left out. Images are turned
+    upright by EXIF's and TIFF's orientation, and high is bright whatever TIFF's PhotometricInterpretation is.
 
     Raises:
         Unreadable: the format is unknown, the file is damaged, its tags are not supported, or its color channels have
@@ -112,6 +114,7 @@ def _open(content: bytes) -> Image.Image:
 
 
 def _raw_image(image: Image.Image) -> RawImage:
+    reduced = _to_first_page(image)
     many_bands = image.mode not in _GRAY_MODES or image.mode in ("LA", "La")
     if many_bands and any(";16" in str(tile.args) for tile in getattr(image, "tile", ())):
         raise Unreadable(
@@ -120,14 +123,16 @@ def _raw_image(image: Image.Image) -> RawImage:
     tags = getattr(image, "tag_v2", None)
     if tags is not None:
         _check_tags(tags)
-    remarks = []
+    remarks: list[str] = []
+    if reduced:
+        remarks.append("begin with reduced copies of the image (TIFF tag NewSubfileType), which are not read")
     if image.has_transparency_data:
         remarks.append("lost their alpha channel")
     elif tags is not None and EXTRASAMPLES in tags:
         remarks.append("lost their extra channels (TIFF tag ExtraSamples)")
-    if getattr(image, "n_frames", 1) > 1:
+    if getattr(image, "n_frames", 1) > reduced + 1:
         remarks.append("hold several pages, of which only the first is read")
-        image.seek(0)
+        image.seek(reduced)
     _check_complete(image)
     aspect, orientation = _aspect(image), _orientation(image)
     values = np.asarray(_gray_or_rgb(image))
@@ -142,6 +147,30 @@ def _raw_image(image: Image.Image) -> RawImage:
     values = values.astype(np.float32)
     values = values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
     return RawImage(np.ascontiguousarray(values), stored_type, aspect=aspect, remarks=tuple(remarks))
+
+
+def _to_first_page(image: Image.Image) -> int:
+    """Go to the first page of a TIFF that is neither a reduced copy of an image nor a mask; return how many precede it.
+
+    Raises:
+        Unreadable: there is none.
+    """
+    number = 0
+    while (tags := getattr(image, "tag_v2", None)) is not None and _is_reduced(tags):
+        try:
+            number += 1
+            image.seek(number)
+        except EOFError:
+            inside = ", and the image is in SubIFDs" if _SUB_IFDS in tags else ""
+            raise Unreadable(
+                f"its TIFF tag NewSubfileType says that it holds reduced copies or masks of an image alone{inside}: "
+                f"{_SAVE_ANEW}"
+            ) from None
+    return number
+
+
+def _is_reduced(tags: Mapping[int, Any]) -> bool:
+    return bool(tags.get(_NEW_SUBFILE_TYPE, 0) & (_REDUCED | _MASK)) or tags.get(_SUBFILE_TYPE) == _OLD_REDUCED
 
 
 def _orientation(image: Image.Image) -> int:

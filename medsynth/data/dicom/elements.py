@@ -117,6 +117,15 @@ def text(dataset: Dataset, keyword: str) -> str:
     return "" if value is None else str(value).strip(" \0")
 
 
+def private_text(dataset: Dataset, group: int, creator: str, element: int) -> str:
+    """Return an element of a manufacturer's block as text (PS3.5 section 7.8); "" if it is missing or damaged."""
+    try:
+        value = dataset.private_block(group, creator)[element].value
+        return (value.decode("ascii") if isinstance(value, bytes) else str(value)).strip(" \0")
+    except Exception:  # as in ``damage``
+        return ""
+
+
 def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
     """Return an element of ``count`` finite numbers; None if it is missing, damaged or has another count."""
     try:

@@ -18,6 +18,7 @@ from medsynth.data.dicom.elements import (
     number,
     numbers,
     parse,
+    private_text,
     syntax,
     text,
 )
@@ -48,7 +49,22 @@ _KEYWORDS = (
     "SharedFunctionalGroupsSequence PhotometricInterpretation BurnedInAnnotation PresentationIntentType "
     "ComplexImageComponent SegmentationType"
 )
-_TAGS = frozenset({tag for keyword in _KEYWORDS.split() if (tag := tag_for_keyword(keyword))} | set(PIXELS))
+# Elements of manufacturers' blocks: group, creator, element. What they say is missing in the standard's elements.
+_RAW_DATA_TYPE = (0x0043, "GEMS_PARM_01", 0x2F)  # of GE: 0 to 3
+_IMAGE_TYPE_MR = (0x2005, "Philips Imaging DD 001", 0x11)
+_IMAGES_IN_MOSAIC = (0x0019, "SIEMENS MR HEADER", 0x0A)
+_RAW_DATA_TYPES = {"0": "MAGNITUDE", "1": "PHASE", "2": "REAL", "3": "IMAGINARY"}
+_BLOCKS = (0x10, 0x11, 0x12)  # that are looked through for them
+_TAGS = frozenset(
+    {tag for keyword in _KEYWORDS.split() if (tag := tag_for_keyword(keyword))}
+    | set(PIXELS)
+    | {group << 16 | block for group, _, _ in (_RAW_DATA_TYPE, _IMAGE_TYPE_MR, _IMAGES_IN_MOSAIC) for block in _BLOCKS}
+    | {
+        group << 16 | block << 8 | element
+        for group, _, element in (_RAW_DATA_TYPE, _IMAGE_TYPE_MR, _IMAGES_IN_MOSAIC)
+        for block in _BLOCKS
+    }
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,10 +206,10 @@ def _header(name: str, dataset: Dataset) -> Header:
         capture="Secondary Capture" in storage_class,
         color=samples > 1 or text(dataset, "PhotometricInterpretation") == "PALETTE COLOR",
         burned_in=text(dataset, "BurnedInAnnotation").upper() == "YES",
-        mosaic="MOSAIC" in image_type,
+        mosaic="MOSAIC" in image_type or private_text(dataset, *_IMAGES_IN_MOSAIC) not in ("", "0", "1"),
         intent=next((word for word in ("presentation", "processing") if intent.endswith(f"FOR {word.upper()}")), ""),
         image_type=image_type,
-        component=component(image_type, text(dataset, "ComplexImageComponent")) if modality == "MR" else "",
+        component=component(dataset, image_type) if modality == "MR" else "",
     )
 
 
@@ -202,13 +218,19 @@ def values_of(dataset: Dataset, keyword: str) -> tuple[str, ...]:
     return tuple(value.strip() for value in text(dataset, keyword).upper().split("\\"))
 
 
-def component(image_type: tuple[str, ...], complex_component: str) -> str:
-    """Return what an MR image shows of complex values, or computes from them; "" if it is not known or mixed."""
+def component(dataset: Dataset, image_type: tuple[str, ...]) -> str:
+    """Return what an MR image shows of complex values, or computes from them; "" if it is not known or mixed.
+
+    Args:
+        dataset: the file, or the functional group of a frame that holds its type.
+        image_type: the values of ImageType or FrameType.
+    """
     # The first two values say original or derived, primary or secondary.
-    for value in (complex_component.upper(), *image_type[2:]):
+    of_philips = private_text(dataset, *_IMAGE_TYPE_MR).upper()
+    for value in (text(dataset, "ComplexImageComponent").upper(), *image_type[2:], of_philips):
         if value in _COMPONENTS:
             return _COMPONENTS[value]
-    return ""
+    return _RAW_DATA_TYPES.get(private_text(dataset, *_RAW_DATA_TYPE), "")
 
 
 def slice_position(dataset: Dataset) -> SlicePosition:

@@ -114,9 +114,9 @@ def _frame_type(dataset: Dataset, frame: int) -> tuple[tuple[str, ...], str]:
         group = frame_group(dataset, frame, sequence)
         if group is not None and text(group, "FrameType"):
             values = values_of(group, "FrameType")
-            return values, component(values, text(group, "ComplexImageComponent"))
+            return values, component(group, values)
     values = values_of(dataset, "ImageType")
-    return values, component(values, text(dataset, "ComplexImageComponent"))
+    return values, component(dataset, values)
 
 
 def _rank(own: tuple[tuple[str, ...], str]) -> tuple[object, ...]:
