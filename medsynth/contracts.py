@@ -220,15 +220,16 @@ class Penalty(Protocol):
 
     Or, with ``at="logits"``, a ``LogitPenalty``.
 
-    ``at`` says where it is taken: at the ``"real"`` inputs, at the ``"fake"`` ones, or ``"between"`` (uniformly on
-    the line from a real to a fake one). ``inputs`` are the features there and require a gradient,
-    ``logits (N, K) = head(inputs)``; both are float32.
+    ``at`` says where it is taken: at the ``"real"`` inputs, at the ``"fake"`` ones, ``"between"`` (uniformly on the
+    line from a real to a fake one), or at ``"perturbed"`` real ones: with normal noise, whose deviation is that of the
+    batch times ``perturbation``, an attribute of such a penalty. ``inputs`` are the features there and require a
+    gradient, ``logits (N, K) = head(inputs)``; both are float32.
     It is taken in every ``interval``-th discriminator update, and then ``interval`` times as strong (lazy
     regularization, Karras et al. 2020, StyleGAN2).
     """
 
     @property
-    def at(self) -> Literal["real", "fake", "between"]:
+    def at(self) -> Literal["real", "fake", "between", "perturbed"]:
         """Return the name of the inputs."""
         ...
 
@@ -237,6 +238,13 @@ class Penalty(Protocol):
     def __call__(self, *, inputs: Features, logits: Tensor) -> Tensor:
         """Return the term, a scalar with its graph."""
         ...
+
+
+@runtime_checkable
+class PerturbedPenalty(Penalty, Protocol):
+    """A penalty that is taken at ``"perturbed"`` real inputs."""
+
+    perturbation: float
 
 
 @runtime_checkable

@@ -23,7 +23,7 @@ from collections.abc import Generator, Mapping
 import torch
 from torch import Tensor
 
-from medsynth.contracts import Batch, Features, Network, Penalty
+from medsynth.contracts import Batch, Features, Network, Penalty, PerturbedPenalty
 from medsynth.lightning.distributed import average_batch_statistics, share
 from medsynth.lightning.module import AdversarialModule
 
@@ -131,7 +131,7 @@ class GAN(AdversarialModule):
     def _penalty_term(self, penalty: Penalty, real: Features, fake: Features, labels: Tensor | None) -> Tensor:
         # In float32 at all times: a gradient's gradient does not survive bfloat16.
         with torch.autocast(self.device.type, enabled=False):
-            inputs = _penalized_inputs(penalty.at, real, fake)
+            inputs = _penalized_inputs(penalty, real, fake)
             return penalty(inputs=inputs, logits=self._head(inputs, labels))
 
     def _head(self, features: Features, labels: Tensor | None) -> Tensor:
@@ -212,14 +212,17 @@ def _add(values: dict[str, Tensor], terms: Mapping[str, Tensor], *, weight: floa
         values[name] = values.get(name, 0.0) + term.detach() * weight
 
 
-def _penalized_inputs(at: str, real: Features, fake: Features) -> Features:
+def _penalized_inputs(penalty: Penalty, real: Features, fake: Features) -> Features:
     """Return the head's inputs at which a penalty is taken, detached, float32, requiring a gradient."""
     real, fake = (tuple(tensor.detach().float() for tensor in features) for features in (real, fake))
-    if at == "between":
+    if penalty.at == "between":
         position = torch.rand(len(real[0]), device=real[0].device)
         inputs = tuple(
             torch.lerp(r, f, position.view(-1, *[1] * (r.dim() - 1))) for r, f in zip(real, fake, strict=True)
         )
+    elif penalty.at == "perturbed":
+        assert isinstance(penalty, PerturbedPenalty)
+        inputs = tuple(r + penalty.perturbation * r.std(correction=0) * torch.randn_like(r) for r in real)
     else:
-        inputs = {"real": real, "fake": fake}[at]
+        inputs = {"real": real, "fake": fake}[penalty.at]
     return tuple(tensor.requires_grad_(True) for tensor in inputs)

@@ -8,8 +8,11 @@ import torch
 import yaml
 
 from medsynth.augment.diffaugment import DiffAugment
+from medsynth.augment.instance_noise import InstanceNoise
 from medsynth.configuration.compose import conf_folder
 from medsynth.contracts import Augmentation, InputError
+from medsynth.schedule.linear import Linear
+from tests.test_gan import fit, gan
 
 ALL = ["color", "translation", "cutout"]
 
@@ -260,3 +263,29 @@ def test_configuration_lists_all_options_with_their_defaults():
     defaults = {key: value.default for key, value in inspect.signature(DiffAugment).parameters.items()}
     assert {**options, "policy": tuple(options["policy"])} == defaults
     assert isinstance(DiffAugment(**options), Augmentation)
+
+
+# ---- instance noise --------------------------------------------------------------------------------------------------
+
+
+def test_instance_noise_is_normal_independent_and_differentiable():
+    torch.manual_seed(0)
+    images = torch.full((64, 2, 16, 16), 0.5, dtype=torch.float64, requires_grad=True)
+    out = InstanceNoise(sigma=0.2)(images)
+    noise = (out - images).detach() / 0.2
+    assert noise.mean().item() == pytest.approx(0, abs=0.02)
+    assert noise.std().item() == pytest.approx(1, abs=0.02)
+    assert noise.pow(4).mean().item() == pytest.approx(3, abs=0.15)  # the kurtosis of a normal distribution
+    assert abs(torch.corrcoef(noise.flatten(1)[:2])[0, 1]) < 0.2
+    (gradient,) = torch.autograd.grad(out.sum(), images)
+    assert torch.equal(gradient, torch.ones_like(gradient))
+
+
+def test_instance_noise_decreases_by_a_schedule():
+    noise = InstanceNoise(sigma=0.4)
+    fit(gan(augmentations={"noise": noise}, schedules={"augment": {"noise": {"sigma": Linear(0.1, 0.0, 16)}}}))
+    assert noise.sigma == 0
+    images = torch.randn(2, 1, 4, 4)
+    assert torch.equal(noise(images), images)
+    with pytest.raises(InputError, match=r"augment\.instance_noise\.sigma=-1"):
+        InstanceNoise(sigma=-1)

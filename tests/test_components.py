@@ -84,8 +84,15 @@ def test_networks_have_to_be_modules():
 def test_an_unknown_place_of_a_penalty_is_refused():
     nowhere = R1()
     nowhere.at = "nowhere"
-    with pytest.raises(InputError, match=r"penalty=own: R1\.at is 'nowhere': choose of real, fake, between, logits"):
+    with pytest.raises(InputError, match=r"penalty=own: R1\.at is 'nowhere': choose of real, .*, perturbed, logits"):
         gan(penalties={"own": nowhere})
+
+
+def test_a_penalty_at_perturbed_images_says_how_far():
+    vague = R1()
+    vague.at = "perturbed"
+    with pytest.raises(InputError, match="R1 has no perturbation, which the contract PerturbedPenalty requires"):
+        gan(penalties={"own": vague})
 
 
 def test_the_members_of_a_contract_include_those_that_it_extends():

@@ -8,6 +8,7 @@ import pytest
 
 from medsynth.augment.ada import AdaptiveAugmentation
 from medsynth.augment.diffaugment import DiffAugment
+from medsynth.augment.instance_noise import InstanceNoise
 from medsynth.backbone.network import TimmBackbone
 from medsynth.configuration.compose import conf_folder
 from medsynth.contracts import (
@@ -20,6 +21,7 @@ from medsynth.contracts import (
     Loss,
     MinibatchLayer,
     Penalty,
+    PerturbedPenalty,
 )
 from medsynth.discriminator.dcgan import DCGANDiscriminator
 from medsynth.discriminator.grid import GridDiscriminator
@@ -44,6 +46,8 @@ from medsynth.loss.relativistic_pairing import RelativisticPairing
 from medsynth.loss.wasserstein import Wasserstein
 from medsynth.minibatch.discrimination import MinibatchDiscrimination
 from medsynth.minibatch.std import MinibatchStd
+from medsynth.penalty.dragan import DRAGAN
+from medsynth.penalty.drift import Drift
 from medsynth.penalty.lecam import LeCam
 from medsynth.penalty.r1 import R1
 from medsynth.penalty.r2 import R2
@@ -59,10 +63,11 @@ LOSSES: list[type[Loss]] = [
     RelativisticPairing,
     Wasserstein,
 ]
-PENALTIES: list[type[Penalty] | type[LogitPenalty]] = [R1, R2, WassersteinGradientPenalty, LeCam]
+PENALTIES: list[type[Penalty] | type[LogitPenalty]] = [DRAGAN, Drift, LeCam, R1, R2, WassersteinGradientPenalty]
+PERTURBED: list[type[PerturbedPenalty]] = [DRAGAN]
 MINIBATCH: list[type[MinibatchLayer]] = [MinibatchDiscrimination, MinibatchStd]
 ADAPTIVE: list[type[Adaptive]] = [LeCam, AdaptiveAugmentation]
-AUGMENTATIONS: list[type[Augmentation]] = [DiffAugment, AdaptiveAugmentation]
+AUGMENTATIONS: list[type[Augmentation]] = [AdaptiveAugmentation, DiffAugment, InstanceNoise]
 BACKBONES: list[type[Backbone]] = [TimmBackbone]
 GENERATORS: list[type[Generator]] = [DCGANGenerator, FastGANGenerator, MLPGenerator, ResNetGenerator, TomskGenerator]
 DISCRIMINATORS: list[type[Discriminator]] = [

@@ -25,12 +25,12 @@ def test_the_example_of_a_penalty_trains_and_its_test_passes(tmp_path, monkeypat
     tests = [value for name, value in namespace.items() if name.startswith("test_")]
     for test in tests:
         test()
-    overrides = ("--config-dir=conf", "penalty=[r1,drift]", *command.TINY, "max_images=16", "hydra.run.dir=run")
+    overrides = ("--config-dir=conf", "penalty=[r1,squeezing]", *command.TINY, "max_images=16", "hydra.run.dir=run")
     code, _, err = command.run(monkeypatch, capsys, *overrides)
     header = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[0]
 
     assert len(tests) == 1
     assert code == 0, err
-    assert "train/drift" in header.split(",")
+    assert "train/squeezing" in header.split(",")
     ruff = [sys.executable, "-m", "ruff", "check", "--config", str(ROOT / "pyproject.toml"), "medsynth"]
     assert subprocess.run(ruff, capture_output=True, check=False).returncode == 0

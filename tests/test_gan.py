@@ -471,6 +471,19 @@ def test_penalties_are_taken_at_the_images_that_they_name():
     assert position.std() > 0.1
 
 
+def test_perturbed_real_images_have_normal_noise_of_the_batch_s_deviation():
+    recorder = Recorder("perturbed")
+    recorder.perturbation = 0.3
+    model, data = gan(penalties={"dragan": recorder}, max_images=8), Images()
+    fit(model, data, limit_val_batches=0)
+    real, (perturbed,) = data.images[:8], recorder.inputs
+    noise = (perturbed - real) / (0.3 * real.std(correction=0))
+    assert noise.mean().item() == pytest.approx(0, abs=0.1)
+    assert noise.std().item() == pytest.approx(1, abs=0.06)
+    assert noise.abs().max() > 2.5  # normal, not uniform
+    assert noise.flatten(1).std(dim=1).min() > 0.8
+
+
 def test_penalties_of_logits_get_both_sides():
     class OfLogits(Listener):
         def __call__(self, *, real, fake):

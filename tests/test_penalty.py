@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from medsynth.contracts import Adaptive, InputError, LogitPenalty, Penalty
+from medsynth.penalty.dragan import DRAGAN
+from medsynth.penalty.drift import Drift
 from medsynth.penalty.gradient import squared_gradient_norms
 from medsynth.penalty.lecam import LeCam
 from medsynth.penalty.r1 import R1
@@ -13,39 +15,45 @@ from medsynth.penalty.r2 import R2
 from medsynth.penalty.wasserstein_gp import WassersteinGradientPenalty
 from tests.test_conf import compose
 
+CASES = [(R1, "real"), (R2, "fake"), (WassersteinGradientPenalty, "between"), (DRAGAN, "perturbed")]
+NORMS = [WassersteinGradientPenalty, DRAGAN]  # hold the norm at 1
 
-@pytest.mark.parametrize(("kind", "at"), [(R1, "real"), (R2, "fake"), (WassersteinGradientPenalty, "between")])
+
+@pytest.mark.parametrize(("kind", "at"), CASES)
 def test_contract_and_interval(kind, at):
     penalty = kind(interval=3)
     assert isinstance(penalty, Penalty)
     assert (penalty.at, penalty.interval) == (at, 3)
 
 
-def test_gradient_penalty_of_a_linear_head():
+@pytest.mark.parametrize("kind", NORMS)
+def test_gradient_penalty_of_a_linear_head(kind):
     """D(x) = <w, x> has the gradient w everywhere: penalty = weight * (|w| - 1)^2, and its derivative is known too."""
     w = torch.tensor([3.0, 4.0], dtype=torch.float64, requires_grad=True)
     inputs = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
-    penalty = WassersteinGradientPenalty(weight=10.0)(inputs=(inputs,), logits=(inputs @ w)[:, None])
+    penalty = kind(weight=10.0)(inputs=(inputs,), logits=(inputs @ w)[:, None])
     assert penalty.item() == pytest.approx(10 * (5 - 1) ** 2)
     (slope,) = torch.autograd.grad(penalty, w)
     expected = 10 * 2 * (5 - 1) * w.detach() / 5  # d|w|/dw = w / |w|
     torch.testing.assert_close(slope, expected)
 
 
-def test_gradient_penalty_is_per_sample():
+@pytest.mark.parametrize("kind", NORMS)
+def test_gradient_penalty_is_per_sample(kind):
     """D(x) = |x|^2 / 2 has the gradient x: the penalty is the mean of (|x_i| - 1)^2, not of the batch's norm."""
     inputs = torch.tensor([[2.0, 0.0], [0.0, 3.0]], dtype=torch.float64, requires_grad=True)
     logits = (inputs.square().sum(1, keepdim=True)) / 2
-    penalty = WassersteinGradientPenalty(weight=1.0)(inputs=(inputs,), logits=logits)
+    penalty = kind(weight=1.0)(inputs=(inputs,), logits=logits)
     assert penalty.item() == pytest.approx(((2 - 1) ** 2 + (3 - 1) ** 2) / 2)
 
 
-def test_gradient_penalty_at_a_zero_gradient():
+@pytest.mark.parametrize("kind", NORMS)
+def test_gradient_penalty_at_a_zero_gradient(kind):
     """A head that is flat at one image: the square root's derivative is infinite there, the penalty's is not."""
     w = torch.tensor([3.0, 4.0], requires_grad=True)
     inputs = torch.tensor([[0.0, 0.0], [1.0, 1.0]], requires_grad=True)
     logits = (inputs.square() * w).sum(1, keepdim=True) / 2  # gradient (3 x_1, 4 x_2): 0, and of norm 5
-    penalty = WassersteinGradientPenalty(weight=1.0)(inputs=(inputs,), logits=logits)
+    penalty = kind(weight=1.0)(inputs=(inputs,), logits=logits)
     assert penalty.item() == pytest.approx(((0 - 1) ** 2 + (5 - 1) ** 2) / 2, rel=1e-5)
     (slope,) = torch.autograd.grad(penalty, w)
     torch.testing.assert_close(slope, (5 - 1) * torch.tensor([3.0, 4.0]) / 5)  # of the second image alone
@@ -98,7 +106,7 @@ def test_many_equal_logits_are_penalized_like_one():
     torch.testing.assert_close(squared_gradient_norms(inputs, logits[:, :1].expand(-1, 7)), one)
 
 
-@pytest.mark.parametrize("kind", [R1, R2, WassersteinGradientPenalty])
+@pytest.mark.parametrize("kind", [R1, R2, *NORMS])
 def test_inputs_without_influence_add_nothing(kind):
     _, (u, v), (_, b), _ = two_levels()
     logits = v.sum(1, keepdim=True).square() * b / 2
@@ -162,3 +170,24 @@ def test_lecam_continues_from_its_state():
 def test_lecam_options_out_of_range(option, value):
     with pytest.raises(InputError, match=rf"penalty\.lecam\.{option}={value}"):
         LeCam(**{option: value})
+
+
+# ---- drift and DRAGAN ------------------------------------------------------------------------------------------------
+
+
+def test_drift_is_the_weighted_mean_square_of_real_logits():
+    random = np.random.default_rng(4)
+    real, fake = (torch.from_numpy(random.normal(size=(5, 3))).requires_grad_(True) for _ in range(2))
+    penalty = Drift(weight=0.3, interval=2)
+    assert isinstance(penalty, LogitPenalty)
+    term = penalty(real=real, fake=fake)
+    assert term.item() == pytest.approx(0.3 * np.mean(real.detach().numpy() ** 2), rel=1e-12)
+    slopes = torch.autograd.grad(term, (real, fake), materialize_grads=True)
+    np.testing.assert_allclose(slopes[0], 0.3 * 2 * real.detach().numpy() / 15, rtol=1e-12)
+    assert not slopes[1].any()
+
+
+@pytest.mark.parametrize("perturbation", [0.0, -0.5])
+def test_dragan_needs_a_perturbation(perturbation):
+    with pytest.raises(InputError, match=rf"penalty\.dragan\.perturbation={perturbation}"):
+        DRAGAN(perturbation=perturbation)

@@ -16,10 +16,11 @@ from medsynth.contracts import (
     Loss,
     Metrics,
     Penalty,
+    PerturbedPenalty,
     check_contract,
 )
 
-_PLACES = ("real", "fake", "between", "logits")
+_PLACES = ("real", "fake", "between", "perturbed", "logits")
 
 
 def check_components(
@@ -51,6 +52,8 @@ def check_components(
             raise InputError(
                 f"penalty={name}: {type(penalty).__name__}.at is {penalty.at!r}: choose of {', '.join(_PLACES)}."
             )
+        if penalty.at == "perturbed":
+            check_contract(penalty, PerturbedPenalty, f"penalty={name}")
     for name, augmentation in augmentations.items():
         check_contract(augmentation, Augmentation, f"augment={name}")
 
