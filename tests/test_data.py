@@ -411,5 +411,5 @@ def test_options_that_do_not_fit_the_data_are_refused(options, message):
 @pytest.mark.parametrize("value", [{}, None, "x", [[1]], -1e300])
 def test_numbers_of_a_damaged_record_are_refused_in_a_sentence(name, value):
     numbers = {"channels": 1, "image_size": 16, "batch_size": 8, "seed": 0} | {name: value}
-    with pytest.raises(InputError, match=rf"^data\.{name}=.* is not a whole number\.$"):
+    with pytest.raises(InputError, match=rf"^data\.{name}=.* is not a whole number: type one, as data\.{name}=\d+\.$"):
         ImageDataModule(source=None, **numbers)

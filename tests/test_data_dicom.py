@@ -349,7 +349,7 @@ def test_files_other_than_images_are_counted(tmp_path):
         "not an image (RT Dose)": 1,
         "not an image (DICOMDIR)": 1,
         "not an image (Encapsulated PDF)": 1,
-        "a video (MPEG, H.264, HEVC)": 1,
+        "a video (MPEG, H.264, HEVC): save its frames as images": 1,
     }
     assert Counter(reason.kind for reason in found.left_out) == {ReasonKind.NOT_AN_IMAGE: 9, ReasonKind.UNSUPPORTED: 1}
     assert by_text(found.damaged) == {"an image without pixel data": 1}
@@ -414,7 +414,10 @@ def change(**elements):
         (change(PixelData=PIXELS.tobytes() + b"1234"), "longer"),
         (change(PixelData=b""), "no pixel data"),
         (change(PhotometricInterpretation=None), "PhotometricInterpretation is missing"),
-        (change(PhotometricInterpretation="CMYK"), "PhotometricInterpretation is missing or not supported"),
+        (
+            change(PhotometricInterpretation="CMYK"),
+            "PhotometricInterpretation is missing or not one of MONOCHROME1, MONOCHROME2",
+        ),
         (change(SamplesPerPixel=3), "PhotometricInterpretation"),
         (change(BitsStored=17), "its BitsStored"),
         (change(HighBit=3), "its HighBit"),

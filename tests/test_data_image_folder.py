@@ -174,8 +174,16 @@ def make_mixed(root):
         (lambda root: None, {}, "is empty: data=image_folder data.root=/path/to/images"),
         (lambda root: (root / "a.txt").write_text(""), {}, "holds no image: only files whose names end in .png, .jpg"),
         (make_mixed, {}, "holds 3 images beside the class folders a: move"),
-        (lambda root: write_images(root, 4), {"classes": ["a"]}, r"data\.reader\.classes needs one subfolder"),
-        (class_folders, {"classes": ["a", "d"]}, r"data\.reader\.classes names d, but .* has the folders a, b, c"),
+        (
+            lambda root: write_images(root, 4),
+            {"classes": ["a"]},
+            r"data\.reader\.classes needs a folder for each class.*leave data.reader.classes out",
+        ),
+        (
+            class_folders,
+            {"classes": ["a", "d"]},
+            r"data\.reader\.classes names d, but .* has the folders a, b, c: choose",
+        ),
     ],
 )
 def test_an_impossible_folder_is_refused(make, options, message, tmp_path):

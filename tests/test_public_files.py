@@ -103,7 +103,7 @@ REFUSED = {
     "its pixel data is damaged",  # JPEG2000-embedded-sequence-delimiter.dcm, which no decoder reads
     "it is named like a DICOM file and is none, or empty",  # no_meta.dcm
     "files of a format that is not read here (.gz: unpack them)",
-    "it has more than four dimensions",  # CIFTI
+    "it has more than four dimensions: save each volume in a file of its own",  # CIFTI
     "it holds NaN, for which data.reader.nan_value=0 takes 0",
     "it has several channels of 16 bits, of which only 8 can be read: save it as 16-bit gray or 8-bit color",
 }

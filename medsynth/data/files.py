@@ -267,7 +267,7 @@ class ImageFiles:
         left_out = sum(reason["count"] for reason in self.manifest["left_out"])
         return (
             f"{format_name}: {len(self.store):,} images, {classes}"
-            + (f", {patients:,} patients" if patients else "")
+            + (f", {patients:,} patient{'s' if patients > 1 else ''}" if patients else "")
             + (f" ({left_out:,} files or parts of files left out)" if left_out else "")
         )
 

@@ -82,7 +82,9 @@ class Geometry:
         image, spacing = self._with_channels(torch.from_numpy(raw.values), 2 if paired else 1), raw.spacing
         if self.spacing is not None:
             if spacing is None:
-                raise Unreadable("it does not give its pixel spacing, which data.spacing needs")
+                raise Unreadable(
+                    "it does not give its pixel spacing, which data.spacing needs (null leaves its pixels as they are)"
+                )
             target = _pair("data.spacing", self.spacing)
             image, spacing = _resampled(image, (spacing[0] / target[0], spacing[1] / target[1])), target
         elif self.makes_square(raw):
@@ -91,7 +93,9 @@ class Geometry:
             spacing = None if spacing is None else (min(spacing), min(spacing))
         if self.foreground is not None:
             if not (image > self.foreground).any():
-                raise Unreadable(f"no pixel is above data.foreground={self.foreground:g}")
+                raise Unreadable(
+                    f"no pixel is above data.foreground={self.foreground:g}, a value in the unit of the data"
+                )
             image = _plain(CropForeground(select_fn=partial(torch.lt, torch.tensor(self.foreground)))(image))
         if self.crop is not None:
             image = _plain(CenterSpatialCrop([int(extent) for extent in _pair("data.crop", self.crop)])(image))

@@ -54,7 +54,8 @@ class ImageFolder:
         if not names:
             raise DataError(
                 f"data.root={self.tree.root} holds no image: only files whose names end in {', '.join(ENDINGS)} are "
-                f"read ({'; '.join(f'{reason}: {count}' for reason, count in left_out.most_common())})."
+                f"read ({'; '.join(f'{reason}: {count}' for reason, count in left_out.most_common())}). Give a folder "
+                f"with such files, or read another format by data=."
             )
         masks = self._masks(names)
         left_out[MASK] += len(masks)
@@ -118,12 +119,13 @@ class ImageFolder:
             )
         if asked and not folders:
             raise InputError(
-                f"data.reader.classes needs one subfolder per class, but data.root={self.tree.root} has none."
+                f"data.reader.classes needs a folder for each class, but data.root={self.tree.root} has none: move the "
+                f"images of each class into one with its name, or leave data.reader.classes out."
             )
         missing = [name for name in asked if name not in folders]
         if missing:
             raise InputError(
                 f"data.reader.classes names {', '.join(missing)}, but data.root={self.tree.root} has the folders "
-                f"{listed(folders)}."
+                f"{listed(folders)}: choose among these, or type another data.reader.class_level=."
             )
         return [name for name in folders if name in (asked or folders)]

@@ -21,6 +21,7 @@ from medsynth.data.sampler import BlockSampler, ResumableBatchSampler
 from medsynth.errors import InputError
 
 log = logging.getLogger(__name__)
+_EXAMPLES = {"channels": 1, "image_size": 64, "batch_size": 8, "num_workers": 0, "seed": 0}
 
 
 class ImageDataset(Protocol):
@@ -185,7 +186,9 @@ class ImageDataModule(pl.LightningDataModule):
         numbers |= {"num_workers": num_workers, "seed": seed}
         for name, value in numbers.items():
             if not isinstance(value, int):
-                raise InputError(f"data.{name}={value} is not a whole number.")
+                raise InputError(
+                    f"data.{name}={value} is not a whole number: type one, as data.{name}={_EXAMPLES[name]}."
+                )
         self.source = source
         self.channels = channels
         self.image_size = image_size

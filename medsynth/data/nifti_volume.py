@@ -104,7 +104,7 @@ def load(content: bytes, *, volume: int | None = None, nan_value: float | None =
     if not np.isfinite(extremes).all():  # the extremes of values with NaN are NaN
         if nan_value is None and np.isnan(extremes).any():
             raise Unreadable("it holds NaN, for which data.reader.nan_value=0 takes 0")
-        raise Unreadable("it holds values that are not finite numbers")
+        raise Unreadable("it holds infinite values: replace them in the file")
     if not header["sform_code"] and not header["qform_code"]:
         remarks = (*remarks, _NO_ORIENTATION)
     if _contradict(header):
@@ -166,7 +166,7 @@ def _header(start: bytes) -> Nifti1Header:
     except Exception as error:  # HeaderDataError, WrapStructError for a short one, ValueError, KeyError ...
         raise Unreadable("its header is damaged") from error
     if header["magic"] != kind.single_magic:
-        raise Unreadable("its voxels are in another file (.img)")
+        raise Unreadable("its voxels are in another file (.img): convert both to one .nii.gz")
     return header
 
 
@@ -189,7 +189,7 @@ def _needed_bytes(header: Nifti1Header) -> int:
     if min(shape) < 1 or offset < header.single_vox_offset:
         raise Unreadable("its header is damaged")
     if dtype.kind == "c":
-        raise Unreadable("it holds complex numbers")
+        raise Unreadable("it holds complex numbers: save their magnitude")
     channels = 3 if dtype.names else 1
     needed = offset + math.prod(shape) * dtype.itemsize
     if max(needed, 4 * channels * math.prod(shape[:3])) > LARGEST:
@@ -207,12 +207,12 @@ def _stored_voxels(header: Nifti1Header, content: memoryview, volume: int | None
     """Return the stored voxels ``(I, J, K)`` of one volume, in the order of the file."""
     shape, dtype = _shape(header), header.get_data_dtype()
     if any(extent > 1 for extent in shape[4:]):
-        raise Unreadable("it has more than four dimensions")
+        raise Unreadable("it has more than four dimensions: save each volume in a file of its own")
     count = math.prod(shape[3:])
     if volume is None and count > 1:
         raise Unreadable("it holds several volumes (four dimensions): choose one by data.reader.volume")
     if volume is not None and volume >= count:
-        raise Unreadable("it holds fewer volumes than data.reader.volume asks for")
+        raise Unreadable("it holds fewer volumes than data.reader.volume asks for, counted from 0")
     offset = header.get_data_offset() + (volume or 0) * math.prod(shape[:3]) * dtype.itemsize
     return np.frombuffer(content, dtype, math.prod(shape[:3]), offset).reshape(shape[:3], order="F")
 

@@ -169,7 +169,7 @@ def _check_image(dataset: Dataset, has_pixels: bool, *, preamble: bool) -> None:
             raise _not_an_image("no pixel data" if preamble else "not a DICOM file")
         raise Unreadable("an image without pixel data")
     if any(video in syntax(dataset).name for video in _VIDEOS):
-        raise Unreadable("a video (MPEG, H.264, HEVC)", ReasonKind.UNSUPPORTED)
+        raise Unreadable("a video (MPEG, H.264, HEVC): save its frames as images", ReasonKind.UNSUPPORTED)
 
 
 def _storage_class(dataset: Dataset) -> str:

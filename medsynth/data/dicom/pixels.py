@@ -39,7 +39,10 @@ def plugins(uid: UID, *, samples: int, bits: int) -> tuple[str, ...]:
     except NotImplementedError:
         decoder = None
     if decoder is None:
-        raise Unreadable("its transfer syntax is not supported", ReasonKind.UNSUPPORTED)
+        known = uid.name if uid.is_valid and uid.name != uid else "unknown"  # else it may hold any text
+        raise Unreadable(
+            f"its transfer syntax ({known}) is not supported: convert it with gdcmconv --raw", ReasonKind.UNSUPPORTED
+        )
     if decoder.is_native:
         return ("",)
     suited = [name for name in _PLUGINS if _suits(name, uid, samples, bits)]
@@ -70,7 +73,9 @@ def stored_frames(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
         if properties["number_of_frames"] != frames:
             raise Unreadable("it holds more frames than its header says")
         if samples == 3 and properties["photometric_interpretation"] != "RGB":
-            raise Unreadable("its color space is not supported")
+            raise Unreadable(
+                "its PhotometricInterpretation is not supported with its compression: convert it with gdcmconv --raw"
+            )
         raw = raw if frames > 1 else raw[None]
         return _used_bits(raw, dataset) if whole and raw.dtype.kind in "iu" else raw, raw
 
@@ -118,7 +123,9 @@ def _check_layout(dataset: Dataset) -> tuple[str, int]:
     frames = integer(dataset, "NumberOfFrames", 1, 2**31, default=1)
     photometric = text(dataset, "PhotometricInterpretation")
     if photometric not in (_GRAY if samples == 1 else _COLOR):
-        raise Unreadable("its PhotometricInterpretation is missing or not supported")
+        raise Unreadable(
+            f"its PhotometricInterpretation is missing or not one of {', '.join(_GRAY if samples == 1 else _COLOR)}"
+        )
     allocated = integer(dataset, "BitsAllocated", 1, 64)
     if keywords == ["PixelData"]:
         _check_bits(dataset, allocated)
@@ -137,7 +144,7 @@ def _check_bits(dataset: Dataset, allocated: int) -> None:
     integer(dataset, "HighBit", stored - 1, allocated - 1, default=stored - 1)
     integer(dataset, "PixelRepresentation", 0, 1)
     if allocated not in (1, 8, 16, 32):
-        raise Unreadable("its BitsAllocated are not supported")
+        raise Unreadable("its BitsAllocated is none of 1, 8, 16 and 32")
 
 
 def _check_length(content: bytes, expected: int) -> None:

@@ -107,7 +107,10 @@ class Dicom:
         left_out = +left_out
         if not records:
             reasons = _listed(left_out + damaged)
-            raise DataError(f"data.root={self.tree.root} holds no DICOM image to read ({reasons}).")
+            raise DataError(
+                f"data.root={self.tree.root} holds no DICOM image to read ({reasons}): change the options that these "
+                f"reasons name, or add files."
+            )
         return Scan(
             records,
             class_names=tuple(sorted({record.class_name for record in records} - {""}, key=natural)),
@@ -145,7 +148,10 @@ class Dicom:
             except Unreadable as error:
                 (damaged if error.reason.kind is ReasonKind.DAMAGED else left_out)[error.reason] += 1
         if not headers:
-            raise DataError(f"data.root={self.tree.root} holds no DICOM image ({_listed(left_out + damaged)}).")
+            raise DataError(
+                f"data.root={self.tree.root} holds no DICOM image ({_listed(left_out + damaged)}): give a folder with "
+                f"DICOM files, or read other formats by data=image_folder or data=nifti."
+            )
         return headers, left_out, damaged
 
     def _selected(self, headers: list[Header], left_out: Counter[Reason]) -> list[Header]:
@@ -168,7 +174,8 @@ class Dicom:
         if not selected:
             raise DataError(
                 f"data.root={self.tree.root} holds no DICOM image that fits the options ({_listed(+left_out)}); its "
-                f"modalities are {_listed(Counter(header.modality or 'unknown' for header in headers))}."
+                f"modalities are {_listed(Counter(header.modality or 'unknown' for header in headers))}: change these "
+                f"options."
             )
         return selected
 

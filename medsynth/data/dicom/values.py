@@ -113,7 +113,7 @@ def colored(stored: np.ndarray, dataset: Dataset) -> tuple[np.ndarray, int]:
         count, _, bits = dataset.RedPaletteColorLookupTableDescriptor
         # pydicom counts the entries of an 8-bit palette in 8 bits, and assumes little-endian.
         if not syntax(dataset).is_little_endian or (bits == 8 and not 0 < count <= 256):
-            raise Unreadable("its segmented palette is of an unsupported kind")
+            raise Unreadable("its segmented palette is big-endian or damaged: convert it to RGB")
         colors = apply_color_lut(stored, dataset)[..., :3]
         return colors, 8 * colors.dtype.itemsize
     tables = [
