@@ -24,6 +24,7 @@ LAYERS = (
         "discriminator",
         "backbone",
         "minibatch",
+        "optimizer",
         "loss",
         "penalty",
         "augment",

@@ -21,6 +21,7 @@ _PACKAGES = (
     "discriminator",
     "backbone",
     "minibatch",
+    "optimizer",
     "loss",
     "penalty",
     "augment",

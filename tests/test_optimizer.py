@@ -1,0 +1,146 @@
+"""Optimistic Adam against its algorithm in NumPy, on a game that plain steps circle around, and across a checkpoint."""
+
+import signal
+
+import hydra
+import numpy as np
+import pytest
+import torch
+
+from medsynth.contracts import InputError
+from medsynth.optimizer.optimistic_adam import OptimisticAdam
+from medsynth.schedule.linear import Linear
+from tests.command import TINY, run
+from tests.test_conf import compose
+from tests.test_gan import fit, gan
+from tests.test_resume import assert_same, stop_at
+
+
+def algorithm(start, gradients, *, lr, beta1, beta2, eps):
+    """Algorithm 1 of the paper, line by line."""
+    weights, first, second, last = start.copy(), np.zeros_like(start), np.zeros_like(start), np.zeros_like(start)
+    for step, gradient in enumerate(gradients, 1):
+        first = beta1 * first + (1 - beta1) * gradient
+        second = beta2 * second + (1 - beta2) * gradient**2
+        direction = first / (1 - beta1**step) / (np.sqrt(second / (1 - beta2**step)) + eps)
+        weights = weights - 2 * lr * direction + lr * last
+        last = direction
+    return weights
+
+
+@pytest.mark.parametrize("betas", [(0.5, 0.9), (0.0, 0.99)])
+def test_updates_are_those_of_algorithm_1(betas):
+    random = np.random.default_rng(0)
+    start, gradients = random.normal(size=(3, 2)), random.normal(size=(7, 3, 2))
+    weight = torch.nn.Parameter(torch.from_numpy(start.copy()))
+    untouched = torch.nn.Parameter(torch.ones(2))
+    optimizer = OptimisticAdam([weight, untouched], lr=0.1, betas=betas, eps=1e-3)
+    for gradient in gradients:
+        weight.grad = torch.from_numpy(gradient)
+        optimizer.step()
+    expected = algorithm(start, gradients, lr=0.1, beta1=betas[0], beta2=betas[1], eps=1e-3)
+    np.testing.assert_allclose(weight.detach(), expected, rtol=1e-12)
+    assert torch.equal(untouched, torch.ones(2))
+
+
+def distance_after(optimizer, steps=1000):
+    """Return how far x and y are from the equilibrium (0, 0) of min_x max_y x y after steps from (1, 1)."""
+    x, y = (torch.nn.Parameter(torch.ones((), dtype=torch.float64)) for _ in range(2))
+    optimizers = [optimizer([x]), optimizer([y])]
+    for _ in range(steps):
+        x.grad, y.grad = y.detach().clone(), -x.detach().clone()
+        for one in optimizers:
+            one.step()
+    return (x.square() + y.square()).sqrt().item()
+
+
+def test_it_approaches_the_equilibrium_that_adam_circles_around():
+    options = {"lr": 0.1, "betas": (0.0, 0.999)}
+    assert distance_after(lambda p: OptimisticAdam(p, **options)) < 0.01
+    assert distance_after(lambda p: torch.optim.Adam(p, **options)) > 1
+
+
+def test_a_closure_is_computed_with_gradients():
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = OptimisticAdam([weight], lr=0.5)
+
+    def closure():
+        loss = weight.sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).item() == 2
+    torch.testing.assert_close(weight, torch.zeros(2))  # two steps of 0.5 along the gradient's sign
+
+
+@pytest.mark.parametrize("options", [{"lr": -1}, {"eps": -1}, {"betas": (1.0, 0.9)}, {"betas": (0.5, -0.1)}])
+def test_options_out_of_range(options):
+    with pytest.raises(ValueError, match=f"{next(iter(options))}="):
+        OptimisticAdam([torch.nn.Parameter(torch.ones(1))], **options)
+    config = compose("optimizer@generator_optimizer=optimistic_adam").generator_optimizer
+    assert hydra.utils.instantiate(config)([torch.nn.Parameter(torch.ones(1))]).defaults["betas"] == (0.5, 0.9)
+
+
+def test_its_numbers_are_scheduled():
+    model = gan(schedules={"discriminator_optimizer": {"beta2": Linear(0.9, 0.99, 16), "lr": Linear(1.0, 0.5, 16)}})
+    model.optimizer_factories["discriminator"] = OptimisticAdam
+    fit(model)
+    (group,) = model._lightning_optimizer("discriminator").param_groups
+    assert (group["lr"], group["betas"]) == (0.5, (0.5, 0.99))
+
+
+def test_a_refused_option_is_named_with_its_network():
+    model = gan()
+    model.optimizer_factories["generator"] = lambda groups: OptimisticAdam(groups, lr=-1)
+    with pytest.raises(InputError, match="generator_optimizer cannot be built with these options: lr=-1"):
+        model.configure_optimizers()
+
+
+REMEDIES = (  # of random numbers and states of their own
+    "optimizer@generator_optimizer=optimistic_adam",
+    "optimizer@discriminator_optimizer=optimistic_adam",
+    "minibatch=std",
+    "discriminator.packing=2",
+    "loss.label_smoothing=0.1",
+    "loss.label_flipping=0.2",
+    "penalty=[dragan,drift]",
+    "augment=instance_noise",
+    "+schedule@schedules.augment.instance_noise.sigma=linear",
+    "schedules.augment.instance_noise.sigma.start=0.2",
+    "schedules.augment.instance_noise.sigma.end=0.0",
+    "+schedule@schedules.task.top_k=linear",
+    "schedules.task.top_k.start=1.0",
+    "schedules.task.top_k.end=0.5",
+)
+
+
+def test_its_state_is_in_checkpoints(tmp_path):
+    """An optimizer that took the state continues as the one that wrote it, bit for bit."""
+    path, updates = tmp_path / "state", []
+    gradients = torch.randn(6, 4)
+    for stop in (None, 3):
+        weight = torch.nn.Parameter(torch.ones(4))
+        optimizer = OptimisticAdam([weight], lr=0.1)
+        for step, gradient in enumerate(gradients):
+            if step == stop:
+                torch.save(optimizer.state_dict(), path)
+                optimizer = OptimisticAdam([weight], lr=9.0)
+                optimizer.load_state_dict(torch.load(path, weights_only=True))
+            weight.grad = gradient.clone()
+            optimizer.step()
+        updates.append(weight.detach())
+    assert torch.equal(*updates)
+
+
+@pytest.mark.slow
+def test_a_stopped_run_with_remedies_equals_an_uninterrupted_one(monkeypatch, capsys, tmp_path):
+    """Bit for bit: the optimizers' states, flips, noise and schedules."""
+    monkeypatch.chdir(tmp_path)
+    options = (*TINY, *REMEDIES, "trainer.log_every_n_steps=1")
+    assert run(monkeypatch, capsys, *options, "hydra.run.dir=whole")[0] == 0
+    with monkeypatch.context() as patch:
+        stop_at(patch, 24, signal.SIGTERM)
+        assert run(monkeypatch, capsys, *options, "hydra.run.dir=stopped")[0] == 1
+    code, _, err = run(monkeypatch, capsys, "resume=stopped")
+    assert code == 0, err
+    assert_same(tmp_path / "stopped", tmp_path / "whole")
