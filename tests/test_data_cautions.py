@@ -61,11 +61,11 @@ def test_enough_images_of_enough_patients_need_no_caution():
         ),
         (
             {"images": {"val": 100}, "labels": {"train": [100, 0], "val": [90, 10]}, "names": ("a", "b")},
-            ["No training image is of the classes b"],
+            ["No training image is of the classes b, which"],
         ),
         (
             {"images": {"val": 100}, "labels": {"train": [50, 49], "val": [99, 1]}, "names": ("a", "b")},
-            ["The classes b have fewer than 2 validation images"],
+            ["Fewer than 2 validation images are of b:"],
         ),
     ],
 )

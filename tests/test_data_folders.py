@@ -14,7 +14,7 @@ from medsynth.data.csv import Csv
 from medsynth.data.dicom.reader import Dicom
 from medsynth.data.nifti import Nifti
 from medsynth.data.paired_folder import PairedFolder
-from medsynth.data.tree import FolderTree, open_tree
+from medsynth.data.tree import AROUND, READ_ALREADY, FolderTree, open_tree
 from tests.dicom_files import image_dataset, write
 from tests.files import RAMP, prepared, warnings_of, write_images
 
@@ -46,7 +46,15 @@ def test_links_in_a_circle_end_and_each_folder_is_read_once_under_its_own_name(t
     tree = FolderTree(tmp_path / "set", "set")
     assert tree.names == ("b/000.png", "b/001.png", "c/000.png")
     assert {name for name, _ in tree.lost} == {"a", "b/root", "b/above", "c/back"}
-    assert {reason.text for _, reason in tree.lost} == {"links to folders that are read already"}
+    assert dict(tree.lost) == {"a": READ_ALREADY} | dict.fromkeys(("b/root", "b/above", "c/back"), AROUND)
+
+
+def test_a_link_to_a_folder_around_it_loses_no_image(tmp_path, caplog):
+    write_images(tmp_path / "only", 8)
+    (tmp_path / "only" / "up").symlink_to("..")
+    data = prepared(tmp_path)
+    assert left_out(data) == {"links to a folder around them": 1}
+    assert not any("No image of" in text for text in warnings_of(caplog))
 
 
 def test_links_that_lead_nowhere_end_the_run_or_are_counted(tmp_path, caplog):

@@ -77,8 +77,8 @@ def _about_classes(
     empty = [names[label] for label in by_size if not train[label]]
     if empty:
         yield (
-            f"No training image is of the classes {_listed(empty)}: conditional=true cannot learn them. Leave them out "
-            f"(data.reader.classes=), or add training images."
+            f"No training image is of the classes {_listed(empty)}, which conditional=true cannot learn: add some, or "
+            f"take these classes out of the data."
         )
     present = [label for label in by_size if train[label]]
     if present and train[present[-1]] >= UNEQUAL * train[present[0]] and not balanced:
@@ -90,8 +90,8 @@ def _about_classes(
     missing = [names[label] for label in range(len(names)) if counts.get("val") and counts["val"][label] < 2]
     if missing:
         yield (
-            f"The classes {_listed(missing)} have fewer than 2 validation images: nothing is known about how well they "
-            f"are learned. {_more('val', 0.3, given)}."
+            f"Fewer than 2 validation images are of {_listed(missing)}: nothing is known about how well that is "
+            f"learned. {_more('val', 0.3, given)}."
         )
 
 

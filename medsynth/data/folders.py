@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from medsynth.data.tree import HIDDEN, OUTSIDE, Tree
+from medsynth.data.tree import AROUND, HIDDEN, OUTSIDE, Tree
 
 
 def wrapper(names: Iterable[str]) -> str:
@@ -38,7 +38,7 @@ def _below(tree: Tree) -> Iterator[str]:
     """Yield the names of all files, and of what is lost; a lost folder as a name that ends with a slash."""
     yield from tree.names
     for name, reason in tree.lost:
-        if reason not in (HIDDEN, OUTSIDE):
+        if reason not in (AROUND, HIDDEN, OUTSIDE):
             yield name if "." in name.rpartition("/")[2] else f"{name}/"
 
 

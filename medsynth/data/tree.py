@@ -18,6 +18,7 @@ LARGEST = 2 * 2**30  # bytes of one decompressed file; a file that claims more i
 HIDDEN = Reason(ReasonKind.NOT_AN_IMAGE, "hidden files and folders (names that begin with . or __MACOSX)")
 BROKEN_LINK = Reason(ReasonKind.DAMAGED, "links that lead nowhere")
 READ_ALREADY = Reason(ReasonKind.UNSAFE, "links to folders that are read already")
+AROUND = Reason(ReasonKind.UNSAFE, "links to a folder around them")
 SPECIAL = Reason(ReasonKind.UNSAFE, "neither files nor folders (devices, pipes, sockets)")
 ARCHIVE_LINK = Reason(ReasonKind.UNSAFE, "links in an archive")
 OUTSIDE = Reason(ReasonKind.UNSAFE, "names that lead out of the archive")
@@ -234,7 +235,8 @@ class _Walk:
     def _read(self, path: str, name: str) -> None:
         identity = _identity(path)
         if identity and identity in self._seen:
-            self.lost.append((name.rstrip("/"), READ_ALREADY))
+            around = Path(path).parent.resolve().is_relative_to(Path(path).resolve())
+            self.lost.append((name.rstrip("/"), AROUND if around else READ_ALREADY))
             return
         self._seen.add(identity)
         try:
