@@ -25,6 +25,7 @@ from medsynth.contracts import (
 )
 from medsynth.discriminator.dcgan import DCGANDiscriminator
 from medsynth.discriminator.grid import GridDiscriminator
+from medsynth.discriminator.mlp import MLPDiscriminator
 from medsynth.discriminator.patch import PatchDiscriminator
 from medsynth.discriminator.projected import ProjectedDiscriminator
 from medsynth.discriminator.r3gan import R3GANDiscriminator
@@ -73,6 +74,7 @@ GENERATORS: list[type[Generator]] = [DCGANGenerator, FastGANGenerator, MLPGenera
 DISCRIMINATORS: list[type[Discriminator]] = [
     DCGANDiscriminator,
     GridDiscriminator,
+    MLPDiscriminator,
     PatchDiscriminator,
     ProjectedDiscriminator,
     R3GANDiscriminator,

@@ -1,12 +1,15 @@
 """Discriminators that are trained from scratch: logits, labels, depth and size by the papers, second derivatives."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from medsynth.contracts import Discriminator, InputError
+from medsynth.discriminator.dcgan import DCGANDiscriminator
 from medsynth.discriminator.label import ProjectedLogit, ProjectedMap
+from medsynth.discriminator.mlp import MLPDiscriminator
 from medsynth.discriminator.patch import PatchDiscriminator
 from medsynth.discriminator.r3gan import GroupedBottleneck, R3GANDiscriminator
 from medsynth.discriminator.sngan import ResidualBlock, SNGANDiscriminator
@@ -17,6 +20,7 @@ SMALL = {
     "patch batch": lambda **k: PatchDiscriminator(width=8, layers=2, normalization="batch", **k),
     "patch spectral": lambda **k: PatchDiscriminator(width=8, layers=2, normalization="spectral", **k),
     "patch none": lambda **k: PatchDiscriminator(width=8, layers=2, normalization="none", **k),
+    "mlp": lambda **k: MLPDiscriminator(widths=(16, 8), **k),
     "r3gan": lambda **k: R3GANDiscriminator(width=8, max_width=16, blocks=1, group_width=4, **k),
 }
 
@@ -120,7 +124,7 @@ def test_penalty_trains_the_first_layer(name):
     discriminator = SMALL[name](image_size=16, channels=1).train()
     value = penalty(discriminator, torch.randn(4, 1, 16, 16), None)
     value.backward()
-    first = next(parameter for parameter in discriminator.parameters() if parameter.dim() == 4)
+    first = next(parameter for parameter in discriminator.parameters() if parameter.dim() >= 2)
     assert value > 0
     assert first.grad.isfinite().all()
     assert first.grad.abs().sum() > 0
@@ -273,6 +277,10 @@ def test_r3gan_counts_as_the_paper_s_network_for_32_pixels():
         (lambda: SNGANDiscriminator(image_size=8, channels=1), ["data.image_size=8", "16"]),
         (lambda: R3GANDiscriminator(image_size=48, channels=1), ["data.image_size=48", "64"]),
         (lambda: R3GANDiscriminator(image_size=32, channels=1, blocks=0), ["discriminator.blocks=0"]),
+        (lambda: SNGANDiscriminator(image_size=32, channels=1, dropout=1.0), ["discriminator.dropout=1.0"]),
+        (lambda: PatchDiscriminator(image_size=32, channels=1, dropout=-0.1), ["discriminator.dropout=-0.1"]),
+        (lambda: MLPDiscriminator(image_size=32, channels=1, widths=[]), ["discriminator.widths=[]"]),
+        (lambda: MLPDiscriminator(image_size=32, channels=1, widths=[8, 0]), ["discriminator.widths=[8, 0]"]),
         (lambda: R3GANDiscriminator(image_size=32, channels=1, width=20), ["discriminator.group_width=16", "40"]),
         (lambda: PatchDiscriminator(image_size=32, channels=1, layers=4), ["discriminator.layers=4", "48", "size=32"]),
         (lambda: PatchDiscriminator(image_size=32, channels=1, layers=0), ["discriminator.layers=0"]),
@@ -286,6 +294,50 @@ def test_wrong_options_are_refused(build, words):
     with pytest.raises(InputError) as refusal:
         build()
     assert all(word in str(refusal.value) for word in words)
+
+
+def test_mlp_is_dense_layers_with_leaky_relu():
+    """In float64 with NumPy, of images of three channels and of an odd size."""
+    discriminator = MLPDiscriminator(image_size=5, channels=3, widths=(7, 4)).double()
+    images = torch.randn(2, 3, 5, 5, dtype=torch.float64)
+    x = images.numpy().reshape(2, 75)
+    first, second, last = (m for m in discriminator.modules() if isinstance(m, nn.Linear))
+    for layer in (first, second):
+        x = x @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
+        x = np.where(x > 0, x, 0.2 * x)
+    expected = x @ last.weight.detach().numpy().T + last.bias.detach().numpy()
+    np.testing.assert_allclose(discriminator(images).detach(), expected, rtol=1e-12)
+
+
+WITH_DROPOUT = SMALL | {"dcgan": lambda **k: DCGANDiscriminator(width=8, **k)}
+
+
+@pytest.mark.parametrize("name", WITH_DROPOUT)
+def test_dropout_leaves_out_whole_maps_before_the_logit(name):
+    torch.manual_seed(0)
+    discriminator = WITH_DROPOUT[name](image_size=16, channels=1, dropout=0.25).train()
+    layers = [module for module in discriminator.modules() if isinstance(module, nn.Dropout | nn.Dropout2d)]
+    assert len(layers) == (2 if name == "mlp" else 1)
+    seen = {}
+    layers[-1].register_forward_hook(lambda module, inputs, output: seen.update(before=inputs[0], after=output))
+    discriminator.logit.register_forward_pre_hook(lambda module, inputs: seen.update(logit=inputs[0]))
+    discriminator(torch.randn(64, 1, 16, 16))
+    torch.testing.assert_close(seen["logit"].flatten(1), seen["after"].flatten(1))
+    before, after = (seen[key].reshape(64, seen[key].shape[1], -1) for key in ("before", "after"))
+    dropped = (after == 0).all(dim=2)
+    torch.testing.assert_close(after[~dropped], before[~dropped] / 0.75)
+    assert 0.2 < dropped.float().mean() < 0.35
+    discriminator.eval()(torch.randn(4, 1, 16, 16))
+    assert torch.equal(seen["before"], seen["after"])
+
+
+@pytest.mark.parametrize("name", WITH_DROPOUT)
+def test_no_dropout_draws_no_random_numbers(name):
+    discriminator = WITH_DROPOUT[name](image_size=16, channels=1).train()
+    images = torch.randn(4, 1, 16, 16)
+    state = torch.get_rng_state()
+    discriminator(images)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_patch_accepts_its_smallest_image_size():

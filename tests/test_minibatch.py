@@ -10,6 +10,7 @@ from torch import nn
 from medsynth.configuration import combinations
 from medsynth.contracts import InputError, MinibatchLayer
 from medsynth.discriminator.dcgan import DCGANDiscriminator
+from medsynth.discriminator.mlp import MLPDiscriminator
 from medsynth.discriminator.r3gan import R3GANDiscriminator
 from medsynth.discriminator.sngan import SNGANDiscriminator
 from medsynth.minibatch.discrimination import MinibatchDiscrimination
@@ -23,6 +24,7 @@ LAYERS = {"std": MinibatchStd, "discrimination": functools.partial(MinibatchDisc
 DISCRIMINATORS = {
     "dcgan": functools.partial(DCGANDiscriminator, width=4),
     "sngan": functools.partial(SNGANDiscriminator, width=4),
+    "mlp": functools.partial(MLPDiscriminator, widths=(16, 8)),
     "r3gan": functools.partial(R3GANDiscriminator, width=8, max_width=16, blocks=1, group_width=4),
 }
 

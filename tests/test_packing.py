@@ -12,6 +12,7 @@ from medsynth.cli.plan import _sizes
 from medsynth.configuration.combinations import check_combinations
 from medsynth.contracts import InputError
 from medsynth.discriminator.dcgan import DCGANDiscriminator
+from medsynth.discriminator.mlp import MLPDiscriminator
 from medsynth.discriminator.patch import PatchDiscriminator
 from medsynth.discriminator.r3gan import R3GANDiscriminator
 from medsynth.discriminator.sngan import SNGANDiscriminator
@@ -29,6 +30,7 @@ DISCRIMINATORS = {
     "dcgan": functools.partial(DCGANDiscriminator, width=4),
     "sngan": functools.partial(SNGANDiscriminator, width=4),
     "patch": functools.partial(PatchDiscriminator, width=4, layers=1),
+    "mlp": functools.partial(MLPDiscriminator, widths=(16, 8)),
     "r3gan": functools.partial(R3GANDiscriminator, width=8, max_width=16, blocks=1, group_width=4),
 }
 

@@ -9,7 +9,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from medsynth.contracts import Features, InputError, MinibatchFactory, doublings
 from medsynth.discriminator.label import ProjectedLogit
-from medsynth.discriminator.trained import TrainedDiscriminator, minibatch_layer
+from medsynth.discriminator.trained import TrainedDiscriminator, dropout_layer, minibatch_layer
 
 
 class DCGANDiscriminator(TrainedDiscriminator):
@@ -21,6 +21,7 @@ class DCGANDiscriminator(TrainedDiscriminator):
         width: feature maps of the first layer; doubled with every halving of the resolution.
         max_width: upper bound of the feature maps.
         normalization: ``batch`` as in the paper (none in the first layer), ``spectral`` (Miyato et al. 2018), ``none``.
+        dropout: probability with which each map of 4 x 4 pixels is left out in training.
         minibatch: makes a layer that compares the images of a batch, on the maps of 4 x 4 pixels; None: there is none.
         packing: images that have one row of logits together (``TrainedDiscriminator``).
         num_classes: classes of the labels; 0 means unconditional.
@@ -37,6 +38,7 @@ class DCGANDiscriminator(TrainedDiscriminator):
         width: int = 64,
         max_width: int = 512,
         normalization: str = "batch",
+        dropout: float = 0.0,
         minibatch: MinibatchFactory | None = None,
         packing: int = 1,
         num_classes: int = 0,
@@ -54,7 +56,8 @@ class DCGANDiscriminator(TrainedDiscriminator):
                 layers.append(nn.BatchNorm2d(outputs))
             layers.append(nn.LeakyReLU(0.2))
         compare, maps = minibatch_layer(minibatch, widths[-1], positions=16)
-        self.layers = nn.Sequential(*layers, compare, nn.Flatten())  # (N, maps * 4 * 4)
+        layers += [compare, dropout_layer(dropout, maps=True), nn.Flatten()]
+        self.layers = nn.Sequential(*layers)  # (N, maps * 4 * 4)
         self.logit = ProjectedLogit(maps * 16, num_classes, bias=True)
         self.apply(_initialize)
         if normalization == "spectral":

@@ -7,7 +7,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from medsynth.contracts import Features, InputError
 from medsynth.discriminator.label import ProjectedMap
-from medsynth.discriminator.trained import TrainedDiscriminator
+from medsynth.discriminator.trained import TrainedDiscriminator, dropout_layer
 
 _NORMALIZATIONS = {"instance": nn.InstanceNorm2d, "batch": nn.BatchNorm2d, "spectral": None, "none": None}
 
@@ -26,6 +26,7 @@ class PatchDiscriminator(TrainedDiscriminator):
         layers: convolutions of stride 2.
         width: feature maps of the first layer; doubled with every layer, up to 8 times.
         normalization: ``instance``, ``batch`` (as in the paper), ``spectral`` (of every layer) or ``none``.
+        dropout: probability with which each map before the logits is left out in training.
         packing: images that have one row of logits together (``TrainedDiscriminator``).
         num_classes: classes of the labels; 0 means unconditional.
 
@@ -41,6 +42,7 @@ class PatchDiscriminator(TrainedDiscriminator):
         layers: int = 3,
         width: int = 64,
         normalization: str = "instance",
+        dropout: float = 0.0,
         packing: int = 1,
         num_classes: int = 0,
     ):
@@ -55,7 +57,7 @@ class PatchDiscriminator(TrainedDiscriminator):
             if norm is not None:
                 modules.append(norm(widths[level], affine=True))
             modules.append(nn.LeakyReLU(0.2))
-        self.layers = nn.Sequential(*modules)
+        self.layers = nn.Sequential(*modules, dropout_layer(dropout, maps=True))
         self.apply(_initialize)
         if normalization == "spectral":
             self.apply(_normalize)

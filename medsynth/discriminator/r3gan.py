@@ -9,7 +9,7 @@ from torch.nn.functional import leaky_relu
 
 from medsynth.contracts import Features, InputError, MinibatchFactory, doublings
 from medsynth.discriminator.label import ProjectedLogit
-from medsynth.discriminator.trained import TrainedDiscriminator, minibatch_layer
+from medsynth.discriminator.trained import TrainedDiscriminator, dropout_layer, minibatch_layer
 
 _SLOPE = 0.2
 _EXPANSION = 2
@@ -32,6 +32,7 @@ class R3GANDiscriminator(TrainedDiscriminator):
         max_width: upper bound of the feature maps.
         blocks: residual blocks of each stage, one stage for each resolution.
         group_width: maps in a group of the 3x3 convolutions; it divides twice the maps of every stage.
+        dropout: probability with which each number behind the basis is left out in training.
         minibatch: makes a layer that compares the images of a batch, behind the basis; None, as in the paper: none.
         packing: images that have one row of logits together (``TrainedDiscriminator``).
         num_classes: classes of the labels; 0 means unconditional.
@@ -49,6 +50,7 @@ class R3GANDiscriminator(TrainedDiscriminator):
         max_width: int = 768,
         blocks: int = 2,
         group_width: int = 16,
+        dropout: float = 0.0,
         minibatch: MinibatchFactory | None = None,
         packing: int = 1,
         num_classes: int = 0,
@@ -69,13 +71,14 @@ class R3GANDiscriminator(TrainedDiscriminator):
         basis = _convolution(widths[-1], widths[-1], 4, groups=widths[-1])
         self.layers = nn.Sequential(*layers, basis, nn.Flatten())  # (N, widths[-1])
         self.compare, maps = minibatch_layer(minibatch, widths[-1], positions=1)
+        self.dropout = dropout_layer(dropout)
         self.logit = ProjectedLogit(maps, num_classes, bias=False)
         nn.init.normal_(self.logit.linear.weight, 0.0, maps**-0.5)
 
     def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
         """Return logits (N, 1)."""
         (images,) = features
-        return self.logit(self.compare(self.layers(images)), labels)
+        return self.logit(self.dropout(self.compare(self.layers(images))), labels)
 
 
 class GroupedBottleneck(nn.Module):

@@ -11,7 +11,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from medsynth.contracts import Features, MinibatchFactory, doublings
 from medsynth.discriminator.label import ProjectedLogit
-from medsynth.discriminator.trained import TrainedDiscriminator, minibatch_layer
+from medsynth.discriminator.trained import TrainedDiscriminator, dropout_layer, minibatch_layer
 
 
 class SNGANDiscriminator(TrainedDiscriminator):
@@ -27,6 +27,7 @@ class SNGANDiscriminator(TrainedDiscriminator):
         channels: channels of the images.
         width: feature maps of the first block; doubled with every block.
         max_width: upper bound of the feature maps.
+        dropout: probability with which each sum is left out in training.
         minibatch: makes a layer that compares the images of a batch, on the sums; None: there is none.
         packing: images that have one row of logits together (``TrainedDiscriminator``).
         num_classes: classes of the labels; 0 means unconditional.
@@ -42,6 +43,7 @@ class SNGANDiscriminator(TrainedDiscriminator):
         channels: int,
         width: int = 64,
         max_width: int = 1024,
+        dropout: float = 0.0,
         minibatch: MinibatchFactory | None = None,
         packing: int = 1,
         num_classes: int = 0,
@@ -58,13 +60,14 @@ class SNGANDiscriminator(TrainedDiscriminator):
         )
         self.blocks.apply(_normalize)
         self.compare, maps = minibatch_layer(minibatch, widths[-1], positions=1)
+        self.dropout = dropout_layer(dropout)
         self.logit = ProjectedLogit(maps, num_classes, bias=True, spectral=True)
 
     def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
         """Return logits (N, 1)."""
         (images,) = features
         maps = torch.relu(self.blocks(images))
-        return self.logit(self.compare(maps.sum(dim=(2, 3))), labels)
+        return self.logit(self.dropout(self.compare(maps.sum(dim=(2, 3)))), labels)
 
 
 class ResidualBlock(nn.Module):

@@ -80,3 +80,18 @@ def minibatch_layer(minibatch: MinibatchFactory | None, channels: int, *, positi
     check_contract(layer, MinibatchLayer, "minibatch")
     assert isinstance(layer, nn.Module)
     return layer, channels + layer.added
+
+
+def dropout_layer(probability: float, *, maps: bool = False) -> nn.Module:
+    """Return dropout of features (N, F) (Srivastava et al. 2014), or of whole maps (N, C, H, W) (Tompson et al. 2015).
+
+    At a probability of 0 it is the identity and draws no random numbers.
+
+    Raises:
+        InputError: the probability is not from 0 to less than 1.
+    """
+    if not 0 <= probability < 1:
+        raise InputError(f"discriminator.dropout={probability} must be from 0 to less than 1.")
+    if probability == 0:
+        return nn.Identity()
+    return nn.Dropout2d(probability) if maps else nn.Dropout(probability)
