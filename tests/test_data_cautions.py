@@ -133,6 +133,7 @@ def sets_of(labels, count=200, **options):
     ("sets", "per_class", "words"),
     [
         (sets_of(None), False, []),
+        (sets_of(None, 100), False, []),
         (sets_of([0] * 180 + [1] * 20), False, []),
         (sets_of([0] * 182 + [1] * 18), False, ["182 images of a and 18 of b", "per_class=true"]),
         (sets_of([0] * 182 + [1] * 18), True, []),
