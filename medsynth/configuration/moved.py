@@ -35,7 +35,8 @@ ADDED = {  # ``_target_`` -> options that earlier versions lacked, with the valu
     "medsynth.data.mednist.MedNist": _PICTURES,
     "medsynth.data.phantom.Phantoms": {"num_test": 0},
 }
-CHANGED = {  # ``_target_`` -> option -> value that meant something else without the options of ADDED -> today's value
+# ``_target_`` -> option -> value that meant something else without the options of ADDED -> today's value
+CHANGED: Mapping[str, Mapping[str, Mapping[Any, Any]]] = {
     "medsynth.data.nifti.Nifti": {"images": {None: "*"}},  # all volumes, also where some name themselves masks
 }
 
@@ -66,7 +67,7 @@ def renamed(node: Any) -> Any:
     return VALUES.get(node, node) if isinstance(node, str) else node
 
 
-def _completed(target: str, options: dict[str, Any]) -> dict[str, Any]:
+def _completed(target: str, options: dict[Any, Any]) -> dict[Any, Any]:
     """Return the options of a class with those that earlier versions lacked, and today's values for theirs."""
     added = ADDED.get(target, {})
     if not added.keys() <= options.keys():

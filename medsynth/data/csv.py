@@ -79,10 +79,11 @@ class Csv:
             has_patients=known["patient"] or self.patient is None,
             has_splits=known["split"] or self.split is None,
         )
+        classes, patients, splits = (f"the column {self.columns[name]}" if known[name] else "" for name in known)
         return Scan(
             [Record(row.path, class_name=row.label, patient=row.patient, split=SPLITS[row.split]) for row in rows],
             class_names=tuple(sorted({row.label for row in rows} - {""}, key=natural)),
-            roles=Roles(*(f"the column {self.columns[name]}" * known[name] for name in known), doubt),
+            roles=Roles(classes, patients, splits, doubt),
             left_out=+(Counter({NOT_LISTED: len(unlisted)}) + not_read(others - unlisted)),
         )
 
