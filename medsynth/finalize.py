@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from medsynth.configuration.choices import choices_with
-from medsynth.configuration.combinations import check_combinations
+from medsynth.configuration.combinations import cautions, check_combinations
 from medsynth.data.module import ImageDataModule
 from medsynth.errors import InputError
 from medsynth.lightning.precision import check_compiler, final_precision, on_gpu, set_tf32
@@ -39,6 +39,8 @@ def finalize(config: DictConfig, data: ImageDataModule) -> DictConfig:
     if config.task.get("compile"):
         check_compiler(config.trainer.accelerator, config.penalty)
     _warn_of_bias(config)
+    for sentence in cautions(config):
+        _log.warning(sentence)
     return config
 
 
@@ -100,6 +102,12 @@ def _check_batch(config: DictConfig, data: ImageDataModule) -> None:
             + f", too few for batch statistics: choose a multiple of data.batch_size={data.batch_size}."
         )
     _check_packing(config, data.batch_size, rest, processes)
+    if config.get("minibatch") and share // config.task.accumulate < 2 * (config.discriminator.get("packing") or 1):
+        raise InputError(
+            f"minibatch= compares the images that are computed at a time, of which there is one with data.batch_size="
+            f"{data.batch_size}, task.accumulate={config.task.accumulate} and processes={processes}: choose "
+            "minibatch=none, a larger batch or fewer microbatches."
+        )
 
 
 def _check_packing(config: DictConfig, batch_size: int, rest: int, processes: int) -> None:

@@ -1,0 +1,84 @@
+"""Choices that do not suit each other: what is refused, what is warned of, and what is not."""
+
+import logging
+import re
+from types import SimpleNamespace
+
+import pytest
+from omegaconf import OmegaConf
+
+from medsynth.configuration.combinations import cautions
+from medsynth.contracts import InputError
+from medsynth.finalize import finalize
+from tests.test_conf import compose
+
+DATA = SimpleNamespace(batch_size=8, num_train=100, num_classes=0)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["loss=wasserstein"], "penalty=wasserstein_gp holds the gradient at each image, but .* discriminator.norm"),
+        (["penalty=[dragan,drift]"], "penalty=dragan holds .* type discriminator.normalization=none"),
+        (["backbone=mini", "penalty=dragan"], "penalty=dragan .* type discriminator.trained.normalization=none"),
+        (["discriminator=projected", "penalty=[wasserstein_gp,dragan]"], "penalty=wasserstein_gp,dragan holds"),
+        (["discriminator=transfer", "penalty=[r1,r2]", "penalty.r2.gamma=2"], "penalty.r2.gamma is 2, which suits"),
+        (
+            ["experiment=r3gan", "discriminator=vision_aided"],
+            "penalty.r1.gamma is 2, .* or a gamma of 0.1 or less",
+        ),
+        (["augment=ada", "augment.ada.flip=true"], "augment.ada.flip=true exchanges left and right"),
+        (["data=image_folder", "data.flip=both"], "data.flip=both exchanges left and right"),
+        (["data=image_folder", "data.flip=horizontal"], "data.flip=horizontal exchanges left and right"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_unwise_choices_are_said(overrides, sentence):
+    found = cautions(compose(*overrides))
+    assert found
+    assert re.search(sentence, found[0])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],  # R1 with batch normalization is measured to work
+        ["penalty=[r1,r2,drift,lecam]"],
+        ["loss=wasserstein", "discriminator.normalization=none"],
+        ["penalty=dragan", "discriminator=sngan"],
+        ["penalty=none"],
+        ["experiment=r3gan"],
+        ["backbone=mini"],
+        ["discriminator=transfer", "penalty=r1"],
+        ["augment=[ada,instance_noise]"],
+        ["data=image_folder", "data.flip=vertical"],
+    ],
+    ids=" ".join,
+)
+def test_nothing_is_said_of_others(overrides):
+    assert cautions(compose(*overrides)) == ()
+
+
+def finalized(*overrides, batch_size=8):
+    config = compose(*overrides, "trainer.accelerator=cpu", "trainer.devices=1", "trainer.precision=32-true")
+    data = SimpleNamespace(**vars(DATA) | {"batch_size": batch_size})
+    return finalize(OmegaConf.create(OmegaConf.to_container(config)), data)
+
+
+def test_a_training_logs_what_is_unwise(caplog):
+    with caplog.at_level(logging.WARNING):
+        finalized("loss=wasserstein", "augment=ada", "augment.ada.flip=true")
+    said = [record.getMessage() for record in caplog.records]
+    assert any("penalty=wasserstein_gp holds" in line for line in said)
+    assert any("augment.ada.flip=true exchanges" in line for line in said)
+
+
+def test_layers_of_the_batch_need_two_images_at_a_time():
+    finalized("minibatch=std", "task.accumulate=4")
+    for overrides in (
+        ["task.accumulate=8"],
+        ["discriminator.packing=8"],
+        ["discriminator.packing=2", "task.accumulate=4"],
+    ):
+        with pytest.raises(InputError, match="minibatch= compares the images that are computed at a time"):
+            finalized("minibatch=std", *overrides)
