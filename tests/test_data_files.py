@@ -168,6 +168,34 @@ def test_scaling_over_the_data_set_is_linear_and_invertible(options, expected):
     np.testing.assert_allclose(back, VALUES.clip(*bounds), atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("stored_type", "values", "expected"),
+    [
+        ("16-bit", [-1024, 1904], (-1024, 1904)),  # Hounsfield units
+        ("16-bit", [0, 70_000], (0, 70_000)),  # a slope above 1
+        ("16-bit", [0, 4095], (0, 4095)),  # 12 bits
+        ("16-bit", [0, 8190], (0, 8190)),  # just less than an eighth
+        ("16-bit", [100, 8400], (0, 65_535)),
+        ("8-bit", [0, 31], (0, 31)),
+        ("8-bit", [3, 40], (0, 255)),
+        ("8-bit", [7, 7], (0, 255)),  # a black image has no range of its own
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("per", ["data_set", "image"])
+def test_auto_takes_the_values_range_where_they_do_not_fill_that_of_their_files(stored_type, values, expected, per):
+    images = np.array(values, np.float32).reshape(1, 1, 1, 2)
+    normalization = Normalization(normalize="auto", normalize_per=per)
+    low, high = expected
+    if per == "data_set":
+        observed = statistics([images], *map(float, values))
+        assert normalization.bounds(observed, [stored_type]) == expected
+        full = Normalization(normalize="full_range").bounds(observed, [stored_type])
+        assert full == {"8-bit": (0, 255), "16-bit": (0, 65_535)}[stored_type]
+    scaled = normalization(images, expected, [stored_type])
+    np.testing.assert_allclose(scaled, (images - low) / (high - low) * 2 - 1, atol=1e-6)
+
+
 @pytest.mark.parametrize("method", ["min_max", "percentile", "z_score"])
 def test_scaling_per_image_gives_up_units(method):
     values = np.concatenate([VALUES[:3], 7 * VALUES[:3] - 300])
@@ -214,13 +242,15 @@ def test_clahe_equalizes_contrast_and_gives_up_units():
         ({"intensity_range": [500, 900]}, r"data\.intensity_range from 500 to 900 does not overlap the values"),
         (
             {"normalize": "max"},
-            r"data\.normalize=max is not possible: choose full_range, min_max, percentile or",
+            r"data\.normalize=max is not possible: choose auto, full_range, min_max, percentile or",
         ),
         ({"normalize_per": "slice"}, r"data\.normalize_per=slice"),
         ({"percentiles": [5, 120], "normalize": "percentile"}, r"data\.percentiles"),
         ({"clahe": 3}, r"data\.clahe=3"),
         ({"z_score_limit": 0}, r"data\.z_score_limit=0"),
         ({"normalize": "full_range"}, r"data\.normalize=full_range has no meaning for floating-point images"),
+        ({"normalize": "auto"}, r"data\.normalize=auto has no meaning for floating-point images"),
+        ({"normalize": "auto", "normalize_per": "image"}, r"data\.normalize=auto has no meaning for floating-point"),
     ],
     ids=str,
 )
@@ -251,8 +281,20 @@ def test_8_bit_files_are_recovered_exactly(tmp_path):
         assert any(np.abs(stored - original).max() < 1e-4 for original in originals)
 
 
-@pytest.mark.parametrize("options", [{}, {"intensity_range": [1000, 3000], "unit": "detector count"}])
-def test_16_bit_files_are_recovered_exactly(options, tmp_path, caplog):
+@pytest.mark.parametrize(
+    ("options", "intensity", "warning"),
+    [
+        (
+            {"intensity_range": [1000, 3000], "unit": "detector count"},
+            Intensity(1000, 3000, "detector count"),
+            "those outside data.intensity_range are clipped",
+        ),
+        ({"normalize": "full_range"}, Intensity(0, 65_535, "stored value"), "consider data.intensity_range=[0,"),
+        ({}, None, "which become -1 and 1 (data.normalize=auto)"),
+    ],
+    ids=str,
+)
+def test_16_bit_files_are_recovered_exactly(options, intensity, warning, tmp_path, caplog):
     for i in range(6):
         values = np.random.default_rng(i).integers(1000, 3000, (8, 8)).astype(np.uint16)
         values[0, 0] = i
@@ -265,12 +307,12 @@ def test_16_bit_files_are_recovered_exactly(options, tmp_path, caplog):
             for i in range(6)
         ]
         assert sum(fits) == 1
-    if options:
-        assert data.intensity == Intensity(1000, 3000, "detector count")
-        assert "those outside data.intensity_range are clipped" in warnings_of(caplog)[0]
+    if intensity is None:
+        assert data.intensity.low == 0
+        assert data.intensity.high == pytest.approx(2999, abs=10)
     else:
-        assert data.intensity == Intensity(0, 65535, "stored value")
-        assert "consider data.intensity_range=[0," in warnings_of(caplog)[0]
+        assert data.intensity == intensity
+    assert warning in warnings_of(caplog)[0]
 
 
 def test_batches_consist_of_samples(tmp_path):

@@ -22,7 +22,7 @@ from medsynth.data.errors import DataError, Reason, ReasonKind
 from medsynth.data.folders import folders_at, listed
 from medsynth.data.geometry import Geometry, RandomViews
 from medsynth.data.groups import Groups, image_groups
-from medsynth.data.intensity import Normalization
+from medsynth.data.intensity import FULL_RANGE, LEAST_SPAN, Normalization
 from medsynth.data.manifest import Manifest
 from medsynth.data.module import Datasets, ImageDataModule
 from medsynth.data.prepared import PreparedImages
@@ -424,8 +424,14 @@ class ImageFiles:
         if normalization.per_image or normalization.clahe:
             log.warning("Intensities become %s and cannot be mapped back to physical units.", self.intensity.unit)
             return
-        span = self.intensity.high - self.intensity.low
-        if normalization.normalize == "full_range" and high - low < span / 8:
+        bounds = (self.intensity.low, self.intensity.high)
+        if normalization.fixed is None and normalization.normalize == "auto" and bounds not in FULL_RANGE.values():
+            log.warning(
+                "Values span [%g, %g], which become -1 and 1 (data.normalize=auto), since they do not fill the "
+                "range of %s files: data.window or data.intensity_range choose others.",
+                *(low, high, next(iter(manifest["stored_types"]))),
+            )
+        if normalization.normalize == "full_range" and high - low < (bounds[1] - bounds[0]) / LEAST_SPAN:
             log.warning(
                 "Stored values span [%g, %g], a small part of the files' range, which leaves little contrast: "
                 "consider data.intensity_range=[%g,%g].",

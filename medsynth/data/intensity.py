@@ -18,7 +18,8 @@ from medsynth.errors import InputError
 # Center and width in HU, as radiologists set them.
 WINDOWS = {"lung": (-600.0, 1500.0), "soft_tissue": (40.0, 400.0), "bone": (400.0, 1800.0), "brain": (40.0, 80.0)}
 FULL_RANGE = {"8-bit": (0.0, 255.0), "16-bit": (0.0, 65535.0)}  # of the stored types whose range has a meaning
-METHODS = ("full_range", "min_max", "percentile", "z_score")
+LEAST_SPAN = 8  # values that span less than this part of a range have little contrast in it
+METHODS = ("auto", "full_range", "min_max", "percentile", "z_score")
 BINS = 65_536  # of the histogram that gives the percentiles of a data set
 
 
@@ -45,7 +46,9 @@ class Statistics:
 class Normalization:
     """Map measured values to [-1, 1]; values outside are clipped.
 
-    The fields are options of data=; conf/data/base/files.yaml describes them. ``clahe`` is contrast-limited adaptive
+    The fields are options of data=; conf/data/base/files.yaml describes them. ``normalize=auto`` is ``full_range``, or
+    ``min_max`` where values lie outside of the full range or span less than an eighth of it, as Hounsfield units and
+    12 bits do in files of 16. ``clahe`` is contrast-limited adaptive
     histogram equalization (Zuiderveld 1994, Graphics Gems IV).
 
     Raises:
@@ -54,7 +57,7 @@ class Normalization:
 
     window: str | Sequence[float] | None = None
     intensity_range: Sequence[float] | None = None
-    normalize: str = "full_range"
+    normalize: str = "auto"
     normalize_per: str = "data_set"
     percentiles: Sequence[float] = (0.5, 99.5)
     z_score_limit: float = 3
@@ -110,14 +113,14 @@ class Normalization:
                     f"{self.fixed_by} from {low:g} to {high:g} does not overlap the values, which span {observed}: "
                     f"choose a range that does."
                 )
-        elif self.normalize == "full_range":
+        elif self.normalize in ("auto", "full_range"):
             types = sorted(set(stored_types))
             if len(types) > 1 or types[0] not in FULL_RANGE:
                 raise DataError(
-                    f"data.normalize=full_range has no meaning for {' and '.join(types)} images, whose values span "
-                    f"{observed}: set data.intensity_range=[low,high], data.window or data.normalize=percentile."
+                    f"data.normalize={self.normalize} has no meaning for {' and '.join(types)} images, whose values "
+                    f"span {observed}: set data.intensity_range=[low,high], data.window or data.normalize=percentile."
                 )
-            low, high = FULL_RANGE[types[0]]
+            low, high = self._full_range(types[0], statistics.low, statistics.high)
         elif self.normalize == "min_max":
             low, high = statistics.low, statistics.high
         elif self.normalize == "percentile":
@@ -151,14 +154,20 @@ class Normalization:
             scaled = _scale(images, *bounds)
         return scaled if self.clahe is None else np.stack([_equalized(image, self.clahe) for image in scaled])
 
+    def _full_range(self, stored_type: str, low: float, high: float) -> tuple[float, float]:
+        """Return the range of a stored type; with ``auto`` [low, high] if these values do not suit it."""
+        full = FULL_RANGE[stored_type]
+        return (low, high) if self.normalize == "auto" and low < high and not _suits(full, low, high) else full
+
     def _own_bounds(self, image: np.ndarray, stored_type: str) -> tuple[float, float]:
         values = image[np.isfinite(image)]
-        if self.normalize == "full_range":
+        if self.normalize in ("auto", "full_range"):
             if stored_type not in FULL_RANGE:
                 raise DataError(
-                    f"data.normalize=full_range has no meaning for {stored_type} images: choose min_max or percentile."
+                    f"data.normalize={self.normalize} has no meaning for {stored_type} images: choose min_max or "
+                    "percentile."
                 )
-            return FULL_RANGE[stored_type]
+            return self._full_range(stored_type, float(values.min()), float(values.max()))
         if self.normalize == "z_score":
             mean, reach = float(values.mean()), self.z_score_limit * float(values.std())
             return mean - reach, mean + reach
@@ -166,6 +175,11 @@ class Normalization:
         low, high = np.percentile(values, [low, high])
         # In a black image with a few bright pixels the percentiles coincide, the extremes do not.
         return (float(low), float(high)) if low < high else (float(values.min()), float(values.max()))
+
+
+def _suits(full: tuple[float, float], low: float, high: float) -> bool:
+    """Return whether values lie in a stored type's range and span an eighth of it; Hounsfield units do not."""
+    return full[0] <= low and high <= full[1] and high - low >= (full[1] - full[0]) / LEAST_SPAN
 
 
 def statistics(chunks: Iterator[np.ndarray] | Sequence[np.ndarray], low: float, high: float) -> Statistics:
