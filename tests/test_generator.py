@@ -13,6 +13,7 @@ from medsynth.generator.export import read_generator, save_generator
 from medsynth.generator.fastgan import FastGANGenerator, SkipLayerExcitation
 from medsynth.generator.label import ConditionalBatchNorm2d
 from medsynth.generator.mlp import MLPGenerator
+from medsynth.generator.output import bounded
 from medsynth.generator.resnet import ResNetGenerator, UpsamplingBlock
 from medsynth.generator.tomsk import ParallelUpsampling, PointwiseTransposed, TomskGenerator
 
@@ -94,6 +95,38 @@ def test_tomsk_branches_are_parallel():
     assert (level.transposed1(x)[..., 1::2, :] == 0).all()
 
 
+def test_clamped_values_have_a_gradient_that_leads_back():
+    """The gradient is that of the images, but for values beyond a bound that a descent would move further away."""
+    values = torch.tensor([-3.0, -3.0, -1.0, -0.5, 0.25, 1.0, 1.5, 1.5], dtype=torch.float64, requires_grad=True)
+    images = bounded(values, "clamp")
+    assert images.tolist() == [-1, -1, -1, -0.5, 0.25, 1, 1, 1]
+    upstream = torch.tensor([-2.0, 2.0, 3.0, -4.0, 5.0, -6.0, 7.0, -7.0], dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(images, values, upstream, create_graph=True)
+    assert gradient.tolist() == [-2, 0, 3, -4, 5, -6, 7, 0]
+    (second,) = torch.autograd.grad(gradient.sum(), upstream)
+    assert second.tolist() == [1, 0, 1, 1, 1, 1, 1, 0]
+
+
+@pytest.mark.parametrize("generator_class", [ResNetGenerator, FastGANGenerator])
+def test_a_generator_driven_to_black_comes_back_from_there_unless_it_ends_with_tanh(generator_class):
+    distances = {}
+    for output in ("clamp", "tanh"):
+        torch.manual_seed(0)
+        generator = generator_class(image_size=16, channels=1, width=4, output=output)
+        with torch.no_grad():
+            generator.output.weight.zero_()
+            generator.output.bias.fill_(-12)
+        optimizer = torch.optim.Adam([generator.output.bias], lr=0.5)
+        for _ in range(30):
+            optimizer.zero_grad()
+            images = generator(torch.randn(2, generator.latent_dim))
+            (images + 0.8).square().mean().backward()
+            optimizer.step()
+        distances[output] = (images + 0.8).abs().mean().item()
+    assert distances["clamp"] < 0.1
+    assert distances["tanh"] == pytest.approx(0.2, abs=1e-3)
+
+
 def parameters(module):
     return sum(parameter.numel() for parameter in module.parameters())
 
@@ -163,9 +196,9 @@ def test_fastgan_counts_as_the_paper_s_network_for_256_pixels():
     assert parameters(generator) == first + upsampling + excitation + 32 * 3 * 9 + 3 == 24_037_603
 
 
-@pytest.mark.parametrize("value", [-0.8, 0.5])
-def test_fastgan_starts_at_the_initial_value(value):
-    generator = FastGANGenerator(image_size=16, channels=1, width=4, initial_value=value)
+@pytest.mark.parametrize(("value", "output"), [(-0.8, "tanh"), (0.5, "tanh"), (-0.8, "clamp"), (0.5, "clamp")])
+def test_fastgan_starts_at_the_initial_value(value, output):
+    generator = FastGANGenerator(image_size=16, channels=1, width=4, initial_value=value, output=output)
     images = generator(torch.randn(16, 256))
     assert abs(images.mean().item() - value) < 0.03
 
@@ -239,6 +272,8 @@ def test_images_depend_on_the_noise_alone(name):
             lambda: ResNetGenerator(image_size=64, channels=1, upsampling="cubic"),
             ["generator.upsampling=cubic", "bilinear"],
         ),
+        (lambda: ResNetGenerator(image_size=64, channels=1, output="relu"), ["generator.output=relu", "clamp", "tanh"]),
+        (lambda: FastGANGenerator(image_size=64, channels=1, output="none"), ["generator.output=none", "clamp"]),
         (lambda: ResNetGenerator(image_size=48, channels=1), ["data.image_size=48", "resnet", "64"]),
         (lambda: ResNetGenerator(image_size=4, channels=1), ["data.image_size=4", "8"]),
         (lambda: FastGANGenerator(image_size=48, channels=1), ["data.image_size=48", "fastgan", "64"]),

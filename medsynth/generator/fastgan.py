@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import glu, interpolate
 
 from medsynth.contracts import InputError
 from medsynth.generator.label import ConditionalBatchNorm2d
+from medsynth.generator.output import bounded, check_output
 
 # Maps at each resolution over ``width``, as in the authors' configuration.
 _MAPS = {4: 16, 8: 8, 16: 4, 32: 2, 64: 2, 128: 1, 256: 1 / 2, 512: 1 / 4, 1024: 1 / 8}
@@ -30,7 +30,8 @@ class FastGANGenerator(nn.Module):
     at every other resolution, which the authors' code has and the paper's text has not, since images depend on z alone
     here; and spectral normalization, since batch normalization undoes the scale of all convolutions but the last. The
     program of Projected GAN (Sauer et al. 2021) has no tanh at the end, and divides the noise by its root mean square:
-    images are in [-1, 1] here, and the length of 256 standard normal numbers varies by 4 % only.
+    images are in [-1, 1] here, with ``clamp`` without the tanh, and the length of 256 standard normal numbers varies by
+    4 % only.
 
     Args:
         image_size: height and width in pixels; 16, 32, ..., 1024.
@@ -39,10 +40,12 @@ class FastGANGenerator(nn.Module):
         width: feature maps at 128 pixels; 16 times as many at 4, 2 times at 64, half at 256.
         initial_value: mean value of the images at the start of the training, in (-1, 1). From mid gray a training
             against a projected discriminator may take the way to dark organs on a bright background, and stays there.
+        output: ``clamp`` or ``tanh``: how values are brought into [-1, 1] (``output.bounded``).
         num_classes: classes of the labels; 0 means unconditional.
 
     Raises:
-        InputError: ``image_size`` is not a power of two from 16 to 1,024, or ``initial_value`` not in (-1, 1).
+        InputError: ``image_size`` is not a power of two from 16 to 1,024, ``initial_value`` not in (-1, 1), or another
+            ``output``.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class FastGANGenerator(nn.Module):
         latent_dim: int = 256,
         width: int = 64,
         initial_value: float = 0.0,
+        output: str = "tanh",
         num_classes: int = 0,
     ):
         super().__init__()
@@ -61,6 +65,8 @@ class FastGANGenerator(nn.Module):
                 f"generator.initial_value={initial_value} must be between -1, the darkest, and 1: choose -0.8 for a "
                 "dark background."
             )
+        check_output(output)
+        self.bounded_by = output
         resolutions = [resolution for resolution in _MAPS if resolution <= image_size]
         if image_size < 16 or resolutions[-1] != image_size:
             raise InputError(
@@ -86,7 +92,7 @@ class FastGANGenerator(nn.Module):
         self.apply(_initialize)
         if initial_value:
             assert self.output.bias is not None
-            nn.init.constant_(self.output.bias, math.atanh(initial_value))
+            nn.init.constant_(self.output.bias, math.atanh(initial_value) if output == "tanh" else initial_value)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return images (N, C, H, W) in [-1, 1]."""
@@ -98,7 +104,7 @@ class FastGANGenerator(nn.Module):
             if name in self.excitations:
                 x = self.excitations[name](at[resolution // self.ratio], x)
             at[resolution] = x
-        return torch.tanh(self.output(x))
+        return bounded(self.output(x), self.bounded_by)
 
 
 class GatedUpsampling(nn.Module):

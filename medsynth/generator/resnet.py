@@ -10,12 +10,13 @@ from torch.nn.functional import interpolate
 
 from medsynth.contracts import InputError, doublings
 from medsynth.generator.label import ConditionalBatchNorm2d
+from medsynth.generator.output import bounded, check_output
 
 _UPSAMPLINGS = ("nearest", "bilinear")
 
 
 class ResNetGenerator(nn.Module):
-    """A dense layer to 4 x 4 pixels, one residual block for each doubling, batch normalization, ReLU, 3x3, tanh.
+    """A dense layer to 4 x 4 pixels, one residual block for each doubling, batch normalization, ReLU, 3x3, output.
 
     The last block has ``width`` maps, twice as many with every block before it up to the dense layer, and at most
     ``max_width``: the paper's network for 32 pixels has 256 everywhere (table 3), the one for 128 pixels 1,024, 1,024,
@@ -23,7 +24,7 @@ class ResNetGenerator(nn.Module):
     Koyama 2018).
 
     The paper upsamples by repetition (``nearest``). ``bilinear`` leaves less of the grid of repeated pixels in flat
-    regions (docs/presets.md).
+    regions (docs/presets.md). The paper ends with ``tanh``; see ``output.bounded`` for ``clamp``.
 
     Args:
         image_size: height and width in pixels; 8, 16, 32, 64, ...
@@ -32,10 +33,11 @@ class ResNetGenerator(nn.Module):
         width: feature maps of the last block.
         max_width: upper bound of the feature maps.
         upsampling: ``nearest`` or ``bilinear``, of the branch and of the shortcut.
+        output: ``clamp`` or ``tanh``: how values are brought into [-1, 1].
         num_classes: classes of the labels; 0 means unconditional.
 
     Raises:
-        InputError: ``image_size`` is not 4 times a power of two, or another ``upsampling``.
+        InputError: ``image_size`` is not 4 times a power of two, or another ``upsampling`` or ``output``.
     """
 
     def __init__(
@@ -47,13 +49,16 @@ class ResNetGenerator(nn.Module):
         width: int = 64,
         max_width: int = 1024,
         upsampling: str = "nearest",
+        output: str = "tanh",
         num_classes: int = 0,
     ):
         super().__init__()
         if upsampling not in _UPSAMPLINGS:
             raise InputError(f"generator.upsampling={upsampling} is unknown: choose {' or '.join(_UPSAMPLINGS)}.")
+        check_output(output)
         levels = doublings(image_size, "generator=resnet")
         self.latent_dim = latent_dim
+        self.bounded_by = output
         widths = [min(width * 2**level, max_width) for level in range(levels, -1, -1)]
         self.dense = nn.Linear(latent_dim, widths[0] * 4 * 4)
         self.blocks = nn.ModuleList(
@@ -68,7 +73,7 @@ class ResNetGenerator(nn.Module):
         x = self.dense(z).view(len(z), -1, 4, 4)  # (N, widths[0], 4, 4)
         for block in self.blocks:
             x = block(x, labels)
-        return torch.tanh(self.output(torch.relu(self.norm(x, labels))))
+        return bounded(self.output(torch.relu(self.norm(x, labels))), self.bounded_by)
 
 
 class UpsamplingBlock(nn.Module):
