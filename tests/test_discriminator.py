@@ -549,7 +549,8 @@ def test_penalties_gradient_halves_on_the_images_and_reaches_the_maps():
     torch.testing.assert_close(gradients[0], alone / 2)
     assert all(gradient.abs().sum() > 0 for gradient in gradients)
     sum(gradient.square().sum() for gradient in gradients).backward()  # a second derivative is there
-    assert all(head.layers[0].weight.grad.abs().sum() > 0 for head in discriminator.heads)
+    weights = [head.layers[0].parametrizations.weight.original for head in discriminator.heads]
+    assert all(weight.grad.abs().sum() > 0 for weight in weights)
 
 
 def test_vision_aided_advances_the_trained_discriminator():

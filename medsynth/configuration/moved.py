@@ -34,6 +34,7 @@ ADDED = {  # ``_target_`` -> options that earlier versions lacked, with the valu
     "medsynth.data.paired_folder.PairedFolder": _PATIENTS_AND_SPLITS,
     "medsynth.data.mednist.MedNist": _PICTURES,
     "medsynth.data.phantom.Phantoms": {"num_test": 0},
+    "medsynth.discriminator.vision_aided.VisionAidedDiscriminator": {"spectral": False},
 }
 # ``_target_`` -> option -> value that meant something else without the options of ADDED -> today's value
 CHANGED: Mapping[str, Mapping[str, Mapping[Any, Any]]] = {

@@ -47,6 +47,8 @@ class TrainedDiscriminator(nn.Module, abc.ABC):
 
     def features(self, images: Tensor) -> Features:
         """Return the images, or packs of them, as a tuple of one."""
+        if self.packing == 1:
+            return (images,)
         if len(images) % self.packing:
             raise InputError(
                 f"discriminator.packing={self.packing} does not divide the {len(images)} images that are computed at a "

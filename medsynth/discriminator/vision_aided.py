@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from medsynth.contracts import Backbone, Discriminator, Features, InputError, Scheduled
 from medsynth.discriminator.label import ProjectedLogit
@@ -45,6 +46,7 @@ class VisionAidedDiscriminator(nn.Module):
             five.
         width: channels of the heads.
         warmup_images: real images seen before the backbone is used.
+        spectral: spectral normalization of the heads, as in the authors' program.
         num_classes: classes of the labels, which enter the heads by projection; 0 means unconditional.
 
     Raises:
@@ -63,6 +65,7 @@ class VisionAidedDiscriminator(nn.Module):
         levels: int | None = None,
         width: int = 64,
         warmup_images: int = 0,
+        spectral: bool = True,
         num_classes: int = 0,
     ):
         super().__init__()
@@ -79,7 +82,7 @@ class VisionAidedDiscriminator(nn.Module):
         self.trained = trained
         self.levels = FrozenLevels(backbone=backbone, count=levels, channels=channels, image_size=image_size)
         self.heads = nn.ModuleList(
-            LevelHead(inputs, size, width, num_classes)
+            LevelHead(inputs, size, width, spectral=spectral, num_classes=num_classes)
             for inputs, size in zip(self.levels.channels, self.levels.sizes, strict=True)
         )
         self.warmup_images = warmup_images
@@ -123,11 +126,12 @@ class VisionAidedDiscriminator(nn.Module):
 class LevelHead(nn.Module):
     """``(N, channels, size, size), (N,) -> logits (N, 1)``: a 3x3 convolution, averaged to 4x4, and two linear layers.
 
-    The paper has such a head with convolutions for maps and one without for pooled features. Leaky ReLU, no
-    normalization; the 4x4 positions are not averaged, since the position of a structure matters.
+    The paper has such a head with convolutions for maps and one without for pooled features. Leaky ReLU, spectral
+    normalization of each layer if ``spectral``; the 4x4 positions are not averaged, since the position of a structure
+    matters.
     """
 
-    def __init__(self, channels: int, size: int, width: int, num_classes: int):
+    def __init__(self, channels: int, size: int, width: int, *, spectral: bool, num_classes: int):
         super().__init__()
         positions = min(size, _MAX_SIZE)
         self.layers = nn.Sequential(
@@ -138,7 +142,11 @@ class LevelHead(nn.Module):
             nn.Linear(width * positions**2, width),
             nn.LeakyReLU(0.2),
         )
-        self.logit = ProjectedLogit(width, num_classes, bias=True)
+        if spectral:
+            for layer in self.layers:
+                if isinstance(layer, nn.Conv2d | nn.Linear):
+                    spectral_norm(layer)
+        self.logit = ProjectedLogit(width, num_classes, bias=True, spectral=spectral)
 
     def forward(self, maps: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return logits (N, 1)."""
