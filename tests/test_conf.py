@@ -75,8 +75,8 @@ def test_choosing_a_backbone_chooses_a_discriminator_on_it_and_what_it_learns_wi
         task = compose(f"backbone={name}").task
         assert task.discriminator._target_.endswith(".VisionAidedDiscriminator")
         assert task.discriminator.backbone.model_name == model
-        assert task.generator._target_.endswith(".DCGANGenerator")
-        assert task.loss._target_.endswith(".Hinge")
+        assert task.generator._target_.endswith(".ResNetGenerator")
+        assert task.loss._target_.endswith(".NonSaturating")
         assert (task.generator_optimizer.lr, task.discriminator_optimizer.betas) == (1e-3, [0.0, 0.99])
         assert task.augmentations.diffaugment.policy == ["translation", "cutout"]
 

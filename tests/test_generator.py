@@ -96,8 +96,8 @@ def test_tomsk_branches_are_parallel():
 
 
 def test_clamped_values_have_a_gradient_that_leads_back():
-    """The gradient is that of the images, but for values beyond a bound that a descent would move further away."""
-    values = torch.tensor([-3.0, -3.0, -1.0, -0.5, 0.25, 1.0, 1.5, 1.5], dtype=torch.float64, requires_grad=True)
+    """The gradient is that of the images, but for values beyond the margin that a descent would move further away."""
+    values = torch.tensor([-3.0, -3.0, -1.9, -0.5, 0.25, 1.9, 2.5, 2.5], dtype=torch.float64, requires_grad=True)
     images = bounded(values, "clamp")
     assert images.tolist() == [-1, -1, -1, -0.5, 0.25, 1, 1, 1]
     upstream = torch.tensor([-2.0, 2.0, 3.0, -4.0, 5.0, -6.0, 7.0, -7.0], dtype=torch.float64, requires_grad=True)

@@ -11,6 +11,7 @@ from torch.autograd import Function
 from medsynth.contracts import InputError
 
 OUTPUTS = ("clamp", "tanh")
+_MARGIN = 1.0  # beyond the bounds, in which values move as freely as between them
 
 
 def check_output(output: str) -> None:
@@ -28,13 +29,15 @@ def bounded(values: Tensor, output: str) -> Tensor:
 
     The gradient of tanh vanishes where its values are large, so that a generator cannot take back what it once drove
     to black or white: on images whose background is not quite black that is the whole background. ``clamp`` passes
-    the gradient on unchanged, except where a value beyond a bound would move further away.
+    the gradient on unchanged, also at values beyond a bound, up to a margin: there a descent can move them back only.
+    The margin lets a background that is quite black be so, whatever small changes each update brings; without it such a
+    background stays gray and rough.
     """
     return torch.tanh(values) if output == "tanh" else _Clamp.apply(values)  # pyright: ignore[reportReturnType]
 
 
 class _Clamp(Function):
-    """Clamp to [-1, 1]; the gradient is 1, and 0 where a descent would move a value beyond a bound further away."""
+    """Clamp to [-1, 1]; the gradient is 1, and 0 where a descent would move a value beyond the margin further away."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
@@ -44,5 +47,6 @@ class _Clamp(Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         (values,) = ctx.saved_tensors
-        outwards = ((values > 1) & (gradient < 0)) | ((values < -1) & (gradient > 0))
+        bound = 1 + _MARGIN
+        outwards = ((values > bound) & (gradient < 0)) | ((values < -bound) & (gradient > 0))
         return gradient.masked_fill(outwards, 0)

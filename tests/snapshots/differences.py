@@ -19,6 +19,8 @@ class Difference:
 
 
 COMPOSITIONS: tuple[Difference, ...] = (
+    Difference("generators can end without tanh", new=("*generator.output: clamp",)),
+    Difference("the heads on a backbone have spectral normalization", new=("*discriminator.spectral: true",)),
     Difference("a layer that compares the images of a batch can be chosen", new=("*minibatch: {}",)),
     Difference("labels can be smoothed and flipped", new=("*loss.label_smoothing: 0.0", "*loss.label_flipping: 0.0")),
     Difference("the generator can learn from its best images", new=("task.top_k: 1.0",)),
