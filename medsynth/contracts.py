@@ -259,6 +259,39 @@ class LogitPenalty(Protocol):
         ...
 
 
+@dataclasses.dataclass(frozen=True)
+class GeneratorUpdate:
+    """The values that a term of the generator's loss is computed of, for the images of one microbatch.
+
+    ``images`` are generated from ``z`` and ``labels``, before augmentation; ``fake`` and ``real`` are the features of
+    the augmented generated and real images. Graphs lead from ``images`` and ``fake`` to the generator's weights; those
+    of the discriminator, which has just been updated, are frozen.
+    """
+
+    generator: Generator
+    discriminator: Discriminator
+    z: Tensor
+    labels: Tensor | None
+    images: Tensor
+    fake: Features
+    real: Features
+
+
+@runtime_checkable
+class GeneratorPenalty(Protocol):
+    """A term of the generator's loss beside ``Loss.generator``. Owns its weight.
+
+    It is taken in every ``interval``-th generator update, and then ``interval`` times as strong (lazy regularization,
+    Karras et al. 2020, StyleGAN2). Random numbers come from PyTorch's global generator, which the step seeds.
+    """
+
+    interval: int
+
+    def __call__(self, update: GeneratorUpdate) -> Tensor:
+        """Return the term, a scalar with its graph."""
+        ...
+
+
 @runtime_checkable
 class Augmentation(Protocol):
     """``images (N, C, H, W) -> images of the same shape``, differentiable; each image draws its own parameters.

@@ -9,7 +9,8 @@ Every discriminator is a frozen part, ``features``, and a trained part, ``head``
                                     + penalties with respect to the head's inputs
     the generator descends on       loss.generator(real=head(real_features), fake=head(fake_features)),
                                     the head just updated and frozen; real alone where the loss compares;
-                                    with task.top_k below 1 of the fakes with the highest logits
+                                    with task.top_k below 1 of the fakes with the highest logits;
+                                    + penalties of the generator
 
 Options, optimizers, checkpoints, preparation and validation: ``medsynth/lightning/module.py``.
 """
@@ -23,7 +24,7 @@ from collections.abc import Generator, Mapping
 import torch
 from torch import Tensor
 
-from medsynth.contracts import Batch, Features, Network, Penalty, PerturbedPenalty
+from medsynth.contracts import Batch, Features, GeneratorUpdate, Network, Penalty, PerturbedPenalty
 from medsynth.lightning.distributed import average_batch_statistics, share
 from medsynth.lightning.module import AdversarialModule
 
@@ -75,9 +76,9 @@ class GAN(AdversarialModule):
         pieces = zip(real.chunk(count), labels, index, z.chunk(count), strict=False)
         return [Microbatch(*tensors, weight=len(tensors[0]) / len(real)) for tensors in pieces]
 
-    def _fake_features(self, microbatch: Microbatch) -> Features:
-        images = self.generator(microbatch.z, microbatch.labels)
-        return self.discriminator.features(self._augmented(images))
+    def _generate(self, microbatch: Microbatch) -> None:
+        microbatch.fake = self.generator(microbatch.z, microbatch.labels)
+        microbatch.fake_features = self.discriminator.features(self._augmented(microbatch.fake))
 
     @torch.no_grad()
     def _real_features(self, microbatch: Microbatch) -> Features:
@@ -96,13 +97,13 @@ class GAN(AdversarialModule):
         values: dict[str, Tensor] = {}
         for microbatch in microbatches:
             with torch.set_grad_enabled(keep_graph):
-                microbatch.fake_features = self._fake_features(microbatch)
+                self._generate(microbatch)
             microbatch.real_features = self._real_features(microbatch)
             terms = self._discriminator_terms(microbatch)
             _add(values, terms, weight=microbatch.weight)
             self.descend("discriminator", terms["discriminator_loss"] * microbatch.weight)
             if not keep_graph:
-                microbatch.fake_features = ()  # to save memory is the purpose of microbatches
+                microbatch.fake, microbatch.fake_features = None, ()  # to save memory is the purpose of microbatches
         self.update("discriminator", values)
         self.clip_weights()
         average_batch_statistics(self.discriminator)
@@ -143,15 +144,36 @@ class GAN(AdversarialModule):
         with frozen(self.discriminator):
             for microbatch in microbatches:
                 if not have_graph:
-                    microbatch.fake_features = self._fake_features(microbatch)
-                loss = self._generator_loss(microbatch)
-                _add(values, {"generator_loss": loss}, weight=microbatch.weight)
-                self.descend("generator", loss * microbatch.weight)
-                microbatch.fake_features = microbatch.real_features = ()
+                    self._generate(microbatch)
+                terms = self._generator_terms(microbatch)
+                _add(values, terms, weight=microbatch.weight)
+                self.descend("generator", terms["generator_loss"] * microbatch.weight)
+                microbatch.fake, microbatch.fake_features, microbatch.real_features = None, (), ()
         self.update("generator", values)
         average_batch_statistics(self.generator)
         self.update_ema()
         self.generator_updates += 1
+
+    def _generator_terms(self, microbatch: Microbatch) -> dict[str, Tensor]:
+        """Return the loss with its penalties, and each penalty alone."""
+        terms = {"generator_loss": self._generator_loss(microbatch)}
+        for name, penalty in self.generator_penalties.items():
+            if (self.generator_updates + 1) % penalty.interval == 0:
+                terms[name] = penalty(self._generator_update(microbatch))
+                terms["generator_loss"] = terms["generator_loss"] + terms[name] * penalty.interval
+        return terms
+
+    def _generator_update(self, microbatch: Microbatch) -> GeneratorUpdate:
+        assert microbatch.fake is not None
+        return GeneratorUpdate(
+            generator=self.generator,
+            discriminator=self.discriminator,
+            z=microbatch.z,
+            labels=microbatch.labels,
+            images=microbatch.fake,
+            fake=microbatch.fake_features,
+            real=microbatch.real_features,
+        )
 
     def _generator_loss(self, microbatch: Microbatch) -> Tensor:
         real_logits = None
@@ -177,6 +199,7 @@ class Microbatch:
     index: Tensor
     z: Tensor
     weight: float
+    fake: Tensor | None = None
     fake_features: Features = ()
     real_features: Features = ()
 

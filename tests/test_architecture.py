@@ -27,6 +27,7 @@ LAYERS = (
         "optimizer",
         "loss",
         "penalty",
+        "generator_penalty",
         "augment",
         "schedule",
         "data",

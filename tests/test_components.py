@@ -8,6 +8,7 @@ from medsynth.contracts import (
     Augmentation,
     Discriminator,
     Generator,
+    GeneratorPenalty,
     InputError,
     Loss,
     Metrics,
@@ -23,6 +24,7 @@ from medsynth.penalty.r1 import R1
 from medsynth.schedule.constant import Constant
 from tests.command import TINY, run
 from tests.test_gan import Darker, Listener, PixelMean, PlainGenerator, gan, transfer
+from tests.test_generator_penalty import MeanImage
 
 CONTRACTS = {  # option: (contract, an object that fulfills it, options of the GAN with such an object)
     "generator": (Generator, PlainGenerator(), lambda own: {"generator": own}),
@@ -30,6 +32,7 @@ CONTRACTS = {  # option: (contract, an object that fulfills it, options of the G
     "loss": (Loss, Hinge(), lambda own: {"loss": own}),
     "metrics": (Metrics, PixelMean(), lambda own: {"metrics": own}),
     "penalty=own": (Penalty, R1(), lambda own: {"penalties": {"own": own}}),
+    "generator_penalty=own": (GeneratorPenalty, MeanImage(), lambda own: {"generator_penalties": {"own": own}}),
     "augment=own": (Augmentation, Darker(), lambda own: {"augmentations": {"own": own}}),
     "penalty=adaptive": (Adaptive, Listener(), lambda own: {"penalties": {"adaptive": own}}),
     "schedules.task.ema_half_life": (

@@ -67,7 +67,8 @@ def quantities():
     }
     penalties = {"r1": R1(gamma=1), "lecam": LeCam()}
     ema = EMA(layers[0], half_life=1000, rampup=0.05)
-    return schedulable(optimizers, penalties, {"darker": Darker()}, ema), optimizers, penalties, ema
+    components = {"penalty": penalties, "augment": {"darker": Darker()}}
+    return schedulable(optimizers, components, ema), optimizers, penalties, ema
 
 
 def test_names_of_what_can_be_scheduled(quantities):

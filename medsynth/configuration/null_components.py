@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-GROUPS = ("callbacks", "logger", "penalty", "augment", "metrics.parts", "extractor")  # of components by name
+GROUPS = (
+    "callbacks",
+    "logger",
+    "penalty",
+    "generator_penalty",
+    "augment",
+    "metrics.parts",
+    "extractor",
+)  # of components by name
 
 
 def remove_null_components(config: DictConfig) -> None:

@@ -24,6 +24,7 @@ _PACKAGES = (
     "optimizer",
     "loss",
     "penalty",
+    "generator_penalty",
     "augment",
     "schedule",
     "data",

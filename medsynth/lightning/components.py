@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 from torch import nn
@@ -11,6 +12,7 @@ from medsynth.contracts import (
     Augmentation,
     Discriminator,
     Generator,
+    GeneratorPenalty,
     InputError,
     LogitPenalty,
     Loss,
@@ -29,13 +31,14 @@ def check_components(
     discriminator: Discriminator,
     loss: Loss,
     penalties: Mapping[str, Penalty | LogitPenalty],
+    generator_penalties: Mapping[str, GeneratorPenalty],
     augmentations: Mapping[str, Augmentation],
     metrics: Metrics,
 ) -> None:
     """Check each component against its contract.
 
     Raises:
-        InputError: names the option, the class and the missing member.
+        InputError: names the option, the class and the missing member; or two components have the same name.
     """
     for option, network, contract in (
         ("generator", generator, Generator),
@@ -54,8 +57,19 @@ def check_components(
             )
         if penalty.at == "perturbed":
             check_contract(penalty, PerturbedPenalty, f"penalty={name}")
+    for name, penalty in generator_penalties.items():
+        check_contract(penalty, GeneratorPenalty, f"generator_penalty={name}")
     for name, augmentation in augmentations.items():
         check_contract(augmentation, Augmentation, f"augment={name}")
+    _check_names(penalty=penalties, generator_penalty=generator_penalties, augment=augmentations)
+
+
+def _check_names(**components: Mapping[str, object]) -> None:
+    """Check that no name is used twice: values are logged, and states kept, by the names alone."""
+    for first, second in itertools.combinations(components, 2):
+        both = components[first].keys() & components[second].keys()
+        if both:
+            raise InputError(f"{first} and {second} both have a component named {min(both)}: rename one of them.")
 
 
 def adaptive_components(
@@ -64,11 +78,8 @@ def adaptive_components(
     """Return the penalties and augmentations that have ``observe``, by name.
 
     Raises:
-        InputError: two components have the same name, or one lacks another member of ``contracts.Adaptive``.
+        InputError: one lacks another member of ``contracts.Adaptive``.
     """
-    both = penalties.keys() & augmentations.keys()
-    if both:
-        raise InputError(f"penalty and augment both have a component named {min(both)}: rename one of them.")
     adaptive: dict[str, Adaptive] = {}
     for group, components in (("penalty", penalties), ("augment", augmentations)):
         for name, component in components.items():

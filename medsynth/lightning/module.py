@@ -23,6 +23,7 @@ from medsynth.contracts import (
     Discriminator,
     Features,
     Generator,
+    GeneratorPenalty,
     InputError,
     LogitPenalty,
     Loss,
@@ -65,6 +66,7 @@ class AdversarialModule(pl.LightningModule, abc.ABC):
         discriminator: features and head, see ``contracts.Discriminator``.
         loss: the loss of both networks.
         penalties: terms added to the discriminator's loss, by name.
+        generator_penalties: terms added to the generator's loss, by name.
         augmentations: applied in turn to every image that the discriminator sees, by name.
         generator_optimizer: groups of parameters -> optimizer.
         discriminator_optimizer: parameters -> optimizer.
@@ -105,6 +107,7 @@ class AdversarialModule(pl.LightningModule, abc.ABC):
         discriminator_optimizer: Callable[[Any], Optimizer],
         metrics: Metrics,
         max_images: int,
+        generator_penalties: Mapping[str, GeneratorPenalty] | None = None,
         augmentations: Mapping[str, Augmentation] | None = None,
         feature_cache: FeatureCache | None = None,
         schedules: Mapping[str, Any] | None = None,
@@ -132,6 +135,7 @@ class AdversarialModule(pl.LightningModule, abc.ABC):
             discriminator=discriminator,
             loss=loss,
             penalties=penalties,
+            generator_penalties=generator_penalties or {},
             augmentations=augmentations or {},
             metrics=metrics,
         )
@@ -139,6 +143,7 @@ class AdversarialModule(pl.LightningModule, abc.ABC):
         self.discriminator = discriminator
         self.loss = loss
         self.penalties = dict(penalties)
+        self.generator_penalties = dict(generator_penalties or {})
         self.augmentations = dict(augmentations or {})
         self.feature_cache = feature_cache
         self.schedules = schedules or {}
@@ -154,7 +159,12 @@ class AdversarialModule(pl.LightningModule, abc.ABC):
         self.num_classes = num_classes
         self.seed = seed
         self.adaptive = adaptive_components(self.penalties, self.augmentations)
-        changing = (discriminator, loss, *self.penalties.values(), *self.augmentations.values())
+        self._components = {
+            "penalty": self.penalties,
+            "generator_penalty": self.generator_penalties,
+            "augment": self.augmentations,
+        }
+        changing = [discriminator, loss, *(part for parts in self._components.values() for part in parts.values())]
         self._scheduled = [component for component in changing if isinstance(component, Scheduled)]
         self._schedules = Schedules({}, {})  # filled in with the optimizers
         self.cached_features: CachedFeatures | None = None  # opened before the first step
@@ -179,7 +189,7 @@ class AdversarialModule(pl.LightningModule, abc.ABC):
             "generator": self._optimizer("generator", [{"params": list(self.generator.parameters())}]),
             "discriminator": self._optimizer("discriminator", self.discriminator.parameter_groups()),
         }
-        quantities = schedulable(optimizers, self.penalties, self.augmentations, self.ema_generator)
+        quantities = schedulable(optimizers, self._components, self.ema_generator)
         quantities["task.top_k"] = functools.partial(setattr, self, "top_k")
         self._schedules = Schedules(self.schedules, quantities)
         return list(optimizers.values())

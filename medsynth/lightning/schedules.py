@@ -8,10 +8,19 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from medsynth.contracts import Augmentation, InputError, Penalty, Schedule, check_contract, contract_members
+from medsynth.contracts import (
+    Augmentation,
+    GeneratorPenalty,
+    InputError,
+    Penalty,
+    Schedule,
+    check_contract,
+    contract_members,
+)
 from medsynth.generator.ema import EMA
 
 Setter = Callable[[float], None]
+_CONTRACTS: Mapping[str, type] = {"penalty": Penalty, "generator_penalty": GeneratorPenalty, "augment": Augmentation}
 
 
 class Schedules:
@@ -50,24 +59,26 @@ class Schedules:
 
 
 def schedulable(
-    optimizers: Mapping[str, Optimizer],
-    penalties: Mapping[str, object],
-    augmentations: Mapping[str, object],
-    ema: EMA,
+    optimizers: Mapping[str, Optimizer], components: Mapping[str, Mapping[str, object]], ema: EMA
 ) -> dict[str, Setter]:
     """Return what can be scheduled, as functions that set a value, by name.
 
     These are the learning rate and Adam's betas of each optimizer, every public number of a penalty or an augmentation
     that its contract does not define (``gamma``, ``weight``, ``strength``), and the half-life of the EMA.
+
+    Args:
+        optimizers: of each network, by its name.
+        components: by group ("penalty", "generator_penalty", "augment") and name.
+        ema: of the generator.
     """
     quantities: dict[str, Setter] = {}
     for name, optimizer in optimizers.items():
         quantities[f"{name}_optimizer.lr"] = functools.partial(_set_learning_rate, optimizer)
         for position in range(len(optimizer.defaults.get("betas", ()))):
             quantities[f"{name}_optimizer.beta{position + 1}"] = functools.partial(_set_beta, optimizer, position)
-    for group, components, contract in (("penalty", penalties, Penalty), ("augment", augmentations, Augmentation)):
-        for name, component in components.items():
-            for attribute in _numbers(component, contract):
+    for group, named in components.items():
+        for name, component in named.items():
+            for attribute in _numbers(component, _CONTRACTS[group]):
                 quantities[f"{group}.{name}.{attribute}"] = functools.partial(setattr, component, attribute)
     quantities["task.ema_half_life"] = functools.partial(setattr, ema, "half_life")
     return quantities

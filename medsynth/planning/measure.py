@@ -90,7 +90,9 @@ def _fit(config: DictConfig, data: ImageDataModule, size: int, timed: int) -> tu
 
 def cycle(model: GAN) -> int:
     """Return the number of discriminator updates after which penalties and generator updates repeat."""
-    return math.lcm(model.discriminator_steps, *(penalty.interval for penalty in model.penalties.values()))
+    of_generator = [penalty.interval * model.discriminator_steps for penalty in model.generator_penalties.values()]
+    of_discriminator = [penalty.interval for penalty in model.penalties.values()]
+    return math.lcm(model.discriminator_steps, *of_discriminator, *of_generator)
 
 
 def _statistics(network: Network) -> int:

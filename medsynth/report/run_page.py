@@ -32,7 +32,11 @@ SPEED = (
         "Fraction of the time, 0 to 1, in which training waited for the next batch: above 0.1, raise data.num_workers.",
     ),
 )
-_GROUPS = ("penalty", "augment")  # of the configuration, whose components may record values of their own
+_GROUPS = (
+    "penalty",
+    "generator_penalty",
+    "augment",
+)  # of the configuration, whose components may record values of their own
 _STRIP = 8  # pictures that are always visible; the others can be reached by the slider
 
 

@@ -18,6 +18,7 @@ from medsynth.contracts import (
     Backbone,
     Discriminator,
     Generator,
+    GeneratorPenalty,
     LogitPenalty,
     Loss,
     Penalty,
@@ -35,6 +36,11 @@ class TrainedModel(Protocol):
     @property
     def penalties(self) -> Mapping[str, Penalty | LogitPenalty]:
         """Terms of the discriminator's loss, by name."""
+        ...
+
+    @property
+    def generator_penalties(self) -> Mapping[str, GeneratorPenalty]:
+        """Terms of the generator's loss, by name."""
         ...
 
     @property
@@ -99,7 +105,7 @@ def describe(model: TrainedModel) -> str:
         discriminator += f" on {' and '.join(map(_described, backbones))}"
     parameters = sum(parameter.numel() for parameter in model.generator.parameters())
     generator = f"{type(model.generator).__name__} ({parameters / 1e6:.2f} M parameters)"
-    loss = " + ".join([type(model.loss).__name__, *model.penalties])
+    loss = " + ".join([type(model.loss).__name__, *model.penalties, *model.generator_penalties])
     augmented = f", augmented by {', '.join(model.augmentations)}" if model.augmentations else ""
     return f"{generator} against {discriminator}, loss {loss}{augmented}"
 
