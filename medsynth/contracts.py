@@ -176,6 +176,15 @@ class Discriminator(Network, Protocol):
 
 
 @runtime_checkable
+class HasActivations(Protocol):
+    """A discriminator that shows the values before its logit. One without frozen features should have it."""
+
+    def activations(self, features: Features) -> Features:
+        """Return tensors (N, ...) that the logits are computed of, from the head's input."""
+        ...
+
+
+@runtime_checkable
 class MinibatchLayer(Network, Protocol):
     """A layer that compares the images of a batch: ``(N, C) -> (N, C + added)``, maps (N, C, H, W) likewise.
 
@@ -502,6 +511,27 @@ def check_contract(component: object, contract: type, option: str) -> None:
             f"{contract.__name__} requires (see medsynth/contracts.py): add {'it' if len(missing) == 1 else 'them'} "
             "to the class."
         )
+
+
+def activations(discriminator: Discriminator, features: Features, option: str) -> Features:
+    """Return the values (N, ...) before the logits of ``discriminator``, or its frozen features where it has no others.
+
+    Args:
+        discriminator: the network.
+        features: its head's input.
+        option: the choice that needs them, for the error.
+
+    Raises:
+        InputError: the discriminator has neither.
+    """
+    if isinstance(discriminator, HasActivations):
+        return discriminator.activations(features)
+    if discriminator.has_frozen_features:
+        return features
+    raise InputError(
+        f"{option} needs the values before the logit, and {type(discriminator).__name__} has no frozen features: add "
+        "the method activations to it (see HasActivations in medsynth/contracts.py), or choose another discriminator."
+    )
 
 
 def doublings(image_size: int, component: str, *, smallest: int = 8) -> int:

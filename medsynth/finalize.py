@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from medsynth.configuration.choices import choices_with
-from medsynth.configuration.combinations import cautions, check_combinations
+from medsynth.configuration.combinations import cautions, check_combinations, check_pairs
 from medsynth.data.module import ImageDataModule
 from medsynth.errors import InputError
 from medsynth.lightning.precision import check_compiler, final_precision, on_gpu, set_tf32
@@ -102,6 +102,7 @@ def _check_batch(config: DictConfig, data: ImageDataModule) -> None:
             + f", too few for batch statistics: choose a multiple of data.batch_size={data.batch_size}."
         )
     _check_packing(config, data.batch_size, rest, processes)
+    check_pairs(config, share // config.task.accumulate)
     if config.get("minibatch") and share // config.task.accumulate < 2 * (config.discriminator.get("packing") or 1):
         raise InputError(
             f"minibatch= compares the images that are computed at a time, of which there is one with data.batch_size="

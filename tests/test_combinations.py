@@ -73,6 +73,13 @@ def test_a_training_logs_what_is_unwise(caplog):
     assert any("augment.ada.flip=true exchanges" in line for line in said)
 
 
+def test_penalties_of_pairs_need_two_images_at_a_time():
+    finalized("generator_penalty=mode_seeking", "task.accumulate=4")
+    finalized("generator_penalty=feature_matching", "task.accumulate=8")
+    with pytest.raises(InputError, match="generator_penalty=mode_seeking compares the images that are computed at a"):
+        finalized("generator_penalty=[feature_matching,mode_seeking]", "task.accumulate=8")
+
+
 def test_layers_of_the_batch_need_two_images_at_a_time():
     finalized("minibatch=std", "task.accumulate=4")
     for overrides in (

@@ -17,6 +17,8 @@ from medsynth.contracts import (
     Backbone,
     Discriminator,
     Generator,
+    GeneratorPenalty,
+    HasActivations,
     LogitPenalty,
     Loss,
     MinibatchLayer,
@@ -37,6 +39,8 @@ from medsynth.generator.fastgan import FastGANGenerator
 from medsynth.generator.mlp import MLPGenerator
 from medsynth.generator.resnet import ResNetGenerator
 from medsynth.generator.tomsk import TomskGenerator
+from medsynth.generator_penalty.feature_matching import FeatureMatching
+from medsynth.generator_penalty.mode_seeking import ModeSeeking
 from medsynth.loss.dual_contrastive import DualContrastive
 from medsynth.loss.hinge import Hinge
 from medsynth.loss.least_squares import LeastSquares
@@ -65,6 +69,7 @@ LOSSES: list[type[Loss]] = [
     Wasserstein,
 ]
 PENALTIES: list[type[Penalty] | type[LogitPenalty]] = [DRAGAN, Drift, LeCam, R1, R2, WassersteinGradientPenalty]
+GENERATOR_PENALTIES: list[type[GeneratorPenalty]] = [FeatureMatching, ModeSeeking]
 PERTURBED: list[type[PerturbedPenalty]] = [DRAGAN]
 MINIBATCH: list[type[MinibatchLayer]] = [MinibatchDiscrimination, MinibatchStd]
 ADAPTIVE: list[type[Adaptive]] = [LeCam, AdaptiveAugmentation]
@@ -82,9 +87,19 @@ DISCRIMINATORS: list[type[Discriminator]] = [
     TransferDiscriminator,
     VisionAidedDiscriminator,
 ]
+ACTIVATIONS: list[type[HasActivations]] = [
+    DCGANDiscriminator,
+    MLPDiscriminator,
+    PatchDiscriminator,
+    R3GANDiscriminator,
+    SNGANDiscriminator,
+    TransferDiscriminator,
+    VisionAidedDiscriminator,
+]
+GROUPS = ["loss", "minibatch", "penalty", "generator_penalty", "augment", "backbone", "generator", "discriminator"]
 
 
-@pytest.mark.parametrize("group", ["loss", "minibatch", "penalty", "augment", "backbone", "generator", "discriminator"])
+@pytest.mark.parametrize("group", GROUPS)
 def test_every_class_of_conf_is_in_the_lists(group: str) -> None:
     files = (path.read_text() for path in conf_folder().glob(f"{group}/**/*.yaml"))
     named = {target for text in files for target in re.findall(r"_target_: (\S+)", text)}
@@ -92,6 +107,7 @@ def test_every_class_of_conf_is_in_the_lists(group: str) -> None:
         "loss": LOSSES,
         "minibatch": MINIBATCH,
         "penalty": PENALTIES,
+        "generator_penalty": GENERATOR_PENALTIES,
         "augment": AUGMENTATIONS,
         "backbone": BACKBONES,
         "generator": GENERATORS,

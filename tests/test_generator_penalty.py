@@ -1,14 +1,27 @@
 """Penalties of the generator: their place in its update, and each of them against an independent formula."""
 
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 
-from medsynth.contracts import GeneratorPenalty, GeneratorUpdate, InputError, counter_seed
+from medsynth.contracts import GeneratorPenalty, GeneratorUpdate, InputError, activations, counter_seed
+from medsynth.discriminator.dcgan import DCGANDiscriminator
+from medsynth.discriminator.mlp import MLPDiscriminator
+from medsynth.discriminator.patch import PatchDiscriminator
+from medsynth.discriminator.r3gan import R3GANDiscriminator
+from medsynth.discriminator.sngan import SNGANDiscriminator
+from medsynth.discriminator.vision_aided import VisionAidedDiscriminator
+from medsynth.generator_penalty.feature_matching import FeatureMatching
+from medsynth.generator_penalty.mode_seeking import ModeSeeking
 from medsynth.loss.wasserstein import Wasserstein
 from medsynth.planning.measure import cycle
 from medsynth.runs.provenance import describe
 from medsynth.schedule.linear import Linear
+from tests.test_discriminator import TinyBackbone
 from tests.test_gan import Darker, Images, Listener, fit, gan, transfer, weights
 
 # ---- their place in the generator's update ---------------------------------------------------------------------------
@@ -131,3 +144,156 @@ def test_penalties_of_the_generator_have_names_of_their_own(group):
     others = {"penalties": {"same": Listener()}, "augmentations": {"same": Darker()}}
     with pytest.raises(InputError, match="both have a component named same: rename one of them"):
         gan(generator_penalties={"same": MeanImage()}, **{group: others[group]})
+
+
+# ---- mode seeking ----------------------------------------------------------------------------------------------------
+
+
+def drawn(count, labels=None, seed=3, size=(2, 5, 5)):
+    """Return an update with normal images and noise in float64, of ``count`` images."""
+    random = np.random.default_rng(seed)
+    images = torch.from_numpy(random.normal(size=(count, *size))).requires_grad_(True)
+    return GeneratorUpdate(
+        generator=None,
+        discriminator=None,
+        z=torch.from_numpy(random.normal(size=(count, 7))),
+        labels=None if labels is None else torch.tensor(labels),
+        images=images,
+        fake=(),
+        real=(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "pairs"),
+    [
+        (None, [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5)]),
+        ([2, 0, 2, 1, 0, 2], [(1, 4), (0, 2), (2, 5)]),
+    ],
+    ids=["unconditional", "labels"],
+)
+def test_mode_seeking_is_the_inverse_ratio_of_distances(labels, pairs):
+    update = drawn(6, labels)
+    images, z = update.images.detach().numpy(), update.z.numpy()
+    of_images = np.mean([np.abs(images[i] - images[j]).mean() for i, j in pairs])
+    of_noise = np.mean([np.abs(z[i] - z[j]).mean() for i, j in pairs])
+    term = ModeSeeking(weight=0.3)(update)
+    assert term.item() == pytest.approx(0.3 / (of_images / of_noise + 1e-5), rel=1e-12)
+    (slope,) = torch.autograd.grad(term, update.images)
+    step = 1e-3 * slope
+    moved = dataclasses.replace(update, images=update.images - step)
+    assert ModeSeeking(weight=0.3)(moved) < term, "descent makes the images differ more"
+    expected = np.zeros_like(images)
+    for i, j in pairs:
+        sign = np.sign(images[i] - images[j]) / (len(pairs) * images[0].size)
+        expected[i] += sign
+        expected[j] -= sign
+    expected *= -0.3 / (of_images / of_noise + 1e-5) ** 2 / of_noise
+    np.testing.assert_allclose(slope.numpy(), expected, rtol=1e-10, atol=1e-15)
+
+
+def test_mode_seeking_of_equal_images_is_finite_and_without_pairs_zero():
+    update = drawn(4)
+    equal = dataclasses.replace(update, images=torch.ones(4, 1, 4, 4, requires_grad=True))
+    assert ModeSeeking()(equal).item() == pytest.approx(1e5)
+    alone = drawn(3, [0, 1, 2])
+    term = ModeSeeking()(alone)
+    assert term.item() == 0
+    assert not torch.autograd.grad(term, alone.images)[0].any()
+
+
+# ---- feature matching ------------------------------------------------------------------------------------------------
+
+
+class Fixed:
+    """A discriminator with frozen features alone."""
+
+    has_frozen_features = True
+
+
+def test_feature_matching_is_the_mean_square_of_the_difference_of_mean_features():
+    random = np.random.default_rng(5)
+    shapes = ((6, 3, 2, 2), (6, 5))
+    real, fake = (tuple(torch.from_numpy(random.normal(size=shape)) for shape in shapes) for _ in range(2))
+    fake = tuple(features.requires_grad_(True) for features in fake)
+    update = dataclasses.replace(drawn(6), discriminator=Fixed(), fake=fake, real=real)
+    term = FeatureMatching(weight=0.7)(update)
+    differences = [r.numpy().mean(axis=0) - f.detach().numpy().mean(axis=0) for r, f in zip(real, fake, strict=True)]
+    expected = 0.7 * np.mean([np.mean(difference**2) for difference in differences])
+    assert term.item() == pytest.approx(expected, rel=1e-12)
+    for slope, difference in zip(torch.autograd.grad(term, fake), differences, strict=True):
+        each = -0.7 * difference / difference.size / 6  # of two tensors: 2 / 2
+        np.testing.assert_allclose(slope.numpy(), np.broadcast_to(each, slope.shape), rtol=1e-10)
+
+
+def discriminators():
+    options = {"image_size": 16, "channels": 1}
+    yield "dcgan", DCGANDiscriminator(width=4, **options)
+    yield "mlp", MLPDiscriminator(widths=(8, 4), **options)
+    yield "patch", PatchDiscriminator(width=4, layers=2, **options)
+    yield "r3gan", R3GANDiscriminator(width=8, group_width=4, **options)
+    yield "sngan", SNGANDiscriminator(width=4, **options)
+    yield "transfer", transfer(unfreeze="all")
+
+
+DISCRIMINATORS = dict(discriminators())
+
+
+@pytest.mark.parametrize("name", DISCRIMINATORS)
+def test_activations_are_what_the_logits_are_computed_of(name):
+    discriminator = DISCRIMINATORS[name].eval()
+    features = discriminator.features(torch.randn(4, 1, 16, 16))
+    (last,) = activations(discriminator, features, "x=y")
+    assert len(last) == 4
+    seen = []
+    hook = discriminator.logit.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    logits = discriminator.head(features)
+    hook.remove()
+    if name != "transfer":  # which normalizes them first
+        assert torch.equal(last, seen[0])
+    expected = discriminator.logit(seen[0])
+    assert torch.equal(logits, expected)
+    assert last.shape != features[0].shape
+
+
+@pytest.mark.parametrize("warmup", [0, 8])
+def test_activations_of_vision_aided_have_the_maps_after_the_warm_up(warmup):
+    trained = DCGANDiscriminator(image_size=16, channels=1, width=4)
+    discriminator = VisionAidedDiscriminator(
+        trained=trained, backbone=TinyBackbone(), image_size=16, channels=1, warmup_images=warmup
+    ).eval()
+    features = discriminator.features(torch.randn(4, 1, 16, 16))
+    found = activations(discriminator, features, "x=y")
+    assert torch.equal(found[0], trained.activations(features[:1])[0])
+    assert len(found) == len(features)
+    assert all(map(torch.equal, found[1:], features[1:]))
+    assert len(found) == 1 if warmup else len(found) > 1
+
+
+def test_a_discriminator_without_activations_is_refused():
+    own = SimpleNamespace(has_frozen_features=False)
+    with pytest.raises(InputError, match=r"generator_penalty=feature_matching needs .* SimpleNamespace has no frozen"):
+        FeatureMatching()(dataclasses.replace(drawn(2), discriminator=own))
+
+
+# ---- in a training ---------------------------------------------------------------------------------------------------
+
+PENALTIES = {"mode_seeking": ModeSeeking, "feature_matching": FeatureMatching}
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+@pytest.mark.parametrize("num_classes", [0, 2])
+def test_a_training_with_a_penalty_in_microbatches(name, num_classes):
+    watch, plain = Watch(), gan(num_classes=num_classes, max_images=16, accumulate=2)
+    penalties = {name: PENALTIES[name]()}
+    model = gan(num_classes=num_classes, max_images=16, accumulate=2, generator_penalties=penalties)
+    fit(model, callbacks=[watch], limit_val_batches=0)
+    fit(plain, limit_val_batches=0)
+    assert all(values[name] > 0 for values in watch.steps)
+    assert not torch.equal(weights(model.generator), weights(plain.generator))
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_an_interval_below_1_is_refused(name):
+    with pytest.raises(InputError, match=rf"generator_penalty\.{name}\.interval=0 must be 1 or more"):
+        PENALTIES[name](interval=0)

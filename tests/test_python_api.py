@@ -106,7 +106,10 @@ def test_importing_medsynth_loads_no_torch():
     assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "False"
 
 
-@pytest.mark.parametrize("package", ["loss", "penalty", "augment", "schedule", "generator", "discriminator"])
+PACKAGES = ["loss", "penalty", "generator_penalty", "augment", "schedule", "generator", "discriminator"]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_classes_are_exported_by_their_packages(package):
     found = classes(f"medsynth.{package}")
     assert found

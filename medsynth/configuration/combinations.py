@@ -36,6 +36,20 @@ def _check_minibatch(config: DictConfig) -> None:
         )
 
 
+def check_pairs(config: DictConfig, images: int) -> None:
+    """Refuse penalties of the generator that compare images where ``images``, computed at a time, is one.
+
+    Raises:
+        InputError: names the penalty.
+    """
+    for name, penalty in (config.get("generator_penalty") or {}).items():
+        if images < 2 and _target(penalty).startswith("medsynth.generator_penalty.mode_seeking."):
+            raise InputError(
+                f"generator_penalty={name} compares the images that are computed at a time, of which there is one: "
+                "leave it out, or choose a larger data.batch_size, a smaller task.accumulate or fewer processes."
+            )
+
+
 def _has_key(node: Any, key: str) -> bool:
     """Tell whether ``node`` or a mapping below it has ``key``."""
     return isinstance(node, DictConfig) and (

@@ -65,8 +65,13 @@ class DCGANDiscriminator(TrainedDiscriminator):
 
     def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
         """Return logits (N, 1)."""
+        (last,) = self.activations(features)
+        return self.logit(last, labels)
+
+    def activations(self, features: Features) -> Features:
+        """Return what the logits are computed of."""
         (images,) = features
-        return self.logit(self.layers(images), labels)
+        return (self.layers(images),)
 
 
 def _initialize(module: nn.Module) -> None:

@@ -66,8 +66,13 @@ class PatchDiscriminator(TrainedDiscriminator):
 
     def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
         """Return logits (N, patches)."""
+        (last,) = self.activations(features)
+        return self.logit(last, labels)
+
+    def activations(self, features: Features) -> Features:
+        """Return what the logits are computed of."""
         (images,) = features
-        return self.logit(self.layers(images), labels)  # (N, patches)
+        return (self.layers(images),)
 
 
 def _check(image_size: int, layers: int, normalization: str) -> None:

@@ -77,8 +77,13 @@ class R3GANDiscriminator(TrainedDiscriminator):
 
     def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
         """Return logits (N, 1)."""
+        (last,) = self.activations(features)
+        return self.logit(last, labels)
+
+    def activations(self, features: Features) -> Features:
+        """Return what the logit is computed of (N, maps)."""
         (images,) = features
-        return self.logit(self.dropout(self.compare(self.layers(images))), labels)
+        return (self.dropout(self.compare(self.layers(images))),)
 
 
 class GroupedBottleneck(nn.Module):

@@ -65,9 +65,14 @@ class SNGANDiscriminator(TrainedDiscriminator):
 
     def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
         """Return logits (N, 1)."""
+        (last,) = self.activations(features)
+        return self.logit(last, labels)
+
+    def activations(self, features: Features) -> Features:
+        """Return what the logit is computed of (N, maps)."""
         (images,) = features
         maps = torch.relu(self.blocks(images))
-        return self.logit(self.dropout(self.compare(maps.sum(dim=(2, 3)))), labels)
+        return (self.dropout(self.compare(maps.sum(dim=(2, 3)))),)
 
 
 class ResidualBlock(nn.Module):

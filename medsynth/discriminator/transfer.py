@@ -70,6 +70,10 @@ class TransferDiscriminator(nn.Module):
             self._follow(pooled.detach())
         return self.logit(self._normalized(pooled), labels)
 
+    def activations(self, features: Features) -> Features:
+        """Return the pooled features (N, num_features), not normalized."""
+        return (self.backbone.trained_part(features),)
+
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return logits (N, 1) of images (N, C, H, W)."""
         return self.head(self.features(images), labels)

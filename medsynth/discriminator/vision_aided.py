@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from medsynth.contracts import Backbone, Discriminator, Features, InputError, Scheduled
+from medsynth.contracts import Backbone, Discriminator, Features, InputError, Scheduled, activations
 from medsynth.discriminator.label import ProjectedLogit
 from medsynth.discriminator.levels import FrozenLevels
 
@@ -108,6 +108,11 @@ class VisionAidedDiscriminator(nn.Module):
         aided = torch.cat([head(maps, labels) for head, maps in pairs], dim=1)
         columns = math.lcm(trained.shape[1], count)
         return torch.cat([logits.repeat(1, columns // logits.shape[1]) for logits in (trained, aided)], dim=1)
+
+    def activations(self, features: Features) -> Features:
+        """Return those of the trained discriminator, and after the warm-up the backbone's maps."""
+        own = len(features) - len(self.heads) * self.warm
+        return (*activations(self.trained, features[:own], "discriminator=vision_aided"), *features[own:])
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return logits of images (N, C, H, W)."""
