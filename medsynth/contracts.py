@@ -291,13 +291,39 @@ class GeneratorPenalty(Protocol):
     """A term of the generator's loss beside ``Loss.generator``. Owns its weight.
 
     It is taken in every ``interval``-th generator update, and then ``interval`` times as strong (lazy regularization,
-    Karras et al. 2020, StyleGAN2). Random numbers come from PyTorch's global generator, which the step seeds.
+    Karras et al. 2020, StyleGAN2). Random numbers come from PyTorch's global generator, which the step seeds. One that
+    differentiates the generator's images by the noise has ``differentiates = True``: the generator needs second
+    derivatives then, and is not compiled.
     """
 
     interval: int
 
     def __call__(self, update: GeneratorUpdate) -> Tensor:
         """Return the term, a scalar with its graph."""
+        ...
+
+
+@runtime_checkable
+class AdaptiveGeneratorPenalty(GeneratorPenalty, Protocol):
+    """A penalty of the generator that follows a quantity of its images.
+
+    ``measured`` is a scalar without a graph, the mean of the quantity over the images of the last call. ``observe``
+    comes after each update with the term, with the mean over its whole batch, all processes together. The effect must
+    depend on these and on the state alone, which is numbers by name and kept in each checkpoint.
+    """
+
+    measured: Tensor
+
+    def observe(self, *, measured: float) -> Mapping[str, float]:
+        """Take the mean of one generator update; return values to log, by name."""
+        ...
+
+    def state_dict(self) -> dict[str, float]:
+        """Return the state."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Take the state of a checkpoint."""
         ...
 
 

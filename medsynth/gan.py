@@ -152,6 +152,7 @@ class GAN(AdversarialModule):
         self.update("generator", values)
         average_batch_statistics(self.generator)
         self.update_ema()
+        self.adapt_generator(values)
         self.generator_updates += 1
 
     def _generator_terms(self, microbatch: Microbatch) -> dict[str, Tensor]:
@@ -161,6 +162,8 @@ class GAN(AdversarialModule):
             if (self.generator_updates + 1) % penalty.interval == 0:
                 terms[name] = penalty(self._generator_update(microbatch))
                 terms["generator_loss"] = terms["generator_loss"] + terms[name] * penalty.interval
+                if name in self.adaptive_generator:
+                    terms[f"{name}_measured"] = self.adaptive_generator[name].measured
         return terms
 
     def _generator_update(self, microbatch: Microbatch) -> GeneratorUpdate:

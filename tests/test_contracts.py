@@ -13,6 +13,7 @@ from medsynth.backbone.network import TimmBackbone
 from medsynth.configuration.compose import conf_folder
 from medsynth.contracts import (
     Adaptive,
+    AdaptiveGeneratorPenalty,
     Augmentation,
     Backbone,
     Discriminator,
@@ -41,6 +42,7 @@ from medsynth.generator.resnet import ResNetGenerator
 from medsynth.generator.tomsk import TomskGenerator
 from medsynth.generator_penalty.feature_matching import FeatureMatching
 from medsynth.generator_penalty.mode_seeking import ModeSeeking
+from medsynth.generator_penalty.path_length import PathLength
 from medsynth.loss.dual_contrastive import DualContrastive
 from medsynth.loss.hinge import Hinge
 from medsynth.loss.least_squares import LeastSquares
@@ -69,7 +71,8 @@ LOSSES: list[type[Loss]] = [
     Wasserstein,
 ]
 PENALTIES: list[type[Penalty] | type[LogitPenalty]] = [DRAGAN, Drift, LeCam, R1, R2, WassersteinGradientPenalty]
-GENERATOR_PENALTIES: list[type[GeneratorPenalty]] = [FeatureMatching, ModeSeeking]
+GENERATOR_PENALTIES: list[type[GeneratorPenalty]] = [FeatureMatching, ModeSeeking, PathLength]
+ADAPTIVE_GENERATOR_PENALTIES: list[type[AdaptiveGeneratorPenalty]] = [PathLength]
 PERTURBED: list[type[PerturbedPenalty]] = [DRAGAN]
 MINIBATCH: list[type[MinibatchLayer]] = [MinibatchDiscrimination, MinibatchStd]
 ADAPTIVE: list[type[Adaptive]] = [LeCam, AdaptiveAugmentation]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from torch import nn
 
 from medsynth.contracts import GeneratorPenalty, GeneratorUpdate, InputError, activations, counter_seed
 from medsynth.discriminator.dcgan import DCGANDiscriminator
@@ -15,8 +16,15 @@ from medsynth.discriminator.patch import PatchDiscriminator
 from medsynth.discriminator.r3gan import R3GANDiscriminator
 from medsynth.discriminator.sngan import SNGANDiscriminator
 from medsynth.discriminator.vision_aided import VisionAidedDiscriminator
+from medsynth.generator.dcgan import DCGANGenerator
+from medsynth.generator.fastgan import FastGANGenerator
+from medsynth.generator.mlp import MLPGenerator
+from medsynth.generator.resnet import ResNetGenerator
+from medsynth.generator.tomsk import TomskGenerator
 from medsynth.generator_penalty.feature_matching import FeatureMatching
 from medsynth.generator_penalty.mode_seeking import ModeSeeking
+from medsynth.generator_penalty.path_length import PathLength, path_lengths
+from medsynth.lightning.preparation import check_generator_derivatives
 from medsynth.loss.wasserstein import Wasserstein
 from medsynth.planning.measure import cycle
 from medsynth.runs.provenance import describe
@@ -276,20 +284,142 @@ def test_a_discriminator_without_activations_is_refused():
         FeatureMatching()(dataclasses.replace(drawn(2), discriminator=own))
 
 
+# ---- path length -----------------------------------------------------------------------------------------------------
+
+
+class Squares(nn.Module):
+    """``G(z) = (A z)^2``, whose derivative by z is known: rows of A, times 2 A z."""
+
+    latent_dim = 3
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Parameter(torch.from_numpy(np.random.default_rng(7).normal(size=(2 * 4 * 4, 3))))
+
+    def forward(self, z, labels=None):
+        return (z @ self.a.T).square().view(-1, 2, 4, 4)
+
+
+def squares(count=5):
+    z = torch.from_numpy(np.random.default_rng(8).normal(size=(count, 3)))
+    return dataclasses.replace(drawn(count), generator=Squares(), z=z)
+
+
+def term_by_hand(a, z, y, average):
+    """Return the lengths (N,) and the mean square of their distance to ``average``, in NumPy."""
+    jacobians = 2 * (z @ a.T)[:, :, None] * a[None]  # (N, pixels, latent)
+    lengths = np.sqrt((np.einsum("npl,np->nl", jacobians, y.reshape(len(z), -1) / 4) ** 2).sum(axis=1))
+    return lengths, np.mean((lengths - average) ** 2)
+
+
+def test_path_length_is_the_distance_of_the_lengths_to_their_average():
+    update, penalty = squares(), PathLength(weight=0.3, decay=0.9)
+    penalty.observe(measured=2.0)
+    torch.manual_seed(2)
+    y = torch.randn(5, 2, 4, 4, dtype=torch.float64).numpy()
+    torch.manual_seed(2)
+    term = penalty(update)
+    a, z = update.generator.a.detach().numpy(), update.z.numpy()
+    lengths, square = term_by_hand(a, z, y, 2.0)
+    assert term.item() == pytest.approx(0.3 * square, rel=1e-9)
+    assert penalty.measured.item() == pytest.approx(lengths.mean(), rel=1e-9)
+    (slope,) = torch.autograd.grad(term, update.generator.a)
+    direction = np.random.default_rng(9).normal(size=a.shape)
+    ends = [term_by_hand(a + step * direction, z, y, 2.0)[1] for step in (1e-6, -1e-6)]
+    assert (slope.numpy() * direction).sum() == pytest.approx(0.3 * (ends[0] - ends[1]) / 2e-6, rel=1e-6)
+
+
+def test_path_length_averages_begin_at_the_first_lengths():
+    update, penalty = squares(), PathLength(decay=0.75)
+    torch.manual_seed(0)
+    lengths = path_lengths(update).detach()
+    torch.manual_seed(0)
+    assert penalty(update).item() == pytest.approx(2 * lengths.var(correction=0).item(), rel=1e-9)
+    assert penalty.observe(measured=4.0) == {"average": 4.0}
+    assert penalty.observe(measured=8.0) == {"average": 5.0}
+
+
+class SaveState(pl.Callback):
+    def __init__(self, path):
+        self.path = path
+
+    def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
+        trainer.save_checkpoint(self.path)
+
+
+def test_path_length_follows_the_whole_batch_and_is_in_checkpoints(tmp_path):
+    states = []
+    for accumulate in (1, 2):
+        watch = Watch()
+        model = gan(generator_penalties={"path_length": PathLength(interval=2)}, max_images=32, accumulate=accumulate)
+        fit(model, callbacks=[watch, SaveState(tmp_path / "x.ckpt")], limit_val_batches=0)
+        assert [("path_length_average" in values) for values in watch.steps] == [False, True, False, True]
+        states.append(model.generator_penalties["path_length"].state_dict()["length"])
+        assert watch.steps[-1]["path_length_average"] == pytest.approx(states[-1])
+    assert states[1] == pytest.approx(states[0], rel=0.3)  # other y, the same images
+    checkpoint = torch.load(tmp_path / "x.ckpt", weights_only=True)
+    again = gan(generator_penalties={"path_length": PathLength()})
+    again.on_load_checkpoint(checkpoint)
+    assert again.generator_penalties["path_length"].state_dict() == {"length": states[-1]}
+    with pytest.raises(InputError, match=r"a training with \[path_length\] where this one has \[\]"):
+        gan().on_load_checkpoint(checkpoint)
+
+
+GENERATORS = {
+    "dcgan": lambda: DCGANGenerator(image_size=16, channels=1, width=4, latent_dim=8),
+    "resnet": lambda: ResNetGenerator(image_size=16, channels=1, width=4, latent_dim=8),
+    "fastgan": lambda: FastGANGenerator(image_size=16, channels=1, width=4, latent_dim=8),
+    "tomsk": lambda: TomskGenerator(image_size=16, channels=1, width=0.05, latent_dim=8),
+    "clamp": lambda: ResNetGenerator(image_size=16, channels=1, width=4, latent_dim=8, output="clamp"),
+    "mlp": lambda: MLPGenerator(image_size=16, channels=1, widths=(8,), latent_dim=8),
+}
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_generators_have_the_second_derivatives_of_path_length(name):
+    generator = GENERATORS[name]()
+    check_generator_derivatives(generator, None, device=torch.device("cpu"), penalties=["path_length"])
+    assert generator.training
+
+
+def test_a_generator_without_second_derivatives_is_refused_before_the_first_step():
+    """PyTorch has no derivative of the hard sigmoid's derivative."""
+    model = gan(generator_penalties={"path_length": PathLength()})
+    model.generator.linear = nn.Sequential(model.generator.linear, nn.Hardsigmoid())
+    with pytest.raises(InputError, match=r"generator_penalty=path_length needs second derivatives of PlainGenerator"):
+        fit(model)
+
+
+def test_a_generator_that_is_differentiated_twice_is_not_compiled(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))
+    monkeypatch.setattr(torch, "compile", lambda function: function)
+    for penalties in ({}, {"path_length": PathLength(interval=2)}, {"mode_seeking": ModeSeeking()}):
+        fit(gan(generator_penalties=penalties, compile=True, max_images=8), limit_val_batches=0)
+    assert len(compiled) == 2
+
+
+@pytest.mark.parametrize("decay", [1.0, -0.1])
+def test_path_length_s_decay_out_of_range(decay):
+    with pytest.raises(InputError, match=rf"generator_penalty\.path_length\.decay={decay}"):
+        PathLength(decay=decay)
+
+
 # ---- in a training ---------------------------------------------------------------------------------------------------
 
-PENALTIES = {"mode_seeking": ModeSeeking, "feature_matching": FeatureMatching}
+PENALTIES = {"mode_seeking": ModeSeeking, "feature_matching": FeatureMatching, "path_length": PathLength}
 
 
 @pytest.mark.parametrize("name", PENALTIES)
 @pytest.mark.parametrize("num_classes", [0, 2])
 def test_a_training_with_a_penalty_in_microbatches(name, num_classes):
     watch, plain = Watch(), gan(num_classes=num_classes, max_images=16, accumulate=2)
-    penalties = {name: PENALTIES[name]()}
+    penalties = {name: PENALTIES[name](interval=1)}
     model = gan(num_classes=num_classes, max_images=16, accumulate=2, generator_penalties=penalties)
     fit(model, callbacks=[watch], limit_val_batches=0)
     fit(plain, limit_val_batches=0)
     assert all(values[name] > 0 for values in watch.steps)
+    assert not any("measured" in key for values in watch.steps for key in values)
     assert not torch.equal(weights(model.generator), weights(plain.generator))
 
 

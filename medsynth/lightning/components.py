@@ -9,6 +9,7 @@ from torch import nn
 
 from medsynth.contracts import (
     Adaptive,
+    AdaptiveGeneratorPenalty,
     Augmentation,
     Discriminator,
     Generator,
@@ -70,6 +71,21 @@ def _check_names(**components: Mapping[str, object]) -> None:
         both = components[first].keys() & components[second].keys()
         if both:
             raise InputError(f"{first} and {second} both have a component named {min(both)}: rename one of them.")
+
+
+def adaptive_generator_penalties(penalties: Mapping[str, GeneratorPenalty]) -> dict[str, AdaptiveGeneratorPenalty]:
+    """Return the penalties of the generator that have ``observe``, by name.
+
+    Raises:
+        InputError: one lacks another member of ``contracts.AdaptiveGeneratorPenalty``.
+    """
+    adaptive: dict[str, AdaptiveGeneratorPenalty] = {}
+    for name, penalty in penalties.items():
+        if hasattr(penalty, "observe"):
+            check_contract(penalty, AdaptiveGeneratorPenalty, f"generator_penalty={name}")
+            assert isinstance(penalty, AdaptiveGeneratorPenalty)
+            adaptive[name] = penalty
+    return adaptive
 
 
 def adaptive_components(

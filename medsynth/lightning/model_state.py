@@ -7,13 +7,15 @@ from typing import Any
 
 from torch import Tensor
 
-from medsynth.contracts import Adaptive, InputError
+from medsynth.contracts import Adaptive, AdaptiveGeneratorPenalty, InputError
 
 CHECKPOINT_FORMAT = 2  # 1 had no state of adaptive components, and fingerprinted data in another way
 COUNTERS = ("images_seen", "discriminator_updates", "generator_updates")
 
 
-def model_state(counters: Mapping[str, int], adaptive: Mapping[str, Adaptive]) -> dict[str, Any]:
+def model_state(
+    counters: Mapping[str, int], adaptive: Mapping[str, Adaptive | AdaptiveGeneratorPenalty]
+) -> dict[str, Any]:
     """Return the checkpoint's entry ``medsynth``: format, counters and the state of adaptive components."""
     states = {name: component.state_dict() for name, component in adaptive.items()}
     return {"format": CHECKPOINT_FORMAT, **counters, "adaptive": states}
@@ -36,7 +38,9 @@ def checked_format(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_model_state(
-    checkpoint: Mapping[str, Any], weights: Mapping[str, Tensor], adaptive: Mapping[str, Adaptive]
+    checkpoint: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    adaptive: Mapping[str, Adaptive | AdaptiveGeneratorPenalty],
 ) -> None:
     """Check that a model with these weights and adaptive components can take the checkpoint.
 

@@ -18,6 +18,8 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from medsynth.contracts import (
+    Adaptive,
+    AdaptiveGeneratorPenalty,
     Augmentation,
     Batch,
     Discriminator,
@@ -37,11 +39,16 @@ from medsynth.contracts import (
 from medsynth.discriminator.feature_cache import CachedFeatures, FeatureCache
 from medsynth.errors import EndCode
 from medsynth.generator.ema import EMA
-from medsynth.lightning.components import adaptive_components, check_components
+from medsynth.lightning.components import adaptive_components, adaptive_generator_penalties, check_components
 from medsynth.lightning.distributed import average_gradients, averaged, first_process_first
 from medsynth.lightning.half_precision import HalfPrecision, NetworkName
 from medsynth.lightning.model_state import COUNTERS, check_model_state, checked_format, model_state
-from medsynth.lightning.preparation import check_second_derivatives, compile_networks, evaluating
+from medsynth.lightning.preparation import (
+    check_generator_derivatives,
+    check_second_derivatives,
+    compile_networks,
+    evaluating,
+)
 from medsynth.lightning.schedules import Schedules, schedulable
 from medsynth.lightning.trainer_access import training_data
 
@@ -159,6 +166,7 @@ class AdversarialModule(pl.LightningModule, abc.ABC):
         self.num_classes = num_classes
         self.seed = seed
         self.adaptive = adaptive_components(self.penalties, self.augmentations)
+        self.adaptive_generator = adaptive_generator_penalties(self.generator_penalties)
         self._components = {
             "penalty": self.penalties,
             "generator_penalty": self.generator_penalties,
@@ -218,11 +226,15 @@ class AdversarialModule(pl.LightningModule, abc.ABC):
             images = data.calibration_batches(1)[0][:few].to(self.device)
             labels = torch.zeros(len(images), dtype=torch.int64, device=self.device) if self.num_classes else None
             check_second_derivatives(self.discriminator, images, labels, penalties=differentiating)
+        of_noise = [name for name, part in self.generator_penalties.items() if getattr(part, "differentiates", False)]
+        if of_noise:
+            labels = torch.zeros(2, dtype=torch.int64, device=self.device) if self.num_classes else None
+            check_generator_derivatives(self.generator, labels, device=self.device, penalties=of_noise)
         if self.feature_cache is not None:
             with first_process_first():  # it fills the cache, the others find it
                 self.cached_features = self._open(self.feature_cache, data)
         if self.compile_networks:
-            compile_networks(self.generator, self.discriminator, head=not differentiating)
+            compile_networks(self.generator, self.discriminator, head=not differentiating, generate=not of_noise)
 
     def _open(self, cache: FeatureCache, data: TrainingData) -> CachedFeatures | None:
         obstacle = None
@@ -330,6 +342,13 @@ class AdversarialModule(pl.LightningModule, abc.ABC):
             logged |= {f"{name}_{key}": torch.tensor(value) for key, value in observed.items()}
         return logged
 
+    def adapt_generator(self, values: dict[str, Tensor]) -> None:
+        """Show the generator's adaptive penalties what was measured in this update; replace it by their values."""
+        for name, penalty in self.adaptive_generator.items():
+            if f"{name}_measured" in values:
+                observed = penalty.observe(measured=values.pop(f"{name}_measured").item())
+                values |= {f"{name}_{key}": torch.tensor(value) for key, value in observed.items()}
+
     # ---- validation --------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -362,7 +381,7 @@ class AdversarialModule(pl.LightningModule, abc.ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the counters and the state of adaptive components."""
         counters = {name: getattr(self, name) for name in COUNTERS}
-        checkpoint["medsynth"] = model_state(counters, self.adaptive)
+        checkpoint["medsynth"] = model_state(counters, self._stateful)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the counters and the state of adaptive components.
@@ -371,8 +390,12 @@ class AdversarialModule(pl.LightningModule, abc.ABC):
             InputError: the checkpoint is of another format, architecture or set of adaptive components.
         """
         state = checked_format(checkpoint)
-        check_model_state(checkpoint, self.state_dict(), self.adaptive)
+        check_model_state(checkpoint, self.state_dict(), self._stateful)
         for name in COUNTERS:
             setattr(self, name, state[name])
         for name, component_state in state.get("adaptive", {}).items():
-            self.adaptive[name].load_state_dict(component_state)
+            self._stateful[name].load_state_dict(component_state)
+
+    @property
+    def _stateful(self) -> dict[str, Adaptive | AdaptiveGeneratorPenalty]:
+        return {**self.adaptive, **self.adaptive_generator}

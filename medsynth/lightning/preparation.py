@@ -22,21 +22,51 @@ def evaluating(network: Network) -> Iterator[None]:
     network.train()
 
 
-def compile_networks(generator: Generator, discriminator: Discriminator, *, head: bool) -> None:
-    """Compile the generator, the frozen part and the ``head`` by torch.compile, in place.
+def compile_networks(generator: Generator, discriminator: Discriminator, *, head: bool, generate: bool) -> None:
+    """Compile the frozen part, the ``head`` and what is to ``generate`` by torch.compile, in place.
 
-    A head that a penalty differentiates twice must not be compiled: a second derivative through compiled code has been
-    seen to be silently wrong. Compiled code is kept in the user's private cache folder: PyTorch's own choice is a
+    A network that a penalty differentiates twice must not be compiled: a second derivative through compiled code has
+    been seen to be silently wrong. Compiled code is kept in the user's private cache folder: PyTorch's own choice is a
     folder in /tmp that other users can read, and can have created first.
     """
     with contextlib.suppress(OSError):  # a home that cannot be written to
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(user_cache("compiled")))
-    assert isinstance(generator, nn.Module)
-    generator.compile()
+    if generate:
+        assert isinstance(generator, nn.Module)
+        generator.compile()
     if discriminator.has_frozen_features:
         discriminator.features = torch.compile(discriminator.features)
     if head:
         discriminator.head = torch.compile(discriminator.head)
+
+
+def check_generator_derivatives(
+    generator: Generator, labels: Tensor | None, *, device: torch.device, penalties: Sequence[str]
+) -> None:
+    """Check that the generator has the second derivatives that penalties by the noise need. Changes no statistics.
+
+    Args:
+        generator: the network.
+        labels: of two images; None: unconditional.
+        device: of the generator.
+        penalties: names of the generator's penalties, for the error.
+
+    Raises:
+        InputError: the generator has no second derivative.
+    """
+    with evaluating(generator):
+        z = torch.ones(2, generator.latent_dim, device=device, requires_grad=True)
+        try:
+            (gradient,) = torch.autograd.grad(generator(z, labels).sum(), z, create_graph=True)
+            torch.autograd.grad(gradient.square().sum(), list(generator.parameters()), allow_unused=True)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            raise InputError(
+                f"generator_penalty={','.join(penalties)} needs second derivatives of {type(generator).__name__}, "
+                f"which it does not have ({str(error).splitlines()[0].rstrip('.')}): choose generator_penalty=none or "
+                "another generator."
+            ) from error
 
 
 def check_second_derivatives(
