@@ -227,7 +227,7 @@ class Loss(Protocol):
 class Penalty(Protocol):
     """A term of the discriminator's loss, with respect to the head's inputs (images or features). Owns its weight.
 
-    Or, with ``at="logits"``, a ``LogitPenalty``.
+    Or, with ``at="logits"``, a ``LogitPenalty``, and with ``at="images"`` an ``ImagePenalty``.
 
     ``at`` says where it is taken: at the ``"real"`` inputs, at the ``"fake"`` ones, ``"between"`` (uniformly on the
     line from a real to a fake one), or at ``"perturbed"`` real ones: with normal noise, whose deviation is that of the
@@ -264,6 +264,31 @@ class LogitPenalty(Protocol):
     interval: int
 
     def __call__(self, *, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the term, a scalar with its graph."""
+        ...
+
+
+@runtime_checkable
+class ImagePenalty(Protocol):
+    """A term of the discriminator's loss that needs whole images; for the rest see ``Penalty``.
+
+    ``real`` and ``fake`` are images (N, C, H, W) before augmentation, without a graph. ``real_logits`` and
+    ``fake_logits`` (N, K) are those that the loss is computed of, ``logits`` returns those of further images, of the
+    same labels in the same order.
+    """
+
+    at: Literal["images"]
+    interval: int
+
+    def __call__(
+        self,
+        *,
+        real: Tensor,
+        fake: Tensor,
+        real_logits: Tensor,
+        fake_logits: Tensor,
+        logits: Callable[[Tensor], Tensor],
+    ) -> Tensor:
         """Return the term, a scalar with its graph."""
         ...
 

@@ -24,7 +24,7 @@ from collections.abc import Generator, Mapping
 import torch
 from torch import Tensor
 
-from medsynth.contracts import Batch, Features, GeneratorUpdate, Network, Penalty, PerturbedPenalty
+from medsynth.contracts import Batch, Features, GeneratorUpdate, ImagePenalty, Network, Penalty, PerturbedPenalty
 from medsynth.lightning.distributed import average_batch_statistics, share
 from medsynth.lightning.module import AdversarialModule
 
@@ -121,6 +121,8 @@ class GAN(AdversarialModule):
                 continue
             if penalty.at == "logits":
                 terms[name] = penalty(real=real_logits, fake=fake_logits)
+            elif penalty.at == "images":
+                terms[name] = self._image_term(penalty, microbatch, real_logits, fake_logits)
             else:
                 terms[name] = self._penalty_term(penalty, real, fake, labels)
             terms["discriminator_loss"] = terms["discriminator_loss"] + terms[name] * penalty.interval
@@ -134,6 +136,16 @@ class GAN(AdversarialModule):
         with torch.autocast(self.device.type, enabled=False):
             inputs = _penalized_inputs(penalty, real, fake)
             return penalty(inputs=inputs, logits=self._head(inputs, labels))
+
+    def _image_term(self, penalty: ImagePenalty, microbatch: Microbatch, real: Tensor, fake: Tensor) -> Tensor:
+        def logits(images: Tensor) -> Tensor:
+            with torch.no_grad():
+                features = self.discriminator.features(images)
+            return self._head(features, microbatch.labels)
+
+        assert microbatch.fake is not None
+        images = {"real": microbatch.real, "fake": microbatch.fake.detach()}
+        return penalty(**images, real_logits=real, fake_logits=fake, logits=logits)
 
     def _head(self, features: Features, labels: Tensor | None) -> Tensor:
         return self.discriminator.head(features, labels).float()

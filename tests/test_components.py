@@ -87,7 +87,9 @@ def test_networks_have_to_be_modules():
 def test_an_unknown_place_of_a_penalty_is_refused():
     nowhere = R1()
     nowhere.at = "nowhere"
-    with pytest.raises(InputError, match=r"penalty=own: R1\.at is 'nowhere': choose of real, .*, perturbed, logits"):
+    with pytest.raises(
+        InputError, match=r"penalty=own: R1\.at is 'nowhere': choose of real, .*, perturbed, logits, images"
+    ):
         gan(penalties={"own": nowhere})
 
 

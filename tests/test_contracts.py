@@ -20,6 +20,7 @@ from medsynth.contracts import (
     Generator,
     GeneratorPenalty,
     HasActivations,
+    ImagePenalty,
     LogitPenalty,
     Loss,
     MinibatchLayer,
@@ -53,6 +54,7 @@ from medsynth.loss.relativistic_pairing import RelativisticPairing
 from medsynth.loss.wasserstein import Wasserstein
 from medsynth.minibatch.discrimination import MinibatchDiscrimination
 from medsynth.minibatch.std import MinibatchStd
+from medsynth.penalty.consistency import Consistency
 from medsynth.penalty.dragan import DRAGAN
 from medsynth.penalty.drift import Drift
 from medsynth.penalty.lecam import LeCam
@@ -70,7 +72,15 @@ LOSSES: list[type[Loss]] = [
     RelativisticPairing,
     Wasserstein,
 ]
-PENALTIES: list[type[Penalty] | type[LogitPenalty]] = [DRAGAN, Drift, LeCam, R1, R2, WassersteinGradientPenalty]
+PENALTIES: list[type[Penalty] | type[LogitPenalty] | type[ImagePenalty]] = [
+    Consistency,
+    DRAGAN,
+    Drift,
+    LeCam,
+    R1,
+    R2,
+    WassersteinGradientPenalty,
+]
 GENERATOR_PENALTIES: list[type[GeneratorPenalty]] = [FeatureMatching, ModeSeeking, PathLength]
 ADAPTIVE_GENERATOR_PENALTIES: list[type[AdaptiveGeneratorPenalty]] = [PathLength]
 PERTURBED: list[type[PerturbedPenalty]] = [DRAGAN]

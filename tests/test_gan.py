@@ -495,6 +495,49 @@ def test_penalties_of_logits_get_both_sides():
     assert model.penalties["listener"].seen == pytest.approx(model.penalties["listener"].heard[0][:2])
 
 
+class OfImages:
+    """A penalty of whole images with the contract's shape, the logits of images of mid gray; it notes what it gets."""
+
+    at, interval = "images", 1
+
+    def __call__(self, *, real, fake, real_logits, fake_logits, logits):
+        self.given = {"real": real, "fake": fake, "real_logits": real_logits, "fake_logits": fake_logits}
+        self.again = logits(fake)
+        return logits(torch.zeros_like(real)).square().mean()
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("frozen", [False, True], ids=["plain", "frozen features"])
+def test_penalties_of_whole_images_get_them_before_augmentation(frozen, accumulate):
+    options = {"accumulate": accumulate, "max_images": 8, "loss": Wasserstein()}
+    options |= {"discriminator": transfer()} if frozen else {"num_classes": 2}
+    penalty, darker, data = OfImages(), Darker(), Images()
+    model = gan(penalties={"images": penalty}, augmentations={"darker": darker}, **options)
+    fit(model, data, limit_val_batches=0)
+    given = penalty.given
+    assert torch.equal(given["real"], data.images[8 - 8 // accumulate : 8])
+    assert torch.equal(given["fake"], darker.batches[2 * accumulate - 2])
+    assert not given["fake"].requires_grad
+    assert not torch.allclose(given["fake_logits"], penalty.again), "those of the loss are of augmented images"
+    assert all(given[name].requires_grad for name in ("real_logits", "fake_logits"))
+    assert penalty.again.requires_grad
+
+
+def test_a_penalty_of_whole_images_is_a_term_of_the_loss_and_sees_the_logits():
+    watched = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, trainer, model, values, batch, batch_idx):
+            watched.append(values)
+
+    penalty = OfImages()
+    fit(gan(penalties={"images": penalty}, loss=Wasserstein(), max_images=8), callbacks=[Watch()])
+    (values,) = watched
+    plain = values["fake_logits"] - values["real_logits"]
+    torch.testing.assert_close(values["discriminator_loss"], plain + values["images"])
+    torch.testing.assert_close(penalty.given["fake_logits"], penalty.again)  # without augmentation
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("penalty", [LeCam, R1], ids=["whole", "head left alone"])
 def test_compiled_networks_train_alike(penalty):

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from medsynth.contracts import Adaptive, InputError, LogitPenalty, Penalty
+from medsynth.augment.ada import AdaptiveAugmentation
+from medsynth.contracts import Adaptive, ImagePenalty, InputError, LogitPenalty, Penalty
+from medsynth.penalty.consistency import Consistency
 from medsynth.penalty.dragan import DRAGAN
 from medsynth.penalty.drift import Drift
 from medsynth.penalty.gradient import squared_gradient_norms
@@ -170,6 +172,53 @@ def test_lecam_continues_from_its_state():
 def test_lecam_options_out_of_range(option, value):
     with pytest.raises(InputError, match=rf"penalty\.lecam\.{option}={value}"):
         LeCam(**{option: value})
+
+
+# ---- consistency -----------------------------------------------------------------------------------------------------
+
+
+def test_consistency_is_the_weighted_square_of_what_an_augmentation_changes():
+    random = np.random.default_rng(6)
+    real, fake, w = (random.normal(size=shape) for shape in ((4, 1, 3, 3), (5, 1, 3, 3), (9, 2)))
+    weights = torch.from_numpy(w).requires_grad_(True)
+
+    def logits(images):
+        return images.flatten(1) @ weights
+
+    penalty = Consistency(
+        augmentations={"shift": lambda images: images + 1, "double": lambda images: 2 * images},
+        real_weight=0.3,
+        fake_weight=0.7,
+    )
+    assert isinstance(penalty, ImagePenalty)
+    images = {"real": torch.from_numpy(real), "fake": torch.from_numpy(fake)}
+    term = penalty(**images, **{f"{name}_logits": logits(value) for name, value in images.items()}, logits=logits)
+    changes = [(side - 2 * (side + 1)).reshape(len(side), 9) for side in (real, fake)]
+    expected = sum(weight * np.mean((change @ w) ** 2) for weight, change in zip((0.3, 0.7), changes, strict=True))
+    assert term.item() == pytest.approx(expected, rel=1e-12)
+    (slope,) = torch.autograd.grad(term, weights)
+    by_hand = sum(
+        weight * 2 * change.T @ (change @ w) / (len(change) * 2)
+        for weight, change in zip((0.3, 0.7), changes, strict=True)
+    )
+    np.testing.assert_allclose(slope.numpy(), by_hand, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("augmentations", "name"), [({}, "none"), ({"ada": AdaptiveAugmentation(batch_size=8)}, "ada")]
+)
+def test_consistency_refuses_augmentations_that_never_change_an_image(augmentations, name):
+    with pytest.raises(InputError, match=rf"augment@penalty\.consistency\.augmentations={name} never changes"):
+        Consistency(augmentations=augmentations)
+
+
+def test_the_augmentation_of_consistency_is_chosen_by_an_option():
+    penalties = hydra.utils.instantiate(compose("penalty=[r1,consistency]").penalty)
+    (augmentation,) = penalties["consistency"].augmentations.values()
+    assert augmentation.policy == {"translation"}
+    option = "augment@penalty.consistency.augmentations=instance_noise"
+    penalties = hydra.utils.instantiate(compose("penalty=consistency", option).penalty)
+    assert list(penalties["consistency"].augmentations) == ["instance_noise"]
 
 
 # ---- drift and DRAGAN ------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from medsynth.contracts import (
     Discriminator,
     Generator,
     GeneratorPenalty,
+    ImagePenalty,
     InputError,
     LogitPenalty,
     Loss,
@@ -23,7 +24,7 @@ from medsynth.contracts import (
     check_contract,
 )
 
-_PLACES = ("real", "fake", "between", "perturbed", "logits")
+_PLACES = ("real", "fake", "between", "perturbed", "logits", "images")
 
 
 def check_components(
@@ -31,7 +32,7 @@ def check_components(
     generator: Generator,
     discriminator: Discriminator,
     loss: Loss,
-    penalties: Mapping[str, Penalty | LogitPenalty],
+    penalties: Mapping[str, Penalty | LogitPenalty | ImagePenalty],
     generator_penalties: Mapping[str, GeneratorPenalty],
     augmentations: Mapping[str, Augmentation],
     metrics: Metrics,
@@ -89,7 +90,7 @@ def adaptive_generator_penalties(penalties: Mapping[str, GeneratorPenalty]) -> d
 
 
 def adaptive_components(
-    penalties: Mapping[str, Penalty | LogitPenalty], augmentations: Mapping[str, Augmentation]
+    penalties: Mapping[str, Penalty | LogitPenalty | ImagePenalty], augmentations: Mapping[str, Augmentation]
 ) -> dict[str, Adaptive]:
     """Return the penalties and augmentations that have ``observe``, by name.
 

@@ -26,6 +26,7 @@ from medsynth.contracts import (
     Features,
     Generator,
     GeneratorPenalty,
+    ImagePenalty,
     InputError,
     LogitPenalty,
     Loss,
@@ -109,7 +110,7 @@ class AdversarialModule(pl.LightningModule, abc.ABC):
         generator: Generator,
         discriminator: Discriminator,
         loss: Loss,
-        penalties: Mapping[str, Penalty | LogitPenalty],
+        penalties: Mapping[str, Penalty | LogitPenalty | ImagePenalty],
         generator_optimizer: Callable[[Any], Optimizer],
         discriminator_optimizer: Callable[[Any], Optimizer],
         metrics: Metrics,
@@ -220,7 +221,7 @@ class AdversarialModule(pl.LightningModule, abc.ABC):
         data = training_data(self.trainer)
         if self.images_seen == 0:
             self.discriminator.calibrate([images.to(self.device) for images in data.calibration_batches(8)])
-        differentiating = [name for name, penalty in self.penalties.items() if penalty.at != "logits"]
+        differentiating = [name for name, penalty in self.penalties.items() if penalty.at not in ("logits", "images")]
         if differentiating:
             few = 2 * getattr(self.discriminator, "packing", 1)
             images = data.calibration_batches(1)[0][:few].to(self.device)

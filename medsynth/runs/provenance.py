@@ -19,6 +19,7 @@ from medsynth.contracts import (
     Discriminator,
     Generator,
     GeneratorPenalty,
+    ImagePenalty,
     LogitPenalty,
     Loss,
     Penalty,
@@ -34,7 +35,7 @@ class TrainedModel(Protocol):
     loss: Loss
 
     @property
-    def penalties(self) -> Mapping[str, Penalty | LogitPenalty]:
+    def penalties(self) -> Mapping[str, Penalty | LogitPenalty | ImagePenalty]:
         """Terms of the discriminator's loss, by name."""
         ...
 
