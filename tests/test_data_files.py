@@ -172,6 +172,7 @@ def test_scaling_over_the_data_set_is_linear_and_invertible(options, expected):
     ("stored_type", "values", "expected"),
     [
         ("16-bit", [-1024, 1904], (-1024, 1904)),  # Hounsfield units
+        ("16-bit", [-1024, 31_743], (-1024, 31_743)),  # Hounsfield units with metal
         ("16-bit", [0, 70_000], (0, 70_000)),  # a slope above 1
         ("16-bit", [0, 4095], (0, 4095)),  # 12 bits
         ("16-bit", [0, 8190], (0, 8190)),  # just less than an eighth

@@ -507,6 +507,24 @@ def test_projected_refuses():
 # ---- vision-aided ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("spectral", [True, False])
+def test_no_layer_of_a_spectral_head_stretches_its_input(spectral):
+    discriminator = vision_aided(spectral=spectral)
+    for module in discriminator.heads.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            torch.nn.init.normal_(module.weight if not spectral else module.parametrizations.weight.original, std=3)
+    images = torch.randn(2, 1, 16, 16)
+    for _ in range(30):  # the power iteration needs some steps
+        discriminator(images)
+    layers = [m for m in discriminator.heads.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+    norms = torch.stack([torch.linalg.matrix_norm(layer.weight.flatten(1), 2) for layer in layers])
+    assert len(norms) == 6
+    if spectral:
+        torch.testing.assert_close(norms, torch.ones(6), rtol=0.1, atol=0)
+    else:
+        assert norms.min() > 3
+
+
 def test_backbone_is_not_run_during_the_warm_up():
     discriminator = vision_aided(warmup_images=100).eval()
     assert isinstance(discriminator, Scheduled)
