@@ -18,8 +18,6 @@ class Difference:
     new: tuple[str, ...] = ()
 
 
-COMPOSITIONS: tuple[Difference, ...] = (
-    Difference("terms of the generator's loss can be chosen", new=("*generator_penalt*: {}",)),
-)
+COMPOSITIONS: tuple[Difference, ...] = ()
 COMMANDS: dict[str, str] = {}  # recorded command -> the one that README has instead
 FILES: dict[str, str] = {}  # name of a recorded file -> today's name; "" where it is not written any more
