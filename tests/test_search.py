@@ -485,7 +485,7 @@ def test_the_command_prints_how_to_repeat_the_best_trial_and_is_resumed(search):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["loss=hinge,hinges"], "There is no loss=hinges: choose hinge or"),
+        (["loss=hinge,hinges"], "There is no loss=hinges: choose dual_contrastive or hinge or"),
         (["losses=1,2"], "There is no option losses"),
         (["max_images=interval(100,1000)"], "is not a whole number"),
         (["seed=1,2", "search.trials=0"], "search.trials=0 must be a whole number, 1 or more."),
