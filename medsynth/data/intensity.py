@@ -48,8 +48,8 @@ class Normalization:
 
     The fields are options of data=; conf/data/base/files.yaml describes them. ``normalize=auto`` is ``full_range``, or
     ``min_max`` where values lie outside of the full range or span less than an eighth of it, as Hounsfield units and
-    12 bits do in files of 16. ``clahe`` is contrast-limited adaptive
-    histogram equalization (Zuiderveld 1994, Graphics Gems IV).
+    12 bits do in files of 16. ``clahe`` is contrast-limited adaptive histogram equalization (Zuiderveld 1994, Graphics
+    Gems IV).
 
     Raises:
         InputError: an option has an impossible value.

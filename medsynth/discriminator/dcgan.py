@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import itertools
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from medsynth.contracts import Features, InputError, MinibatchFactory, doublings
+from medsynth.contracts import InputError, MinibatchFactory, doublings
 from medsynth.discriminator.label import ProjectedLogit
-from medsynth.discriminator.trained import TrainedDiscriminator, dropout_layer, minibatch_layer
+from medsynth.discriminator.trained import LayeredDiscriminator, dropout_layer, minibatch_layer
 
 
-class DCGANDiscriminator(TrainedDiscriminator):
+class DCGANDiscriminator(LayeredDiscriminator):
     """Strided 4x4 convolutions down to 4 x 4 pixels, leaky ReLU, one logit; all layers are trained.
 
     Args:
@@ -62,16 +62,6 @@ class DCGANDiscriminator(TrainedDiscriminator):
         self.apply(_initialize)
         if normalization == "spectral":
             self.apply(_normalize)
-
-    def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
-        """Return logits (N, 1)."""
-        (last,) = self.activations(features)
-        return self.logit(last, labels)
-
-    def activations(self, features: Features) -> Features:
-        """Return what the logits are computed of."""
-        (images,) = features
-        return (self.layers(images),)
 
 
 def _initialize(module: nn.Module) -> None:

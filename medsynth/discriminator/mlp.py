@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
-from medsynth.contracts import Features, InputError, MinibatchFactory
+from medsynth.contracts import InputError, MinibatchFactory
 from medsynth.discriminator.label import ProjectedLogit
-from medsynth.discriminator.trained import TrainedDiscriminator, dropout_layer, minibatch_layer
+from medsynth.discriminator.trained import LayeredDiscriminator, dropout_layer, minibatch_layer
 
 
-class MLPDiscriminator(TrainedDiscriminator):
+class MLPDiscriminator(LayeredDiscriminator):
     """Dense layers with leaky ReLU and dropout, one logit, without any structure of neighboring pixels.
 
     Goodfellow et al. 2014 (section 5) have fully connected networks and dropout in the discriminator; leaky ReLU in the
@@ -51,13 +51,3 @@ class MLPDiscriminator(TrainedDiscriminator):
         compare, features = minibatch_layer(minibatch, widths[-1], positions=1)
         self.layers = nn.Sequential(nn.Flatten(), *layers, compare)
         self.logit = ProjectedLogit(features, num_classes, bias=True)
-
-    def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
-        """Return logits (N, 1)."""
-        (last,) = self.activations(features)
-        return self.logit(last, labels)
-
-    def activations(self, features: Features) -> Features:
-        """Return what the logits are computed of."""
-        (images,) = features
-        return (self.layers(images),)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from medsynth.contracts import Features, InputError
+from medsynth.contracts import InputError
 from medsynth.discriminator.label import ProjectedMap
-from medsynth.discriminator.trained import TrainedDiscriminator, dropout_layer
+from medsynth.discriminator.trained import LayeredDiscriminator, dropout_layer
 
 _NORMALIZATIONS = {"instance": nn.InstanceNorm2d, "batch": nn.BatchNorm2d, "spectral": None, "none": None}
 
 
-class PatchDiscriminator(TrainedDiscriminator):
+class PatchDiscriminator(LayeredDiscriminator):
     """4x4 convolutions and leaky ReLU: ``layers`` of stride 2, one of stride 1, one to the map of logits.
 
     As in the paper's section 6.1.2: weights from N(0, 0.02), no normalization in the first layer. A logit sees
@@ -63,16 +63,6 @@ class PatchDiscriminator(TrainedDiscriminator):
             self.apply(_normalize)
         spectral = normalization == "spectral"
         self.logit = ProjectedMap(widths[-1], num_classes, kernel_size=4, padding=1, spectral=spectral)
-
-    def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
-        """Return logits (N, patches)."""
-        (last,) = self.activations(features)
-        return self.logit(last, labels)
-
-    def activations(self, features: Features) -> Features:
-        """Return what the logits are computed of."""
-        (images,) = features
-        return (self.layers(images),)
 
 
 def _check(image_size: int, layers: int, normalization: str) -> None:

@@ -9,13 +9,13 @@ from torch.nn.functional import leaky_relu
 
 from medsynth.contracts import Features, InputError, MinibatchFactory, doublings
 from medsynth.discriminator.label import ProjectedLogit
-from medsynth.discriminator.trained import TrainedDiscriminator, dropout_layer, minibatch_layer
+from medsynth.discriminator.trained import LayeredDiscriminator, dropout_layer, minibatch_layer
 
 _SLOPE = 0.2
 _EXPANSION = 2
 
 
-class R3GANDiscriminator(TrainedDiscriminator):
+class R3GANDiscriminator(LayeredDiscriminator):
     """Residual stages without any normalization, halved to 4 x 4 pixels, and a head with a learned basis.
 
     As in the paper's final configuration: grouped bottleneck blocks that expand to twice the maps, 16 maps in a
@@ -74,11 +74,6 @@ class R3GANDiscriminator(TrainedDiscriminator):
         self.dropout = dropout_layer(dropout)
         self.logit = ProjectedLogit(maps, num_classes, bias=False)
         nn.init.normal_(self.logit.linear.weight, 0.0, maps**-0.5)
-
-    def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
-        """Return logits (N, 1)."""
-        (last,) = self.activations(features)
-        return self.logit(last, labels)
 
     def activations(self, features: Features) -> Features:
         """Return what the logit is computed of (N, maps)."""

@@ -11,10 +11,10 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from medsynth.contracts import Features, MinibatchFactory, doublings
 from medsynth.discriminator.label import ProjectedLogit
-from medsynth.discriminator.trained import TrainedDiscriminator, dropout_layer, minibatch_layer
+from medsynth.discriminator.trained import LayeredDiscriminator, dropout_layer, minibatch_layer
 
 
-class SNGANDiscriminator(TrainedDiscriminator):
+class SNGANDiscriminator(LayeredDiscriminator):
     """Residual blocks, the sum over all positions, one logit; spectral normalization of every layer.
 
     Depth: images of 16 or 32 pixels pass two blocks that halve the resolution and two that keep it (paper, table 3, for
@@ -62,11 +62,6 @@ class SNGANDiscriminator(TrainedDiscriminator):
         self.compare, maps = minibatch_layer(minibatch, widths[-1], positions=1)
         self.dropout = dropout_layer(dropout)
         self.logit = ProjectedLogit(maps, num_classes, bias=True, spectral=True)
-
-    def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
-        """Return logits (N, 1)."""
-        (last,) = self.activations(features)
-        return self.logit(last, labels)
 
     def activations(self, features: Features) -> Features:
         """Return what the logit is computed of (N, maps)."""

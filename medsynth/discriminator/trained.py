@@ -68,6 +68,26 @@ class TrainedDiscriminator(nn.Module, abc.ABC):
         """Do nothing: no statistics are needed before the training."""
 
 
+class LayeredDiscriminator(TrainedDiscriminator):
+    """A trained discriminator of ``layers`` on the images, and of a ``logit`` (values, labels) on what leaves them.
+
+    A subclass whose layers are more than one module in a row writes ``activations`` instead of having ``layers``.
+    """
+
+    layers: nn.Module
+    logit: nn.Module
+
+    def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
+        """Return logits (N, K)."""
+        (last,) = self.activations(features)
+        return self.logit(last, labels)
+
+    def activations(self, features: Features) -> Features:
+        """Return the values (N, ...) that the logits are computed of, as a tuple of one."""
+        (images,) = features
+        return (self.layers(images),)
+
+
 def minibatch_layer(minibatch: MinibatchFactory | None, channels: int, *, positions: int) -> tuple[nn.Module, int]:
     """Return the layer that compares the images of a batch, and the channels that leave it.
 

@@ -21,9 +21,9 @@ class VisionAidedDiscriminator(nn.Module):
     """A trained discriminator and small heads on the last levels of a frozen backbone, after a warm-up if asked for.
 
     During the warm-up only the trained discriminator is used, and the backbone is not run. The pretrained network is
-    strong from the start: if it joins too early, the generator cannot keep up (section 4 of the paper). With the
-    faster optimizers of conf/discriminator/vision_aided.yaml it can, so that there is no warm-up by default
-    (docs/transfer.md).
+    strong from the start: if it joins too early, the generator cannot keep up (section 4 of the paper). With spectrally
+    normalized heads and the learning rates of the default it can, so that there is no warm-up by default
+    (docs/presets.md).
 
     Logits are (N, 2 K'): the trained discriminator's K columns and one column for each of the L levels, each set
     repeated to the least common multiple K' of K and L, the trained one's first. Therefore both have the same weight in

@@ -29,9 +29,9 @@ def bounded(values: Tensor, output: str) -> Tensor:
 
     The gradient of tanh vanishes where its values are large, so that a generator cannot take back what it once drove
     to black or white: on images whose background is not quite black that is the whole background. ``clamp`` passes
-    the gradient on unchanged, also at values beyond a bound, up to a margin: there a descent can move them back only.
-    The margin lets a background that is quite black be so, whatever small changes each update brings; without it such a
-    background stays gray and rough.
+    the gradient on unchanged, also at values beyond a bound, up to a margin; beyond the margin a descent can only move
+    them back. The margin lets a black background be exactly black, whatever small changes each update brings; without
+    it such a background stays gray and rough.
     """
     return torch.tanh(values) if output == "tanh" else _Clamp.apply(values)  # pyright: ignore[reportReturnType]
 

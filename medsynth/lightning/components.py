@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from typing import TypeVar
 
 from torch import nn
 
@@ -24,6 +25,7 @@ from medsynth.contracts import (
     check_contract,
 )
 
+_Contract = TypeVar("_Contract")
 _PLACES = ("real", "fake", "between", "perturbed", "logits", "images")
 
 
@@ -80,13 +82,7 @@ def adaptive_generator_penalties(penalties: Mapping[str, GeneratorPenalty]) -> d
     Raises:
         InputError: one lacks another member of ``contracts.AdaptiveGeneratorPenalty``.
     """
-    adaptive: dict[str, AdaptiveGeneratorPenalty] = {}
-    for name, penalty in penalties.items():
-        if hasattr(penalty, "observe"):
-            check_contract(penalty, AdaptiveGeneratorPenalty, f"generator_penalty={name}")
-            assert isinstance(penalty, AdaptiveGeneratorPenalty)
-            adaptive[name] = penalty
-    return adaptive
+    return _observing(penalties, AdaptiveGeneratorPenalty, "generator_penalty")
 
 
 def adaptive_components(
@@ -97,11 +93,14 @@ def adaptive_components(
     Raises:
         InputError: one lacks another member of ``contracts.Adaptive``.
     """
-    adaptive: dict[str, Adaptive] = {}
-    for group, components in (("penalty", penalties), ("augment", augmentations)):
-        for name, component in components.items():
-            if hasattr(component, "observe"):
-                check_contract(component, Adaptive, f"{group}={name}")
-                assert isinstance(component, Adaptive)
-                adaptive[name] = component
-    return adaptive
+    return _observing(penalties, Adaptive, "penalty") | _observing(augmentations, Adaptive, "augment")
+
+
+def _observing(components: Mapping[str, object], contract: type[_Contract], group: str) -> dict[str, _Contract]:
+    observing: dict[str, _Contract] = {}
+    for name, component in components.items():
+        if hasattr(component, "observe"):
+            check_contract(component, contract, f"{group}={name}")
+            assert isinstance(component, contract)
+            observing[name] = component
+    return observing
