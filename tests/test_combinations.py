@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
-from medsynth.configuration.combinations import cautions
+from medsynth.configuration.combinations import cautions, check_combinations
 from medsynth.contracts import InputError
 from medsynth.finalize import finalize
 from tests.test_conf import compose
@@ -57,6 +57,31 @@ def test_unwise_choices_are_said(overrides, sentence):
 )
 def test_nothing_is_said_of_others(overrides):
     assert cautions(compose(*overrides)) == ()
+
+
+EXTRAGRADIENT = [f"optimizer@{name}=extragradient" for name in ("generator_optimizer", "discriminator_optimizer")]
+STANDARD = [
+    *EXTRAGRADIENT,
+    "generator_optimizer.extrapolation=standard",
+    "discriminator_optimizer.extrapolation=standard",
+]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (STANDARD[:3], "generator_optimizer.extrapolation=standard .* and discriminator_optimizer does not: type"),
+        ([STANDARD[1], STANDARD[3]], "discriminator_optimizer.extrap.* type optimizer@generator_optimizer=extragradi"),
+        ([*STANDARD, "task.discriminator_steps=2"], "with task.discriminator_steps=2 both .* leave that out, or type"),
+        ([*STANDARD, "trainer.precision=16-mixed"], "with trainer.precision=16-mixed both"),
+    ],
+    ids=str,
+)
+def test_networks_that_extrapolate_in_turn_do_so_in_the_same_steps(overrides, sentence):
+    with pytest.raises(InputError, match=sentence):
+        check_combinations(compose(*overrides))
+    check_combinations(compose(*STANDARD))
+    check_combinations(compose(*EXTRAGRADIENT, "task.discriminator_steps=2", "trainer.precision=16-mixed"))
 
 
 def finalized(*overrides, batch_size=8):

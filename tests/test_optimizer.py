@@ -1,4 +1,4 @@
-"""Optimistic Adam against its algorithm in NumPy, on a game that plain steps circle around, and across a checkpoint."""
+"""Optimizers against their algorithms in NumPy, on a game that plain steps circle around, and across a checkpoint."""
 
 import signal
 
@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from medsynth.contracts import InputError
+from medsynth.optimizer.extragradient import Extragradient
 from medsynth.optimizer.optimistic_adam import OptimisticAdam
 from medsynth.schedule.linear import Linear
 from tests.command import TINY, run
@@ -43,6 +44,49 @@ def test_updates_are_those_of_algorithm_1(betas):
     assert torch.equal(untouched, torch.ones(2))
 
 
+def extra_adam(start, gradient_at, *, past, lr, beta1, beta2, eps, updates):
+    """Algorithm 4 of Gidel et al. 2019 line by line, both of its options: the points at which gradients are taken."""
+    iterate, average, square, count, points = start.copy(), np.zeros_like(start), np.zeros_like(start), 0, []
+    gradient = None
+    for _ in range(updates):
+        if not past:
+            points.append(iterate.copy())
+            gradient = gradient_at(points[-1], len(points) - 1)
+        ahead = iterate.copy()
+        if gradient is not None:
+            average, square, count = beta1 * average + (1 - beta1) * gradient, square, count + 1
+            square = beta2 * square + (1 - beta2) * gradient**2
+            ahead -= lr * average / (1 - beta1**count) / (np.sqrt(square / (1 - beta2**count)) + eps)
+        points.append(ahead.copy())
+        gradient = gradient_at(ahead, len(points) - 1)
+        average, count = beta1 * average + (1 - beta1) * gradient, count + 1
+        square = beta2 * square + (1 - beta2) * gradient**2
+        iterate = iterate - lr * average / (1 - beta1**count) / (np.sqrt(square / (1 - beta2**count)) + eps)
+    return points
+
+
+@pytest.mark.parametrize("betas", [(0.5, 0.9), (0.0, 0.99)])
+@pytest.mark.parametrize("extrapolation", ["past", "standard"])
+def test_extragradient_takes_gradients_where_algorithm_4_does(extrapolation, betas):
+    random = np.random.default_rng(0)
+    start, matrix, noise = random.normal(size=3), random.normal(size=(3, 3)), random.normal(size=(12, 3))
+
+    def gradient_at(point, number):
+        return matrix @ point + noise[number]
+
+    options = {"lr": 0.1, "eps": 1e-3}
+    weight, untouched = torch.nn.Parameter(torch.from_numpy(start.copy())), torch.nn.Parameter(torch.ones(2))
+    optimizer = Extragradient([weight, untouched], extrapolation=extrapolation, betas=betas, **options)
+    past = extrapolation == "past"
+    beta1, beta2 = betas
+    expected = extra_adam(start, gradient_at, past=past, beta1=beta1, beta2=beta2, updates=12 if past else 6, **options)
+    for number, point in enumerate(expected):
+        np.testing.assert_allclose(weight.detach(), point, rtol=1e-12, err_msg=str(number))
+        weight.grad = torch.from_numpy(gradient_at(weight.detach().numpy(), number))
+        optimizer.step()
+    assert torch.equal(untouched, torch.ones(2))
+
+
 def distance_after(optimizer, steps=1000):
     """Return how far x and y are from the equilibrium (0, 0) of min_x max_y x y after steps from (1, 1)."""
     x, y = (torch.nn.Parameter(torch.ones((), dtype=torch.float64)) for _ in range(2))
@@ -54,9 +98,11 @@ def distance_after(optimizer, steps=1000):
     return (x.square() + y.square()).sqrt().item()
 
 
-def test_it_approaches_the_equilibrium_that_adam_circles_around():
+def test_they_approach_the_equilibrium_that_adam_circles_around():
     options = {"lr": 0.1, "betas": (0.0, 0.999)}
     assert distance_after(lambda p: OptimisticAdam(p, **options)) < 0.01
+    assert distance_after(lambda p: Extragradient(p, **options)) < 0.01
+    assert distance_after(lambda p: Extragradient(p, extrapolation="standard", **options)) < 0.01
     assert distance_after(lambda p: torch.optim.Adam(p, **options)) > 1
 
 
@@ -73,11 +119,18 @@ def test_a_closure_is_computed_with_gradients():
     torch.testing.assert_close(weight, torch.zeros(2))  # two steps of 0.5 along the gradient's sign
 
 
+@pytest.mark.parametrize("kind", [OptimisticAdam, Extragradient])
 @pytest.mark.parametrize("options", [{"lr": -1}, {"eps": -1}, {"betas": (1.0, 0.9)}, {"betas": (0.5, -0.1)}])
-def test_options_out_of_range(options):
+def test_options_out_of_range(kind, options):
     with pytest.raises(ValueError, match=f"{next(iter(options))}="):
-        OptimisticAdam([torch.nn.Parameter(torch.ones(1))], **options)
-    config = compose("optimizer@generator_optimizer=optimistic_adam").generator_optimizer
+        kind([torch.nn.Parameter(torch.ones(1))], **options)
+    with pytest.raises(ValueError, match="extrapolation=future must be past or standard"):
+        Extragradient([torch.nn.Parameter(torch.ones(1))], extrapolation="future")
+
+
+@pytest.mark.parametrize("choice", ["optimistic_adam", "extragradient"])
+def test_choices_have_the_papers_betas(choice):
+    config = compose(f"optimizer@generator_optimizer={choice}").generator_optimizer
     assert hydra.utils.instantiate(config)([torch.nn.Parameter(torch.ones(1))]).defaults["betas"] == (0.5, 0.9)
 
 
@@ -114,17 +167,22 @@ REMEDIES = (  # of random numbers and states of their own
 )
 
 
-def test_its_state_is_in_checkpoints(tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [(OptimisticAdam, {}), (Extragradient, {}), (Extragradient, {"extrapolation": "standard"})],
+    ids=str,
+)
+def test_its_state_is_in_checkpoints(kind, options, tmp_path):
     """An optimizer that took the state continues as the one that wrote it, bit for bit."""
     path, updates = tmp_path / "state", []
     gradients = torch.randn(6, 4)
     for stop in (None, 3):
         weight = torch.nn.Parameter(torch.ones(4))
-        optimizer = OptimisticAdam([weight], lr=0.1)
+        optimizer = kind([weight], lr=0.1, **options)
         for step, gradient in enumerate(gradients):
             if step == stop:
                 torch.save(optimizer.state_dict(), path)
-                optimizer = OptimisticAdam([weight], lr=9.0)
+                optimizer = kind([weight], lr=9.0, **options)
                 optimizer.load_state_dict(torch.load(path, weights_only=True))
             weight.grad = gradient.clone()
             optimizer.step()

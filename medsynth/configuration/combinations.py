@@ -10,6 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from medsynth.configuration.choices import choices_with
 from medsynth.errors import InputError
 
+_WITHOUT_SCALER = ("None", "auto", "32", "32-true", "bf16", "bf16-mixed")  # precisions in which no update is left out
+
 
 def check_combinations(config: DictConfig) -> None:
     """Refuse a training's composed configuration where one choice would be ignored by another one.
@@ -24,6 +26,31 @@ def check_combinations(config: DictConfig) -> None:
             f"discriminator.packing={packing} joins images of several classes, which have no label together: leave out "
             "conditional=true or discriminator.packing."
         )
+    _check_extrapolation(config)
+
+
+def _check_extrapolation(config: DictConfig) -> None:
+    """Check that both networks extrapolate and update in the same steps where an optimizer does so in turn."""
+    optimizers = ("generator_optimizer", "discriminator_optimizer")
+    standard = [name for name in optimizers if OmegaConf.select(config, f"{name}.extrapolation") == "standard"]
+    if not standard:
+        return
+    past = f"{standard[0]}.extrapolation=standard extrapolates and updates in turn, and "
+    if len(standard) == 1:
+        other = next(name for name in optimizers if name not in standard)
+        raise InputError(
+            f"{past}{other} does not: type optimizer@{other}=extragradient {other}.extrapolation=standard, or "
+            f"{standard[0]}.extrapolation=past."
+        )
+    for option, value, allowed in (
+        ("task.discriminator_steps", OmegaConf.select(config, "task.discriminator_steps"), (None, 1)),
+        ("trainer.precision", str(OmegaConf.select(config, "trainer.precision")), _WITHOUT_SCALER),
+    ):
+        if value not in allowed:
+            raise InputError(
+                f"{past}with {option}={value} both networks do not always do so in the same step: leave that out, or "
+                f"type {' '.join(f'{name}.extrapolation=past' for name in optimizers)}."
+            )
 
 
 def _check_minibatch(config: DictConfig) -> None:
