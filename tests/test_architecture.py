@@ -19,6 +19,7 @@ LAYERS = (
     {"contracts"},
     {"configuration"},
     {"runs"},
+    {"layers"},
     {
         "generator",
         "discriminator",

@@ -10,6 +10,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from medsynth.contracts import InputError, MinibatchFactory, doublings
 from medsynth.discriminator.label import ProjectedLogit
 from medsynth.discriminator.trained import LayeredDiscriminator, dropout_layer, minibatch_layer
+from medsynth.layers.attention import SelfAttention, check_attention
 
 
 class DCGANDiscriminator(LayeredDiscriminator):
@@ -23,11 +24,13 @@ class DCGANDiscriminator(LayeredDiscriminator):
         normalization: ``batch`` as in the paper (none in the first layer), ``spectral`` (Miyato et al. 2018), ``none``.
         dropout: probability with which each map of 4 x 4 pixels is left out in training.
         minibatch: makes a layer that compares the images of a batch, on the maps of 4 x 4 pixels; None: there is none.
+        attention: resolution of the maps that self-attention stands behind (``SelfAttention``); None: there is none.
         packing: images that have one row of logits together (``TrainedDiscriminator``).
         num_classes: classes of the labels; 0 means unconditional.
 
     Raises:
-        InputError: an unknown normalization, or an ``image_size`` that is not 4 times a power of two.
+        InputError: an unknown normalization, or an ``image_size`` that is not 4 times a power of two or has no maps
+            for ``attention``.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class DCGANDiscriminator(LayeredDiscriminator):
         normalization: str = "batch",
         dropout: float = 0.0,
         minibatch: MinibatchFactory | None = None,
+        attention: int | None = None,
         packing: int = 1,
         num_classes: int = 0,
     ):
@@ -48,6 +52,7 @@ class DCGANDiscriminator(LayeredDiscriminator):
             raise InputError(f"discriminator.normalization={normalization} is unknown: choose batch, spectral or none.")
         levels = doublings(image_size, "discriminator=dcgan")
         widths = [packing * channels, *(min(width * 2**level, max_width) for level in range(levels))]
+        check_attention(attention, [image_size // 2 ** (level + 1) for level in range(levels)], "discriminator")
         layers: list[nn.Module] = []
         for level, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
             normalized = normalization == "batch" and level > 0
@@ -55,6 +60,8 @@ class DCGANDiscriminator(LayeredDiscriminator):
             if normalized:
                 layers.append(nn.BatchNorm2d(outputs))
             layers.append(nn.LeakyReLU(0.2))
+            if attention == image_size // 2 ** (level + 1):
+                layers.append(SelfAttention(outputs))
         compare, maps = minibatch_layer(minibatch, widths[-1], positions=16)
         layers += [compare, dropout_layer(dropout, maps=True), nn.Flatten()]
         self.layers = nn.Sequential(*layers)  # (N, maps * 4 * 4)

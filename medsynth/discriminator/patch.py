@@ -8,6 +8,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from medsynth.contracts import InputError
 from medsynth.discriminator.label import ProjectedMap
 from medsynth.discriminator.trained import LayeredDiscriminator, dropout_layer
+from medsynth.layers.attention import SelfAttention, check_attention
 
 _NORMALIZATIONS = {"instance": nn.InstanceNorm2d, "batch": nn.BatchNorm2d, "spectral": None, "none": None}
 
@@ -27,11 +28,14 @@ class PatchDiscriminator(LayeredDiscriminator):
         width: feature maps of the first layer; doubled with every layer, up to 8 times.
         normalization: ``instance``, ``batch`` (as in the paper), ``spectral`` (of every layer) or ``none``.
         dropout: probability with which each map before the logits is left out in training.
+        attention: resolution of the maps that self-attention (``SelfAttention``) stands behind,
+            those of a layer of stride 2; None: there is none.
         packing: images that have one row of logits together (``TrainedDiscriminator``).
         num_classes: classes of the labels; 0 means unconditional.
 
     Raises:
-        InputError: an unknown normalization, no layer, or too many layers for the size of the images.
+        InputError: an unknown normalization, no layer, too many layers for the size of the images, or no maps for
+            ``attention``.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class PatchDiscriminator(LayeredDiscriminator):
         width: int = 64,
         normalization: str = "instance",
         dropout: float = 0.0,
+        attention: int | None = None,
         packing: int = 1,
         num_classes: int = 0,
     ):
@@ -50,13 +55,18 @@ class PatchDiscriminator(LayeredDiscriminator):
         _check(image_size, layers, normalization)
         widths = [width * 2 ** min(level, 3) for level in range(layers + 1)]
         norm = _NORMALIZATIONS[normalization]
+        check_attention(attention, [image_size // 2 ** (level + 1) for level in range(layers)], "discriminator")
         modules: list[nn.Module] = [nn.Conv2d(packing * channels, widths[0], 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        if attention == image_size // 2:
+            modules.append(SelfAttention(widths[0]))
         for level in range(1, layers + 1):
             stride = 2 if level < layers else 1
             modules.append(nn.Conv2d(widths[level - 1], widths[level], 4, stride, padding=1, bias=norm is None))
             if norm is not None:
                 modules.append(norm(widths[level], affine=True))
             modules.append(nn.LeakyReLU(0.2))
+            if stride == 2 and attention == image_size // 2 ** (level + 1):
+                modules.append(SelfAttention(widths[level]))
         self.layers = nn.Sequential(*modules, dropout_layer(dropout, maps=True))
         self.apply(_initialize)
         if normalization == "spectral":

@@ -10,6 +10,7 @@ from torch.nn.functional import leaky_relu
 from medsynth.contracts import Features, InputError, MinibatchFactory, doublings
 from medsynth.discriminator.label import ProjectedLogit
 from medsynth.discriminator.trained import LayeredDiscriminator, dropout_layer, minibatch_layer
+from medsynth.layers.attention import SelfAttention, check_attention
 
 _SLOPE = 0.2
 _EXPANSION = 2
@@ -34,11 +35,14 @@ class R3GANDiscriminator(LayeredDiscriminator):
         group_width: maps in a group of the 3x3 convolutions; it divides twice the maps of every stage.
         dropout: probability with which each number behind the basis is left out in training.
         minibatch: makes a layer that compares the images of a batch, behind the basis; None, as in the paper: none.
+        attention: resolution of the maps that self-attention (``SelfAttention``) stands behind,
+            those of a stage's last block; None: there is none.
         packing: images that have one row of logits together (``TrainedDiscriminator``).
         num_classes: classes of the labels; 0 means unconditional.
 
     Raises:
-        InputError: ``image_size`` is not 4 times a power of two, no block, or groups of unequal size.
+        InputError: ``image_size`` is not 4 times a power of two or has no maps for ``attention``, no block, or groups
+            of unequal size.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class R3GANDiscriminator(LayeredDiscriminator):
         group_width: int = 16,
         dropout: float = 0.0,
         minibatch: MinibatchFactory | None = None,
+        attention: int | None = None,
         packing: int = 1,
         num_classes: int = 0,
     ):
@@ -59,11 +64,14 @@ class R3GANDiscriminator(LayeredDiscriminator):
         stages = doublings(image_size, "discriminator=r3gan") + 1  # the last at 4 x 4 pixels
         widths = [min(width * 2**stage, max_width) for stage in range(stages)]
         _check(widths, blocks, group_width)
+        check_attention(attention, [image_size // 2**stage for stage in range(stages)], "discriminator")
         # Fixup: m convolutions in each of L branches start smaller by L ** (-1 / (2 m - 2)); here m = 3.
         scale = (stages * blocks) ** -0.25
         layers: list[nn.Module] = [_convolution(packing * channels, widths[0], 1)]
         for stage, maps in enumerate(widths):
             layers += [GroupedBottleneck(maps, group_width, scale=scale) for _ in range(blocks)]
+            if attention == image_size // 2**stage:
+                layers.append(SelfAttention(maps))
             if stage < stages - 1:
                 layers.append(nn.AvgPool2d(2))
                 if widths[stage + 1] != maps:

@@ -12,6 +12,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from medsynth.contracts import Features, MinibatchFactory, doublings
 from medsynth.discriminator.label import ProjectedLogit
 from medsynth.discriminator.trained import LayeredDiscriminator, dropout_layer, minibatch_layer
+from medsynth.layers.attention import SelfAttention, check_attention
 
 
 class SNGANDiscriminator(LayeredDiscriminator):
@@ -29,11 +30,13 @@ class SNGANDiscriminator(LayeredDiscriminator):
         max_width: upper bound of the feature maps.
         dropout: probability with which each sum is left out in training.
         minibatch: makes a layer that compares the images of a batch, on the sums; None: there is none.
+        attention: resolution of the maps that self-attention (``SelfAttention``) stands behind,
+            those of the first block of this resolution; None: there is none.
         packing: images that have one row of logits together (``TrainedDiscriminator``).
         num_classes: classes of the labels; 0 means unconditional.
 
     Raises:
-        InputError: ``image_size`` is not a power of two of 16 or more.
+        InputError: ``image_size`` is not a power of two of 16 or more, or has no maps for ``attention``.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class SNGANDiscriminator(LayeredDiscriminator):
         max_width: int = 1024,
         dropout: float = 0.0,
         minibatch: MinibatchFactory | None = None,
+        attention: int | None = None,
         packing: int = 1,
         num_classes: int = 0,
     ):
@@ -52,12 +56,14 @@ class SNGANDiscriminator(LayeredDiscriminator):
         to_four = doublings(image_size, "discriminator=sngan", smallest=16)
         halvings, plain = (2, 2) if image_size <= 32 else (to_four, 1)
         widths = [packing * channels, *(min(width * 2**block, max_width) for block in range(halvings + plain))]
-        self.blocks = nn.Sequential(
-            *(
-                ResidualBlock(inputs, outputs, downsample=block < halvings, first=block == 0)
-                for block, (inputs, outputs) in enumerate(itertools.pairwise(widths))
-            )
-        )
+        resolutions = [image_size // 2 ** (block + 1) for block in range(halvings)]
+        check_attention(attention, resolutions, "discriminator")
+        blocks: list[nn.Module] = []
+        for block, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
+            blocks.append(ResidualBlock(inputs, outputs, downsample=block < halvings, first=block == 0))
+            if attention in resolutions[block : block + 1]:
+                blocks.append(SelfAttention(outputs))
+        self.blocks = nn.Sequential(*blocks)
         self.blocks.apply(_normalize)
         self.compare, maps = minibatch_layer(minibatch, widths[-1], positions=1)
         self.dropout = dropout_layer(dropout)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from medsynth.contracts import doublings
 from medsynth.generator.label import LabeledNoise
+from medsynth.layers.attention import SelfAttention, check_attention
 
 
 class DCGANGenerator(nn.Module):
@@ -22,10 +23,11 @@ class DCGANGenerator(nn.Module):
         latent_dim: length of the noise.
         width: feature maps before the last layer; doubled with every halving of the resolution.
         max_width: upper bound of the feature maps.
+        attention: resolution of the maps that self-attention stands behind (``SelfAttention``); None: there is none.
         num_classes: classes of the labels; 0 means unconditional.
 
     Raises:
-        InputError: ``image_size`` is not 4 times a power of two.
+        InputError: ``image_size`` is not 4 times a power of two, or has no maps for ``attention``.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class DCGANGenerator(nn.Module):
         latent_dim: int = 100,
         width: int = 64,
         max_width: int = 512,
+        attention: int | None = None,
         num_classes: int = 0,
     ):
         super().__init__()
@@ -44,9 +47,14 @@ class DCGANGenerator(nn.Module):
         self.condition = LabeledNoise(latent_dim, num_classes)
         widths = [min(width * 2**level, max_width) for level in range(levels - 1, -1, -1)]
         self.first = nn.ConvTranspose2d(self.condition.out_features, widths[0], 4, bias=False)
+        check_attention(attention, [4 * 2**level for level in range(levels)], "generator")
         layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU()]
-        for inputs, outputs in itertools.pairwise(widths):
+        if attention == 4:
+            layers.append(SelfAttention(widths[0]))
+        for level, (inputs, outputs) in enumerate(itertools.pairwise(widths), start=1):
             layers += [_upsample(inputs, outputs, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+            if attention == 4 * 2**level:
+                layers.append(SelfAttention(outputs))
         self.layers = nn.Sequential(*layers, _upsample(widths[-1], channels, bias=True), nn.Tanh())
         self.apply(_initialize)
 

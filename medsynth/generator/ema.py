@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 from torch.optim.swa_utils import AveragedModel
 
 
 class EMA(AveragedModel):
     """An exponential moving average whose half-life is in images, so that it does not depend on the batch size.
 
-    Batch statistics are averaged along with the weights, and the average is always in evaluation mode. The number of
+    Batch statistics are averaged along with the weights, the largest singular values of spectral normalization are
+    those of the averaged weights, and the average is always in evaluation mode. The number of
     images that it has seen is in its state dict, so that a resumed run is exact.
 
     Args:
@@ -37,7 +39,21 @@ class EMA(AveragedModel):
         images = images_seen - int(self.images_averaged)
         self._weight = 1 - 0.5 ** (images / max(half_life, 1e-8))
         self.update_parameters(module)
+        self._normalize()
         self.images_averaged.fill_(images_seen)
+
+    @torch.no_grad()
+    def _normalize(self) -> None:
+        """Take a step of spectral normalization's power iteration on the averaged weights.
+
+        The mean of two unit vectors is none: with the averaged vectors themselves the values would be too small.
+        """
+        for layer in self.modules():
+            if is_parametrized(layer):
+                for steps in cast(nn.ModuleDict, layer.parametrizations).values():
+                    steps.train()
+                    steps()
+                    steps.eval()
 
     @torch.no_grad()
     def _average(self, averaged: Any, current: Any, _: Any) -> None:

@@ -13,6 +13,7 @@ from torch.nn.functional import glu, interpolate
 from medsynth.contracts import InputError
 from medsynth.generator.label import ConditionalBatchNorm2d
 from medsynth.generator.output import bounded, check_output
+from medsynth.layers.attention import SelfAttention, check_attention
 
 # Maps at each resolution over ``width``, as in the authors' configuration.
 _MAPS = {4: 16, 8: 8, 16: 4, 32: 2, 64: 2, 128: 1, 256: 1 / 2, 512: 1 / 4, 1024: 1 / 8}
@@ -41,11 +42,12 @@ class FastGANGenerator(nn.Module):
         initial_value: mean value of the images at the start of the training, in (-1, 1). From mid gray a training
             against a projected discriminator may take the way to dark organs on a bright background, and stays there.
         output: ``clamp`` or ``tanh``: how values are brought into [-1, 1] (``output.bounded``).
+        attention: resolution of the maps that self-attention stands behind (``SelfAttention``); None: there is none.
         num_classes: classes of the labels; 0 means unconditional.
 
     Raises:
-        InputError: ``image_size`` is not a power of two from 16 to 1,024, ``initial_value`` not in (-1, 1), or another
-            ``output``.
+        InputError: ``image_size`` is not a power of two from 16 to 1,024 or has no maps for ``attention``,
+            ``initial_value`` is not in (-1, 1), or another ``output``.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class FastGANGenerator(nn.Module):
         width: int = 64,
         initial_value: float = 0.0,
         output: str = "tanh",
+        attention: int | None = None,
         num_classes: int = 0,
     ):
         super().__init__()
@@ -88,6 +91,9 @@ class FastGANGenerator(nn.Module):
                 if size // self.ratio in maps
             }
         )
+        check_attention(attention, resolutions, "generator")
+        self.attention_at = attention
+        self.attention = nn.Identity() if attention is None else SelfAttention(maps[attention])
         self.output = nn.Conv2d(maps[image_size], channels, 3, padding=1)
         self.apply(_initialize)
         if initial_value:
@@ -97,12 +103,16 @@ class FastGANGenerator(nn.Module):
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return images (N, C, H, W) in [-1, 1]."""
         x = glu(self.first_norm(self.first(z[:, :, None, None]), labels), dim=1)  # (N, maps, 4, 4)
+        if self.attention_at == 4:
+            x = self.attention(x)
         at = {4: x}
         for name, upsampling in self.upsamplings.items():
             resolution = int(name)
             x = upsampling(x, labels)
             if name in self.excitations:
                 x = self.excitations[name](at[resolution // self.ratio], x)
+            if resolution == self.attention_at:
+                x = self.attention(x)
             at[resolution] = x
         return bounded(self.output(x), self.bounded_by)
 

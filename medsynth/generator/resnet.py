@@ -11,6 +11,7 @@ from torch.nn.functional import interpolate
 from medsynth.contracts import InputError, doublings
 from medsynth.generator.label import ConditionalBatchNorm2d
 from medsynth.generator.output import bounded, check_output
+from medsynth.layers.attention import SelfAttention, check_attention
 
 _UPSAMPLINGS = ("nearest", "bilinear")
 
@@ -34,10 +35,12 @@ class ResNetGenerator(nn.Module):
         max_width: upper bound of the feature maps.
         upsampling: ``nearest`` or ``bilinear``, of the branch and of the shortcut.
         output: ``clamp`` or ``tanh``: how values are brought into [-1, 1].
+        attention: resolution of the maps that self-attention stands behind (``SelfAttention``); None: there is none.
         num_classes: classes of the labels; 0 means unconditional.
 
     Raises:
-        InputError: ``image_size`` is not 4 times a power of two, or another ``upsampling`` or ``output``.
+        InputError: ``image_size`` is not 4 times a power of two or has no maps for ``attention``, or another
+            ``upsampling`` or ``output``.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class ResNetGenerator(nn.Module):
         max_width: int = 1024,
         upsampling: str = "nearest",
         output: str = "tanh",
+        attention: int | None = None,
         num_classes: int = 0,
     ):
         super().__init__()
@@ -64,6 +68,11 @@ class ResNetGenerator(nn.Module):
         self.blocks = nn.ModuleList(
             UpsamplingBlock(inputs, outputs, upsampling, num_classes) for inputs, outputs in itertools.pairwise(widths)
         )
+        resolutions = [8 * 2**block for block in range(levels)]
+        check_attention(attention, resolutions, "generator")
+        self.attention_after = None if attention is None else resolutions.index(attention)  # a number of a block
+        attends = self.attention_after is not None
+        self.attention = SelfAttention(widths[self.attention_after + 1]) if attends else nn.Identity()
         self.norm = ConditionalBatchNorm2d(widths[-1], num_classes)
         self.output = nn.Conv2d(widths[-1], channels, 3, padding=1)
         self.apply(_initialize)
@@ -71,8 +80,10 @@ class ResNetGenerator(nn.Module):
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return images (N, C, H, W) in [-1, 1]."""
         x = self.dense(z).view(len(z), -1, 4, 4)  # (N, widths[0], 4, 4)
-        for block in self.blocks:
+        for number, block in enumerate(self.blocks):
             x = block(x, labels)
+            if number == self.attention_after:
+                x = self.attention(x)
         return bounded(self.output(torch.relu(self.norm(x, labels))), self.bounded_by)
 
 

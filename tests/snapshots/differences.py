@@ -18,6 +18,6 @@ class Difference:
     new: tuple[str, ...] = ()
 
 
-COMPOSITIONS: tuple[Difference, ...] = ()
+COMPOSITIONS: tuple[Difference, ...] = (Difference("self-attention can be chosen", new=("*.attention: None",)),)
 COMMANDS: dict[str, str] = {}  # recorded command -> the one that README has instead
 FILES: dict[str, str] = {}  # name of a recorded file -> today's name; "" where it is not written any more
