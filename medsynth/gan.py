@@ -12,7 +12,8 @@ Every discriminator is a frozen part, ``features``, and a trained part, ``head``
                                     with task.top_k below 1 of the fakes with the highest logits;
                                     + penalties of the generator
 
-Options, optimizers, checkpoints, preparation and validation: ``medsynth/lightning/module.py``.
+Options, preparation and the feature cache: ``medsynth/lightning/adversarial.py``; optimizers, checkpoints and
+validation, as of every task: ``medsynth/lightning/module.py``.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ import torch
 from torch import Tensor
 
 from medsynth.contracts import Batch, Features, GeneratorUpdate, ImagePenalty, Network, Penalty, PerturbedPenalty
+from medsynth.lightning.adversarial import AdversarialModule
 from medsynth.lightning.distributed import average_batch_statistics, share
-from medsynth.lightning.module import AdversarialModule
 
 
 class GAN(AdversarialModule):

@@ -31,7 +31,6 @@ from medsynth.report.final_report import write_final_report
 from medsynth.runs.launcher_environment import rank, started_by_launcher
 from medsynth.runs.layout import GENERATOR
 from medsynth.runs.placement import shown
-from medsynth.runs.provenance import describe
 from medsynth.runs.resume import ANY
 from medsynth.runs.run_folder import Launch, RunFolder, RunResult
 
@@ -66,7 +65,7 @@ def fit(run: RunFolder) -> None:
     model = build_model(config)
     checkpoint = check_checkpoint(run.path, model, data, any_data=config.resume_data == ANY) if run.resumed else None
     trainer = build_trainer(config, run)
-    _log.info("Training %s on %s; everything lands in %s", describe(model), data.description, shown(run.path))
+    _log.info("Training %s on %s; everything lands in %s", model.describe(), data.description, shown(run.path))
     with open_loggers(trainer.loggers, without_paths(plain(config))), summarized(run, trainer, model):
         trainer.fit(model, data, ckpt_path=checkpoint)
 

@@ -27,7 +27,6 @@ from medsynth.generator_penalty.path_length import PathLength, path_lengths
 from medsynth.lightning.preparation import check_generator_derivatives
 from medsynth.loss.wasserstein import Wasserstein
 from medsynth.planning.measure import cycle
-from medsynth.runs.provenance import describe
 from medsynth.schedule.linear import Linear
 from tests.test_discriminator import TinyBackbone
 from tests.test_gan import Darker, Images, Listener, fit, gan, transfer, weights
@@ -144,7 +143,7 @@ def test_the_weight_of_a_penalty_can_be_scheduled_and_its_name_is_recorded():
     model = gan(generator_penalties={"mean": MeanImage()}, schedules=schedules, max_images=24)
     fit(model, limit_val_batches=0)
     assert model.generator_penalties["mean"].weight == 1.0
-    assert describe(model).endswith("loss NonSaturating + mean")
+    assert model.describe().endswith("loss NonSaturating + mean")
 
 
 @pytest.mark.parametrize("group", ["penalties", "augmentations"])

@@ -44,13 +44,8 @@ def check_components(
     Raises:
         InputError: names the option, the class and the missing member; or two components have the same name.
     """
-    for option, network, contract in (
-        ("generator", generator, Generator),
-        ("discriminator", discriminator, Discriminator),
-    ):
-        if not isinstance(network, nn.Module):
-            raise InputError(f"{option}: {type(network).__name__} is not a torch.nn.Module: let it inherit from it.")
-        check_contract(network, contract, option)
+    check_network(generator, Generator, "generator")
+    check_network(discriminator, Discriminator, "discriminator")
     check_contract(loss, Loss, "loss")
     check_contract(metrics, Metrics, "metrics")
     for name, penalty in penalties.items():
@@ -66,6 +61,17 @@ def check_components(
     for name, augmentation in augmentations.items():
         check_contract(augmentation, Augmentation, f"augment={name}")
     _check_names(penalty=penalties, generator_penalty=generator_penalties, augment=augmentations)
+
+
+def check_network(network: object, contract: type, option: str) -> None:
+    """Check that a network is a module and has all members of its contract.
+
+    Raises:
+        InputError: names the option, and the class.
+    """
+    if not isinstance(network, nn.Module):
+        raise InputError(f"{option}: {type(network).__name__} is not a torch.nn.Module: let it inherit from it.")
+    check_contract(network, contract, option)
 
 
 def _check_names(**components: Mapping[str, object]) -> None:

@@ -9,9 +9,8 @@ from typing import Any
 import pytorch_lightning as pl
 
 from medsynth.generator.export import save_generator
-from medsynth.lightning.module import AdversarialModule
+from medsynth.lightning.module import GenerativeModule
 from medsynth.lightning.trainer_access import GeneratorLogger, training_data, validation_values
-from medsynth.runs.provenance import describe
 
 
 class GeneratorExport(pl.Callback):
@@ -33,7 +32,7 @@ class GeneratorExport(pl.Callback):
         self.best_images_seen = 0
         self._card: dict[str, Any] = {}
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: AdversarialModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: GenerativeModule) -> None:
         """Export the generator, if it is the best so far."""
         value = float(trainer.callback_metrics[self.objective])
         if not value < self.best or not trainer.is_global_zero:
@@ -43,7 +42,7 @@ class GeneratorExport(pl.Callback):
         card = {
             "images_seen": pl_module.images_seen,
             "metrics": validation_values(trainer),
-            "trained": describe(pl_module),
+            "trained": pl_module.describe(),
             "data": data.description,
             "class_names": list(data.class_names) if pl_module.num_classes else [],
             "intensity": vars(data.intensity),
@@ -54,11 +53,11 @@ class GeneratorExport(pl.Callback):
         save_generator(self.path, pl_module.ema_generator.module, config=self.config, card=card)
         self._card = card
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: AdversarialModule) -> None:
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: GenerativeModule) -> None:
         """Hand the best generator to the loggers."""
         self._hand_over(trainer)
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: AdversarialModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: pl.Trainer, pl_module: GenerativeModule, exception: BaseException) -> None:
         """Hand the best generator to the loggers."""
         self._hand_over(trainer)
 

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
-from medsynth.lightning.module import AdversarialModule
+from medsynth.lightning.module import GenerativeModule
 from medsynth.lightning.stop_signals import RunStopped, StopSignals
 from medsynth.lightning.trainer_access import training_data
 from medsynth.runs.provenance import fingerprint
@@ -52,11 +52,11 @@ class LastCheckpoint(Checkpoint):
 
     # ---- the run -----------------------------------------------------------------------------------------------------
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: AdversarialModule) -> None:
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: GenerativeModule) -> None:
         """Start the clock."""
         self._began = time.perf_counter()
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: AdversarialModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: GenerativeModule) -> None:
         """Listen to signals; have a validation that is due done at once."""
         self._signals = StopSignals()
         self._signals.listen()
@@ -68,7 +68,7 @@ class LastCheckpoint(Checkpoint):
         self._signals.patient = True
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: AdversarialModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: GenerativeModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stop the run, if any process was asked to."""
         if self._agreed(pl_module):
@@ -77,7 +77,7 @@ class LastCheckpoint(Checkpoint):
             due = trainer.val_check_batch is not None and batches % trainer.val_check_batch == 0
             self._stop(trainer, validation_due=ended or due)
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: AdversarialModule) -> None:
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: GenerativeModule) -> None:
         """Put the interval of validations back, and count the batches that all processes have."""
         self._signals.patient = True
         if self._check_interval is not None:
@@ -86,21 +86,21 @@ class LastCheckpoint(Checkpoint):
         self._common_batches = -_largest(-int(sum(trainer.num_val_batches)), pl_module.device)
 
     def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: AdversarialModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
+        self, trainer: pl.Trainer, pl_module: GenerativeModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
         """Stop the run, if any process was asked to."""
         # A process may have one batch more than the others, which do not take part in an exchange then.
         if batch_idx < self._common_batches and self._agreed(pl_module):
             self._stop(trainer, validation_due=True)
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: AdversarialModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: GenerativeModule) -> None:
         """Write the checkpoint."""
         self._validation_due = False
         self._save(trainer)
 
     # ---- the file ----------------------------------------------------------------------------------------------------
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: AdversarialModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: GenerativeModule, checkpoint: dict[str, Any]) -> None:
         """Add the record that a resumed run needs."""
         self._data = self._data or fingerprint(training_data(trainer))
         checkpoint[RECORD] = {
@@ -113,7 +113,7 @@ class LastCheckpoint(Checkpoint):
         _move(checkpoint["callbacks"], Path())  # it may leave this machine, whose folders it does not name
         _set_position(checkpoint["loops"]["fit_loop"], int(trainer.num_training_batches), self._validation_due)
 
-    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: AdversarialModule, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: GenerativeModule, checkpoint: dict[str, Any]) -> None:
         """Take the record; have the last validation repeated where the run ended before it was over."""
         record = checkpoint.get(RECORD, {})
         before, now = record.get("processes", trainer.world_size), trainer.world_size
@@ -139,7 +139,7 @@ class LastCheckpoint(Checkpoint):
     def _save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.path, weights_only=False, storage_options={"keep": self.keep})
 
-    def _agreed(self, pl_module: AdversarialModule) -> bool:
+    def _agreed(self, pl_module: GenerativeModule) -> bool:
         """Return True if any process was asked to stop."""
         return _largest(int(self._signals.requested), pl_module.device) > 0
 

@@ -1,4 +1,4 @@
-"""State of a GAN in a checkpoint beside its weights, and the check whether a GAN can take a checkpoint."""
+"""State of a model in a checkpoint beside its weights, and the check whether a model can take a checkpoint."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from torch import Tensor
 from medsynth.contracts import Adaptive, AdaptiveGeneratorPenalty, InputError
 
 CHECKPOINT_FORMAT = 2  # 1 had no state of adaptive components, and fingerprinted data in another way
-COUNTERS = ("images_seen", "discriminator_updates", "generator_updates")
 
 
 def model_state(

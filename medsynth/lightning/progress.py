@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
 from tqdm import tqdm
 
-from medsynth.lightning.module import AdversarialModule
+from medsynth.lightning.module import GenerativeModule
 from medsynth.lightning.trainer_access import seconds_waited
 
 
@@ -42,7 +42,7 @@ class Progress(ProgressBar):
         """Show the bar."""
         self._enabled = True
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: AdversarialModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: GenerativeModule) -> None:
         """Open the bar at the images seen so far."""
         terminal = sys.stderr.isatty()
         self._clock, self._trained = time.perf_counter(), 0.0
@@ -60,7 +60,7 @@ class Progress(ProgressBar):
         )
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: AdversarialModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: GenerativeModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Show the images seen, the losses and the wait for data."""
         assert self._bar is not None
@@ -73,12 +73,12 @@ class Progress(ProgressBar):
         self._bar.set_postfix(self._shown, refresh=False)
         self._bar.update(pl_module.images_seen - self._bar.n)
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: AdversarialModule) -> None:
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: GenerativeModule) -> None:
         """Say that a validation runs."""
         if self._bar is not None:
             self._bar.set_description_str("validating", refresh=sys.stderr.isatty())
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: AdversarialModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: GenerativeModule) -> None:
         """Show the validation's objective."""
         objective = getattr(trainer.checkpoint_callback, "monitor", None)
         if objective in trainer.callback_metrics:
@@ -87,11 +87,11 @@ class Progress(ProgressBar):
         if self._bar is not None:
             self._bar.set_description_str("training", refresh=False)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: AdversarialModule) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: GenerativeModule) -> None:
         """Close the bar."""
         self._close()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: AdversarialModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: pl.Trainer, pl_module: GenerativeModule, exception: BaseException) -> None:
         """Close the bar."""
         self._close()
 

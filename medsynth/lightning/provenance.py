@@ -8,9 +8,8 @@ from typing import Any
 import pytorch_lightning as pl
 
 import medsynth
-from medsynth.lightning.module import AdversarialModule
+from medsynth.lightning.module import GenerativeModule
 from medsynth.lightning.trainer_access import training_data
-from medsynth.runs.provenance import describe
 
 
 class Provenance(pl.Callback):
@@ -23,10 +22,10 @@ class Provenance(pl.Callback):
     def __init__(self, config: Mapping[str, Any]):
         self.config = dict(config)
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: AdversarialModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: GenerativeModule, checkpoint: dict[str, Any]) -> None:
         """Add the entry ``run``."""
         checkpoint["run"] = {
-            "trained": describe(pl_module),
+            "trained": pl_module.describe(),
             "data": training_data(trainer).description,
             "config": self.config,
             "version": medsynth.__version__,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from medsynth.lightning.module import AdversarialModule
+from medsynth.lightning.module import GenerativeModule
 from medsynth.lightning.trainer_access import seconds_waited, training_data, validation_values
 from medsynth.runs.provenance import provenance
 
@@ -29,7 +29,7 @@ class Record(pl.Callback):
         self._since = (0.0, 0, 0.0)  # time, images seen and seconds waited at the last record
         self._started = (0.0, 0.0)
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: AdversarialModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: GenerativeModule) -> None:
         """Log the run's provenance."""
         self._begin(trainer, pl_module)
         self._started = (self._since[0], self._since[2])
@@ -46,12 +46,12 @@ class Record(pl.Callback):
                 logger.log_hyperparams(described)
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: AdversarialModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: GenerativeModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Log the step's values, if it is the step's turn."""
         # By the run's own count, so that a resumed run writes the same rows.
         every = getattr(trainer, "log_every_n_steps", 50)
-        if pl_module.discriminator_updates % every == 0 or trainer.should_stop:
+        if pl_module.steps % every == 0 or trainer.should_stop:
             start, images, waited = self._since
             seconds = max(time.perf_counter() - start, 1e-9)
             speed = {
@@ -62,7 +62,7 @@ class Record(pl.Callback):
             self._write(trainer, pl_module, values | speed)
             self._begin(trainer, pl_module)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: AdversarialModule) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: GenerativeModule) -> None:
         """Warn where the training stood still for its data for a notable fraction of the time."""
         seconds = time.perf_counter() - self._started[0]
         waited = (seconds_waited(trainer) - self._started[1]) / max(seconds, 1e-9)
@@ -71,15 +71,15 @@ class Record(pl.Callback):
                 "The training stood still for its data %.0f %% of the time: raise data.num_workers.", 100 * waited
             )
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: AdversarialModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: GenerativeModule) -> None:
         """Log the validation's values."""
         self._write(trainer, pl_module, validation_values(trainer))
         self._begin(trainer, pl_module)  # validation is no training time
 
-    def _begin(self, trainer: pl.Trainer, pl_module: AdversarialModule) -> None:
+    def _begin(self, trainer: pl.Trainer, pl_module: GenerativeModule) -> None:
         self._since = (time.perf_counter(), pl_module.images_seen, seconds_waited(trainer))
 
-    def _write(self, trainer: pl.Trainer, pl_module: AdversarialModule, values: Mapping[str, float]) -> None:
+    def _write(self, trainer: pl.Trainer, pl_module: GenerativeModule, values: Mapping[str, float]) -> None:
         values = {**values, "trainer/images_seen": pl_module.images_seen}
         for logger in trainer.loggers:
             logger.log_metrics(values, step=pl_module.images_seen)

@@ -13,7 +13,7 @@ from medsynth.contracts import TrainingData
 from medsynth.errors import EndCode, InputError
 from medsynth.lightning.checkpoint_io import damage
 from medsynth.lightning.last_checkpoint import RECORD
-from medsynth.lightning.module import AdversarialModule
+from medsynth.lightning.module import GenerativeModule
 from medsynth.runs.layout import CHECKPOINT, older_ones
 from medsynth.runs.provenance import fingerprint
 
@@ -22,7 +22,7 @@ _FIRST_WITH_FINGERPRINT = 2  # format of checkpoints whose data fingerprint can 
 
 
 def check_checkpoint(
-    folder: Path, model: AdversarialModule, data: TrainingData | None = None, *, any_data: bool = False
+    folder: Path, model: GenerativeModule, data: TrainingData | None = None, *, any_data: bool = False
 ) -> Path:
     """Return the newest undamaged checkpoint of the run in ``folder`` after checking that ``model`` can resume from it.
 

@@ -10,27 +10,25 @@ import time
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import nn
 
 import medsynth
-from medsynth.backbone.survey import count_parameters
 from medsynth.configuration.objectives import directions
 from medsynth.errors import EndCode, InputError
 from medsynth.files import write_json
 from medsynth.lightning.distributed import leave_processes
 from medsynth.lightning.generator_export import GeneratorExport
 from medsynth.lightning.last_checkpoint import LastCheckpoint
-from medsynth.lightning.module import AdversarialModule
+from medsynth.lightning.module import GenerativeModule
 from medsynth.lightning.trainer_access import training_data
 from medsynth.report.curves import draw_curves
 from medsynth.runs.launcher_environment import rank
 from medsynth.runs.layout import EARLIER_FEATURES, FEATURES, GENERATOR, METRICS, SUMMARY
 from medsynth.runs.placement import shown
-from medsynth.runs.provenance import describe, provenance
+from medsynth.runs.provenance import provenance
 from medsynth.runs.records import read_json
 from medsynth.runs.run_end import Interrupted, RunEnd, end_of
 from medsynth.runs.run_folder import RunFolder, last_checkpoint
@@ -39,7 +37,7 @@ _PACKAGES = ("torch", "pytorch-lightning", "timm", "monai", "torchmetrics", "hyd
 
 
 @contextlib.contextmanager
-def summarized(run: RunFolder, trainer: pl.Trainer, model: AdversarialModule) -> Iterator[None]:
+def summarized(run: RunFolder, trainer: pl.Trainer, model: GenerativeModule) -> Iterator[None]:
     """Write summary.json and the curves when the fit inside ends, however it ends; the first process does.
 
     Raises:
@@ -61,7 +59,7 @@ def summarized(run: RunFolder, trainer: pl.Trainer, model: AdversarialModule) ->
 
 
 @contextlib.contextmanager
-def _with_checkpoint_named(folder: Path, model: AdversarialModule) -> Iterator[None]:
+def _with_checkpoint_named(folder: Path, model: GenerativeModule) -> Iterator[None]:
     """Add to the message of an end how to resume from the last checkpoint."""
     try:
         yield
@@ -84,7 +82,7 @@ class RunSummary:
         better: "lower" or "higher" for each measure that the run logs.
     """
 
-    def __init__(self, folder: Path, trainer: pl.Trainer, model: AdversarialModule, *, better: Mapping[str, str]):
+    def __init__(self, folder: Path, trainer: pl.Trainer, model: GenerativeModule, *, better: Mapping[str, str]):
         self.folder, self.trainer, self.model, self.better = folder, trainer, model, dict(better)
         self.started = time.perf_counter()
         self.images_before = model.images_seen
@@ -106,12 +104,11 @@ class RunSummary:
             "medsynth": medsynth.__version__,
             **end.record(),
             "process": read_json(self.folder / SUMMARY).get("process"),
-            "trained": describe(self.model),
+            "trained": self.model.describe(),
             "data": data.description,
             "data_cautions": list(getattr(data, "cautions", ())),
             "images_seen": self.model.images_seen,
-            "generator_updates": self.model.generator_updates,
-            "discriminator_updates": self.model.discriminator_updates,
+            **{name: getattr(self.model, name) for name in self.model.counters if name != "images_seen"},
             "seconds": next((c.seconds for c in _callbacks(self.trainer) if isinstance(c, LastCheckpoint)), seconds),
             "images_per_second": self.images / seconds,
             "precision": precision,
@@ -119,7 +116,7 @@ class RunSummary:
             "torch": torch.__version__,
             "environment": {**origin, **_versions()},
             "peak_memory_gib": _peak_memory() / 2**30,
-            "parameters": self._parameters(),
+            "parameters": self.model.parameter_counts(),
             "metrics": {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("val/")},
             "better": self.better,
             "best": self._best(),
@@ -128,14 +125,6 @@ class RunSummary:
             "next": f"medsynth generate run={shown(self.folder)} num_samples=64 out=generated",
         }
         write_json(self.folder / SUMMARY, summary)
-
-    def _parameters(self) -> dict[str, int]:
-        groups = self.model.discriminator.parameter_groups()
-        return {
-            "generator": count_parameters(cast(nn.Module, self.model.generator)),
-            "discriminator": count_parameters(cast(nn.Module, self.model.discriminator)),
-            "discriminator_trained": sum(parameter.numel() for group in groups for parameter in group["params"]),
-        }
 
     def _best(self) -> dict[str, Any]:
         export = next(c for c in _callbacks(self.trainer) if isinstance(c, GeneratorExport))

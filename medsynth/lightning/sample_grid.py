@@ -14,7 +14,7 @@ from torchvision.utils import make_grid, save_image
 
 from medsynth.contracts import counter_seed, noise
 from medsynth.files import replacing
-from medsynth.lightning.module import AdversarialModule
+from medsynth.lightning.module import GenerativeModule
 from medsynth.lightning.trainer_access import PictureLogger, training_data
 
 
@@ -35,7 +35,7 @@ class SampleGrid(pl.Callback):
         self.num_images = num_images
         self.seed = seed
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: AdversarialModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: GenerativeModule) -> None:
         """Draw the grids."""
         if not trainer.is_global_zero:
             return
@@ -51,7 +51,7 @@ class SampleGrid(pl.Callback):
                 pictures = {"generated": fake_path, "real": real_path}
                 logger.log_pictures("samples", pictures, step=pl_module.images_seen)
 
-    def _generate(self, pl_module: AdversarialModule) -> Tensor:
+    def _generate(self, pl_module: GenerativeModule) -> Tensor:
         z = noise(self.num_images, pl_module.generator.latent_dim, seed=counter_seed("grid", self.seed))
         labels = None
         if pl_module.num_classes:

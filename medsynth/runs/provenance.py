@@ -6,47 +6,20 @@ import contextlib
 import hashlib
 import os
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 import medsynth
-from medsynth.contracts import (
-    Augmentation,
-    Backbone,
-    Discriminator,
-    Generator,
-    GeneratorPenalty,
-    ImagePenalty,
-    LogitPenalty,
-    Loss,
-    Penalty,
-    TrainingData,
-)
+from medsynth.contracts import Backbone, Discriminator, Generator, TrainingData
 
 
 class TrainedModel(Protocol):
-    """The members of a GAN that its provenance names."""
+    """The members of a task's module that its provenance needs."""
 
-    generator: Generator
-    discriminator: Discriminator
-    loss: Loss
-
-    @property
-    def penalties(self) -> Mapping[str, Penalty | LogitPenalty | ImagePenalty]:
-        """Terms of the discriminator's loss, by name."""
-        ...
-
-    @property
-    def generator_penalties(self) -> Mapping[str, GeneratorPenalty]:
-        """Terms of the generator's loss, by name."""
-        ...
-
-    @property
-    def augmentations(self) -> Mapping[str, Augmentation]:
-        """Augmentations inside the step, by name."""
+    def describe(self) -> str:
+        """Describe the networks and what they minimize in one phrase."""
         ...
 
     @property
@@ -61,7 +34,7 @@ def provenance(model: TrainedModel, data: TrainingData, *, processes: int, preci
     return {
         "medsynth": medsynth.__version__,
         "commit": commit(Path(medsynth.__file__).parents[1]),
-        "trained": describe(model),
+        "trained": model.describe(),
         "data": data.description,
         "data_fingerprint": fingerprint(data),
         "num_train": data.num_train,
@@ -98,17 +71,17 @@ def fingerprint(data: TrainingData) -> str:
     return digest.hexdigest()[:16]
 
 
-def describe(model: TrainedModel) -> str:
-    """Describe the networks, with the backbone's weights, and their loss in one phrase."""
-    discriminator = type(model.discriminator).__name__
-    backbones = [module for module in model.discriminator.modules() if isinstance(module, Backbone)]
-    if backbones:
-        discriminator += f" on {' and '.join(map(_described, backbones))}"
-    parameters = sum(parameter.numel() for parameter in model.generator.parameters())
-    generator = f"{type(model.generator).__name__} ({parameters / 1e6:.2f} M parameters)"
-    loss = " + ".join([type(model.loss).__name__, *model.penalties, *model.generator_penalties])
-    augmented = f", augmented by {', '.join(model.augmentations)}" if model.augmentations else ""
-    return f"{generator} against {discriminator}, loss {loss}{augmented}"
+def described_generator(generator: Generator) -> str:
+    """Return a generator's class and size."""
+    parameters = sum(parameter.numel() for parameter in generator.parameters())
+    return f"{type(generator).__name__} ({parameters / 1e6:.2f} M parameters)"
+
+
+def described_discriminator(discriminator: Discriminator) -> str:
+    """Return a discriminator's class and its backbones with their weights."""
+    backbones = [module for module in discriminator.modules() if isinstance(module, Backbone)]
+    on = f" on {' and '.join(map(_described, backbones))}" if backbones else ""
+    return type(discriminator).__name__ + on
 
 
 def _described(backbone: Backbone) -> str:

@@ -1,0 +1,247 @@
+"""The LightningModule beneath the GAN: what a discriminator adds to the base of every task.
+
+The step itself is in ``medsynth/gan.py``, the base in ``medsynth/lightning/module.py``.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from medsynth.contracts import (
+    Adaptive,
+    AdaptiveGeneratorPenalty,
+    Augmentation,
+    Discriminator,
+    Features,
+    Generator,
+    GeneratorPenalty,
+    ImagePenalty,
+    InputError,
+    LogitPenalty,
+    Loss,
+    Metrics,
+    Penalty,
+    TrainingData,
+)
+from medsynth.discriminator.feature_cache import CachedFeatures, FeatureCache
+from medsynth.lightning.components import adaptive_components, adaptive_generator_penalties, check_components
+from medsynth.lightning.distributed import first_process_first
+from medsynth.lightning.module import GenerativeModule
+from medsynth.lightning.preparation import (
+    check_generator_derivatives,
+    check_second_derivatives,
+    compile_networks,
+    evaluating,
+)
+from medsynth.lightning.schedules import Setter
+from medsynth.lightning.trainer_access import training_data
+from medsynth.runs.provenance import described_discriminator, described_generator
+
+
+class AdversarialModule(GenerativeModule):
+    """A generator and a discriminator, with penalties, adaptive components and a cache of frozen features.
+
+    Batch normalization, layers of ``minibatch``, ``top_k`` and the losses relativistic_average and dual_contrastive
+    alone depend on shares and microbatches.
+
+    Args:
+        generator: (z, labels) -> images.
+        discriminator: features and head, see ``contracts.Discriminator``.
+        loss: the loss of both networks.
+        penalties: terms added to the discriminator's loss, by name.
+        generator_penalties: terms added to the generator's loss, by name.
+        augmentations: applied in turn to every image that the discriminator sees, by name.
+        generator_optimizer: groups of parameters -> optimizer.
+        discriminator_optimizer: parameters -> optimizer.
+        metrics: compares real and generated images in validation; not a part of the module tree.
+        feature_cache: keeps the frozen features of the real images, where that is right; None: never.
+        discriminator_steps: discriminator updates, each on images of its own, for one generator update.
+        top_k: fraction of the generated images that the generator's loss is taken of, those with the highest logits
+            (Sinha et al. 2020, where it falls from 1 in the course of the training: a schedule does that).
+        weight_clip: bound of the head's weights after each update (Arjovsky et al. 2017: 0.01); None: no bound.
+        compile: compile both networks by torch.compile; but not a head that a penalty differentiates twice.
+        options: those of ``GenerativeModule``.
+
+    Raises:
+        InputError: an option is out of range, or a component lacks a member of its contract.
+    """
+
+    discriminator: Discriminator
+    counters = ("images_seen", "generator_updates", "discriminator_updates")
+    discriminator_updates: int
+
+    def __init__(
+        self,
+        *,
+        generator: Generator,
+        discriminator: Discriminator,
+        loss: Loss,
+        penalties: Mapping[str, Penalty | LogitPenalty | ImagePenalty],
+        generator_optimizer: Callable[[Any], Optimizer],
+        discriminator_optimizer: Callable[[Any], Optimizer],
+        metrics: Metrics,
+        generator_penalties: Mapping[str, GeneratorPenalty] | None = None,
+        augmentations: Mapping[str, Augmentation] | None = None,
+        feature_cache: FeatureCache | None = None,
+        discriminator_steps: int = 1,
+        top_k: float = 1.0,
+        weight_clip: float | None = None,
+        compile: bool = False,
+        **options: Any,
+    ):
+        if discriminator_steps < 1:
+            raise InputError(f"task.discriminator_steps={discriminator_steps} must be 1 or more.")
+        if not 0 < top_k <= 1:
+            raise InputError(f"task.top_k={top_k} must be above 0 and at most 1, the fraction of generated images.")
+        components: dict[str, dict[str, Any]] = {
+            "penalty": dict(penalties),
+            "generator_penalty": dict(generator_penalties or {}),
+            "augment": dict(augmentations or {}),
+        }
+        check_components(
+            generator=generator,
+            discriminator=discriminator,
+            loss=loss,
+            penalties=components["penalty"],
+            generator_penalties=components["generator_penalty"],
+            augmentations=components["augment"],
+            metrics=metrics,
+        )
+        super().__init__(
+            networks={"generator": generator, "discriminator": discriminator},
+            optimizers={"generator": generator_optimizer, "discriminator": discriminator_optimizer},
+            metrics=metrics,
+            components=components,
+            advancing=[discriminator, loss, *(part for parts in components.values() for part in parts.values())],
+            **options,
+        )
+        self.loss = loss
+        self.penalties: dict[str, Penalty | LogitPenalty | ImagePenalty] = components["penalty"]
+        self.generator_penalties: dict[str, GeneratorPenalty] = components["generator_penalty"]
+        self.augmentations: dict[str, Augmentation] = components["augment"]
+        self.adaptive = adaptive_components(self.penalties, self.augmentations)
+        self.adaptive_generator = adaptive_generator_penalties(self.generator_penalties)
+        self.feature_cache = feature_cache
+        self.cached_features: CachedFeatures | None = None  # opened before the first step
+        self.discriminator_steps = discriminator_steps
+        self.top_k = top_k
+        self.weight_clip = weight_clip
+        self.compile_networks = compile
+
+    def describe(self) -> str:
+        """Describe the networks, with the backbone's weights, and their loss in one phrase."""
+        loss = " + ".join([type(self.loss).__name__, *self.penalties, *self.generator_penalties])
+        augmented = f", augmented by {', '.join(self.augmentations)}" if self.augmentations else ""
+        networks = f"{described_generator(self.generator)} against {described_discriminator(self.discriminator)}"
+        return f"{networks}, loss {loss}{augmented}"
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Return the number of parameters of each network, by name, and of the discriminator's trained ones."""
+        groups = self.discriminator.parameter_groups()
+        trained = sum(parameter.numel() for group in groups for parameter in group["params"])
+        return {**super().parameter_counts(), "discriminator_trained": trained}
+
+    @property
+    def steps(self) -> int:
+        """Training steps so far, each with one update of the discriminator."""
+        return self.discriminator_updates
+
+    # ---- before the first step ---------------------------------------------------------------------------------------
+
+    def own_quantities(self) -> dict[str, Setter]:
+        """Return the setter of ``task.top_k``."""
+        return {"task.top_k": functools.partial(setattr, self, "top_k")}
+
+    def parameter_groups(self, network: str) -> list[dict[str, Any]]:
+        """Return the trained parameters of a network as an optimizer's groups; the discriminator has its own."""
+        return (
+            self.discriminator.parameter_groups() if network == "discriminator" else super().parameter_groups(network)
+        )
+
+    def on_train_start(self) -> None:
+        """Calibrate the discriminator, try the penalties, open the feature cache and compile the networks."""
+        data = training_data(self.trainer)
+        if self.images_seen == 0:
+            self.discriminator.calibrate([images.to(self.device) for images in data.calibration_batches(8)])
+        differentiating = [name for name, penalty in self.penalties.items() if penalty.at not in ("logits", "images")]
+        if differentiating:
+            few = 2 * getattr(self.discriminator, "packing", 1)
+            images = data.calibration_batches(1)[0][:few].to(self.device)
+            labels = torch.zeros(len(images), dtype=torch.int64, device=self.device) if self.num_classes else None
+            check_second_derivatives(self.discriminator, images, labels, penalties=differentiating)
+        of_noise = [name for name, part in self.generator_penalties.items() if getattr(part, "differentiates", False)]
+        if of_noise:
+            labels = torch.zeros(2, dtype=torch.int64, device=self.device) if self.num_classes else None
+            check_generator_derivatives(self.generator, labels, device=self.device, penalties=of_noise)
+        if self.feature_cache is not None:
+            with first_process_first():  # it fills the cache, the others find it
+                self.cached_features = self._open(self.feature_cache, data)
+        if self.compile_networks:
+            compile_networks(self.generator, self.discriminator, head=not differentiating, generate=not of_noise)
+
+    def _open(self, cache: FeatureCache, data: TrainingData) -> CachedFeatures | None:
+        obstacle = None
+        if not self.discriminator.has_frozen_features:
+            if cache.enabled is not True:
+                return None
+            obstacle = "the discriminator has no frozen features"
+        elif self.augmentations:
+            obstacle = f"augment={','.join(self.augmentations)} changes the images at each step"
+        elif not data.images_are_fixed:
+            obstacle = "the training images are never the same"
+
+        @torch.no_grad()
+        def encode(images: Tensor) -> Features:
+            with self.trainer.precision_plugin.forward_context():  # rounded as the features of generated images are
+                return self.discriminator.features(images.to(self.device))
+
+        with evaluating(self.discriminator):
+            return cache.open(
+                encode=encode,
+                batches=data.ordered_batches(),
+                num_images=data.num_train,
+                images_left=self.max_images - self.images_seen,
+                obstacle=obstacle,
+            )
+
+    # ---- in the step -------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def clip_weights(self) -> None:
+        """Bound the head's weights by ``weight_clip``."""
+        if self.weight_clip is not None:
+            for parameter in self.discriminator.parameters():
+                if parameter.requires_grad:
+                    parameter.clamp_(-self.weight_clip, self.weight_clip)
+
+    def adapt(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Show the adaptive components the logits' means of this update, the same in all processes.
+
+        Returns their values to log, by name.
+        """
+        if not self.adaptive:
+            return {}
+        names = ("real_logits", "fake_logits", "real_signs")
+        real_logits, fake_logits, real_signs = torch.stack([values[name] for name in names]).tolist()
+        logged: dict[str, Tensor] = {}
+        for name, component in self.adaptive.items():
+            observed = component.observe(real_logits=real_logits, fake_logits=fake_logits, real_signs=real_signs)
+            logged |= {f"{name}_{key}": torch.tensor(value) for key, value in observed.items()}
+        return logged
+
+    def adapt_generator(self, values: dict[str, Tensor]) -> None:
+        """Show the generator's adaptive penalties what was measured in this update; replace it by their values."""
+        for name, penalty in self.adaptive_generator.items():
+            if f"{name}_measured" in values:
+                observed = penalty.observe(measured=values.pop(f"{name}_measured").item())
+                values |= {f"{name}_{key}": torch.tensor(value) for key, value in observed.items()}
+
+    def stateful(self) -> dict[str, Adaptive | AdaptiveGeneratorPenalty]:
+        """Return the adaptive components, by name."""
+        return {**self.adaptive, **self.adaptive_generator}
