@@ -1,5 +1,6 @@
 """Optimizers against their algorithms in NumPy, on a game that plain steps circle around, and across a checkpoint."""
 
+import functools
 import signal
 
 import hydra
@@ -9,6 +10,7 @@ import torch
 
 from medsynth.contracts import InputError
 from medsynth.optimizer.extragradient import Extragradient
+from medsynth.optimizer.historical_averaging import historical_averaging
 from medsynth.optimizer.optimistic_adam import OptimisticAdam
 from medsynth.schedule.linear import Linear
 from tests.command import TINY, run
@@ -106,6 +108,67 @@ def test_they_approach_the_equilibrium_that_adam_circles_around():
     assert distance_after(lambda p: torch.optim.Adam(p, **options)) > 1
 
 
+def test_historical_averaging_adds_the_gradient_of_its_term():
+    """Plain steps on the sum of a loss and of the paper's term, in NumPy; a group has a learning rate of its own."""
+    random = np.random.default_rng(0)
+    start, gradients, weight = random.normal(size=4), random.normal(size=(6, 4)), 0.3
+    parameter, slow, untouched = (torch.nn.Parameter(torch.from_numpy(start.copy())) for _ in range(3))
+    groups = [{"params": [parameter, untouched]}, {"params": [slow], "lr": 0.01}]
+    optimizer = historical_averaging(groups, optimizer=torch.optim.SGD, weight=weight, lr=0.1)
+    past = {0.1: [], 0.01: []}
+    values = {rate: start.copy() for rate in past}
+    for gradient in gradients:
+        for rate, value in values.items():
+            pull = 2 * weight * (value - np.mean(past[rate], axis=0)) if past[rate] else 0
+            past[rate].append(value.copy())
+            values[rate] = value - rate * (gradient + pull)
+        parameter.grad, slow.grad = torch.from_numpy(gradient.copy()), torch.from_numpy(gradient.copy())
+        optimizer.step()
+        np.testing.assert_allclose(parameter.detach(), values[0.1], rtol=1e-12)
+        np.testing.assert_allclose(slow.detach(), values[0.01], rtol=1e-12)
+    assert torch.equal(untouched, torch.from_numpy(start))
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, OptimisticAdam, Extragradient])
+def test_historical_averaging_serves_any_optimizer(kind):
+    """Against the same optimizer on gradients that automatic differentiation finds of the paper's term."""
+    gradients = torch.randn(5, 3, dtype=torch.float64)
+    weight, plain = (torch.nn.Parameter(torch.ones(3, dtype=torch.float64)) for _ in range(2))
+    averaging = historical_averaging([weight], optimizer=kind, weight=0.5, lr=0.1)
+    optimizer, past = kind([plain], lr=0.1), []
+    for gradient in gradients:
+        loss = (gradient * plain).sum()
+        if past:
+            loss = loss + 0.5 * (plain - torch.stack(past).mean(dim=0)).square().sum()
+        past.append(plain.detach().clone())
+        plain.grad, weight.grad = torch.autograd.grad(loss, plain)[0], gradient.clone()
+        optimizer.step()
+        averaging.step()
+        torch.testing.assert_close(weight, plain, rtol=1e-12, atol=1e-12)
+
+
+def test_historical_averaging_approaches_the_equilibrium_that_plain_steps_leave():
+    for weight, low, high in ((0.0, 5, 10), (0.1, 0, 0.1)):
+        distance = distance_after(
+            lambda p, weight=weight: historical_averaging(p, optimizer=torch.optim.SGD, weight=weight, lr=0.1), 300
+        )
+        assert low < distance < high
+
+
+def test_historical_averaging_in_the_step():
+    """Lightning's optimizers call the hooks, once for each update."""
+    model = gan()
+    for network in ("generator", "discriminator"):
+        model.optimizer_factories[network] = functools.partial(
+            historical_averaging, optimizer=torch.optim.SGD, weight=0.1, lr=0.1
+        )
+    fit(model)
+    for network in ("generator", "discriminator"):
+        optimizer = model._lightning_optimizer(network).optimizer
+        states = [optimizer.state[parameter] for group in optimizer.param_groups for parameter in group["params"]]
+        assert {state["historical_count"] for state in states if state} == {4}
+
+
 def test_a_closure_is_computed_with_gradients():
     weight = torch.nn.Parameter(torch.ones(2))
     optimizer = OptimisticAdam([weight], lr=0.5)
@@ -126,6 +189,8 @@ def test_options_out_of_range(kind, options):
         kind([torch.nn.Parameter(torch.ones(1))], **options)
     with pytest.raises(ValueError, match="extrapolation=future must be past or standard"):
         Extragradient([torch.nn.Parameter(torch.ones(1))], extrapolation="future")
+    with pytest.raises(ValueError, match="weight=-1 must be 0 or more"):
+        historical_averaging([torch.nn.Parameter(torch.ones(1))], optimizer=kind, weight=-1)
 
 
 @pytest.mark.parametrize("choice", ["optimistic_adam", "extragradient"])
@@ -150,8 +215,6 @@ def test_a_refused_option_is_named_with_its_network():
 
 
 REMEDIES = (  # of random numbers and states of their own
-    "optimizer@generator_optimizer=optimistic_adam",
-    "optimizer@discriminator_optimizer=optimistic_adam",
     "minibatch=std",
     "discriminator.packing=2",
     "loss.label_smoothing=0.1",
@@ -169,7 +232,12 @@ REMEDIES = (  # of random numbers and states of their own
 
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [(OptimisticAdam, {}), (Extragradient, {}), (Extragradient, {"extrapolation": "standard"})],
+    [
+        (OptimisticAdam, {}),
+        (Extragradient, {}),
+        (Extragradient, {"extrapolation": "standard"}),
+        (historical_averaging, {"optimizer": torch.optim.Adam, "weight": 0.1}),
+    ],
     ids=str,
 )
 def test_its_state_is_in_checkpoints(kind, options, tmp_path):
@@ -191,10 +259,12 @@ def test_its_state_is_in_checkpoints(kind, options, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_stopped_run_with_remedies_equals_an_uninterrupted_one(monkeypatch, capsys, tmp_path):
+@pytest.mark.parametrize("choice", ["optimistic_adam", "extragradient", "historical_averaging"])
+def test_a_stopped_run_with_remedies_equals_an_uninterrupted_one(choice, monkeypatch, capsys, tmp_path):
     """Bit for bit: the optimizers' states, flips, noise and schedules."""
     monkeypatch.chdir(tmp_path)
-    options = (*TINY, *REMEDIES, "trainer.log_every_n_steps=1")
+    optimizers = [f"optimizer@{network}_optimizer={choice}" for network in ("generator", "discriminator")]
+    options = (*TINY, *optimizers, *REMEDIES, "trainer.log_every_n_steps=1")
     assert run(monkeypatch, capsys, *options, "hydra.run.dir=whole")[0] == 0
     with monkeypatch.context() as patch:
         stop_at(patch, 24, signal.SIGTERM)
