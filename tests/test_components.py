@@ -70,7 +70,7 @@ def test_a_missing_member_is_named(option, member):
         gan(**options(like(component, without=member))).configure_optimizers()
     assert str(refusal.value) == (
         f"{option}: Own has no {member}, which the contract {contract.__name__} requires "
-        "(see medsynth/contracts.py): add it to the class."
+        "(see medsynth/contracts/): add it to the class."
     )
 
 

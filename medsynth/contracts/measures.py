@@ -1,0 +1,63 @@
+"""The measures of generated against real images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+Better = Literal["lower", "higher"]  # which values of a measure are better
+
+
+@runtime_checkable
+class FeatureExtractor(Protocol):
+    """The network of a metric: ``images (N, C, H, W) in [-1, 1] -> features (N, num_features)``.
+
+    ``name`` goes into the metrics' keys (``fd_<name>``). An extractor with a classifier also has
+    ``logits(features) -> (N, classes)``, which the inception score needs.
+    """
+
+    name: str
+    num_features: int
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return features (N, num_features)."""
+        ...
+
+
+@runtime_checkable
+class Metrics(Protocol):
+    """``update`` with batches of images in [-1, 1], then ``compute`` once; names come without prefix.
+
+    ``reset`` forgets the generated images; the real ones stay, and ``has_real`` says whether there are any. Not a
+    module: ``to`` moves it.
+    """
+
+    has_real: bool
+
+    @staticmethod
+    def logged_measures(config: Mapping[str, Any]) -> Mapping[str, Better]:
+        """Return the values that an object of this configuration computes and that can be an objective.
+
+        Each name has the direction in which its values are better. ``config`` is the plain configuration, ``_target_``
+        included; nothing is built or loaded. Empty: not known yet.
+        """
+        ...
+
+    def to(self, device: torch.device | str) -> Metrics:
+        """Move to ``device``."""
+        ...
+
+    def update(self, images: Tensor, *, real: bool) -> None:
+        """Add a batch of real or generated images."""
+        ...
+
+    def compute(self) -> dict[str, float]:
+        """Return the values by name."""
+        ...
+
+    def reset(self) -> None:
+        """Forget the generated images."""
+        ...
