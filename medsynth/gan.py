@@ -6,7 +6,8 @@ Every discriminator is a frozen part, ``features``, and a trained part, ``head``
     fake_features = features(augment(generator(z)))             graph kept, for the generator's update
     real_features = features(augment(real))                     no graph; or read from the feature cache
     the discriminator descends on   loss.discriminator(real=head(real_features), fake=head(detached fake_features))
-                                    + penalties with respect to the head's inputs
+                                    + penalties with respect to the head's inputs;
+                                    not while it leads by more than task.discriminator_margin
     the generator descends on       loss.generator(real=head(real_features), fake=head(fake_features)),
                                     the head just updated and frozen; real alone where the loss compares;
                                     with task.top_k below 1 of the fakes with the highest logits;

@@ -73,6 +73,7 @@ STANDARD = [
         (STANDARD[:3], "generator_optimizer.extrapolation=standard .* and discriminator_optimizer does not: type"),
         ([STANDARD[1], STANDARD[3]], "discriminator_optimizer.extrap.* type optimizer@generator_optimizer=extragradi"),
         ([*STANDARD, "task.discriminator_steps=2"], "with task.discriminator_steps=2 both .* leave that out, or type"),
+        ([*STANDARD, "task.discriminator_margin=2"], "with task.discriminator_margin=2 both"),
         ([*STANDARD, "trainer.precision=16-mixed"], "with trainer.precision=16-mixed both"),
     ],
     ids=str,
@@ -81,7 +82,7 @@ def test_networks_that_extrapolate_in_turn_do_so_in_the_same_steps(overrides, se
     with pytest.raises(InputError, match=sentence):
         check_combinations(compose(*overrides))
     check_combinations(compose(*STANDARD))
-    check_combinations(compose(*EXTRAGRADIENT, "task.discriminator_steps=2", "trainer.precision=16-mixed"))
+    check_combinations(compose(*EXTRAGRADIENT, "task.discriminator_steps=2", "task.discriminator_margin=2"))
 
 
 def finalized(*overrides, batch_size=8):

@@ -83,8 +83,8 @@ class Shares(Images):
         return torch.utils.data.DataLoader(self.items(), batch_sampler=batches)
 
 
-def trained(rank: int, world_size: int) -> dict:
-    """Train three steps as process ``rank`` of ``world_size``."""
+def trained(rank: int, world_size: int, **options) -> dict:
+    """Train three steps, or as ``options`` say, as process ``rank`` of ``world_size``."""
     outputs = []
 
     class Watch(pl.Callback):
@@ -94,7 +94,7 @@ def trained(rank: int, world_size: int) -> dict:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pl.Trainer, "world_size", property(lambda _: world_size))
         patch.setattr(pl.Trainer, "global_rank", property(lambda _: rank))
-        model = gan(penalties={"listener": Listener()}, max_images=24, num_classes=2)
+        model = gan(**{"penalties": {"listener": Listener()}, "max_images": 24, "num_classes": 2} | options)
         fit(model, Shares(rank, world_size), callbacks=[Watch()], limit_val_batches=0)
     networks = {name: weights(getattr(model, name)) for name in ("generator", "discriminator", "ema_generator")}
     return networks | {"outputs": outputs, "images": model.images_seen}

@@ -44,6 +44,7 @@ def _check_extrapolation(config: DictConfig) -> None:
         )
     for option, value, allowed in (
         ("task.discriminator_steps", OmegaConf.select(config, "task.discriminator_steps"), (None, 1)),
+        ("task.discriminator_margin", OmegaConf.select(config, "task.discriminator_margin"), (None,)),
         ("trainer.precision", str(OmegaConf.select(config, "trainer.precision")), _WITHOUT_SCALER),
     ):
         if value not in allowed:

@@ -62,6 +62,10 @@ class AdversarialModule(GenerativeModule):
         metrics: compares real and generated images in validation; not a part of the module tree.
         feature_cache: keeps the frozen features of the real images, where that is right; None: never.
         discriminator_steps: discriminator updates, each on images of its own, for one generator update.
+        discriminator_margin: the discriminator keeps its weights in a step in which the mean logit of the real images
+            is by more than this above that of the generated ones; None: it always learns. A common practice without a
+            paper of its own; Goodfellow 2016 ("NIPS 2016 tutorial: Generative adversarial networks", section 4.3)
+            doubts such balancing. The step counts as one of ``discriminator_steps`` and of a penalty's interval.
         top_k: fraction of the generated images that the generator's loss is taken of, those with the highest logits
             (Sinha et al. 2020, where it falls from 1 in the course of the training: a schedule does that).
         weight_clip: bound of the head's weights after each update (Arjovsky et al. 2017: 0.01); None: no bound.
@@ -73,8 +77,9 @@ class AdversarialModule(GenerativeModule):
     """
 
     discriminator: Discriminator
-    counters = ("images_seen", "generator_updates", "discriminator_updates")
-    discriminator_updates: int
+    counters = ("images_seen", "generator_updates", "discriminator_updates", "discriminator_skipped")
+    discriminator_updates: int  # those left out included
+    discriminator_skipped: int
 
     def __init__(
         self,
@@ -90,6 +95,7 @@ class AdversarialModule(GenerativeModule):
         augmentations: Mapping[str, Augmentation] | None = None,
         feature_cache: FeatureCache | None = None,
         discriminator_steps: int = 1,
+        discriminator_margin: float | None = None,
         top_k: float = 1.0,
         weight_clip: float | None = None,
         compile: bool = False,
@@ -97,6 +103,8 @@ class AdversarialModule(GenerativeModule):
     ):
         if discriminator_steps < 1:
             raise InputError(f"task.discriminator_steps={discriminator_steps} must be 1 or more.")
+        if discriminator_margin is not None and discriminator_margin <= 0:
+            raise InputError(f"task.discriminator_margin={discriminator_margin} must be above 0, or null: no limit.")
         if not 0 < top_k <= 1:
             raise InputError(f"task.top_k={top_k} must be above 0 and at most 1, the fraction of generated images.")
         components: dict[str, dict[str, Any]] = {
@@ -130,6 +138,7 @@ class AdversarialModule(GenerativeModule):
         self.feature_cache = feature_cache
         self.cached_features: CachedFeatures | None = None  # opened before the first step
         self.discriminator_steps = discriminator_steps
+        self.discriminator_margin = discriminator_margin
         self.top_k = top_k
         self.weight_clip = weight_clip
         self.compile_networks = compile
@@ -149,7 +158,7 @@ class AdversarialModule(GenerativeModule):
 
     @property
     def steps(self) -> int:
-        """Training steps so far, each with one update of the discriminator."""
+        """Training steps so far, each with one update of the discriminator or one that was left out."""
         return self.discriminator_updates
 
     # ---- before the first step ---------------------------------------------------------------------------------------
@@ -211,6 +220,15 @@ class AdversarialModule(GenerativeModule):
             )
 
     # ---- in the step -------------------------------------------------------------------------------------------------
+
+    def leaves_out(self, network: str, values: dict[str, Tensor]) -> bool:
+        """Tell whether the discriminator leads by more than ``discriminator_margin``; log how often it did so far."""
+        if network != "discriminator" or self.discriminator_margin is None:
+            return False
+        leads = (values["real_logits"] - values["fake_logits"]).item() > self.discriminator_margin
+        self.discriminator_skipped += leads
+        values["skipped"] = values["real_logits"].new_tensor(float(self.discriminator_skipped))
+        return leads
 
     @torch.no_grad()
     def clip_weights(self) -> None:

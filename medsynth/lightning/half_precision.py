@@ -46,6 +46,10 @@ class HalfPrecision(MixedPrecision):
         gradients = (p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None)
         return scaler.get_scale() > 1 and not torch.isfinite(get_total_norm(gradients)).item()
 
+    def leave_out(self, network: str) -> None:
+        """End a step of ``network`` in which its gradients were measured and its optimizer was not called."""
+        self.scalers[network].update()
+
     def optimizer_step(self, optimizer: Any, model: Any, closure: Callable[[], Any], **kwargs: Any) -> Any:
         """Take the step, unless gradients overflow: Lightning's hook behind ``optimizer.step()``."""
         closure()

@@ -188,7 +188,7 @@ class GenerativeModule(pl.LightningModule, abc.ABC):
         self.manual_backward(precision.scaled(loss, network) if isinstance(precision, HalfPrecision) else loss)
 
     def update(self, network: str, values: dict[str, Tensor]) -> None:
-        """Step the network's optimizer with the gradients gathered, their means over all processes.
+        """Step the network's optimizer, unless ``leaves_out``, with the gradients gathered, their means over processes.
 
         ``values``, what the step logs, becomes its means over all processes too, and gets the gradient's norm.
 
@@ -210,10 +210,18 @@ class GenerativeModule(pl.LightningModule, abc.ABC):
                 f"{self.images_seen:,} images, and the weights were not updated with them: "
                 f"lower {network}_optimizer.lr, set task.gradient_clip_norm, or choose another loss or penalty."
             )
-        if self.gradient_clip_norm is not None:
-            clip_grads_with_norm_(parameters, self.gradient_clip_norm, norm)
-        optimizer.step()
+        if self.leaves_out(network, values):
+            if isinstance(precision, HalfPrecision):
+                precision.leave_out(network)
+        else:
+            if self.gradient_clip_norm is not None:
+                clip_grads_with_norm_(parameters, self.gradient_clip_norm, norm)
+            optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+
+    def leaves_out(self, network: str, values: dict[str, Tensor]) -> bool:
+        """Tell, by what the step logs (the same in all processes), whether a network keeps its weights in this step."""
+        return False
 
     def network_of(self, optimizer: Optimizer) -> str:
         """Return the name of the network that an optimizer is for."""
@@ -272,7 +280,7 @@ class GenerativeModule(pl.LightningModule, abc.ABC):
         state = checked_format(checkpoint)
         check_model_state(checkpoint, self.state_dict(), self.stateful())
         for name in self.counters:
-            setattr(self, name, state[name])
+            setattr(self, name, state.get(name, 0))  # earlier versions have written fewer
         for name, component_state in state.get("adaptive", {}).items():
             self.stateful()[name].load_state_dict(component_state)
 

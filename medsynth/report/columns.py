@@ -47,6 +47,11 @@ PANELS = (
         {"train/discriminator_gradient_norm": "discriminator", "train/generator_gradient_norm": "generator"},
         "Jumps by orders of magnitude often precede divergence.",
     ),
+    Panel(
+        "Steps without an update",
+        {"train/skipped": "discriminator"},
+        "Steps so far in which the discriminator led by more than task.discriminator_margin and kept its weights.",
+    ),
 )
 NOT_SHOWN = ("train/real_signs",)  # an input of adaptive augmentation, which records its own values
 

@@ -18,6 +18,9 @@ class Difference:
     new: tuple[str, ...] = ()
 
 
-COMPOSITIONS: tuple[Difference, ...] = (Difference("self-attention can be chosen", new=("*.attention: None",)),)
+COMPOSITIONS: tuple[Difference, ...] = (
+    Difference("self-attention can be chosen", new=("*.attention: None",)),
+    Difference("the discriminator's lead can be limited", new=("task.discriminator_margin: None",)),
+)
 COMMANDS: dict[str, str] = {}  # recorded command -> the one that README has instead
 FILES: dict[str, str] = {}  # name of a recorded file -> today's name; "" where it is not written any more
