@@ -11,6 +11,7 @@ from medsynth.configuration.compose import conf_folder
 from medsynth.data.files import image_files
 from medsynth.data.geometry import Geometry, RandomViews
 from medsynth.data.intensity import Normalization
+from medsynth.data.modes import GaussianGrid, GaussianRing, StackedPhantoms
 from medsynth.data.phantom import Phantoms
 from medsynth.data.preparing import Preparation
 from medsynth.data.split import SplitOptions
@@ -54,14 +55,26 @@ def test_each_option_of_a_reader_is_a_field_with_the_same_default(reader, option
     assert options == defaults(reader)
 
 
-def test_each_option_of_phantoms_is_a_field_with_the_same_default():
-    source = yaml("phantom")["source"]
-    del source["_target_"]
-    fields = defaults(Phantoms)
-    assert set(source) == {field.name for field in dataclasses.fields(Phantoms)}
-    assert {name: value for name, value in source.items() if not str(value).startswith("${")} == {
-        name: value for name, value in fields.items() if name != "channels"
+@pytest.mark.parametrize(
+    ("choice", "source"),
+    [
+        ("phantom", Phantoms),
+        ("gaussian_ring", GaussianRing),
+        ("gaussian_grid", GaussianGrid),
+        ("stacked_phantoms", StackedPhantoms),
+    ],
+)
+def test_each_option_of_a_drawn_source_is_a_field_with_the_same_default(choice, source):
+    data = yaml(choice)
+    options = data["source"]
+    del options["_target_"]
+    fields = defaults(source)
+    assert set(options) == {field.name for field in dataclasses.fields(source)}
+    assert {name: value for name, value in options.items() if not str(value).startswith("${")} == {
+        name: value for name, value in fields.items() if name not in ("channels", "image_size")
     }
+    assert data["channels"] == fields["channels"]
+    assert data["image_size"] == fields.get("image_size", data["image_size"])
 
 
 def test_every_reader_is_tested():

@@ -30,6 +30,7 @@ from medsynth.contracts.data import TrainingData as TrainingData
 from medsynth.contracts.measures import Better as Better
 from medsynth.contracts.measures import FeatureExtractor as FeatureExtractor
 from medsynth.contracts.measures import Metrics as Metrics
+from medsynth.contracts.measures import ModeReader as ModeReader
 from medsynth.contracts.networks import Backbone as Backbone
 from medsynth.contracts.networks import Discriminator as Discriminator
 from medsynth.contracts.networks import Features as Features

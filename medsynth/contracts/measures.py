@@ -61,3 +61,14 @@ class Metrics(Protocol):
     def reset(self) -> None:
         """Forget the generated images."""
         ...
+
+
+@runtime_checkable
+class ModeReader(Protocol):
+    """Data whose modes are known, and equally frequent: reads the mode back from any image."""
+
+    num_modes: int
+
+    def modes(self, images: Tensor) -> Tensor:
+        """Return the mode (N,) of each image (N, C, H, W), int64; -1: it is no good image of any mode."""
+        ...

@@ -16,13 +16,15 @@ from medsynth.contracts import counter_seed, noise
 from medsynth.files import replacing
 from medsynth.lightning.module import GenerativeModule
 from medsynth.lightning.trainer_access import PictureLogger, training_data
+from medsynth.report.points import drawable
 
 
 class SampleGrid(pl.Callback):
     """Draws generated images, always from the same noise, into ``<images seen>.png`` after each validation.
 
     ``real.png`` is beside them, and ``latest.png`` shows real images on the left and generated ones on the right.
-    Images of conditional generators are ordered by class. Loggers that take pictures get both.
+    Images of conditional generators are ordered by class; points are drawn into a plane. Loggers that take pictures get
+    both.
 
     Args:
         folder: of the pictures.
@@ -67,6 +69,7 @@ def side_by_side(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def _grid(images: Tensor) -> Tensor:
+    images = torch.from_numpy(drawable(images.numpy()))
     return make_grid(images.clamp(-1, 1) / 2 + 0.5, nrow=math.ceil(len(images) ** 0.5), padding=1)
 
 

@@ -89,6 +89,8 @@ class Evaluation:
             "spectrum_distance": (spectrum_distance, spectrum_value),
         }
         for name, (distance, value) in without_network.items():
+            if name not in sides:
+                continue
             yield distance_measure(name, sides[name], partial(distance, seed=self.seed), value, seed=self.seed)
 
     def _diversity(self, real: ImageSet, fake: ImageSet) -> Iterator[Measure]:
@@ -143,9 +145,8 @@ class _Rows:
         return self._describe(images)
 
 
-def _without_network(size: int) -> tuple[_Rows, _Rows]:
+def _without_network(size: int) -> tuple[_Rows, ...]:
+    """Return what describes images of ``size`` pixels without a network; one pixel has no spectrum."""
     frequencies = radial_spectra(torch.zeros(1, 1, size, size)).shape[1]
-    return (
-        _Rows("intensity_distance", BINS + 1, intensity_histograms),
-        _Rows("spectrum_distance", frequencies, radial_spectra),
-    )
+    intensities = _Rows("intensity_distance", BINS + 1, intensity_histograms)
+    return (intensities, _Rows("spectrum_distance", frequencies, radial_spectra)) if frequencies else (intensities,)

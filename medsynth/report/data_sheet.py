@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medsynth.files import replacing
+from medsynth.report.points import drawable
 
-Row = tuple[str, np.ndarray]  # name, and images (N, C, H, W) in [-1, 1] with C = 1 or 3
+Row = tuple[str, np.ndarray]  # name, and images (N, C, H, W) in [-1, 1] with C = 1 or 3, or points
 _DOTS = 110  # per inch
 _INCHES = (0.8, 1.6)  # smallest and largest height of an image on the sheet; in between, a dot is a pixel
 _WINDOW = "tab:orange"
@@ -20,8 +21,9 @@ _WINDOW = "tab:orange"
 
 def draw_contact_sheet(path: Path, panels: Mapping[str, Sequence[Row]]) -> None:
     """Write panels side by side, each a title above rows of images; all panels have rows of the same names."""
-    canvases = [_canvas([images for _, images in rows]) for rows in panels.values()]
-    pixels = next(iter(panels.values()))[0][1].shape[2]
+    drawn = [[drawable(images) for _, images in rows] for rows in panels.values()]
+    canvases = [_canvas(rows) for rows in drawn]
+    pixels = drawn[0][0].shape[2]
     height = max(len(rows) for rows in panels.values()) * float(np.clip(pixels / _DOTS, *_INCHES))
     widths = [height * canvas.shape[1] / canvas.shape[0] for canvas in canvases]
     figure = Figure(figsize=(sum(widths) + 2, height + 1), layout="constrained")
