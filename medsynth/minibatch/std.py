@@ -41,12 +41,16 @@ class MinibatchStd(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (N, C + 1) or (N, C + 1, H, W)."""
-        groups = features.float().flatten(1).tensor_split(max(1, len(features) // self.group))
-        statistics = [_deviation(group).expand(len(group), 1) for group in groups]
-        return beside(features, torch.cat(statistics))
+        rows = features.float().flatten(1)
+        if len(rows) % self.group == 0:  # all groups at once
+            statistics = _deviation(rows.unflatten(0, (-1, self.group))).repeat_interleave(self.group)[:, None]
+        else:
+            groups = rows.tensor_split(max(1, len(rows) // self.group))
+            statistics = torch.cat([_deviation(group).expand(len(group), 1) for group in groups])
+        return beside(features, statistics)
 
 
 def _deviation(group: Tensor) -> Tensor:
-    """Return the mean over the features (n, F) of their standard deviation over the n images."""
-    variance = (group - group.mean(dim=0)).square().mean(dim=0)
-    return (variance + _SMALLEST).sqrt().mean()
+    """Return the mean over the features (..., n, F) of their standard deviation over the n images."""
+    variance = (group - group.mean(dim=-2, keepdim=True)).square().mean(dim=-2)
+    return (variance + _SMALLEST).sqrt().mean(dim=-1)
