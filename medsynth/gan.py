@@ -9,7 +9,9 @@ Every discriminator is a frozen part, ``features``, and a trained part, ``head``
                                     + penalties with respect to the head's inputs;
                                     not while it leads by more than task.discriminator_margin
     the generator descends on       loss.generator(real=head(real_features), fake=head(fake_features)),
-                                    the head just updated and frozen; real alone where the loss compares;
+                                    the head just updated and frozen, or with task.unrolled_steps as it would be after
+                                    as many further steps (medsynth/discriminator/unrolling.py);
+                                    real alone where the loss compares;
                                     with task.top_k below 1 of the fakes with the highest logits;
                                     + penalties of the generator
 
@@ -193,11 +195,13 @@ class GAN(AdversarialModule):
         )
 
     def _generator_loss(self, microbatch: Microbatch) -> Tensor:
+        real, fake, labels = microbatch.real_features, microbatch.fake_features, microbatch.labels
+        head = self.unrolled_head(real=real, fake=fake, labels=labels) if self.unrolled_head else self._head
         real_logits = None
         if self.loss.relativistic:
-            with torch.no_grad():
-                real_logits = self._head(microbatch.real_features, microbatch.labels)
-        fake_logits = self._head(microbatch.fake_features, microbatch.labels)
+            with torch.set_grad_enabled(self.unrolled_head is not None):  # it depends on the fakes
+                real_logits = head(real, labels)
+        fake_logits = head(fake, labels)
         if self.top_k < 1:
             best = best_rows(fake_logits, self.top_k)
             fake_logits, real_logits = fake_logits[best], None if real_logits is None else real_logits[best]

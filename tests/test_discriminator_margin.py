@@ -19,6 +19,7 @@ class Log(pl.Callback):
     def on_train_batch_end(self, trainer, model, values, batch, batch_idx):
         self.values.append({name: value.item() for name, value in values.items()})
         self.weights.append(weights(model.discriminator).clone())
+        assert all(parameter.grad is None for parameter in model.discriminator.parameters()), "left for the next step"
 
 
 def logged(margin, *, max_images=128, plugins=(), **options):

@@ -30,6 +30,7 @@ from medsynth.contracts import (
     TrainingData,
 )
 from medsynth.discriminator.feature_cache import CachedFeatures, FeatureCache
+from medsynth.discriminator.unrolling import UnrolledHead
 from medsynth.lightning.components import adaptive_components, adaptive_generator_penalties, check_components
 from medsynth.lightning.distributed import first_process_first
 from medsynth.lightning.module import GenerativeModule
@@ -47,8 +48,8 @@ from medsynth.runs.provenance import described_discriminator, described_generato
 class AdversarialModule(GenerativeModule):
     """A generator and a discriminator, with penalties, adaptive components and a cache of frozen features.
 
-    Batch normalization, layers of ``minibatch``, ``top_k`` and the losses relativistic_average and dual_contrastive
-    alone depend on shares and microbatches.
+    Batch normalization, layers of ``minibatch``, ``top_k``, ``unrolled_steps`` and the losses relativistic_average and
+    dual_contrastive alone depend on shares and microbatches.
 
     Args:
         generator: (z, labels) -> images.
@@ -68,8 +69,10 @@ class AdversarialModule(GenerativeModule):
             doubts such balancing. The step counts as one of ``discriminator_steps`` and of a penalty's interval.
         top_k: fraction of the generated images that the generator's loss is taken of, those with the highest logits
             (Sinha et al. 2020, where it falls from 1 in the course of the training: a schedule does that).
+        unrolled_steps: discriminator steps that the generator looks ahead (``discriminator/unrolling.py``); 0: none.
+        unrolled_lr: learning rate of these steps.
         weight_clip: bound of the head's weights after each update (Arjovsky et al. 2017: 0.01); None: no bound.
-        compile: compile both networks by torch.compile; but not a head that a penalty differentiates twice.
+        compile: compile both networks by torch.compile; but not a head that is differentiated twice.
         options: those of ``GenerativeModule``.
 
     Raises:
@@ -97,6 +100,8 @@ class AdversarialModule(GenerativeModule):
         discriminator_steps: int = 1,
         discriminator_margin: float | None = None,
         top_k: float = 1.0,
+        unrolled_steps: int = 0,
+        unrolled_lr: float = 0.1,
         weight_clip: float | None = None,
         compile: bool = False,
         **options: Any,
@@ -107,6 +112,10 @@ class AdversarialModule(GenerativeModule):
             raise InputError(f"task.discriminator_margin={discriminator_margin} must be above 0, or null: no limit.")
         if not 0 < top_k <= 1:
             raise InputError(f"task.top_k={top_k} must be above 0 and at most 1, the fraction of generated images.")
+        if unrolled_steps < 0:
+            raise InputError(f"task.unrolled_steps={unrolled_steps} must be 0 or more.")
+        if unrolled_lr <= 0:
+            raise InputError(f"task.unrolled_lr={unrolled_lr} must be above 0.")
         components: dict[str, dict[str, Any]] = {
             "penalty": dict(penalties),
             "generator_penalty": dict(generator_penalties or {}),
@@ -140,6 +149,9 @@ class AdversarialModule(GenerativeModule):
         self.discriminator_steps = discriminator_steps
         self.discriminator_margin = discriminator_margin
         self.top_k = top_k
+        self.unrolled_steps = unrolled_steps
+        self.unrolled_lr = unrolled_lr
+        self.unrolled_head: UnrolledHead | None = None  # built before the first step
         self.weight_clip = weight_clip
         self.compile_networks = compile
 
@@ -179,11 +191,14 @@ class AdversarialModule(GenerativeModule):
         if self.images_seen == 0:
             self.discriminator.calibrate([images.to(self.device) for images in data.calibration_batches(8)])
         differentiating = [name for name, penalty in self.penalties.items() if penalty.at not in ("logits", "images")]
-        if differentiating:
+        if differentiating or self.unrolled_steps:
             few = 2 * getattr(self.discriminator, "packing", 1)
             images = data.calibration_batches(1)[0][:few].to(self.device)
             labels = torch.zeros(len(images), dtype=torch.int64, device=self.device) if self.num_classes else None
-            check_second_derivatives(self.discriminator, images, labels, penalties=differentiating)
+            if differentiating:
+                check_second_derivatives(self.discriminator, images, labels, penalties=differentiating)
+            if self.unrolled_steps:
+                self.unrolled_head = self._unrolled_head(images, labels)
         of_noise = [name for name, part in self.generator_penalties.items() if getattr(part, "differentiates", False)]
         if of_noise:
             labels = torch.zeros(2, dtype=torch.int64, device=self.device) if self.num_classes else None
@@ -192,7 +207,17 @@ class AdversarialModule(GenerativeModule):
             with first_process_first():  # it fills the cache, the others find it
                 self.cached_features = self._open(self.feature_cache, data)
         if self.compile_networks:
-            compile_networks(self.generator, self.discriminator, head=not differentiating, generate=not of_noise)
+            twice = bool(differentiating or self.unrolled_steps)
+            compile_networks(self.generator, self.discriminator, head=not twice, generate=not of_noise)
+
+    def _unrolled_head(self, images: Tensor, labels: Tensor | None) -> UnrolledHead:
+        """Return the head that looks ahead, tried on a few images."""
+        optimizer = self._lightning_optimizer("discriminator")
+        trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        head = UnrolledHead(self.discriminator, trained, self.loss, steps=self.unrolled_steps, lr=self.unrolled_lr)
+        with evaluating(self.discriminator):
+            head.check(tuple(tensor.detach() for tensor in self.discriminator.features(images)), labels)
+        return head
 
     def _open(self, cache: FeatureCache, data: TrainingData) -> CachedFeatures | None:
         obstacle = None
