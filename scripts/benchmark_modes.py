@@ -8,11 +8,13 @@ A run trains a small fully connected pair for a number of steps that is the same
 process, on one thread, and counts the modes of 2,500 images of the last generator and of its moving average (EMA). One
 line of JSON for each run is appended to ``--out``; runs that have a line there are not repeated.
 
-The table has means and standard deviations over the seeds, of the last generator, and differences from the plain GAN
-of the same seeds with 95 % intervals (Student's, paired over seeds). ``overlap`` is 1 minus the total variation
-``modes_tv``: the part of the data's modes that is matched, 1 for a perfect generator, 1/K where it makes good images of
-one of K modes only. A method helps (hurts) if the interval of its overlap's difference is above (below) 0; it does not
-help if the interval excludes a gain of 0.05; else it is undecided. Of twenty intervals, one misses the truth by chance.
+The table has means and standard deviations over the seeds. Effective modes are the number of equally frequent ones with
+the entropy of the good images', K exp(-KL). ``overlap`` is 1 minus the total variation ``modes_tv``: the part of the
+data's modes that is matched, 1 for a perfect generator, 1/K where it makes good images of one of K modes only.
+Differences are from the plain GAN of the same seeds, with 95 % intervals (Student's, paired over seeds). A method helps
+(hurts) if the interval of its overlap's difference is above (below) 0; it does not help if the interval excludes a gain
+of 0.05; else it is undecided: once for the last generator, once for the EMA. Of twenty intervals, one misses the truth
+by chance.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ from medsynth.training import build_data, build_model
 PLAIN = "plain"
 SAMPLES = 2500
 GAIN = 0.05  # of the overlap: less is no help
-NAMES = {"modes_caught": "modes caught", "good_images": "good images", "modes_kl": "KL"}
+NAMES = {"modes_caught": "modes caught", "effective": "effective modes", "good_images": "good images"}
+MODES = {"ring": 8, "grid": 25, "stacked": 216}
 Options = dict[str, str]
 
 COMMON: Options = {
@@ -86,6 +89,7 @@ METHODS: dict[str, Options] = {
     "packing_4": {"discriminator.packing": "4"},
     "minibatch_std": {"minibatch": "std"},
     "minibatch_discrimination": {"minibatch": "discrimination"},
+    "unrolled_5": {"task.unrolled_steps": "5"},
     "r1": {"penalty": "r1", "penalty.r1.gamma": "0.1"},
     "dragan": {"penalty": "dragan"},
     "wasserstein_gp": {"loss": "wasserstein", "penalty": "wasserstein_gp"},
@@ -211,7 +215,7 @@ def verdict(low: float, high: float) -> str:
         return "helps"
     if high < 0:
         return "hurts"
-    return "does not help" if high < GAIN else "undecided"
+    return "does not help" if high < GAIN else "is undecided"
 
 
 def overlap(values: dict[str, float]) -> float:
@@ -219,33 +223,41 @@ def overlap(values: dict[str, float]) -> float:
     return 1 - values["modes_tv"]
 
 
+def with_effective(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row whose measures have the effective modes too: K exp(-KL), the number of equally frequent ones."""
+    modes = MODES[row["problem"]]
+    return {
+        key: {**values, "effective": modes * math.exp(-values["modes_kl"])}
+        if key in ("last", "ema", "real")
+        else values
+        for key, values in row.items()
+    }
+
+
 def table(rows: list[dict[str, Any]]) -> Iterator[str]:
     """Yield the lines of the tables and sentences of all problems, in Markdown."""
     for problem, (steps, _) in PROBLEMS.items():
-        own = [row for row in rows if row["problem"] == problem and row["steps"] == steps]
+        own = [with_effective(row) for row in rows if row["problem"] == problem and row["steps"] == steps]
         if own:
             yield from (f"**{problem}**, {steps:,} steps", "", *_of_problem(own), "")
 
 
 def _of_problem(rows: list[dict[str, Any]]) -> Iterator[str]:
     plain = {row["seed"]: row for row in rows if row["method"] == PLAIN and "last" in row}
-    heads = ["method", "seeds", *NAMES.values(), "overlap", "its difference", "EMA: modes, good, overlap"]
+    heads = ["method", "seeds", *NAMES.values(), "overlap", "EMA: effective modes", "good images", "overlap"]
     yield f"| {' | '.join(heads)} |"
     yield f"|{'---|' * len(heads)}"
     real = next(row["real"] for row in rows if "real" in row)
-    yield f"| real images | | {' | '.join(f'{real[name]:.3g}' for name in NAMES)} | {overlap(real):.3g} | | |"
+    yield f"| real images | | {' | '.join(f'{real[name]:.3g}' for name in NAMES)} | {overlap(real):.3g} | | | |"
     sentences: list[str] = []
     for method in METHODS:
         runs = {row["seed"]: row for row in rows if row["method"] == method and "last" in row}
         if not runs:
             continue
+        yield _row(method, list(runs.values()))
         seeds = [seed for seed in runs if seed in plain and method != PLAIN]
-        difference = interval([overlap(runs[seed]["last"]) - overlap(plain[seed]["last"]) for seed in seeds])
-        yield _row(method, list(runs.values()), difference if seeds else None)
         if seeds:
-            sentences.append(
-                _sentence(method, [runs[seed] for seed in seeds], [plain[seed] for seed in seeds], difference)
-            )
+            sentences.append(_sentence(method, [runs[seed] for seed in seeds], [plain[seed] for seed in seeds]))
     yield ""
     averaged = interval([overlap(row["ema"]) - overlap(row["last"]) for row in plain.values()])
     sentences.append(
@@ -257,14 +269,12 @@ def _of_problem(rows: list[dict[str, Any]]) -> Iterator[str]:
         yield f"* Without values: {', '.join(ended)}."
 
 
-def _row(method: str, runs: list[dict[str, Any]], difference: tuple[float, float, float] | None) -> str:
-    last, ema = [run["last"] for run in runs], [run["ema"] for run in runs]
+def _row(method: str, runs: list[dict[str, Any]]) -> str:
     cells = [method, str(len(runs))]
-    cells += [_spread([values[name] for values in last], 1 + (name != "modes_caught")) for name in NAMES]
-    cells.append(_spread([overlap(values) for values in last], 2))
-    cells.append("" if difference is None else _difference(difference))
-    means = [np.mean([values[name] for values in ema]) for name in ("modes_caught", "good_images")]
-    cells.append(f"{means[0]:.1f}, {means[1]:.2f}, {np.mean([overlap(values) for values in ema]):.2f}")
+    for key, names in (("last", [*NAMES]), ("ema", [*NAMES][1:])):
+        of_runs = [{**run[key], "overlap": overlap(run[key])} for run in runs]
+        for name in (*names, "overlap"):
+            cells.append(_spread([values[name] for values in of_runs], 2 if name in ("good_images", "overlap") else 1))
     return f"| {' | '.join(cells)} |"
 
 
@@ -274,21 +284,18 @@ def _spread(values: Sequence[float], digits: int) -> str:
     return f"{np.mean(values):.{digits}f}{spread}"
 
 
-def _difference(estimate: tuple[float, float, float]) -> str:
+def _difference(estimate: tuple[float, float, float], digits: int = 2) -> str:
     mean, low, high = estimate
-    return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+    return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
-def _sentence(
-    method: str, runs: list[dict[str, Any]], plain: list[dict[str, Any]], difference: tuple[float, float, float]
-) -> str:
-    parts = [
-        interval([run["last"][name] - other["last"][name] for run, other in zip(runs, plain, strict=True)])
-        for name in ("modes_caught", "good_images")
-    ]
+def _sentence(method: str, runs: list[dict[str, Any]], plain: list[dict[str, Any]]) -> str:
+    pairs = list(zip(runs, plain, strict=True))
+    last, ema = (interval([overlap(run[key]) - overlap(other[key]) for run, other in pairs]) for key in ("last", "ema"))
+    effective = interval([run["last"]["effective"] - other["last"]["effective"] for run, other in pairs])
     return (
-        f"* {method} {verdict(*difference[1:])}: overlap {_difference(difference)}, modes caught "
-        f"{parts[0][0]:+.1f} [{parts[0][1]:+.1f}, {parts[0][2]:+.1f}], good images {_difference(parts[1])}."
+        f"* {method} {verdict(*last[1:])}: overlap {_difference(last)}, effective modes {_difference(effective, 1)}; "
+        f"with the EMA it {verdict(*ema[1:])}: overlap {_difference(ema)}."
     )
 
 

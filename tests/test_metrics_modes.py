@@ -138,6 +138,9 @@ def test_data_without_modes_are_refused(monkeypatch, capsys, tmp_path):
     code, _, err = run(monkeypatch, capsys, *LITTLE[1:7], "data.image_size=16", "data.batch_size=4", "max_images=8")
     assert code != 0
     assert "data=gaussian_ring" in err
+    code, _, err = run(monkeypatch, capsys, *LITTLE, "metrics=mini")  # the embedded network takes no points
+    assert code != 0
+    assert "metrics=modes" in err
 
 
 def test_points_are_drawn_where_they_are():

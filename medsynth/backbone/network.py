@@ -89,7 +89,10 @@ class TimmBackbone(nn.Module):
         self.register_buffer("calibrated_on", torch.tensor(0), persistent=self._calibrates)
         network_channels = config.input_size[0]
         if channels not in (1, 3, network_channels) or network_channels not in (1, 3, channels):
-            raise InputError(f"data.channels={channels} does not suit backbone {model_name}: choose 1 or 3.")
+            raise InputError(
+                f"data.channels={channels} does not suit backbone {model_name}, which takes 1 or 3: choose another "
+                "network, or for points metrics=modes and, in medsynth evaluate, extractor=pixels."
+            )
         self._average_channels = network_channels == 1
         # (images + 1) / 2 is in [0, 1], as mean and std are; both steps in one. Not learned, so not in the state dict.
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (config.mean, config.std))
