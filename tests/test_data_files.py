@@ -232,6 +232,26 @@ def test_clahe_equalizes_contrast_and_gives_up_units():
     assert intensity == Intensity(0, 1, "equalized level (CLAHE)")
 
 
+def test_clahe_equalizes_within_its_windows():
+    """Two halves of different brightness: one window sees the step between them, small windows only what is in each."""
+    image = np.zeros((1, 1, 32, 32), np.float32)
+    image[..., :16] = np.random.default_rng(0).normal(0.1, 0.02, (32, 16))
+    image[..., 16:] = np.random.default_rng(1).normal(0.9, 0.02, (32, 16))
+
+    def step(**options):
+        even, _, _ = normalized(image, intensity_range=[0, 1], clahe=0.9, **options)
+        return even[..., 20:].mean() - even[..., :12].mean()
+
+    assert step(clahe_window=32) > 0.9
+    assert abs(step(clahe_window=4)) < 0.5
+    assert step(clahe_window=4) == step()  # an eighth of the image
+
+
+def test_a_window_of_clahe_alone_makes_another_data_set():
+    assert "clahe_window" not in Normalization(clahe=0.01).key()  # as earlier versions prepared it
+    assert Normalization(clahe=0.01, clahe_window=4).key() != Normalization(clahe=0.01, clahe_window=8).key()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -248,6 +268,8 @@ def test_clahe_equalizes_contrast_and_gives_up_units():
         ({"normalize_per": "slice"}, r"data\.normalize_per=slice"),
         ({"percentiles": [5, 120], "normalize": "percentile"}, r"data\.percentiles"),
         ({"clahe": 3}, r"data\.clahe=3"),
+        ({"clahe_window": 8}, r"data\.clahe_window=8 is not possible: .* a clip limit, for example data\.clahe=0\.01"),
+        ({"clahe": 0.01, "clahe_window": 1}, r"data\.clahe_window=1 is not possible: choose 2 pixels or more"),
         ({"z_score_limit": 0}, r"data\.z_score_limit=0"),
         ({"normalize": "full_range"}, r"data\.normalize=full_range has no meaning for floating-point images"),
         ({"normalize": "auto"}, r"data\.normalize=auto has no meaning for floating-point images"),

@@ -21,6 +21,7 @@ class Difference:
 COMPOSITIONS: tuple[Difference, ...] = (
     Difference("self-attention can be chosen", new=("*.attention: None",)),
     Difference("the discriminator's lead can be limited", new=("task.discriminator_margin: None",)),
+    Difference("windows of clahe have a size", new=("data.clahe_window: None",)),
     Difference("the discriminator can be unrolled", new=("task.unrolled_steps: 0", "task.unrolled_lr: 0.1")),
 )
 COMMANDS: dict[str, str] = {}  # recorded command -> the one that README has instead
