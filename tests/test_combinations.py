@@ -12,6 +12,14 @@ from medsynth.contracts import InputError
 from medsynth.finalize import finalize
 from tests.test_conf import compose
 
+GAMMA = "+schedule@schedules.penalty.r1.gamma"
+NESTED = "augment@penalty.consistency.augmentations"
+
+
+def ends(start, end):
+    return [f"schedules.penalty.r1.gamma.start={start}", f"schedules.penalty.r1.gamma.end={end}"]
+
+
 DATA = SimpleNamespace(batch_size=8, num_train=100, num_classes=0)
 
 
@@ -26,6 +34,22 @@ DATA = SimpleNamespace(batch_size=8, num_train=100, num_classes=0)
         (
             ["experiment=r3gan", "discriminator=vision_aided"],
             "penalty.r1.gamma is 2, .* or a gamma of 0.1 or less",
+        ),
+        (
+            ["discriminator=transfer", "penalty=r1", "penalty.r1.gamma=0.1", f"{GAMMA}=linear", *ends(0.0, 3.0)],
+            "penalty.r1.gamma is 3, which suits",
+        ),
+        (
+            ["discriminator=transfer", "penalty=r1", f"{GAMMA}=warmup", "schedules.penalty.r1.gamma.then.value=4.0"],
+            "penalty.r1.gamma is 4, which suits",
+        ),
+        (
+            ["loss=wasserstein", "discriminator.normalization=none", "task.discriminator_margin=2"],
+            "task.discriminator_margin=2 holds the discriminator back",
+        ),
+        (
+            ["penalty=consistency", f"{NESTED}=ada", "penalty.consistency.augmentations.ada.flip=true"],
+            "penalty.consistency.augmentations.ada.flip=true exchanges left and right",
         ),
         (["augment=ada", "augment.ada.flip=true"], "augment.ada.flip=true exchanges left and right"),
         (["data=image_folder", "data.flip=both"], "data.flip=both exchanges left and right"),
@@ -51,6 +75,9 @@ def test_unwise_choices_are_said(overrides, sentence):
         ["backbone=mini"],
         ["discriminator=transfer", "penalty=r1"],
         ["augment=[ada,instance_noise]"],
+        ["penalty=consistency", f"{NESTED}=ada"],
+        ["task.discriminator_margin=2"],
+        ["discriminator=transfer", "penalty=r1", f"{GAMMA}=linear", *ends(0.2, 0.02)],
         ["data=image_folder", "data.flip=vertical"],
     ],
     ids=" ".join,

@@ -88,12 +88,25 @@ def _has_key(node: Any, key: str) -> bool:
 # ---- what works and is unwise ----------------------------------------------------------------------------------------
 
 _OF_EACH_IMAGE = ("medsynth.penalty.wasserstein_gp.", "medsynth.penalty.dragan.")  # classes that hold its gradient norm
+_ENDS = (
+    "start",
+    "end",
+    "value",
+    "then.start",
+    "then.end",
+    "then.value",
+)  # of a schedule, and of what follows a warm-up
 _STRONG = 1.0  # gamma of discriminators that are trained from pixels: R3GAN's is 2 to 0.2
 
 
 def cautions(config: DictConfig) -> tuple[str, ...]:
     """Return sentences about choices of a training that are known not to suit each other, and what to type instead."""
-    return (*_about_batch_normalization(config), *_about_gamma(config), *_about_mirroring(config))
+    return (
+        *_about_batch_normalization(config),
+        *_about_gamma(config),
+        *_about_mirroring(config),
+        *_about_margin(config),
+    )
 
 
 def _about_batch_normalization(config: DictConfig) -> Iterator[str]:
@@ -119,8 +132,11 @@ def _about_gamma(config: DictConfig) -> Iterator[str]:
     if "backbone" not in config.discriminator:
         return
     for name in config.penalty:
-        keys = (f"penalty.{name}.gamma", f"schedules.penalty.{name}.gamma.start")
-        gammas = [value for key in keys if isinstance(value := OmegaConf.select(config, key), int | float)]
+        gammas = [
+            value
+            for key in (f"penalty.{name}.gamma", *(f"schedules.penalty.{name}.gamma.{end}" for end in _ENDS))
+            if isinstance(value := OmegaConf.select(config, key), int | float)
+        ]
         if gammas and max(gammas) >= _STRONG:
             yield (
                 f"penalty.{name}.gamma is {max(gammas):g}, which suits discriminators that are trained from pixels; on "
@@ -131,6 +147,9 @@ def _about_gamma(config: DictConfig) -> Iterator[str]:
 
 def _about_mirroring(config: DictConfig) -> Iterator[str]:
     keys = [f"augment.{name}.flip" for name in config.augment]
+    for penalty in config.penalty:  # what the logits are not to change with
+        nested = OmegaConf.select(config, f"penalty.{penalty}.augmentations")
+        keys += [f"penalty.{penalty}.augmentations.{name}.flip" for name in nested or ()]
     asked = [f"{key}=true" for key in keys if OmegaConf.select(config, key) is True]
     flip = OmegaConf.select(config, "data.flip")
     asked += [f"data.flip={flip}"] if flip in ("horizontal", "both") else []
@@ -138,6 +157,17 @@ def _about_mirroring(config: DictConfig) -> Iterator[str]:
         yield (
             f"{option} exchanges left and right: a mirrored chest has its heart on the wrong side. Leave it out unless "
             "the anatomy has no sides."
+        )
+
+
+def _about_margin(config: DictConfig) -> Iterator[str]:
+    """Arjovsky et al. 2017, section 3: the better the critic, the better the estimate that the generator reduces."""
+    margin = OmegaConf.select(config, "task.discriminator_margin")
+    if margin is not None and _target(config.loss).startswith("medsynth.loss.wasserstein."):
+        yield (
+            f"task.discriminator_margin={margin:g} holds the discriminator back, but with loss=wasserstein its lead is "
+            "the distance that the generator reduces, and the better it is the better: type "
+            "task.discriminator_margin=null, or choose another loss."
         )
 
 
