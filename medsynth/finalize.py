@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from medsynth.configuration.choices import choices_with
-from medsynth.configuration.combinations import cautions, check_combinations, check_pairs
+from medsynth.configuration.combinations import cautions, check_combinations, check_pairs, discriminator_of
 from medsynth.data.module import ImageDataModule
 from medsynth.errors import InputError
 from medsynth.lightning.precision import check_compiler, final_precision, on_gpu, set_tf32
@@ -53,9 +53,10 @@ def _refuse_ignored(config: DictConfig) -> None:
         raise InputError("run_dir= is filled in: name the run's folder by hydra.run.dir=/path/to/folder.")
     for group, slot in (("backbone", "backbone"), ("backbone@second_backbone", "second_backbone")):
         name = next((value for key, _, value in typed if key == group), "null")
-        if name != "null" and slot not in config.discriminator:
+        if name != "null" and slot not in discriminator_of(config):
             suitable = " or ".join(choices_with("discriminator", slot))
-            raise InputError(f"{group}={name} has no effect on this discriminator: choose discriminator={suitable}.")
+            lacking = "this discriminator" if config.get("discriminator") else "a task without a discriminator"
+            raise InputError(f"{group}={name} has no effect on {lacking}: choose discriminator={suitable}.")
 
 
 def _num_classes(config: DictConfig, data: ImageDataModule) -> int:
@@ -103,7 +104,7 @@ def _check_batch(config: DictConfig, data: ImageDataModule) -> None:
         )
     _check_packing(config, data.batch_size, rest, processes)
     check_pairs(config, share // config.task.accumulate)
-    if config.get("minibatch") and share // config.task.accumulate < 2 * (config.discriminator.get("packing") or 1):
+    if config.get("minibatch") and share // config.task.accumulate < 2 * (discriminator_of(config).get("packing") or 1):
         raise InputError(
             f"minibatch= compares the images that are computed at a time, of which there is one with data.batch_size="
             f"{data.batch_size}, task.accumulate={config.task.accumulate} and processes={processes}: choose "
@@ -113,7 +114,7 @@ def _check_batch(config: DictConfig, data: ImageDataModule) -> None:
 
 def _check_packing(config: DictConfig, batch_size: int, rest: int, processes: int) -> None:
     """Check that the microbatches of a batch, and of a last one of ``rest`` images, divide into packs."""
-    packing = config.discriminator.get("packing") or 1
+    packing = discriminator_of(config).get("packing") or 1
     unit = packing * config.task.accumulate * processes
     if packing > 1 and (batch_size % unit or rest % unit):
         option, value = ("max_images", config.max_images) if batch_size % unit == 0 else ("data.batch_size", batch_size)
@@ -125,7 +126,7 @@ def _check_packing(config: DictConfig, batch_size: int, rest: int, processes: in
 
 def _warn_of_bias(config: DictConfig) -> None:
     """Warn where discriminator and metric share a network: a generator that pleases the one pleases the other."""
-    networks = set(_values(config.discriminator, "model_name")) & set(_values(config.metrics, "model_name"))
+    networks = set(_values(discriminator_of(config), "model_name")) & set(_values(config.metrics, "model_name"))
     if networks:
         _log.warning(
             "The discriminator and %s look at the images with the same network, %s, which biases the values: "

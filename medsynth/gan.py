@@ -23,14 +23,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 
 import torch
 from torch import Tensor
 
 from medsynth.contracts import Batch, Features, GeneratorUpdate, ImagePenalty, Network, Penalty, PerturbedPenalty
 from medsynth.lightning.adversarial import AdversarialModule
-from medsynth.lightning.distributed import average_batch_statistics, share
+from medsynth.lightning.distributed import average_batch_statistics
+from medsynth.lightning.microbatch import DrawnMicrobatch, add_terms
 
 
 class GAN(AdversarialModule):
@@ -42,45 +43,27 @@ class GAN(AdversarialModule):
         Returns the values to log, by name.
         """
         scheduled = self.begin_step()
-        microbatches = self._microbatches(batch)
+        microbatches = self.draw(batch)
         generator_turn = (self.discriminator_updates + 1) % self.discriminator_steps == 0
         # One graph of the fakes serves both updates; the graphs of several microbatches would not fit in memory at the
         # same time, so that their fakes are generated again.
         share_graph = generator_turn and len(microbatches) == 1
 
         values = self._update_discriminator(microbatches, keep_graph=share_graph)
-        self.images_seen += sum(len(microbatch.real) for microbatch in microbatches) * self.trainer.world_size
+        self.count_images(sum(microbatch.images for microbatch in microbatches))
         adapted = self.adapt(values)
         if generator_turn:
             self._update_generator(microbatches, values, have_graph=share_graph)
-        if self.images_seen >= self.max_images:
-            self.trainer.should_stop = True
         return values | adapted | scheduled
 
     # ---- the data of a step ------------------------------------------------------------------------------------------
 
-    def _microbatches(self, batch: Batch) -> list[Microbatch]:
-        """Draw the noise and divide this process's share; the last batch of a run is cut to ``max_images``.
+    def draw(self, batch: Batch) -> list[Microbatch]:
+        """Return this process's share of a batch in microbatches, with noise for each image."""
+        return self.microbatches(Microbatch, batch, noise_width=self.generator.latent_dim)
 
-        All randomness of a step follows from counters, so that a resumed run is exact. All processes draw the noise of
-        the whole batch, so that the images do not depend on their number; only then do they draw for themselves.
-        """
-        self.seed_step(0)
-        world_size = self.trainer.world_size
-        real = batch["image"][: (self.max_images - self.images_seen) // world_size]
-        z = torch.randn(len(real) * world_size, self.generator.latent_dim, device=real.device)
-        z = share(z, self.global_rank, world_size)
-        if self.global_rank > 0:
-            self.seed_step(self.global_rank)
-        count = min(self.accumulate, len(real))
-        labels = [None] * count
-        if self.num_classes and "label" in batch:
-            labels = batch["label"][: len(real)].chunk(count)
-        index = batch["index"][: len(real)].chunk(count)
-        pieces = zip(real.chunk(count), labels, index, z.chunk(count), strict=False)
-        return [Microbatch(*tensors, weight=len(tensors[0]) / len(real)) for tensors in pieces]
-
-    def _generate(self, microbatch: Microbatch) -> None:
+    def generate(self, microbatch: Microbatch) -> None:
+        """Generate images, and compute the features that the discriminator sees of them."""
         microbatch.fake = self.generator(microbatch.z, microbatch.labels)
         microbatch.fake_features = self.discriminator.features(self._augmented(microbatch.fake))
 
@@ -101,10 +84,10 @@ class GAN(AdversarialModule):
         values: dict[str, Tensor] = {}
         for microbatch in microbatches:
             with torch.set_grad_enabled(keep_graph):
-                self._generate(microbatch)
+                self.generate(microbatch)
             microbatch.real_features = self._real_features(microbatch)
             terms = self._discriminator_terms(microbatch)
-            _add(values, terms, weight=microbatch.weight)
+            add_terms(values, terms, weight=microbatch.weight)
             self.descend("discriminator", terms["discriminator_loss"] * microbatch.weight)
             if not keep_graph:
                 microbatch.fake, microbatch.fake_features = None, ()  # to save memory is the purpose of microbatches
@@ -160,10 +143,10 @@ class GAN(AdversarialModule):
         with frozen(self.discriminator):
             for microbatch in microbatches:
                 if not have_graph:
-                    self._generate(microbatch)
-                terms = self._generator_terms(microbatch)
-                _add(values, terms, weight=microbatch.weight)
-                self.descend("generator", terms["generator_loss"] * microbatch.weight)
+                    self.generate(microbatch)
+                terms = self.generator_terms(microbatch)
+                add_terms(values, terms, weight=microbatch.weight)
+                self.descend_generator(terms, weight=microbatch.weight)
                 microbatch.fake, microbatch.fake_features, microbatch.real_features = None, (), ()
         self.update("generator", values)
         average_batch_statistics(self.generator)
@@ -171,7 +154,7 @@ class GAN(AdversarialModule):
         self.adapt_generator(values)
         self.generator_updates += 1
 
-    def _generator_terms(self, microbatch: Microbatch) -> dict[str, Tensor]:
+    def generator_terms(self, microbatch: Microbatch) -> dict[str, Tensor]:
         """Return the loss with its penalties, and each penalty alone."""
         terms = {"generator_loss": self._generator_loss(microbatch)}
         for name, penalty in self.generator_penalties.items():
@@ -181,6 +164,10 @@ class GAN(AdversarialModule):
                 if name in self.adaptive_generator:
                     terms[f"{name}_measured"] = self.adaptive_generator[name].measured
         return terms
+
+    def descend_generator(self, terms: dict[str, Tensor], *, weight: float) -> None:
+        """Add the gradients of the generator's loss."""
+        self.descend("generator", terms["generator_loss"] * weight)
 
     def _generator_update(self, microbatch: Microbatch) -> GeneratorUpdate:
         assert microbatch.fake is not None
@@ -209,17 +196,9 @@ class GAN(AdversarialModule):
 
 
 @dataclasses.dataclass
-class Microbatch:
-    """The whole share of a process, or one of the ``accumulate`` pieces that are computed one after the other.
+class Microbatch(DrawnMicrobatch):
+    """A microbatch with what has been computed of it."""
 
-    ``weight`` is its fraction of the share.
-    """
-
-    real: Tensor
-    labels: Tensor | None
-    index: Tensor
-    z: Tensor
-    weight: float
     fake: Tensor | None = None
     fake_features: Features = ()
     real_features: Features = ()
@@ -249,11 +228,6 @@ def best_rows(logits: Tensor, fraction: float) -> Tensor:
     """
     count = max(1, round(fraction * len(logits)))
     return logits.detach().mean(dim=1).topk(count).indices
-
-
-def _add(values: dict[str, Tensor], terms: Mapping[str, Tensor], *, weight: float) -> None:
-    for name, term in terms.items():
-        values[name] = values.get(name, 0.0) + term.detach() * weight
 
 
 def _penalized_inputs(penalty: Penalty, real: Features, fake: Features) -> Features:

@@ -12,16 +12,17 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from medsynth.backbone.availability import check_weights
+from medsynth.configuration.combinations import discriminator_of
 from medsynth.configuration.objectives import check_objectives
 from medsynth.configuration.private_paths import without_paths
 from medsynth.data.module import ImageDataModule
 from medsynth.finalize import finalize
-from medsynth.gan import GAN
 from medsynth.lightning.distributed import Unwrapped
 from medsynth.lightning.generator_export import GeneratorExport
 from medsynth.lightning.keep_configuration import KeepConfiguration
 from medsynth.lightning.libraries import quiet_libraries
 from medsynth.lightning.loggers import open_loggers
+from medsynth.lightning.module import GenerativeModule
 from medsynth.lightning.precision import precision_options
 from medsynth.lightning.process_launch import check_processes, launch_processes
 from medsynth.lightning.provenance import Provenance
@@ -59,7 +60,7 @@ def train(config: DictConfig, launch: Launch) -> RunResult:
 def fit(run: RunFolder) -> None:
     """Train in this process, alone or as one of several that share each batch."""
     quiet_libraries()
-    check_weights(plain(run.config.discriminator), plain(run.config.metrics))  # before data is prepared
+    check_weights(plain(discriminator_of(run.config)), plain(run.config.metrics))  # before data is prepared
     data = build_data(run.config)
     config = finalize(run.config, data)
     model = build_model(config)
@@ -78,7 +79,7 @@ def build_data(config: DictConfig) -> ImageDataModule:
     return data
 
 
-def build_model(config: DictConfig) -> GAN:
+def build_model(config: DictConfig) -> GenerativeModule:
     """Build the networks and the step that trains them; the seed decides their first weights."""
     pl.seed_everything(config.seed, workers=True, verbose=False)  # independent of what the data's preparation has drawn
     return instantiate(config.task, _convert_="all")

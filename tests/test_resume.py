@@ -32,18 +32,18 @@ from tests.files import write_images
 LONGER = (*TINY, "max_images=128", "val_every_images=48", "trainer.log_every_n_steps=1")
 
 
-def stop_at(patch, images, number, *, validating=False):
+def stop_at(patch, images, number, *, validating=False, step=GAN):
     """Send this process signal ``number`` in the step, or in the validation, at which ``images`` have been seen."""
     name = "validation_step" if validating else "training_step"
-    step = getattr(GAN, name)
+    original = getattr(step, name)
 
     def signalled(self, batch, batch_index):
-        values = step(self, batch, batch_index)
+        values = original(self, batch, batch_index)
         if self.images_seen == images:
             os.kill(os.getpid(), number)
         return values
 
-    patch.setattr(GAN, name, signalled)
+    patch.setattr(step, name, signalled)
 
 
 def assert_same(first, second):

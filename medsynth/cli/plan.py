@@ -12,6 +12,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from medsynth.configuration.combinations import discriminator_of
 from medsynth.contracts import InputError
 from medsynth.files import replacing
 from medsynth.finalize import finalize
@@ -66,6 +67,8 @@ def _check(config: DictConfig) -> list[int]:
     """
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         raise InputError("medsynth plan needs no -m: give several numbers of devices by plan.devices=[1,2,4,8].")
+    if config.get("encoder"):
+        raise InputError("medsynth plan knows the step of task=synthesis alone: leave out task=.")
     if config.resume:
         raise InputError("medsynth plan is for new trainings: leave out resume= and give the options of the run.")
     typed = next((o for o in HydraConfig.get().overrides.task if o.startswith(_DEVICE_OPTIONS)), None)
@@ -96,7 +99,7 @@ def _whole(count: object) -> bool:
 
 def _sizes(config: DictConfig, devices: list[int], data: ImageDataModule) -> tuple[int, int]:
     """Return two different batch sizes to measure: the smallest share of a device, and the whole batch."""
-    accumulate, packing = config.task.accumulate, config.discriminator.get("packing") or 1
+    accumulate, packing = config.task.accumulate, discriminator_of(config).get("packing") or 1
     unit = packing * accumulate if packing > 1 else 1  # whole packs in each microbatch
     least, batch = max(2, accumulate, unit), data.batch_size
     chosen = config.plan.batch_sizes

@@ -13,14 +13,32 @@ from medsynth.errors import InputError
 _WITHOUT_SCALER = ("None", "auto", "32", "32-true", "bf16", "bf16-mixed")  # precisions in which no update is left out
 
 
+_OF_TASKS = {  # groups whose component a task takes or does not, and the option of the task that takes it
+    "discriminator": "discriminator",
+    "encoder": "encoder",
+    "loss": "loss",
+    "penalty": "penalties",
+    "generator_penalty": "generator_penalties",
+    "augment": "augmentations",
+    "minibatch": "discriminator",
+    "discriminator_optimizer": "discriminator_optimizer",
+}
+
+
+def discriminator_of(config: DictConfig) -> DictConfig:
+    """Return the configuration of the discriminator; empty where the task has none."""
+    return config.get("discriminator") or DictConfig({})
+
+
 def check_combinations(config: DictConfig) -> None:
     """Refuse a training's composed configuration where one choice would be ignored by another one.
 
     Raises:
         InputError: names both choices and what to type instead.
     """
+    _check_task(config)
     _check_minibatch(config)
-    packing = config.discriminator.get("packing") or 1
+    packing = discriminator_of(config).get("packing") or 1
     if packing > 1 and config.get("conditional"):
         raise InputError(
             f"discriminator.packing={packing} joins images of several classes, which have no label together: leave out "
@@ -31,12 +49,12 @@ def check_combinations(config: DictConfig) -> None:
 
 def _check_extrapolation(config: DictConfig) -> None:
     """Check that both networks extrapolate and update in the same steps where an optimizer does so in turn."""
-    optimizers = ("generator_optimizer", "discriminator_optimizer")
+    optimizers = [name for name in ("generator_optimizer", "discriminator_optimizer") if config.get(name)]
     standard = [name for name in optimizers if OmegaConf.select(config, f"{name}.extrapolation") == "standard"]
     if not standard:
         return
     past = f"{standard[0]}.extrapolation=standard extrapolates and updates in turn, and "
-    if len(standard) == 1:
+    if len(standard) < len(optimizers):
         other = next(name for name in optimizers if name not in standard)
         raise InputError(
             f"{past}{other} does not: type optimizer@{other}=extragradient {other}.extrapolation=standard, or "
@@ -54,8 +72,20 @@ def _check_extrapolation(config: DictConfig) -> None:
             )
 
 
+def _check_task(config: DictConfig) -> None:
+    """Check that the task takes every component that is chosen."""
+    for group, option in _OF_TASKS.items():
+        if config.get(group) and option not in config.task:
+            module = str(config.task.get("_target_")).split(".")[-2]
+            task = {"gan": "synthesis"}.get(module, module)  # the others are named as their files
+            raise InputError(
+                f"{group}= has no effect on task={task}: leave it out, or an experiment that chooses it, or choose "
+                f"task={' or '.join(choices_with('task', option))}."
+            )
+
+
 def _check_minibatch(config: DictConfig) -> None:
-    if config.get("minibatch") and not _has_key(config.discriminator, "minibatch"):
+    if config.get("minibatch") and not _has_key(discriminator_of(config), "minibatch"):
         suitable = choices_with("discriminator", "minibatch", "trained.minibatch")
         name = str(config.minibatch.get("_target_")).split(".")[-2]
         raise InputError(
@@ -129,7 +159,7 @@ def _normalizes_batches(config: DictConfig, key: str) -> bool:
 
 def _about_gamma(config: DictConfig) -> Iterator[str]:
     """Name a strong R1 or R2 on the features of a backbone, which have another scale than pixels have."""
-    if "backbone" not in config.discriminator:
+    if "backbone" not in discriminator_of(config):
         return
     for name in config.penalty:
         gammas = [

@@ -18,6 +18,7 @@ from medsynth.errors import InputError
 # processes, nor those of all of torch: torch.hub and others run code that they are given.
 _PACKAGES = (
     "generator",
+    "encoder",
     "discriminator",
     "backbone",
     "minibatch",

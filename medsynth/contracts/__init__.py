@@ -33,6 +33,7 @@ from medsynth.contracts.measures import Metrics as Metrics
 from medsynth.contracts.measures import ModeReader as ModeReader
 from medsynth.contracts.networks import Backbone as Backbone
 from medsynth.contracts.networks import Discriminator as Discriminator
+from medsynth.contracts.networks import Encoder as Encoder
 from medsynth.contracts.networks import Features as Features
 from medsynth.contracts.networks import Generator as Generator
 from medsynth.contracts.networks import HasActivations as HasActivations

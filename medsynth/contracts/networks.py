@@ -48,6 +48,20 @@ class Generator(Network, Protocol):
 
 
 @runtime_checkable
+class Encoder(Network, Protocol):
+    """``images (N, C, H, W) in [-1, 1] -> mean and logarithm of the variance``, two tensors ``(N, latent_dim)``.
+
+    They are those of the noise from which a generator makes the images: a normal distribution with independent values.
+    """
+
+    latent_dim: int
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return means and logarithms of variances (N, latent_dim)."""
+        ...
+
+
+@runtime_checkable
 class Backbone(Network, Protocol):
     """``images (N, C, H, W) in [-1, 1] -> pooled features (N, num_features)``.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
@@ -31,10 +31,13 @@ from medsynth.contracts import (
 )
 from medsynth.errors import EndCode
 from medsynth.generator.ema import EMA
-from medsynth.lightning.distributed import average_gradients, averaged
+from medsynth.lightning.distributed import average_gradients, averaged, share
 from medsynth.lightning.half_precision import HalfPrecision
+from medsynth.lightning.microbatch import DrawnMicrobatch
 from medsynth.lightning.model_state import check_model_state, checked_format, model_state
 from medsynth.lightning.schedules import Schedules, Setter, schedulable
+
+_Microbatch = TypeVar("_Microbatch", bound=DrawnMicrobatch)
 
 
 class TrainingDiverged(InputError):
@@ -75,6 +78,7 @@ class GenerativeModule(pl.LightningModule, abc.ABC):
     counters: tuple[str, ...] = ("images_seen", "generator_updates")  # kept in checkpoints
     images_seen: int
     generator_updates: int
+    reconstructions: tuple[Tensor, Tensor] | None = None  # real images and theirs, after a validation with an encoder
 
     def __init__(
         self,
@@ -100,6 +104,7 @@ class GenerativeModule(pl.LightningModule, abc.ABC):
             raise InputError(f"task.accumulate={accumulate} must be 1 or more.")
         for name, network in networks.items():
             setattr(self, name, network)
+        self._network_names = tuple(networks)
         self.optimizer_factories = dict(optimizers)
         self.metrics = metrics
         self.max_images = max_images
@@ -129,7 +134,7 @@ class GenerativeModule(pl.LightningModule, abc.ABC):
 
     def parameter_counts(self) -> dict[str, int]:
         """Return the number of parameters of each network, by name."""
-        return {name: count_parameters(getattr(self, name)) for name in self.optimizer_factories}
+        return {name: count_parameters(getattr(self, name)) for name in self._network_names}
 
     @property
     def steps(self) -> int:
@@ -186,10 +191,49 @@ class GenerativeModule(pl.LightningModule, abc.ABC):
         else:
             torch.manual_seed(seed)
 
-    def descend(self, network: str, loss: Tensor) -> None:
-        """Add the gradients of ``loss``; in float16 scaled by the network's own scaler."""
+    def microbatches(self, kind: type[_Microbatch], batch: Batch, *, noise_width: int) -> list[_Microbatch]:
+        """Draw the noise and divide this process's share; the last batch of a run is cut to ``max_images``.
+
+        All randomness of a step follows from counters, so that a resumed run is exact. All processes draw the noise of
+        the whole batch, so that the images do not depend on their number; only then do they draw for themselves.
+
+        Args:
+            kind: class of the microbatches.
+            batch: this process's share of the real images.
+            noise_width: standard normal values for each image.
+        """
+        self.seed_step(0)
+        world_size = self.trainer.world_size
+        real = batch["image"][: (self.max_images - self.images_seen) // world_size]
+        z = torch.randn(len(real) * world_size, noise_width, device=real.device)
+        z = share(z, self.global_rank, world_size)
+        if self.global_rank > 0:
+            self.seed_step(self.global_rank)
+        count = min(self.accumulate, len(real))
+        labels = [None] * count
+        if self.num_classes and "label" in batch:
+            labels = batch["label"][: len(real)].chunk(count)
+        index = batch["index"][: len(real)].chunk(count)
+        pieces = zip(real.chunk(count), labels, index, z.chunk(count), strict=False)
+        return [kind(*tensors, weight=len(tensors[0]) / len(real)) for tensors in pieces]
+
+    def count_images(self, images: int) -> None:
+        """Count the real images that each process has just seen, and end the training after the last one."""
+        self.images_seen += images * self.trainer.world_size
+        if self.images_seen >= self.max_images:
+            self.trainer.should_stop = True
+
+    def descend(self, network: str, loss: Tensor, **options: Any) -> None:
+        """Add the gradients of ``loss``; in float16 scaled by the network's own scaler.
+
+        Args:
+            network: name of the network whose optimizer is to step.
+            loss: a scalar with its graph.
+            options: of ``torch.Tensor.backward``.
+        """
         precision = self.trainer.precision_plugin
-        self.manual_backward(precision.scaled(loss, network) if isinstance(precision, HalfPrecision) else loss)
+        loss = precision.scaled(loss, network) if isinstance(precision, HalfPrecision) else loss
+        self.manual_backward(loss, **options)
 
     def update(self, network: str, values: dict[str, Tensor]) -> None:
         """Step the network's optimizer, unless ``leaves_out``, with the gradients gathered, their means over processes.

@@ -64,9 +64,9 @@ class Progress(ProgressBar):
     ) -> None:
         """Show the images seen, the losses and the wait for data."""
         assert self._bar is not None
-        self._shown["D"] = f"{float(outputs['discriminator_loss']):.3f}"
-        if "generator_loss" in outputs:
-            self._shown["G"] = f"{float(outputs['generator_loss']):.3f}"
+        for network, short in {"discriminator": "D", "generator": "G"}.items():
+            if f"{network}_loss" in outputs:
+                self._shown[short] = f"{float(outputs[f'{network}_loss']):.3f}"
         now = time.perf_counter()
         self._trained, self._clock = self._trained + now - self._clock, now
         self._shown["data"] = f"{(seconds_waited(trainer) - self._waited) / self._trained:.0%}"

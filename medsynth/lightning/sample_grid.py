@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -17,14 +18,16 @@ from medsynth.files import replacing
 from medsynth.lightning.module import GenerativeModule
 from medsynth.lightning.trainer_access import PictureLogger, training_data
 from medsynth.report.points import drawable
+from medsynth.runs.layout import RECONSTRUCTED
 
 
 class SampleGrid(pl.Callback):
     """Draws generated images, always from the same noise, into ``<images seen>.png`` after each validation.
 
-    ``real.png`` is beside them, and ``latest.png`` shows real images on the left and generated ones on the right.
+    ``real.png`` is beside them, and ``latest.png`` shows real images on the left and generated ones on the right. Where
+    the task has an encoder, ``reconstructed.png`` shows real images and their reconstructions, and ``latest.png`` too.
     Images of conditional generators are ordered by class; points are drawn into a plane. Loggers that take pictures get
-    both.
+    all but ``latest.png``.
 
     Args:
         folder: of the pictures.
@@ -47,10 +50,16 @@ class SampleGrid(pl.Callback):
         real_path, fake_path = self.folder / "real.png", self.folder / f"{pl_module.images_seen:09d}.png"
         _save(_grid(real), real_path)
         _save(_grid(fake), fake_path)
-        _save(side_by_side(real, fake), self.folder / "latest.png")
+        pictures = {"generated": fake_path, "real": real_path}
+        panels = {"real": real, "generated": fake}
+        if pl_module.reconstructions is not None:
+            originals, made = (images[: self.num_images] for images in pl_module.reconstructions)
+            panels = {"real": originals, "reconstructed": made, "generated": fake}
+            pictures["reconstructed"] = self.folder / RECONSTRUCTED
+            _save(side_by_side({"real": originals, "reconstructed": made}), pictures["reconstructed"])
+        _save(side_by_side(panels), self.folder / "latest.png")
         for logger in trainer.loggers:
             if isinstance(logger, PictureLogger):
-                pictures = {"generated": fake_path, "real": real_path}
                 logger.log_pictures("samples", pictures, step=pl_module.images_seen)
 
     def _generate(self, pl_module: GenerativeModule) -> Tensor:
@@ -61,11 +70,12 @@ class SampleGrid(pl.Callback):
         return pl_module.sample(z, labels).cpu()
 
 
-def side_by_side(real: Tensor, fake: Tensor) -> Tensor:
-    """Draw images in [-1, 1] as one picture (3, H, W) in [0, 1]: real on the left, generated on the right."""
-    left, right = _titled("real", _grid(real)), _titled("generated", _grid(fake))
-    height = max(left.shape[1], right.shape[1])
-    return torch.cat([_padded(left, height), torch.ones(3, height, 12), _padded(right, height)], dim=2)
+def side_by_side(panels: Mapping[str, Tensor]) -> Tensor:
+    """Draw images in [-1, 1], by title, as one picture (3, H, W) in [0, 1], from left to right."""
+    grids = [_titled(title, _grid(images)) for title, images in panels.items()]
+    height = max(grid.shape[1] for grid in grids)
+    gap = torch.ones(3, height, 12)
+    return torch.cat([part for grid in grids for part in (gap, _padded(grid, height))][1:], dim=2)
 
 
 def _grid(images: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ class Run:
         summary: content of summary.json.
         samples: images seen -> picture of images generated from fixed noise, in order.
         real_samples: picture of real images.
+        reconstructed: picture of real images and their reconstructions; None without an encoder.
         damaged: sentences about files that were skipped, entirely or in part.
         choices: options of the command line, by key without +; those of the job if its configuration was never written.
         swept: keys that the sweep varied, as it recorded them; empty outside of a sweep.
@@ -46,6 +47,7 @@ class Run:
     summary: Mapping[str, Any] = field(default_factory=dict)
     samples: Mapping[int, Path] = field(default_factory=dict)
     real_samples: Path | None = None
+    reconstructed: Path | None = None
     damaged: tuple[str, ...] = ()
     choices: Mapping[str, str] = field(default_factory=dict)
     swept: tuple[str, ...] = ()

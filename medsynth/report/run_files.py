@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from medsynth.runs.layout import RECONSTRUCTED
 from medsynth.untrusted_files import LARGEST_TABLE, UnreadableFile, load_bytes, load_json, load_yaml, parsed_table
 
 Curve = tuple[list[int], list[float]]
@@ -108,12 +109,13 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def read_samples(folder: Path, damage: Damage) -> tuple[dict[int, Path], Path | None]:
-    """Return the pictures of generated images by images seen, in order, and that of real images."""
+def read_samples(folder: Path, damage: Damage) -> tuple[dict[int, Path], Path | None, Path | None]:
+    """Return the pictures of generated images by images seen, in order, that of real images, and of reconstructions."""
     generated = {int(path.stem): path for path in folder.glob("*.png") if path.stem.isdecimal()}
     complete = {seen: path for seen, path in sorted(generated.items()) if _is_picture(path, damage)}
-    real = folder / "real.png"
-    return complete, real if real.is_file() and _is_picture(real, damage) else None
+    others = (folder / name for name in ("real.png", RECONSTRUCTED))
+    real, reconstructed = (path if path.is_file() and _is_picture(path, damage) else None for path in others)
+    return complete, real, reconstructed
 
 
 def _is_picture(path: Path, damage: Damage) -> bool:

@@ -167,8 +167,9 @@ def _measured(run: Run, baselines: Mapping[str, float | None], figures: dict[str
 def _samples(run: Run, budget: int) -> dict[str, Any]:
     """Return pictures by images seen, that of real images, and which of them are always visible."""
     seen = {path: step for step, path in sorted(run.samples.items())}
-    chosen = evenly(list(seen), budget - (run.real_samples.stat().st_size * 2 if run.real_samples else 0))
-    pictures = Pictures([*([run.real_samples] if run.real_samples else []), *chosen], budget)
+    still = [path for path in (run.real_samples, run.reconstructed) if path is not None]
+    chosen = evenly(list(seen), budget - 2 * sum(path.stat().st_size for path in still))
+    pictures = Pictures([*still, *chosen], budget)
     frames: list[dict[str, Any]] = [
         {"step": seen[path], "uri": pictures.get(path)} for path in chosen if pictures.get(path)
     ]
@@ -179,7 +180,12 @@ def _samples(run: Run, budget: int) -> dict[str, Any]:
     remark = pictures.remark
     if len(chosen) < len(seen):
         remark = f"To keep the file small, {len(chosen)} of {len(seen)} points in time are shown. {remark}"
-    return {"frames": frames, "real": pictures.get(run.real_samples), "picture_remark": remark}
+    return {
+        "frames": frames,
+        "real": pictures.get(run.real_samples),
+        "reconstructed": pictures.get(run.reconstructed),
+        "picture_remark": remark,
+    }
 
 
 def _environment(run: Run) -> Iterator[tuple[str, Any]]:

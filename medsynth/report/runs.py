@@ -47,7 +47,7 @@ def read_run(folder: Path) -> Run:
     job, summary = (read_record(folder / name, damage) for name in (JOB, SUMMARY))
     config = read_configuration(folder / CONFIGURATION, damage)
     status, reason = _state(folder)
-    samples, real = read_samples(folder / "samples", damage)
+    samples, real, reconstructed = read_samples(folder / "samples", damage)
     number = job.get("number") if isinstance(job.get("number"), int) else None
     return Run(
         folder=folder,
@@ -61,6 +61,7 @@ def read_run(folder: Path) -> Run:
         summary=_with_parameters(summary),
         samples=samples,
         real_samples=real,
+        reconstructed=reconstructed,
         damaged=tuple(damage),
         choices=choices([*texts(config.get("overrides")), *texts(job.get("overrides"))]),
         job=job,
