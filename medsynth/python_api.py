@@ -23,6 +23,7 @@ from medsynth.configuration.input_errors import input_errors
 from medsynth.configuration.override_text import override, quoted
 from medsynth.runs.placement import choose_folder, make_folder, remove_unused
 from medsynth.runs.run_folder import Launch, RunResult
+from medsynth.runs.successor import link, successor_of
 from medsynth.training import train as _train
 
 
@@ -30,6 +31,8 @@ def train(
     *overrides: str, folder: str | Path | None = None, config_dir: str | Path | None = None, **options: Any
 ) -> RunResult:
     """Train a GAN as ``python train.py`` does, and return where the run landed and what it measured.
+
+    With ``doctor.act=true``, where the doctor ended the run, that is the run which follows it.
 
     The process is left as it was found: random numbers, warnings, levels of loggers, environment and signal handlers.
 
@@ -53,9 +56,14 @@ def train(
                 place = _absolute(choose_folder(config.resume, "outputs", time.strftime("%Y-%m-%d/%H-%M-%S"), typed))
             else:
                 place = make_folder(_absolute(folder))
-            return _train(config, Launch(place, tuple(typed), folder_named=folder is not None))
+            result = _train(config, Launch(place, tuple(typed), folder_named=folder is not None))
         finally:
             remove_unused()
+    successor = successor_of(result, typed)
+    if successor is None:
+        return result
+    link(result, successor)
+    return train(*successor.typed, folder=successor.folder, config_dir=config_dir)
 
 
 @contextlib.contextmanager

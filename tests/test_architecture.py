@@ -37,6 +37,7 @@ LAYERS = (
         "logger",
         "report",
     },
+    {"diagnosis"},
     {"lightning"},
     {"gan", "vae"},
     {"vaegan"},
@@ -53,7 +54,7 @@ LAYER = {package: number for number, packages in enumerate(LAYERS) for package i
 BOUNDARIES = {
     "timm": {"backbone"},
     "huggingface_hub": {"backbone"},
-    "monai": {"data"},
+    "monai": {"data", "diagnosis"},
     "pydicom": {"data"},
     "nibabel": {"data"},
     "medmnist": {"data"},

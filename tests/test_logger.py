@@ -106,8 +106,8 @@ def test_wandb_has_pictures_generator_summary_and_exit_code(offline, trained):
     for title, count in (("generated", 3), ("real", 3)):
         assert len(list(folder.glob(f"offline-run-*/files/media/images/samples/{title}_*.png"))) == count
     summary = json.loads((trained / "run" / "summary.json").read_text())
-    artifact = of_type(offline[0], "artifact")[0]
-    assert (artifact["type"], sorted(artifact["aliases"])) == ("model", ["best", "latest"])
+    (artifact,) = [artifact for artifact in of_type(offline[0], "artifact") if artifact["type"] == "model"]
+    assert sorted(artifact["aliases"]) == ["best", "latest"]
     assert artifact["manifest"]["contents"][0]["path"] == "generator.safetensors"
     assert json.loads(artifact["metadata"])["data"] == "64 procedural head phantoms"
     ends = {
@@ -116,6 +116,8 @@ def test_wandb_has_pictures_generator_summary_and_exit_code(offline, trained):
     assert ends[f"best/{OBJECTIVE}"] == pytest.approx(summary["best"]["value"])
     assert ends["best/images_seen"] == summary["best"]["images_seen"]
     assert ends["status"] == "completed"
+    assert ends["findings"] == ["few_validation_images"]
+    assert [alert["title"] for alert in of_type(offline[0], "alert")] == ["few_validation_images"]
     assert [of_type(records, "exit")[0].get("exit_code", 0) for records in offline] == [0, 0]
 
 

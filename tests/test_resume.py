@@ -57,6 +57,7 @@ def assert_same(first, second):
         assert torch.equal(value, two["state_dict"][name]), name
     torch.testing.assert_close(one["optimizer_states"], two["optimizer_states"], rtol=0, atol=0)
     assert rows(first) == rows(second)
+    assert (first / "diagnosis.jsonl").read_bytes() == (second / "diagnosis.jsonl").read_bytes()
     for name in ("samples/latest.png", *(f"samples/{path.name}" for path in (first / "samples").iterdir())):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
     best = [torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True) for folder in (first, second)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -11,6 +13,7 @@ from medsynth.errors import EndCode
 from medsynth.report.summary import summary_text
 from medsynth.runs.placement import shown
 from medsynth.runs.run_folder import Launch
+from medsynth.runs.successor import link, successor_of
 from medsynth.training import train
 
 
@@ -19,7 +22,14 @@ def run(config: DictConfig) -> float:
     hydra = HydraConfig.get()
     named = any(override.startswith("hydra.run.dir=") for override in hydra.overrides.hydra)
     result = train(config, Launch(Path(hydra.runtime.output_dir), tuple(hydra.overrides.task), folder_named=named))
+    typed = tuple(hydra.overrides.task)
     if result.summary:
         opening = f"The run {shown(result.folder)} is complete.\n" if result.code == EndCode.ALREADY_COMPLETE else ""
         print(f"{opening}\n{summary_text(result.summary)}", flush=True)
+        successor = successor_of(result, typed)
+        if successor is not None:
+            link(result, successor)
+            print(f"\nnext run   {' '.join(successor.typed)}", flush=True)
+            command = [sys.executable, "-m", "medsynth", "train", *successor.typed]
+            sys.exit(subprocess.run([*command, f"hydra.run.dir={successor.folder}"], check=False).returncode)
     return result.best

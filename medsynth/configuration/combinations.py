@@ -45,6 +45,23 @@ def check_combinations(config: DictConfig) -> None:
             "conditional=true or discriminator.packing."
         )
     _check_extrapolation(config)
+    _check_doctor(config)
+
+
+def _check_doctor(config: DictConfig) -> None:
+    """Check the doctor's options; it starts a run that follows from a single run of one process alone."""
+    doctor = config.get("doctor")
+    if doctor is None:  # of a run of an earlier version
+        return
+    if doctor.stop not in (None, "early"):
+        raise InputError(f"doctor.stop={doctor.stop} is not known: choose early, or null for never.")
+    if doctor.act and not doctor.enabled:
+        raise InputError("doctor.act=true needs the doctor: leave out doctor.enabled=false.")
+    if doctor.act and (config.sweep.folder is not None or str(config.trainer.devices) != "1"):
+        raise InputError(
+            "doctor.act=true ends a run and starts the next one, which jobs of a sweep and several processes cannot: "
+            "type doctor.stop=early, or leave it out."
+        )
 
 
 def _check_extrapolation(config: DictConfig) -> None:

@@ -29,6 +29,7 @@ from medsynth.contracts.data import Intensity as Intensity
 from medsynth.contracts.data import TrainingData as TrainingData
 from medsynth.contracts.measures import Better as Better
 from medsynth.contracts.measures import FeatureExtractor as FeatureExtractor
+from medsynth.contracts.measures import HasFeatures as HasFeatures
 from medsynth.contracts.measures import Metrics as Metrics
 from medsynth.contracts.measures import ModeReader as ModeReader
 from medsynth.contracts.networks import Backbone as Backbone

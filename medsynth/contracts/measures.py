@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -71,4 +71,22 @@ class ModeReader(Protocol):
 
     def modes(self, images: Tensor) -> Tensor:
         """Return the mode (N,) of each image (N, C, H, W), int64; -1: it is no good image of any mode."""
+        ...
+
+
+@runtime_checkable
+class HasFeatures(Protocol):
+    """Metrics that give the features of their images, which the doctor then need not compute again."""
+
+    def features(self) -> tuple[Tensor, Tensor]:
+        """Return the features (N, d) of real and of generated images, after ``compute``."""
+        ...
+
+    def extract(self, images: Tensor) -> Tensor:
+        """Return the features (N, d) of further images (N, C, H, W) in [-1, 1]."""
+        ...
+
+    @property
+    def classify(self) -> Callable[[Tensor], Tensor] | None:
+        """Return the function from features to the logits (N, classes) of a classifier, or None without one."""
         ...

@@ -299,14 +299,20 @@ class GenerativeModule(pl.LightningModule, abc.ABC):
         self.metrics.reset()
         self._real_needed = not self.metrics.has_real
 
-    def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Generate as many images as there are real ones, with the labels of the real ones, from fixed noise."""
+    def validation_noise(self, count: int, start: int = 0) -> Tensor:
+        """Return the noise (count, latent_dim) that goes with the validation images from ``start``."""
+        seed = counter_seed("validation", self.seed, 0)
+        return noise(count, self.generator.latent_dim, seed=seed, start=start)
+
+    def validation_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Return as many generated images as there are real ones, of the same labels, from fixed noise."""
         real = batch["image"]
         if self._real_needed:
             self.metrics.update(real, real=True)
-        seed = counter_seed("validation", self.seed, 0)
-        z = noise(len(real), self.generator.latent_dim, seed=seed, start=int(batch["index"][0]))
-        self.metrics.update(self.sample(z, batch.get("label")), real=False)
+        z = self.validation_noise(len(real), start=int(batch["index"][0]))
+        fake = self.sample(z, batch.get("label"))
+        self.metrics.update(fake, real=False)
+        return fake
 
     def on_validation_epoch_end(self) -> None:
         """Compute the metrics, without Lightning's step: a callback writes them against images_seen."""

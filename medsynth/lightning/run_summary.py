@@ -20,13 +20,14 @@ from medsynth.configuration.objectives import directions
 from medsynth.errors import EndCode, InputError
 from medsynth.files import write_json
 from medsynth.lightning.distributed import leave_processes
+from medsynth.lightning.doctor import Doctor
 from medsynth.lightning.generator_export import GeneratorExport
 from medsynth.lightning.last_checkpoint import LastCheckpoint
 from medsynth.lightning.module import GenerativeModule
 from medsynth.lightning.trainer_access import training_data
 from medsynth.report.curves import draw_curves
 from medsynth.runs.launcher_environment import rank
-from medsynth.runs.layout import EARLIER_FEATURES, FEATURES, GENERATOR, METRICS, SUMMARY
+from medsynth.runs.layout import DIAGNOSIS, EARLIER_FEATURES, FEATURES, GENERATOR, METRICS, SUMMARY
 from medsynth.runs.placement import shown
 from medsynth.runs.provenance import provenance
 from medsynth.runs.records import read_json
@@ -43,7 +44,8 @@ def summarized(run: RunFolder, trainer: pl.Trainer, model: GenerativeModule) -> 
     Raises:
         InputError: the fit was interrupted or diverged; the message says where the last checkpoint is.
     """
-    summary = RunSummary(run.path, trainer, model, better=directions(run.config))
+    predecessor = run.config.get("doctor", {}).get("predecessor")  # runs of earlier versions have no doctor
+    summary = RunSummary(run.path, trainer, model, better=directions(run.config), predecessor=predecessor)
     try:
         with _with_checkpoint_named(run.path, model):
             yield
@@ -80,10 +82,20 @@ class RunSummary:
         trainer: fits the model.
         model: the GAN.
         better: "lower" or "higher" for each measure that the run logs.
+        predecessor: folder of the run that this one follows by the doctor's proposal; None: none.
     """
 
-    def __init__(self, folder: Path, trainer: pl.Trainer, model: GenerativeModule, *, better: Mapping[str, str]):
+    def __init__(
+        self,
+        folder: Path,
+        trainer: pl.Trainer,
+        model: GenerativeModule,
+        *,
+        better: Mapping[str, str],
+        predecessor: str | None = None,
+    ):
         self.folder, self.trainer, self.model, self.better = folder, trainer, model, dict(better)
+        self.predecessor = predecessor
         self.started = time.perf_counter()
         self.images_before = model.images_seen
         _reset_peak_memory()
@@ -120,6 +132,8 @@ class RunSummary:
             "metrics": {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("val/")},
             "better": self.better,
             "best": self._best(),
+            **self._diagnosis(),
+            "predecessor": self.predecessor,
             "files": self._files(bool(curves)),
             "test": f"medsynth evaluate run={shown(self.folder)}" if data.num_test else None,
             "next": f"medsynth generate run={shown(self.folder)} num_samples=64 out=generated",
@@ -130,6 +144,18 @@ class RunSummary:
         export = next(c for c in _callbacks(self.trainer) if isinstance(c, GeneratorExport))
         return {"objective": export.objective, "value": export.best, "images_seen": export.best_images_seen}
 
+    def _diagnosis(self) -> dict[str, Any]:
+        """Return the findings, when the doctor ended the training, and which override it proposes for a next run."""
+        doctor = next((c for c in _callbacks(self.trainer) if isinstance(c, Doctor)), None)
+        if doctor is None:
+            return {"findings": []}
+        proposal = doctor.proposal
+        return {
+            "findings": [finding.record() for finding in doctor.findings(self.model)],
+            "stopped_early": doctor.stopped_at,
+            "proposal": None if proposal is None else {"finding": proposal.name, "override": proposal.advice[0]},
+        }
+
     def _files(self, curves: bool) -> dict[str, str]:
         places = {
             "samples": "samples/latest.png",
@@ -137,6 +163,7 @@ class RunSummary:
             "best_checkpoint": "checkpoints/best.ckpt",
             "generator": GENERATOR,
             "log": METRICS,
+            "diagnosis": DIAGNOSIS,
             "configuration": "config.yaml",
         }
         files = {name: shown(self.folder / place) for name, place in places.items() if (self.folder / place).exists()}

@@ -34,6 +34,15 @@ class GeneratorLogger(Protocol):
 
 
 @runtime_checkable
+class FindingLogger(Protocol):
+    """A logger that takes the findings of the doctor."""
+
+    def log_finding(self, finding: Mapping[str, Any], text: str) -> None:
+        """Log a finding, as a record and in words."""
+        ...
+
+
+@runtime_checkable
 class ClosableLogger(Protocol):
     """A logger that has to be closed at the end of a run."""
 

@@ -40,6 +40,9 @@ class Sink(Protocol):
     def log_summary(self, values: Mapping[str, float]) -> None:
         """Log values of the run as a whole."""
 
+    def log_finding(self, finding: Mapping[str, Any], text: str) -> None:
+        """Log a finding of the doctor: ``name``, ``onset``, ``last``, ... and its words."""
+
     def close(self, status: str) -> None:
         """End the run; ``status`` is one of ``runs.status.STATUSES``."""
 
@@ -116,6 +119,10 @@ class GuardedLogger(Logger):
     def log_summary(self, values: Mapping[str, float]) -> None:
         """Log values of the run as a whole, such as its best objective or those of an evaluation."""
         self._submit("log_summary", values)
+
+    def log_finding(self, finding: Mapping[str, Any], text: str) -> None:
+        """Log a finding of the doctor, as a record and in words."""
+        self._submit("log_finding", finding, text)
 
     def close(self, *, failed: bool, status: str | None = None) -> None:
         """End the service's run, without which the next job of the same process would write into this one.

@@ -64,6 +64,10 @@ class Mlflow:
         """Log values of the run as a whole."""
         self.logger.log_metrics({f"summary/{name}": value for name, value in values.items()})
 
+    def log_finding(self, finding: Mapping[str, Any], text: str) -> None:
+        """Add a finding of the doctor as a tag."""
+        self.client.set_tag(self.run_id, f"finding.{finding['name']}", text[:MAX_LENGTH])
+
     def close(self, status: str) -> None:
         """End the run with ``status``."""
         self.client.set_tag(self.run_id, "status", status)

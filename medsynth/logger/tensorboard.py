@@ -55,6 +55,11 @@ class TensorBoard:
         """Log values of the run as a whole."""
         self.log_metrics({f"summary/{name}": value for name, value in values.items()}, self._step)
 
+    def log_finding(self, finding: Mapping[str, Any], text: str) -> None:
+        """Log a finding of the doctor as a text."""
+        step = int(finding["last"])
+        self._at(step).experiment.add_text(f"finding/{finding['name']}", text, step)
+
     def close(self, status: str) -> None:
         """End the run with ``status``."""
         writer = self._at(self._step).experiment

@@ -41,6 +41,7 @@ class Wandb:
 
     def __init__(self, run: Any):
         self.run = run
+        self.findings: list[list[Any]] = []
         run.define_metric("*", step_metric=IMAGES_SEEN)
 
     def log_hyperparams(self, parameters: Mapping[str, Any]) -> None:
@@ -69,6 +70,16 @@ class Wandb:
     def log_summary(self, values: Mapping[str, float]) -> None:
         """Log values of the run as a whole."""
         self.run.summary.update(dict(values))
+
+    def log_finding(self, finding: Mapping[str, Any], text: str) -> None:
+        """Alert the owner of the run, and add the finding to the run's table and its description."""
+        from wandb import Table
+
+        self.findings.append([finding["name"], text, finding["onset"], finding["confidence"]])
+        self.run.alert(title=str(finding["name"]), text=text, level="WARN", wait_duration=0)
+        self.run.summary["findings"] = [row[0] for row in self.findings]
+        table = Table(columns=["finding", "description", "onset", "confidence"], data=list(self.findings))
+        self.log_metrics({"diagnosis": table}, int(finding["last"]))
 
     def close(self, status: str) -> None:
         """End the run with ``status``."""

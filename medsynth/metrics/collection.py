@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from medsynth.configuration.objectives import logged_measures
-from medsynth.contracts import Better, InputError, Metrics
+from medsynth.contracts import Better, HasFeatures, InputError, Metrics
 
 
 class MonitoredMetrics(Metrics, Protocol):
@@ -59,6 +59,12 @@ class MetricCollection:
         for part in self.parts.values():
             part.to(device)
         return self
+
+    @property
+    def with_features(self) -> HasFeatures | None:
+        """The part that gives features, that of the monitored objective if it does; None where none does."""
+        parts = sorted(self.parts.values(), key=lambda part: part.objective != self.objective)
+        return next((part for part in parts if isinstance(part, HasFeatures)), None)
 
     def update(self, images: Tensor, *, real: bool) -> None:
         """Take in images ``(N, C, H, W)`` in [-1, 1]."""

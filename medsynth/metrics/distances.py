@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -148,19 +148,34 @@ class GenerativeMetrics:
         Raises:
             InputError: images or features that are not finite.
         """
-        images = images.to(self.device, torch.float32)
         side = "real" if real else "generated"
         if not images.isfinite().all():  # before rounding hides it
             cause = "check the files and the intensity range of data" if real else "the training has diverged"
             raise InputError(f"The {side} images have NaN or infinite values: {cause}.")
-        with torch.autocast(self.device.type, enabled=False):
-            features = self.extractor(quantize(images) if self._quantize else images).float()
+        features = self.extract(images)
         if not features.isfinite().all():
             raise InputError(
                 f"The extractor {self.extractor.name} gives NaN or infinite features for {side} images: "
                 "check its weights (metrics.extractor)."
             )
         self._features.update(features, real=real)
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def extract(self, images: Tensor) -> Tensor:
+        """Return the features (N, d) of images (N, C, H, W) in [-1, 1], without taking them in."""
+        images = images.to(self.device, torch.float32)
+        with torch.autocast(self.device.type, enabled=False):
+            return self.extractor(quantize(images) if self._quantize else images).float()
+
+    def features(self) -> tuple[Tensor, Tensor]:
+        """Return the features of real and generated images taken in, of all processes."""
+        return self._features.compute()
+
+    @property
+    def classify(self) -> Callable[[Tensor], Tensor] | None:
+        """Return the extractor's classifier, or None."""
+        return classifier_of(self.extractor)
 
     @torch.inference_mode(False)
     @torch.no_grad()

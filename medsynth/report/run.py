@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medsynth.report.findings import finding_names, finding_texts
 from medsynth.report.run_files import Curve, Option, entry, finite
 
 
@@ -59,6 +60,16 @@ class Run:
         """Name of the metric that is minimized, such as val/fd_mini."""
         name = entry(self.summary, "best", "objective") or self.options.get("objective")
         return name if isinstance(name, str) else None
+
+    @property
+    def findings(self) -> list[str]:
+        """The doctor's findings in words."""
+        return finding_texts(self.summary)
+
+    @property
+    def finding_names(self) -> str:
+        """The names of the findings, for a table."""
+        return ", ".join(finding_names(self.summary))
 
     @property
     def best(self) -> float | None:

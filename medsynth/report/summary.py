@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from medsynth.report.columns import NUM_FAKE, NUM_REAL, without_intervals
+from medsynth.report.findings import finding_texts
 
 _FILES = {"samples": "samples", "curves": "curves", "checkpoint": "checkpoint", "generator": "generator", "log": "logs"}
 
@@ -38,6 +39,7 @@ def _summary_text(summary: Mapping[str, Any]) -> str:
             f"best       {objective} {best['value']:.4g} at {best['images_seen']:,} images, "
             "selected on these real images",
         ]
+    lines += [f"finding    {text}" for text in finding_texts(summary)]
     lines += [f"{label:10} {files[key]}" for key, label in _FILES.items() if files.get(key)]
     lines.append(f"next       {summary['next']}")
     if summary.get("test"):

@@ -10,6 +10,7 @@ JOB = "job.json"  # by the process that started a sweep's job, also where the jo
 CONFIGURATION = "config.yaml"  # everything resolved, for people and programs to read
 COMPOSITION = "composition.yaml"  # with its interpolations; a resumed run starts from it
 METRICS = "metrics.csv"
+DIAGNOSIS = "diagnosis.jsonl"  # the doctor's signals, one row for each validation
 LOG = "train.log"
 CHECKPOINT = "checkpoints/last.ckpt"
 GENERATOR = "generator.safetensors"  # the best averaged generator

@@ -126,7 +126,7 @@ def _nothing_to_do(job: Job, now: State) -> dict[str, Any] | None:
 def _same_composition(job: Job) -> int | None:
     if job.composition is None:
         return None
-    for number, (record, _, _) in read_jobs(job.folder.parent).items():
+    for number, (record, *_) in read_jobs(job.folder.parent).items():
         same = record.get("composition") == job.composition and record.get("status") != DUPLICATE
         if same and str(number) != job.folder.name:
             return number

@@ -24,6 +24,7 @@ class Row(NamedTuple):
         reason: why it did not complete; None: it did.
         seconds: of all attempts, except those that were killed.
         best: value of the objective; None: there is none.
+        findings: names of what the doctor found.
     """
 
     number: int
@@ -32,15 +33,16 @@ class Row(NamedTuple):
     reason: str | None
     seconds: float
     best: float | None
+    findings: tuple[str, ...] = ()
 
 
 def read_rows(sweep: Path) -> list[Row]:
     """Read the jobs of a sweep that have been started or found to be duplicates."""
     rows = []
-    for number, (job, (status, reason), best) in read_jobs(sweep).items():
+    for number, (job, (status, reason), best, findings) in read_jobs(sweep).items():
         if status != MISSING:
             name, seconds = job.get("name", ""), job.get("seconds", 0.0) + job.get("seconds_before", 0.0)
-            rows.append(Row(number, name, status, reason, seconds, best))
+            rows.append(Row(number, name, status, reason, seconds, best, findings))
     return rows
 
 
@@ -73,7 +75,7 @@ def progress_line(rows: Sequence[Row], number: int, total: int, objective: str, 
 
 
 def table(rows: Sequence[Row], objective: str) -> str:
-    """Return a table with a line for each job; the last column says why a job did not complete."""
+    """Return a table with a line for each job; the last column says why a job did not complete, or what was found."""
     head = ("job", "options", "status", f"best {objective}", "time", "")
     body = [
         (
@@ -82,7 +84,7 @@ def table(rows: Sequence[Row], objective: str) -> str:
             row.status,
             "" if row.best is None else f"{row.best:.4g}",
             "" if row.status == DUPLICATE else _duration(row.seconds),
-            _short(row.reason or ""),
+            _short(row.reason or ", ".join(row.findings)),
         )
         for row in rows
     ]

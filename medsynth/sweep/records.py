@@ -26,11 +26,13 @@ class JobRecord(NamedTuple):
         job: content of job.json; empty: there is none.
         state: its status, and why it did not complete.
         best: best value of the objective; None: there is none.
+        findings: names of what the doctor found.
     """
 
     job: dict[str, Any]
     state: State
     best: float | None
+    findings: tuple[str, ...] = ()
 
 
 _settled: OrderedDict[str, dict[int, JobRecord]] = OrderedDict()  # by the sweep's folder and the job's number
@@ -58,4 +60,10 @@ def best(folder: Path) -> float | None:
 
 
 def _read(folder: Path) -> JobRecord:
-    return JobRecord(read_json(folder / JOB), state(folder), best(folder))
+    return JobRecord(read_json(folder / JOB), state(folder), best(folder), _findings(folder))
+
+
+def _findings(folder: Path) -> tuple[str, ...]:
+    recorded = read_json(folder / SUMMARY).get("findings")
+    records = [record for record in recorded if isinstance(record, dict)] if isinstance(recorded, list) else []
+    return tuple(str(record.get("name", "")).replace("_", " ") for record in records)

@@ -18,11 +18,6 @@ class Difference:
     new: tuple[str, ...] = ()
 
 
-COMPOSITIONS: tuple[Difference, ...] = (
-    Difference("self-attention can be chosen", new=("*.attention: None",)),
-    Difference("the discriminator's lead can be limited", new=("task.discriminator_margin: None",)),
-    Difference("windows of clahe have a size", new=("data.clahe_window: None",)),
-    Difference("the discriminator can be unrolled", new=("task.unrolled_steps: 0", "task.unrolled_lr: 0.1")),
-)
+COMPOSITIONS: tuple[Difference, ...] = ()
 COMMANDS: dict[str, str] = {}  # recorded command -> the one that README has instead
 FILES: dict[str, str] = {}  # name of a recorded file -> today's name; "" where it is not written any more

@@ -1,0 +1,42 @@
+"""The findings of a run, as its summary records them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from medsynth.report.run_files import finite
+
+
+def findings(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the records that have a name and a sentence; those of a damaged file are left out."""
+    recorded = summary.get("findings")
+    kept = [record for record in recorded if isinstance(record, Mapping)] if isinstance(recorded, list) else []
+    return [
+        record for record in kept if isinstance(record.get("name"), str) and isinstance(record.get("sentence"), str)
+    ]
+
+
+def finding_names(summary: Mapping[str, Any]) -> list[str]:
+    """Return the findings' names in words: "mode collapse"."""
+    return [record["name"].replace("_", " ") for record in findings(summary)]
+
+
+def finding_texts(summary: Mapping[str, Any]) -> list[str]:
+    """Return a text for each finding: what is wrong, since when, how certain, the numbers, and what to try."""
+    return [_text(record) for record in findings(summary)]
+
+
+def _text(record: Mapping[str, Any]) -> str:
+    onset, confidence = finite(record.get("onset")), finite(record.get("confidence"))
+    evidence, advice = record.get("evidence"), record.get("advice")
+    notes = [] if onset is None else [f"since {onset:,.0f} images"]
+    notes += [] if confidence is None else [f"{confidence:.0%} of such runs in the corpus had it"]
+    if isinstance(evidence, Mapping):
+        numbers = {str(name): finite(value) for name, value in evidence.items()}
+        notes += [f"{name} {value:.3g}" for name, value in numbers.items() if value is not None]
+    text = f"{record['sentence']} ({', '.join(notes)})." if notes else f"{record['sentence']}."
+    if isinstance(advice, list) and advice:
+        measured = record.get("measured")
+        text += f" Try {' or '.join(map(str, advice))}{f' ({measured})' if measured else ''}."
+    return text
