@@ -105,7 +105,7 @@ def test_a_vae_learns_to_reconstruct_and_to_generate():
         ({"generator": nn.Identity()}, "generator: Identity has no latent_dim"),
         ({"metrics": object()}, "metrics: object has no"),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else value[:20],
 )
 def test_what_cannot_be_trained_is_refused(options, sentence):
     with pytest.raises(InputError, match=sentence):

@@ -94,7 +94,7 @@ def built(options):
         {"discriminator": transfer, "discriminator_steps": 2},
         {"top_k": 0.5},
     ],
-    ids=str,
+    ids=",".join,
 )
 def test_what_a_gan_can_do_goes_with_an_encoder(options):
     whole, divided = (vaegan(**built(options), accumulate=count) for count in (1, 2))
@@ -157,7 +157,7 @@ def test_a_vae_gan_learns_to_reconstruct():
         ({"top_k": 0.0}, "task.top_k=0.0"),
         ({"encoder": encoder(latent_dim=5)}, "encoder.latent_dim=5 differs"),
     ],
-    ids=str,
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else value[:20],
 )
 def test_what_cannot_be_trained_is_refused(options, sentence):
     with pytest.raises(InputError, match=sentence):
