@@ -32,6 +32,7 @@ from medsynth.contracts.measures import FeatureExtractor as FeatureExtractor
 from medsynth.contracts.measures import HasFeatures as HasFeatures
 from medsynth.contracts.measures import Metrics as Metrics
 from medsynth.contracts.measures import ModeReader as ModeReader
+from medsynth.contracts.networks import AuxiliaryClassifier as AuxiliaryClassifier
 from medsynth.contracts.networks import Backbone as Backbone
 from medsynth.contracts.networks import Discriminator as Discriminator
 from medsynth.contracts.networks import Encoder as Encoder

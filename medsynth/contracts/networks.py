@@ -153,6 +153,24 @@ class HasActivations(Protocol):
 
 
 @runtime_checkable
+class AuxiliaryClassifier(Protocol):
+    """A discriminator that can have a second output, which names the class of an image (Odena et al. 2017, AC-GAN).
+
+    ``classifies``: it has the output. The logits then do not depend on labels; both networks learn, beside their loss,
+    that the class of an image is its label.
+    """
+
+    @property
+    def classifies(self) -> bool:
+        """Return True if there is the second output."""
+        ...
+
+    def head_with_classes(self, features: Features) -> tuple[Tensor, Tensor]:
+        """Return logits (N, K) and the logits of the classes (N, num_classes)."""
+        ...
+
+
+@runtime_checkable
 class MinibatchLayer(Network, Protocol):
     """A layer that compares the images of a batch: ``(N, C) -> (N, C + added)``, maps (N, C, H, W) likewise.
 
