@@ -15,6 +15,9 @@ Every discriminator is a frozen part, ``features``, and a trained part, ``head``
                                     with task.top_k below 1 of the fakes with the highest logits;
                                     + penalties of the generator
 
+An auxiliary classifier (discriminator.classifier) adds to both losses task.class_weight times the cross-entropy of the
+classes, of real and generated images for the discriminator, of generated ones for the generator.
+
 Options, preparation and the feature cache: ``medsynth/lightning/adversarial.py``; optimizers, checkpoints and
 validation, as of every task: ``medsynth/lightning/module.py``.
 """
@@ -27,8 +30,18 @@ from collections.abc import Generator
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
-from medsynth.contracts import Batch, Features, GeneratorUpdate, ImagePenalty, Network, Penalty, PerturbedPenalty
+from medsynth.contracts import (
+    AuxiliaryClassifier,
+    Batch,
+    Features,
+    GeneratorUpdate,
+    ImagePenalty,
+    Network,
+    Penalty,
+    PerturbedPenalty,
+)
 from medsynth.lightning.adversarial import AdversarialModule
 from medsynth.lightning.distributed import average_batch_statistics
 from medsynth.lightning.microbatch import DrawnMicrobatch, add_terms
@@ -101,8 +114,12 @@ class GAN(AdversarialModule):
         """Return the loss with its penalties, each penalty alone, and means of the logits."""
         labels, real = microbatch.labels, microbatch.real_features
         fake = tuple(tensor.detach() for tensor in microbatch.fake_features)
-        real_logits, fake_logits = self._head(real, labels), self._head(fake, labels)
+        real_logits, real_error = self._outputs(real, labels)
+        fake_logits, fake_error = self._outputs(fake, labels)
         terms = {"discriminator_loss": self.loss.discriminator(real=real_logits, fake=fake_logits)}
+        if self.classifies:
+            terms["discriminator_loss"] = terms["discriminator_loss"] + self.class_weight * (real_error + fake_error)
+            terms |= {"classes_real": real_error, "classes_fake": fake_error}
         for name, penalty in self.penalties.items():
             if (self.discriminator_updates + 1) % penalty.interval:
                 continue
@@ -134,6 +151,15 @@ class GAN(AdversarialModule):
         images = {"real": microbatch.real, "fake": microbatch.fake.detach()}
         return penalty(**images, real_logits=real, fake_logits=fake, logits=logits)
 
+    def _outputs(self, features: Features, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the logits, and the cross-entropy of the classes, 0 without an auxiliary classifier."""
+        if not self.classifies:
+            return self._head(features, labels), torch.zeros((), device=self.device)
+        assert isinstance(self.discriminator, AuxiliaryClassifier)
+        assert labels is not None
+        logits, classes = self.discriminator.head_with_classes(features)
+        return logits.float(), cross_entropy(classes.float(), labels)
+
     def _head(self, features: Features, labels: Tensor | None) -> Tensor:
         return self.discriminator.head(features, labels).float()
 
@@ -157,6 +183,9 @@ class GAN(AdversarialModule):
     def generator_terms(self, microbatch: Microbatch) -> dict[str, Tensor]:
         """Return the loss with its penalties, and each penalty alone."""
         terms = {"generator_loss": self._generator_loss(microbatch)}
+        if self.classifies:
+            _, error = self._outputs(microbatch.fake_features, microbatch.labels)
+            terms["generator_loss"] = terms["generator_loss"] + self.class_weight * error
         for name, penalty in self.generator_penalties.items():
             if (self.generator_updates + 1) % penalty.interval == 0:
                 terms[name] = penalty(self._generator_update(microbatch))

@@ -44,6 +44,8 @@ def check_combinations(config: DictConfig) -> None:
             f"discriminator.packing={packing} joins images of several classes, which have no label together: leave out "
             "conditional=true or discriminator.packing."
         )
+    if discriminator_of(config).get("classifier") and not config.get("conditional"):
+        raise InputError("discriminator.classifier=true needs labels to learn from: type conditional=true, too.")
     _check_extrapolation(config)
     _check_doctor(config)
 

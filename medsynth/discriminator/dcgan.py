@@ -27,6 +27,7 @@ class DCGANDiscriminator(LayeredDiscriminator):
         attention: resolution of the maps that self-attention stands behind (``SelfAttention``); None: there is none.
         packing: images that have one row of logits together (``TrainedDiscriminator``).
         num_classes: classes of the labels; 0 means unconditional.
+        classifier: labels are learned by a classifier beside the logit instead of projection (``ProjectedLogit``).
 
     Raises:
         InputError: an unknown normalization, or an ``image_size`` that is not 4 times a power of two or has no maps
@@ -46,6 +47,7 @@ class DCGANDiscriminator(LayeredDiscriminator):
         attention: int | None = None,
         packing: int = 1,
         num_classes: int = 0,
+        classifier: bool = False,
     ):
         super().__init__(packing=packing, num_classes=num_classes)
         if normalization not in ("batch", "spectral", "none"):
@@ -65,7 +67,7 @@ class DCGANDiscriminator(LayeredDiscriminator):
         compare, maps = minibatch_layer(minibatch, widths[-1], positions=16)
         layers += [compare, dropout_layer(dropout, maps=True), nn.Flatten()]
         self.layers = nn.Sequential(*layers)  # (N, maps * 4 * 4)
-        self.logit = ProjectedLogit(maps * 16, num_classes, bias=True)
+        self.logit = ProjectedLogit(maps * 16, num_classes, bias=True, classifier=classifier)
         self.apply(_initialize)
         if normalization == "spectral":
             self.apply(_normalize)

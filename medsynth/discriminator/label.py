@@ -1,10 +1,12 @@
-"""Conditioning of discriminators on labels by projection (Miyato and Koyama 2018)."""
+"""Labels in discriminators: projection (Miyato and Koyama 2018), or a classifier (Odena et al. 2017, AC-GAN)."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 from torch.nn.utils.parametrizations import spectral_norm
+
+from medsynth.contracts import InputError
 
 
 class ProjectedLogit(nn.Module):
@@ -16,15 +18,29 @@ class ProjectedLogit(nn.Module):
         num_features: length of the features.
         num_classes: classes of the labels; 0: no embedding, and labels are ignored.
         bias: whether the linear unit has a bias.
-        spectral: spectral normalization of both parts.
+        spectral: spectral normalization of all parts.
+        classifier: instead of the embedding there are ``classes``, linear units whose outputs are the logits of the
+            classes (Odena et al. 2017, AC-GAN); the logit ignores labels.
+
+    Raises:
+        InputError: a classifier without classes.
     """
 
-    def __init__(self, num_features: int, num_classes: int, *, bias: bool, spectral: bool = False):
+    def __init__(
+        self, num_features: int, num_classes: int, *, bias: bool, spectral: bool = False, classifier: bool = False
+    ):
         super().__init__()
+        if classifier and not num_classes:
+            raise InputError(
+                "discriminator.classifier=true needs labels to learn from: type conditional=true beside it."
+            )
         self.linear = nn.Linear(num_features, 1, bias=bias)
         if spectral:
             spectral_norm(self.linear)
-        self.embedding = _embedding(num_classes, num_features, spectral=spectral)
+        self.embedding = _embedding(0 if classifier else num_classes, num_features, spectral=spectral)
+        self.classes = nn.Linear(num_features, num_classes) if classifier else None
+        if self.classes is not None and spectral:
+            spectral_norm(self.classes)
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return logits (N, 1)."""

@@ -26,6 +26,7 @@ class MLPDiscriminator(LayeredDiscriminator):
         minibatch: makes a layer that compares the images of a batch, on the last hidden units; None: there is none.
         packing: images that have one row of logits together (``TrainedDiscriminator``).
         num_classes: classes of the labels; 0 means unconditional.
+        classifier: labels are learned by a classifier beside the logit instead of projection (``ProjectedLogit``).
 
     Raises:
         InputError: no hidden layer, or one without units.
@@ -41,6 +42,7 @@ class MLPDiscriminator(LayeredDiscriminator):
         minibatch: MinibatchFactory | None = None,
         packing: int = 1,
         num_classes: int = 0,
+        classifier: bool = False,
     ):
         super().__init__(packing=packing, num_classes=num_classes)
         if not widths or min(widths) < 1:
@@ -50,4 +52,4 @@ class MLPDiscriminator(LayeredDiscriminator):
             layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(0.2), dropout_layer(dropout)]
         compare, features = minibatch_layer(minibatch, widths[-1], positions=1)
         self.layers = nn.Sequential(nn.Flatten(), *layers, compare)
-        self.logit = ProjectedLogit(features, num_classes, bias=True)
+        self.logit = ProjectedLogit(features, num_classes, bias=True, classifier=classifier)

@@ -39,6 +39,7 @@ class R3GANDiscriminator(LayeredDiscriminator):
             those of a stage's last block; None: there is none.
         packing: images that have one row of logits together (``TrainedDiscriminator``).
         num_classes: classes of the labels; 0 means unconditional.
+        classifier: labels are learned by a classifier beside the logit instead of projection (``ProjectedLogit``).
 
     Raises:
         InputError: ``image_size`` is not 4 times a power of two or has no maps for ``attention``, no block, or groups
@@ -59,6 +60,7 @@ class R3GANDiscriminator(LayeredDiscriminator):
         attention: int | None = None,
         packing: int = 1,
         num_classes: int = 0,
+        classifier: bool = False,
     ):
         super().__init__(packing=packing, num_classes=num_classes)
         stages = doublings(image_size, "discriminator=r3gan") + 1  # the last at 4 x 4 pixels
@@ -80,7 +82,7 @@ class R3GANDiscriminator(LayeredDiscriminator):
         self.layers = nn.Sequential(*layers, basis, nn.Flatten())  # (N, widths[-1])
         self.compare, maps = minibatch_layer(minibatch, widths[-1], positions=1)
         self.dropout = dropout_layer(dropout)
-        self.logit = ProjectedLogit(maps, num_classes, bias=False)
+        self.logit = ProjectedLogit(maps, num_classes, bias=False, classifier=classifier)
         nn.init.normal_(self.logit.linear.weight, 0.0, maps**-0.5)
 
     def activations(self, features: Features) -> Features:

@@ -34,6 +34,7 @@ class SNGANDiscriminator(LayeredDiscriminator):
             those of the first block of this resolution; None: there is none.
         packing: images that have one row of logits together (``TrainedDiscriminator``).
         num_classes: classes of the labels; 0 means unconditional.
+        classifier: labels are learned by a classifier beside the logit instead of projection (``ProjectedLogit``).
 
     Raises:
         InputError: ``image_size`` is not a power of two of 16 or more, or has no maps for ``attention``.
@@ -51,6 +52,7 @@ class SNGANDiscriminator(LayeredDiscriminator):
         attention: int | None = None,
         packing: int = 1,
         num_classes: int = 0,
+        classifier: bool = False,
     ):
         super().__init__(packing=packing, num_classes=num_classes)
         to_four = doublings(image_size, "discriminator=sngan", smallest=16)
@@ -67,7 +69,7 @@ class SNGANDiscriminator(LayeredDiscriminator):
         self.blocks.apply(_normalize)
         self.compare, maps = minibatch_layer(minibatch, widths[-1], positions=1)
         self.dropout = dropout_layer(dropout)
-        self.logit = ProjectedLogit(maps, num_classes, bias=True, spectral=True)
+        self.logit = ProjectedLogit(maps, num_classes, bias=True, spectral=True, classifier=classifier)
 
     def activations(self, features: Features) -> Features:
         """Return what the logit is computed of (N, maps)."""

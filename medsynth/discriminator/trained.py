@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -81,6 +81,17 @@ class LayeredDiscriminator(TrainedDiscriminator):
         """Return logits (N, K)."""
         (last,) = self.activations(features)
         return self.logit(last, labels)
+
+    @property
+    def classifies(self) -> bool:
+        """Return True if the logit has a classifier beside it (``ProjectedLogit``)."""
+        return getattr(self.logit, "classes", None) is not None
+
+    def head_with_classes(self, features: Features) -> tuple[Tensor, Tensor]:
+        """Return logits (N, K) and the logits of the classes (N, num_classes)."""
+        (last,) = self.activations(features)
+        classes = cast(nn.Module, self.logit.classes)
+        return self.logit(last), classes(last)
 
     def activations(self, features: Features) -> Features:
         """Return the values (N, ...) that the logits are computed of, as a tuple of one."""

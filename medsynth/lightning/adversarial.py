@@ -17,6 +17,7 @@ from medsynth.contracts import (
     Adaptive,
     AdaptiveGeneratorPenalty,
     Augmentation,
+    AuxiliaryClassifier,
     Discriminator,
     Features,
     Generator,
@@ -71,6 +72,7 @@ class AdversarialModule(GenerativeModule):
             (Sinha et al. 2020, where it falls from 1 in the course of the training: a schedule does that).
         unrolled_steps: discriminator steps that the generator looks ahead (``discriminator/unrolling.py``); 0: none.
         unrolled_lr: learning rate of these steps.
+        class_weight: weight of the classes' cross-entropy in both losses, with an auxiliary classifier.
         weight_clip: bound of the head's weights after each update (Arjovsky et al. 2017: 0.01); None: no bound.
         compile: compile both networks by torch.compile; but not a head that is differentiated twice.
         options: those of ``GenerativeModule``.
@@ -100,6 +102,7 @@ class AdversarialModule(GenerativeModule):
         discriminator_steps: int = 1,
         discriminator_margin: float | None = None,
         top_k: float = 1.0,
+        class_weight: float = 1.0,
         unrolled_steps: int = 0,
         unrolled_lr: float = 0.1,
         weight_clip: float | None = None,
@@ -149,6 +152,8 @@ class AdversarialModule(GenerativeModule):
         self.discriminator_steps = discriminator_steps
         self.discriminator_margin = discriminator_margin
         self.top_k = top_k
+        self.class_weight = class_weight
+        self.classifies = isinstance(discriminator, AuxiliaryClassifier) and discriminator.classifies
         self.unrolled_steps = unrolled_steps
         self.unrolled_lr = unrolled_lr
         self.unrolled_head: UnrolledHead | None = None  # built before the first step
@@ -176,8 +181,8 @@ class AdversarialModule(GenerativeModule):
     # ---- before the first step ---------------------------------------------------------------------------------------
 
     def own_quantities(self) -> dict[str, Setter]:
-        """Return the setter of ``task.top_k``."""
-        return {"task.top_k": functools.partial(setattr, self, "top_k")}
+        """Return the setters of ``task.top_k`` and ``task.class_weight``."""
+        return {f"task.{name}": functools.partial(setattr, self, name) for name in ("top_k", "class_weight")}
 
     def parameter_groups(self, network: str) -> list[dict[str, Any]]:
         """Return the trained parameters of a network as an optimizer's groups; the discriminator has its own."""
