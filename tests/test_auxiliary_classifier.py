@@ -105,6 +105,6 @@ def test_a_training_with_a_classifier_and_balanced_classes(monkeypatch, capsys, 
     assert code == 0, err
     labels = torch.cat(seen)
     assert len(labels) == 64
-    assert abs(int(labels.sum()) - 32) <= 2
+    assert abs(int(labels.sum()) - 32) <= 8  # one and a half epochs; unbalanced it is 11
     header = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[0]
     assert {"train/classes_real", "train/classes_fake"} <= set(header.split(","))
