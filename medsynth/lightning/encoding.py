@@ -84,9 +84,9 @@ class EncodingModule(GenerativeModule):
         self._errors = torch.zeros(3, dtype=torch.float64)  # sums of absolute and squared differences, and their number
         self.reconstructions = None
 
-    def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Generate images as every task does, and reconstruct the real ones."""
-        super().validation_step(batch, batch_index)
+    def validation_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Generate images as every task does, which are returned, and reconstruct the real ones."""
+        fake = super().validation_step(batch, batch_index)
         real = batch["image"]
         made = self.reconstruct(real, batch.get("label"))
         difference = (made - real).double()
@@ -96,6 +96,7 @@ class EncodingModule(GenerativeModule):
         if self.reconstructions is not None:
             shown = tuple(map(torch.cat, zip(self.reconstructions, shown, strict=True)))
         self.reconstructions = (shown[0][:_SHOWN], shown[1][:_SHOWN])
+        return fake
 
     def on_validation_epoch_end(self) -> None:
         """Compute the metrics and the errors of the reconstructions."""
