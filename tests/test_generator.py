@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.nn.utils.parametrize import is_parametrized
 
 from medsynth.contracts import Generator, InputError
 from medsynth.generator.dcgan import DCGANGenerator
@@ -21,6 +22,7 @@ SMALL = {
     "tomsk": lambda **k: TomskGenerator(width=0.25, base_channels=32, **k),
     "dcgan": lambda **k: DCGANGenerator(width=8, **k),
     "mlp": lambda **k: MLPGenerator(widths=(16, 32), **k),
+    "sagan": lambda **k: ResNetGenerator(width=8, max_width=16, attention=8, spectral=True, **k),
     "resnet": lambda **k: ResNetGenerator(width=8, max_width=16, **k),
     "fastgan": lambda **k: FastGANGenerator(width=4, **k),
 }
@@ -145,6 +147,26 @@ def test_resnet_widths_for_128_pixels_are_the_paper_s():
         generator = ResNetGenerator(image_size=128, channels=3)
     assert generator.dense.out_features == 1024 * 4 * 4
     assert [block.convolution1.out_channels for block in generator.blocks] == [1024, 512, 256, 128, 64]
+
+
+def test_sagan_counts_and_normalizes_as_the_authors_network_for_128_pixels():
+    """SNGAN's, each convolution and the dense layer normalized, attention behind the 256 maps of 32 pixels."""
+    with torch.device("meta"):
+        generator = ResNetGenerator(image_size=128, channels=3, spectral=True, attention=32)
+        plain = ResNetGenerator(image_size=128, channels=3)
+    assert parameters(generator) == parameters(plain) + 2 * 256 * 32 + 2 * 256 * 128 + 1
+    layers = [module for module in generator.modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)]
+    assert len(layers) == 1 + 5 * 3 + 1
+    assert all(is_parametrized(layer) for layer in layers)
+
+
+def test_spectral_generator_divides_each_weight_by_its_largest_singular_value():
+    generator = ResNetGenerator(image_size=16, channels=1, width=4, spectral=True)
+    for _ in range(30):
+        generator(torch.randn(2, 128))
+    weights = [generator.dense.weight, generator.blocks[0].convolution1.weight, generator.output.weight]
+    for weight in weights:
+        assert torch.linalg.matrix_norm(weight.detach().flatten(1), 2) == pytest.approx(1, abs=1e-2)
 
 
 def repeated(x):

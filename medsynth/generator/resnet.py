@@ -7,6 +7,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from torch.nn.utils.parametrizations import spectral_norm
 
 from medsynth.contracts import InputError, doublings
 from medsynth.generator.label import ConditionalBatchNorm2d
@@ -24,6 +25,9 @@ class ResNetGenerator(nn.Module):
     512, ..., 64 (table 6, with one more block). Labels choose scale and offset of the batch normalization (Miyato and
     Koyama 2018).
 
+    SAGAN's generator (Zhang et al. 2019; ``generator=sagan``) is this one with ``spectral`` and ``attention``; labels
+    choose scale and offset before the last convolution too, where the authors' program has one for all classes.
+
     The paper upsamples by repetition (``nearest``). ``bilinear`` leaves less of the grid of repeated pixels in flat
     regions (docs/presets.md). The paper ends with ``tanh``; see ``output.bounded`` for ``clamp``.
 
@@ -36,6 +40,7 @@ class ResNetGenerator(nn.Module):
         upsampling: ``nearest`` or ``bilinear``, of the branch and of the shortcut.
         output: ``clamp`` or ``tanh``: how values are brought into [-1, 1].
         attention: resolution of the maps that self-attention stands behind (``SelfAttention``); None: there is none.
+        spectral: spectral normalization of all convolutions and the dense layer, as in SAGAN.
         num_classes: classes of the labels; 0 means unconditional.
 
     Raises:
@@ -54,6 +59,7 @@ class ResNetGenerator(nn.Module):
         upsampling: str = "nearest",
         output: str = "tanh",
         attention: int | None = None,
+        spectral: bool = False,
         num_classes: int = 0,
     ):
         super().__init__()
@@ -70,12 +76,13 @@ class ResNetGenerator(nn.Module):
         )
         resolutions = [8 * 2**block for block in range(levels)]
         check_attention(attention, resolutions, "generator")
-        self.attention_after = None if attention is None else resolutions.index(attention)  # a number of a block
-        attends = self.attention_after is not None
-        self.attention = SelfAttention(widths[self.attention_after + 1]) if attends else nn.Identity()
+        self.attention_after = -1 if attention is None else resolutions.index(attention)  # the number of a block
+        self.attention = nn.Identity() if attention is None else SelfAttention(widths[self.attention_after + 1])
         self.norm = ConditionalBatchNorm2d(widths[-1], num_classes)
         self.output = nn.Conv2d(widths[-1], channels, 3, padding=1)
         self.apply(_initialize)
+        if spectral:
+            self.apply(_normalize)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return images (N, C, H, W) in [-1, 1]."""
@@ -115,3 +122,8 @@ def _initialize(module: nn.Module) -> None:
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def _normalize(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        spectral_norm(module)
