@@ -39,6 +39,7 @@ from medsynth.contracts.networks import Encoder as Encoder
 from medsynth.contracts.networks import Features as Features
 from medsynth.contracts.networks import Generator as Generator
 from medsynth.contracts.networks import HasActivations as HasActivations
+from medsynth.contracts.networks import HasStyles as HasStyles
 from medsynth.contracts.networks import MinibatchFactory as MinibatchFactory
 from medsynth.contracts.networks import MinibatchLayer as MinibatchLayer
 from medsynth.contracts.networks import Network as Network

@@ -62,6 +62,22 @@ class Encoder(Network, Protocol):
 
 
 @runtime_checkable
+class HasStyles(Protocol):
+    """A generator with a mapping network: ``forward(z, labels) == synthesize(styles(z, labels), z)``.
+
+    ``styles`` are what its images are a smooth function of, such as StyleGAN's w, a row for each layer.
+    """
+
+    def styles(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return the styles (N, layers, style_dim)."""
+        ...
+
+    def synthesize(self, styles: Tensor, z: Tensor) -> Tensor:
+        """Return the images (N, C, H, W) of ``styles``; ``z`` gives the values of further random inputs."""
+        ...
+
+
+@runtime_checkable
 class Backbone(Network, Protocol):
     """``images (N, C, H, W) in [-1, 1] -> pooled features (N, num_features)``.
 

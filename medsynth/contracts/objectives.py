@@ -129,8 +129,8 @@ class GeneratorPenalty(Protocol):
 
     It is taken in every ``interval``-th generator update, and then ``interval`` times as strong (lazy regularization,
     Karras et al. 2020, StyleGAN2). Random numbers come from PyTorch's global generator, which the step seeds. One that
-    differentiates the generator's images by the noise has ``differentiates = True``: the generator needs second
-    derivatives then, and is not compiled.
+    differentiates the generator's images, by the noise or by the styles of a generator that ``HasStyles``, has
+    ``differentiates = True``: the generator needs second derivatives then, and is not compiled.
     """
 
     interval: int

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from medsynth.contracts import GeneratorUpdate, InputError
+from medsynth.contracts import GeneratorUpdate, HasStyles, InputError
 from medsynth.generator_penalty.precision import wide
 
 _SMALLEST = 1e-6  # its square is added: keeps the derivative of the square root finite at a length of 0
@@ -20,8 +20,10 @@ class PathLength:
     Equal steps of the noise change images by equal amounts: y has the shape of the images and a deviation of
     ``1 / sqrt(H * W)``; ``a`` is the average of the lengths ``|J^T y|`` over earlier updates, exponentially weighted.
     It starts at the lengths of the first update with the term; the authors' starts at 0, from where it takes several
-    hundred updates. The derivative is by the noise z, since generators here have no mapping network, whose output w the
-    paper has. Where images influence each other, by batch normalization, it is that of the sum over the batch.
+    hundred updates. For a generator with a mapping network (``contracts.HasStyles``, such as ``generator=style``) the
+    derivative is by its output w, as in the paper, and |J^T y| the root of the mean over the layers of the squared
+    length for each layer's w, as in the authors' program; for others it is by the noise z. Where images influence each
+    other, by batch normalization, it is that of the sum over the batch.
 
     The images are generated once more for it, in float32, and differentiated twice.
 
@@ -72,8 +74,14 @@ class PathLength:
 
 def path_lengths(update: GeneratorUpdate) -> Tensor:
     """Return ``|J^T y|`` (N,) of newly generated images with its graph; y is drawn."""
-    z = wide(update.z).detach().requires_grad_(True)
-    images = update.generator(z, update.labels)
+    z, generator = wide(update.z).detach(), update.generator
+    if isinstance(generator, HasStyles):
+        inputs = generator.styles(z, update.labels)  # (N, layers, style_dim)
+        images = generator.synthesize(inputs, z)
+    else:
+        inputs = z.requires_grad_(True)
+        images = generator(inputs, update.labels)
     y = torch.randn_like(images) / math.sqrt(images.shape[2] * images.shape[3])
-    (gradient,) = torch.autograd.grad((images * y).sum(), z, create_graph=True)
-    return (gradient.square().sum(dim=1) + _SMALLEST**2).sqrt()
+    (gradient,) = torch.autograd.grad((images * y).sum(), inputs, create_graph=True)
+    squares = gradient.square().sum(dim=-1)  # (N,), or (N, layers)
+    return (squares.view(len(z), -1).mean(dim=1) + _SMALLEST**2).sqrt()
