@@ -1,5 +1,7 @@
 """Discriminators that are trained from scratch: logits, labels, depth and size by the papers, second derivatives."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,11 @@ from medsynth.discriminator.mlp import MLPDiscriminator
 from medsynth.discriminator.patch import PatchDiscriminator
 from medsynth.discriminator.r3gan import GroupedBottleneck, R3GANDiscriminator
 from medsynth.discriminator.sngan import ResidualBlock, SNGANDiscriminator
+from medsynth.discriminator.style import HalvingBlock, StyleDiscriminator
+from medsynth.layers.equalized import EqualizedConv2d, EqualizedLinear
+from medsynth.layers.resampling import blurred, doubled
+from medsynth.minibatch.std import MinibatchStd
+from tests.test_conf import compose
 
 SMALL = {
     "sngan": lambda **k: SNGANDiscriminator(width=8, max_width=16, **k),
@@ -21,6 +28,7 @@ SMALL = {
     "patch spectral": lambda **k: PatchDiscriminator(width=8, layers=2, normalization="spectral", **k),
     "patch none": lambda **k: PatchDiscriminator(width=8, layers=2, normalization="none", **k),
     "mlp": lambda **k: MLPDiscriminator(widths=(16, 8), **k),
+    "style": lambda **k: StyleDiscriminator(width=8, max_width=16, **k),
     "r3gan": lambda **k: R3GANDiscriminator(width=8, max_width=16, blocks=1, group_width=4, **k),
 }
 
@@ -241,6 +249,93 @@ def test_patch_normalizations(name):
     assert kinds & set(present.values()) == ({present[name]} if name in present else set())
 
 
+def convolved(x, layer, stride=1, padding=0):
+    """The sum over the window of each position, with the weights' scale, position by position."""
+    x = nn.functional.pad(x, [padding] * 4)
+    size = layer.weight.shape[2]
+    scale = 1 / (layer.weight.shape[1] * size**2) ** 0.5
+    rows = []
+    for row in range(0, x.shape[2] - size + 1, stride):
+        for column in range(0, x.shape[3] - size + 1, stride):
+            window = x[:, None, :, row : row + size, column : column + size]
+            rows.append((layer.weight * window).sum(dim=(2, 3, 4)) * scale + (0 if layer.bias is None else layer.bias))
+    side = (x.shape[2] - size) // stride + 1
+    return torch.stack(rows, dim=2).unflatten(2, (side, side))
+
+
+def smoothed(x, margin):
+    """Every 4 x 4 window's sum, weighted by the products of 1, 3, 3, 1 eighths."""
+    x = nn.functional.pad(x, [margin] * 4)
+    taps = (1 / 8, 3 / 8, 3 / 8, 1 / 8)
+    side = x.shape[2] - 3
+    return sum(a * b * x[:, :, i : i + side, j : j + side] for i, a in enumerate(taps) for j, b in enumerate(taps))
+
+
+def rectified(x):
+    return 2**0.5 * torch.where(x > 0, x, 0.2 * x)
+
+
+def test_resampling_by_the_filter():
+    x = torch.randn(2, 3, 6, 6, dtype=torch.float64)
+    torch.testing.assert_close(blurred(x, margin=2, gain=4.0), 4 * smoothed(x, 2))
+    spread = x.new_zeros(2, 3, 12, 12)
+    spread[:, :, ::2, ::2] = x
+    torch.testing.assert_close(doubled(x), 4 * smoothed(spread, 2)[:, :, :-1, :-1])
+    flat = doubled(torch.ones(1, 1, 6, 6))
+    torch.testing.assert_close(flat[:, :, 1:-1, 1:-1], torch.ones(1, 1, 10, 10))
+
+
+def test_style_block_in_the_paper_s_order():
+    """Convolution, activation, blur, convolution of stride 2, activation; a blurred 1x1 shortcut; their scaled sum."""
+    block = HalvingBlock(3, 5).double()
+    nn.init.normal_(block.convolution1.bias)
+    nn.init.normal_(block.convolution2.bias)
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    branch = rectified(convolved(x, block.convolution1, padding=1))
+    branch = rectified(convolved(smoothed(branch, 2), block.convolution2, stride=2))
+    shortcut = convolved(smoothed(x, 1), block.shortcut, stride=2)
+    torch.testing.assert_close(block(x), (branch + shortcut) / 2**0.5)
+    assert block(x).shape == (2, 5, 4, 4)
+
+
+def test_equalized_layers_keep_the_mean_square_whatever_their_width():
+    torch.manual_seed(0)
+    for width in (8, 128):
+        dense = EqualizedLinear(width, 64)(torch.randn(256, width))
+        maps = EqualizedConv2d(width, 32, 3)(torch.randn(32, width, 8, 8))[:, :, 1:-1, 1:-1]
+        assert dense.square().mean().item() == pytest.approx(1, abs=0.2)
+        assert maps.square().mean().item() == pytest.approx(1, abs=0.2)
+
+
+def test_equalized_layers_move_by_equal_parts_of_their_scale():
+    """An update of Adam of 0.01 for each weight changes the result by 0.01 times the scale, and the rate's part."""
+    for rate in (1.0, 0.01):
+        layer = EqualizedLinear(16, 1, bias=1.0, rate=rate)
+        assert layer.weight.std().item() == pytest.approx(1 / rate, rel=0.6)
+        before = layer(torch.ones(1, 16))
+        with torch.no_grad():
+            layer.weight += 0.01
+            layer.bias += 0.01
+        assert (layer(torch.ones(1, 16)) - before).item() == pytest.approx(rate * (0.01 * 16 / 4 + 0.01), rel=1e-2)
+        nn.init.zeros_(layer.weight)
+        assert EqualizedLinear(4, 1, bias=1.0, rate=rate)(torch.zeros(1, 4)).item() == pytest.approx(1)
+
+
+def test_style_counts_as_the_paper_s_network_for_1024_pixels():
+    """Configuration F: 29 million weights, one map more at 4 x 4 pixels."""
+    with torch.device("meta"):
+        discriminator = StyleDiscriminator(image_size=1024, channels=3, minibatch=lambda *_: MinibatchStd(512, 16))
+    maps = [32, 64, 128, 256] + [512] * 5
+    blocks = sum(9 * a * a + a + 9 * a * b + b + a * b for a, b in itertools.pairwise(maps))
+    last = 9 * 513 * 512 + 512 + 512 * 16 * 512 + 512 + 513
+    assert parameters(discriminator) == 3 * 32 + 32 + blocks + last == 29_012_513
+
+
+def test_style_brings_the_standard_deviation_of_the_batch():
+    assert compose("discriminator=style").task.discriminator.minibatch.group == 4
+    assert not compose("discriminator=style", "minibatch=none").task.discriminator.minibatch
+
+
 def test_r3gan_blocks_start_as_the_identity():
     discriminator = R3GANDiscriminator(image_size=32, channels=1, width=8, max_width=32)
     blocks = [module for module in discriminator.modules() if isinstance(module, GroupedBottleneck)]
@@ -275,6 +370,7 @@ def test_r3gan_counts_as_the_paper_s_network_for_32_pixels():
     [
         (lambda: SNGANDiscriminator(image_size=48, channels=1), ["data.image_size=48", "64"]),
         (lambda: SNGANDiscriminator(image_size=8, channels=1), ["data.image_size=8", "16"]),
+        (lambda: StyleDiscriminator(image_size=48, channels=1), ["data.image_size=48", "style", "64"]),
         (lambda: R3GANDiscriminator(image_size=48, channels=1), ["data.image_size=48", "64"]),
         (lambda: R3GANDiscriminator(image_size=32, channels=1, blocks=0), ["discriminator.blocks=0"]),
         (lambda: SNGANDiscriminator(image_size=32, channels=1, dropout=1.0), ["discriminator.dropout=1.0"]),

@@ -15,6 +15,7 @@ from medsynth.discriminator.mlp import MLPDiscriminator
 from medsynth.discriminator.patch import PatchDiscriminator
 from medsynth.discriminator.r3gan import R3GANDiscriminator
 from medsynth.discriminator.sngan import SNGANDiscriminator
+from medsynth.discriminator.style import StyleDiscriminator
 from medsynth.discriminator.vision_aided import VisionAidedDiscriminator
 from medsynth.generator.dcgan import DCGANGenerator
 from medsynth.generator.fastgan import FastGANGenerator
@@ -240,6 +241,7 @@ def discriminators():
     yield "patch", PatchDiscriminator(width=4, layers=2, **options)
     yield "r3gan", R3GANDiscriminator(width=8, group_width=4, **options)
     yield "sngan", SNGANDiscriminator(width=4, **options)
+    yield "style", StyleDiscriminator(width=4, max_width=8, **options)
     yield "transfer", transfer(unfreeze="all")
 
 

@@ -13,6 +13,7 @@ from medsynth.discriminator.dcgan import DCGANDiscriminator
 from medsynth.discriminator.mlp import MLPDiscriminator
 from medsynth.discriminator.r3gan import R3GANDiscriminator
 from medsynth.discriminator.sngan import SNGANDiscriminator
+from medsynth.discriminator.style import StyleDiscriminator
 from medsynth.minibatch.discrimination import MinibatchDiscrimination
 from medsynth.minibatch.std import MinibatchStd
 from medsynth.penalty.r1 import R1
@@ -25,6 +26,7 @@ DISCRIMINATORS = {
     "dcgan": functools.partial(DCGANDiscriminator, width=4),
     "sngan": functools.partial(SNGANDiscriminator, width=4),
     "mlp": functools.partial(MLPDiscriminator, widths=(16, 8)),
+    "style": functools.partial(StyleDiscriminator, width=4, max_width=8),
     "r3gan": functools.partial(R3GANDiscriminator, width=8, max_width=16, blocks=1, group_width=4),
 }
 

@@ -16,6 +16,7 @@ from medsynth.discriminator.mlp import MLPDiscriminator
 from medsynth.discriminator.patch import PatchDiscriminator
 from medsynth.discriminator.r3gan import R3GANDiscriminator
 from medsynth.discriminator.sngan import SNGANDiscriminator
+from medsynth.discriminator.style import StyleDiscriminator
 from medsynth.discriminator.vision_aided import VisionAidedDiscriminator
 from medsynth.loss.relativistic_pairing import RelativisticPairing
 from medsynth.penalty.lecam import LeCam
@@ -32,6 +33,7 @@ DISCRIMINATORS = {
     "patch": functools.partial(PatchDiscriminator, width=4, layers=1),
     "mlp": functools.partial(MLPDiscriminator, widths=(16, 8)),
     "r3gan": functools.partial(R3GANDiscriminator, width=8, max_width=16, blocks=1, group_width=4),
+    "style": functools.partial(StyleDiscriminator, width=4, max_width=8),
 }
 
 
