@@ -102,7 +102,9 @@ RULES = (
         above="features.label_information:0.2 progress:0.4",
         below="features.label_agreement:0.3",
     ),
-    _rule("too_short", above="history.doubling:0.3", below="history.since_best:0.01", in_a_row=1, after=3),
+    _rule(
+        "too_short", above="history.doubling:0.3 progress:0.999", below="history.since_best:0.01", in_a_row=1, after=3
+    ),
     _rule("few_validation_images", below="num_val:50", in_a_row=1, after=0),
 )
 NAMES = tuple(dict.fromkeys(rule.name for rule in RULES))
