@@ -1,9 +1,9 @@
 """Fit the doctor's thresholds to a corpus of runs, and measure them on other compositions and images.
 
-    uv run scripts/fit_doctor.py corpus.jsonl             # the tables of docs/diagnosis.md
-    uv run scripts/fit_doctor.py corpus.jsonl --write     # thresholds.json, fitted on all runs
+    uv run scripts/fit_doctor.py                          # the tables of docs/diagnosis.md
+    uv run scripts/fit_doctor.py corpus.jsonl --write     # thresholds.json, fitted on all runs of another corpus
 
-``corpus.jsonl`` is that of ``scripts/doctor_corpus.py``. A run is diagnosed by thresholds that were fitted without any
+The corpus is that of ``scripts/doctor_corpus.py``. A run is diagnosed by thresholds that were fitted without any
 run of its composition and without any run on its images. Thresholds are those that find most faults while all
 healthy runs of the fitted part stay a standard deviation of healthy signals away from showing them.
 """
@@ -11,6 +11,7 @@ healthy runs of the fitted part stay a standard deviation of healthy signals awa
 from __future__ import annotations
 
 import argparse
+import gzip
 import itertools
 import json
 import math
@@ -26,6 +27,7 @@ from medsynth.diagnosis.diagnose import all_findings
 from medsynth.diagnosis.rules import NAMES, REMARKS, RULES, Rule
 from medsynth.diagnosis.stopping import worth_continuing
 
+CORPUS = Path(__file__).with_name("doctor_corpus.jsonl.gz")
 TARGET = Path(__file__).parent.parent / "medsynth" / "diagnosis" / "thresholds.json"
 COMPETITIVE = 2.0  # times the best objective on the same set, up to which a run without planted fault counts as healthy
 _MUCH = 0.05  # by which an early end may worsen the best objective
@@ -33,6 +35,12 @@ MARGIN = 1.0  # standard deviations of healthy signals that healthy runs stay aw
 ROWS = 20  # validations of the longest run
 
 Run = Mapping[str, Any]
+
+
+def read_corpus(path: Path) -> list[dict[str, Any]]:
+    """Read the lines of a corpus, plain or compressed by gzip."""
+    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    return [json.loads(line) for line in content.decode().splitlines()]
 
 
 def rows_of(run: Run) -> list[dict[str, Any]]:
@@ -278,10 +286,10 @@ def early_stops(runs: Sequence[Run]) -> str:
 def main() -> None:
     """Print the tables, and write the thresholds if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpus", type=Path)
+    parser.add_argument("corpus", type=Path, nargs="?", default=CORPUS)
     parser.add_argument("--write", action="store_true", help="write thresholds fitted on all runs")
     options = parser.parse_args()
-    runs = [json.loads(line) for line in options.corpus.read_text().splitlines()]
+    runs = read_corpus(options.corpus)
     healthy = [run for run in runs if is_healthy(run, runs)]
     unplanted = sum(run["fault"] == "none" for run in runs)
     print(f"{len(runs)} runs, {unplanted} without a planted fault, of which {len(healthy)} end as well as others.\n")

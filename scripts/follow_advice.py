@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from doctor_corpus import COMPOSITIONS, CONDITIONAL, FAULTS, IMAGES, Planned, train, with_phantoms
-from fit_doctor import rows_of, share
+from fit_doctor import read_corpus, rows_of, share
 
 from medsynth.diagnosis.advice import InUse
 from medsynth.diagnosis.diagnose import diagnose
@@ -89,7 +89,7 @@ def main() -> None:
     worker, workers = map(int, options.worker.split("/"))
     folders = {path.name: path for path in [*options.images, *([options.labelled] if options.labelled else [])]}
     known = {(*(line[name] for name in _NAMES), line["override"]) for line in done}
-    corpus = [json.loads(line) for line in options.corpus.read_text().splitlines()]
+    corpus = read_corpus(options.corpus)
     with with_phantoms(folders) as places:
         for number, (plan, finding, override, without) in enumerate(proposals(corpus)):
             key = (plan.fault, plan.composition, plan.images, plan.seed, override)

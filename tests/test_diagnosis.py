@@ -1,5 +1,6 @@
 """Signals with known answers, and the findings that follow from rows of them."""
 
+import gzip
 import json
 import math
 from pathlib import Path
@@ -21,7 +22,7 @@ from medsynth.diagnosis.features import (
 )
 from medsynth.diagnosis.history import history_signals
 from medsynth.diagnosis.logits import logit_signals, separated
-from medsynth.diagnosis.rules import NAMES, RULES
+from medsynth.diagnosis.rules import NAMES, REMARKS, RULES
 from medsynth.diagnosis.signals import Observation, signals
 from medsynth.diagnosis.stopping import worth_continuing
 from medsynth.loss.minimax import Minimax
@@ -287,6 +288,43 @@ def test_advice_has_the_numbers_of_the_run():
     in_use = InUse({}, {"discriminator": 0.05, "generator": 1e-3}, 4000)
     assert advice("too_short", in_use) == ("max_images=8000",)
     assert "discriminator_optimizer.lr=0.01" in advice("discriminator_too_strong", in_use)
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    lines = gzip.decompress(Path("scripts/doctor_corpus.jsonl.gz").read_bytes()).decode().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def found_in(run):
+    rows = [
+        {"images_seen": seen, "signals": {n: v[k] for n, v in run["signals"].items() if v[k] is not None}}
+        for k, seen in enumerate(run["images_seen"])
+    ]
+    return all_findings(rows)
+
+
+@pytest.mark.parametrize(
+    ("fault", "finding"),
+    [
+        ("one_mode", "mode_collapse"),
+        ("one_mode_late", "mode_collapse"),
+        ("leak", "augmentation_leak"),
+        ("shuffled_labels", "uninformative_labels"),
+        ("few_validation_images", "few_validation_images"),
+    ],
+)
+def test_planted_faults_of_stored_runs_are_found(corpus, fault, finding):
+    runs = [run for run in corpus if run["fault"] == fault]
+    assert len(runs) >= 4
+    for run in runs:
+        assert finding in found_in(run), (run["composition"], run["images"], run["seed"])
+
+
+def test_the_default_without_a_planted_fault_has_no_findings(corpus):
+    runs = [run for run in corpus if run["fault"] == "none" and run["composition"] == "default"]
+    assert len(runs) >= 12
+    assert {name for run in runs for name in found_in(run)} <= set(REMARKS)
 
 
 def test_few_images_are_not_compared():
