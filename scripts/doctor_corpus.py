@@ -257,6 +257,9 @@ def train(plan: Planned, folder: Path, *further: str) -> dict[str, Any]:
             with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
                 plan.write_table(folder, Path(place) / "table.csv")
                 typed = plan.overrides(folder, Path(place) / "table.csv")
+                for text in further:  # takes the place of such a choice and of its options
+                    key = text.partition("=")[0]
+                    typed = [one for one in typed if not one.startswith((f"{key}=", f"{key}."))]
                 medsynth.train(*typed, *further, folder=Path(place) / "run")
         except medsynth.InputError as caught:
             error = caught.code.value if caught.code else str(caught)

@@ -3,9 +3,10 @@
     uv run scripts/follow_advice.py corpus.jsonl --images my/heads my/hands --labelled my/classes --out advised.jsonl
     uv run scripts/follow_advice.py corpus.jsonl --out advised.jsonl --table
 
-Each run with a planted fault that the doctor names is repeated with the same fault, seed and budget, and the first
-override that it proposes. One line of JSON for each is appended to ``--out``; what has a line is not repeated. The
-table says how often the best validation is better than without the override, for each finding.
+Each run with a planted fault that the doctor finds, and that an override can help, is repeated with the same fault,
+seed and budget, and the first override that it proposes. One line of JSON for each is appended to ``--out``; what has
+a line is not repeated. The table says how often the best validation is better than without the override, for each
+finding.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from medsynth.diagnosis.advice import InUse
 from medsynth.diagnosis.diagnose import diagnose
 from medsynth.diagnosis.rules import REMARKS
 
+_WITHOUT_CURE = ("none", "one_mode", "four_modes", "one_mode_late", "within_class")  # the noise itself is replaced
 _NAMES = ("fault", "composition", "images", "seed")
 _DEFAULTS = {
     "generator": "resnet",
@@ -40,7 +42,7 @@ def in_use(line: Mapping[str, Any]) -> InUse:
     typed = dict(_DEFAULTS)
     for text in (*COMPOSITIONS[composition], *FAULTS[line["fault"]].overrides):
         key, _, value = text.partition("=")
-        typed[key] = value
+        typed[key] = value or "none"
     choices = {name: tuple(typed[name].strip("[]").split(",")) for name in _DEFAULTS}
     slow = typed.get("optimizer@generator_optimizer") == "adam"
     rate = 2e-4 if slow else 1e-3
@@ -50,7 +52,7 @@ def in_use(line: Mapping[str, Any]) -> InUse:
 def proposals(lines: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Planned, str, str, float]]:
     """Yield each run with a named fault, its first finding, the first override proposed, and its best objective."""
     for line in lines:
-        if line["fault"] == "none" or line["error"]:
+        if line["fault"] in _WITHOUT_CURE or line["error"]:
             continue
         found = [f for f in diagnose(rows_of(line), in_use=in_use(line)) if f.name not in REMARKS and f.advice]
         if found:

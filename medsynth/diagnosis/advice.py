@@ -29,7 +29,7 @@ _ADVICE: dict[str, tuple[str, ...]] = {
     "mode_collapse": ("penalty=r1", "minibatch=std", "discriminator.packing=2"),
     "within_class_collapse": ("minibatch=std", "data.balance_classes=true", "generator_penalty=mode_seeking"),
     "texture": ("discriminator=dcgan", "penalty=r1"),
-    "not_learning": ("penalty=r1", "generator=resnet", "generator_optimizer.lr={generator_lr:.2g}"),
+    "not_learning": ("generator=resnet", "penalty=r1", "generator_optimizer.lr={generator_lr:.2g}"),
     "discriminator_too_strong": (
         "penalty=r1",
         "discriminator_optimizer.lr={discriminator_lr:.2g}",
