@@ -98,6 +98,8 @@ def main() -> None:
             if number % workers != worker or key in known:
                 continue
             again = train(plan, places[plan.images].absolute(), override)
+            if again["error"] == "interrupted":
+                return
             values = [value for value in again["signals"].get("objective", []) if value is not None]
             line = {
                 **dict(zip(_NAMES, key, strict=False)),

@@ -238,7 +238,7 @@ REMEDIES = (  # of random numbers and states of their own
         (Extragradient, {"extrapolation": "standard"}),
         (historical_averaging, {"optimizer": torch.optim.Adam, "weight": 0.1}),
     ],
-    ids=str,
+    ids=lambda value: value.__name__ if callable(value) else ",".join(value),
 )
 def test_its_state_is_in_checkpoints(kind, options, tmp_path):
     """An optimizer that took the state continues as the one that wrote it, bit for bit."""
