@@ -21,6 +21,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items):
+    """Refuse tests whose names hold addresses: they differ between the processes that share the tests."""
+    named = [item.nodeid for item in items if " at 0x" in item.nodeid]
+    if named:
+        raise pytest.UsageError(f"{named[0]}: choose ids without addresses of objects.")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _shortcuts():
     with pytest.MonkeyPatch.context() as patch:
