@@ -34,12 +34,14 @@ from medsynth.discriminator.patch import PatchDiscriminator
 from medsynth.discriminator.projected import ProjectedDiscriminator
 from medsynth.discriminator.r3gan import R3GANDiscriminator
 from medsynth.discriminator.sngan import SNGANDiscriminator
+from medsynth.discriminator.style import StyleDiscriminator
 from medsynth.discriminator.transfer import TransferDiscriminator
 from medsynth.discriminator.vision_aided import VisionAidedDiscriminator
 from medsynth.generator.dcgan import DCGANGenerator
 from medsynth.generator.fastgan import FastGANGenerator
 from medsynth.generator.mlp import MLPGenerator
 from medsynth.generator.resnet import ResNetGenerator
+from medsynth.generator.style import StyleGenerator
 from medsynth.generator.tomsk import TomskGenerator
 from medsynth.generator_penalty.feature_matching import FeatureMatching
 from medsynth.generator_penalty.mode_seeking import ModeSeeking
@@ -88,7 +90,14 @@ MINIBATCH: list[type[MinibatchLayer]] = [MinibatchDiscrimination, MinibatchStd]
 ADAPTIVE: list[type[Adaptive]] = [LeCam, AdaptiveAugmentation]
 AUGMENTATIONS: list[type[Augmentation]] = [AdaptiveAugmentation, DiffAugment, InstanceNoise]
 BACKBONES: list[type[Backbone]] = [TimmBackbone]
-GENERATORS: list[type[Generator]] = [DCGANGenerator, FastGANGenerator, MLPGenerator, ResNetGenerator, TomskGenerator]
+GENERATORS: list[type[Generator]] = [
+    DCGANGenerator,
+    FastGANGenerator,
+    MLPGenerator,
+    ResNetGenerator,
+    StyleGenerator,
+    TomskGenerator,
+]
 DISCRIMINATORS: list[type[Discriminator]] = [
     DCGANDiscriminator,
     GridDiscriminator,
@@ -97,6 +106,7 @@ DISCRIMINATORS: list[type[Discriminator]] = [
     ProjectedDiscriminator,
     R3GANDiscriminator,
     SNGANDiscriminator,
+    StyleDiscriminator,
     TransferDiscriminator,
     VisionAidedDiscriminator,
 ]
@@ -106,6 +116,7 @@ ACTIVATIONS: list[type[HasActivations]] = [
     PatchDiscriminator,
     R3GANDiscriminator,
     SNGANDiscriminator,
+    StyleDiscriminator,
     TransferDiscriminator,
     VisionAidedDiscriminator,
 ]

@@ -255,7 +255,13 @@ OWN_PICKLES = {"cli/worker.py", "data/dicom/decoder.py"}
 OWN_TEXT = {  # reads files of this installation, or what another process of this program has written
     "yaml.compose": ("configuration/option_help.py",),
     "yaml.safe_load": ("configuration/option_help.py",),
-    "json.loads": ("backbone/availability.py", "backbone/sisters.py", "planning/link.py", "report/figures.py"),
+    "json.loads": (
+        "backbone/availability.py",
+        "backbone/sisters.py",
+        "diagnosis/diagnose.py",
+        "planning/link.py",
+        "report/figures.py",
+    ),
 }
 OWN_CODE = {"backbone/split.py": "exec"}  # torch.fx's text of a network that is there already
 

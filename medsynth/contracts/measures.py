@@ -82,7 +82,7 @@ class HasFeatures(Protocol):
         """Return the features (N, d) of real and of generated images, after ``compute``."""
         ...
 
-    def extract(self, images: Tensor) -> Tensor:
+    def features_of(self, images: Tensor) -> Tensor:
         """Return the features (N, d) of further images (N, C, H, W) in [-1, 1]."""
         ...
 

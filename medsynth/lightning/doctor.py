@@ -176,7 +176,7 @@ class Doctor(pl.Callback):
             if sum(len(kept["image"]) for kept in self._training) < _FEW:
                 self._training.append(batch)
             if source is not None:
-                features.append(source.extract(batch["image"]).cpu())
+                features.append(source.features_of(batch["image"]).cpu())
         self._training_features = torch.cat(features) if features else None
 
     def _labels(self, model: GenerativeModule) -> Tensor | None:
@@ -188,10 +188,10 @@ class Doctor(pl.Callback):
         if metrics is None or training is None:
             return None
         real, fake = (side[: self.num_images].cpu() for side in metrics.features())
-        raw = metrics.extract(_raw_images(model, labels)).cpu()
+        raw = metrics.features_of(_raw_images(model, labels)).cpu()
         augmented = None
         if isinstance(model, AdversarialModule) and model.augmentations:
-            augmented = metrics.extract(_augmented(model, images[:_FEW])).cpu()
+            augmented = metrics.features_of(_augmented(model, images[:_FEW])).cpu()
         return FeatureSets(fake, real, training, raw, metrics.classify, augmented)
 
     def _logits(self, model: GenerativeModule, fake: Tensor, real: Tensor, labels: Tensor | None) -> LogitSets | None:

@@ -152,7 +152,7 @@ class GenerativeMetrics:
         if not images.isfinite().all():  # before rounding hides it
             cause = "check the files and the intensity range of data" if real else "the training has diverged"
             raise InputError(f"The {side} images have NaN or infinite values: {cause}.")
-        features = self.extract(images)
+        features = self.features_of(images)
         if not features.isfinite().all():
             raise InputError(
                 f"The extractor {self.extractor.name} gives NaN or infinite features for {side} images: "
@@ -162,7 +162,7 @@ class GenerativeMetrics:
 
     @torch.inference_mode(False)
     @torch.no_grad()
-    def extract(self, images: Tensor) -> Tensor:
+    def features_of(self, images: Tensor) -> Tensor:
         """Return the features (N, d) of images (N, C, H, W) in [-1, 1], without taking them in."""
         images = images.to(self.device, torch.float32)
         with torch.autocast(self.device.type, enabled=False):
