@@ -233,7 +233,7 @@ def test_a_training_that_rises_is_not_worth_continuing_and_one_that_falls_is():
 FITTED = {
     "thresholds": {f"{rule.key}.{c.signal}": 0.0 for rule in RULES for c in rule.conditions},
     "confidence": {"copying": 0.9},
-    "measured": {},
+    "measured": {"copying": {"augment=translation_cutout": "better in 3 of 4"}},
 }
 
 
@@ -254,7 +254,9 @@ def test_a_rule_holds_in_a_row_up_to_the_last_validation():
     assert (found.onset, found.last, found.confidence) == (30, 50, 0.9)
     assert found.evidence == {"features.copies": 1}
     assert "copies" in found.text()
-    assert "penalty=lecam" in found.text()
+    assert "Try augment=translation_cutout (better in 3 of 4) or penalty=lecam." in found.text()
+    (other,) = diagnose(copying(-1, -1, 1, 1), FITTED, InUse({"augment": ("translation_cutout",)}))
+    assert other.measured == ""  # that was measured of another override
 
 
 def test_a_finding_that_passed_is_known_to_the_whole_run():

@@ -50,7 +50,7 @@ def fitted_values() -> dict[str, Any]:
 
 
 def _finding(rule: Rule, rows: Sequence[Row], first: int, fitted: Mapping[str, Any], in_use: InUse) -> Finding:
-    signals = rows[-1]["signals"]
+    signals, overrides = rows[-1]["signals"], advice(rule.name, in_use)
     return Finding(
         name=rule.name,
         sentence=SENTENCES[rule.name],
@@ -58,6 +58,6 @@ def _finding(rule: Rule, rows: Sequence[Row], first: int, fitted: Mapping[str, A
         onset=rows[first]["images_seen"],
         last=rows[-1]["images_seen"],
         confidence=fitted["confidence"].get(rule.name),
-        advice=advice(rule.name, in_use),
-        measured=fitted["measured"].get(rule.name, ""),
+        advice=overrides,
+        measured=fitted["measured"].get(rule.name, {}).get(next(iter(overrides), ""), ""),
     )

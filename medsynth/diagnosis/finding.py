@@ -40,7 +40,7 @@ class Finding:
         """Return the finding in words, with what to try."""
         certain = "" if self.confidence is None else f", {self.confidence:.0%} of such runs in the corpus"
         since = f" (since {self.onset:,} images{certain})"
-        help_by = (
-            f" Try {' or '.join(self.advice)}{': ' + self.measured if self.measured else ''}." if self.advice else ""
-        )
+        tried = [f" ({self.measured})" if self.measured else "", *[""] * len(self.advice)]
+        overrides = [f"{override}{note}" for override, note in zip(self.advice, tried, strict=False)]
+        help_by = f" Try {' or '.join(overrides)}." if overrides else ""
         return f"{self.sentence}{since}.{help_by}"

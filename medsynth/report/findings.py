@@ -38,5 +38,6 @@ def _text(record: Mapping[str, Any]) -> str:
     text = f"{record['sentence']} ({', '.join(notes)})." if notes else f"{record['sentence']}."
     if isinstance(advice, list) and advice:
         measured = record.get("measured")
-        text += f" Try {' or '.join(map(str, advice))}{f' ({measured})' if measured else ''}."
+        first = f"{advice[0]} ({measured})" if measured else f"{advice[0]}"
+        text += f" Try {' or '.join([first, *map(str, advice[1:])])}."
     return text
