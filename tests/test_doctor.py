@@ -8,10 +8,12 @@ import torch
 
 import medsynth
 from medsynth.augment.instance_noise import InstanceNoise
-from medsynth.errors import InputError
+from medsynth.errors import EndCode, InputError
 from medsynth.lightning import doctor as doctor_file
 from medsynth.lightning.doctor import StepValues
 from medsynth.report.page import write_report
+from medsynth.runs.run_folder import RunResult
+from medsynth.runs.successor import successor_of
 from tests.command import TINY, run
 
 MORE = (*TINY, "max_images=160", "val_every_images=32")
@@ -100,6 +102,21 @@ def test_act_starts_a_run_with_the_proposed_override_and_links_both(monkeypatch,
     assert result.summary["predecessor"] == str(tmp_path / "run")
     assert "augment=translation_cutout" in (tmp_path / "run-2" / "config.yaml").read_text()
     assert [row["images_seen"] for row in rows(tmp_path / "run")] == [32, 64, 96, 128]
+
+
+@pytest.mark.parametrize(
+    ("code", "typed", "follows"),
+    [
+        (EndCode.COMPLETED, ("max_images=64", "doctor.act=true"), True),
+        (EndCode.COMPLETED, ("resume=auto", "max_images=64"), True),
+        (EndCode.COMPLETED, ("resume=outputs/theirs",), False),
+        (EndCode.ALREADY_COMPLETE, ("resume=auto", "doctor.act=true"), False),
+    ],
+)
+def test_no_run_follows_a_record_that_this_command_has_not_written(tmp_path, code, typed, follows):
+    summary = {"proposal": {"finding": "copying", "override": "augment=ada"}}
+    successor = successor_of(RunResult(tmp_path / "run", code, summary), typed)
+    assert (successor is not None) == follows
 
 
 @pytest.mark.parametrize(

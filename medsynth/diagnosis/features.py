@@ -72,7 +72,7 @@ def leak_signals(fake: Tensor, real: Tensor, augmented: Tensor) -> dict[str, flo
     between = _kernel_distance(real, augmented)
     if between < _NOTABLE:
         return {}
-    difference = _kernel_distance(real, fake) - gaussian_kernel(augmented.numpy(), fake.numpy()).value / 1000
+    difference = _kernel_distance(real, fake) - _kernel_distance(augmented, fake)
     return {"leak": max(-1.0, min(1.0, difference / between))}
 
 

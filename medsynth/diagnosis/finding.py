@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from medsynth.report.findings import finding_text
+
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
@@ -37,10 +39,5 @@ class Finding:
         return {**dataclasses.asdict(self), "advice": list(self.advice)}
 
     def text(self) -> str:
-        """Return the finding in words, with what to try."""
-        certain = "" if self.confidence is None else f", {self.confidence:.0%} of such runs in the corpus"
-        since = f" (since {self.onset:,} images{certain})"
-        tried = [f" ({self.measured})" if self.measured else "", *[""] * len(self.advice)]
-        overrides = [f"{override}{note}" for override, note in zip(self.advice, tried, strict=False)]
-        help_by = f" Try {' or '.join(overrides)}." if overrides else ""
-        return f"{self.sentence}{since}.{help_by}"
+        """Return the finding in words, with its numbers and what to try."""
+        return finding_text(self.record())

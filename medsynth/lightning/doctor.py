@@ -200,7 +200,7 @@ class Doctor(pl.Callback):
         training = torch.cat([batch["image"] for batch in self._training])[:_FEW]
         own = None
         if model.num_classes:
-            own = torch.cat([label for label in map(_label_of, self._training) if label is not None])[:_FEW]
+            own = torch.cat([label for b in self._training if (label := b.get("label")) is not None])[:_FEW]
         with evaluating(model.discriminator), torch.no_grad():
             return LogitSets(
                 training=_logits_of(model, training, own),
@@ -272,10 +272,6 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write one row of JSON per line, completely or not at all."""
     with replacing(path) as temporary:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def _label_of(batch: Batch) -> Tensor | None:
-    return batch.get("label")
 
 
 def _with_features(model: GenerativeModule) -> HasFeatures | None:

@@ -23,11 +23,12 @@ def finding_names(summary: Mapping[str, Any]) -> list[str]:
 
 
 def finding_texts(summary: Mapping[str, Any]) -> list[str]:
-    """Return a text for each finding: what is wrong, since when, how certain, the numbers, and what to try."""
-    return [_text(record) for record in findings(summary)]
+    """Return a text for each finding."""
+    return [finding_text(record) for record in findings(summary)]
 
 
-def _text(record: Mapping[str, Any]) -> str:
+def finding_text(record: Mapping[str, Any]) -> str:
+    """Return what is wrong, since when, how certain, the numbers, and what to try."""
     onset, confidence = finite(record.get("onset")), finite(record.get("confidence"))
     evidence, advice = record.get("evidence"), record.get("advice")
     notes = [] if onset is None else [f"since {onset:,.0f} images"]

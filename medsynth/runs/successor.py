@@ -6,8 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from medsynth.errors import EndCode
 from medsynth.files import write_json
 from medsynth.runs.layout import SUMMARY
+from medsynth.runs.placement import AUTO
 from medsynth.runs.records import read_json
 from medsynth.runs.run_folder import RunResult
 
@@ -24,14 +26,16 @@ def successor_of(result: RunResult, typed: Sequence[str]) -> Successor | None:
     """Return the run that is to follow, or None where the doctor proposed nothing.
 
     It has the options of the first, the proposed override behind them, and a folder of its own beside that of the
-    first: ``<folder>-2``. It does not act again.
+    first: ``<folder>-2``. It does not act again. None follows a run that was complete before, whose record may be
+    anyone's, and none a run that was resumed by its folder, whose options were not typed.
 
     Args:
         result: of the run that ended.
         typed: its options.
     """
     proposal = result.summary.get("proposal")
-    if not proposal:
+    by_folder = any(text.startswith("resume=") and text != f"resume={AUTO}" for text in typed)
+    if not proposal or by_folder or result.code != EndCode.COMPLETED:
         return None
     kept = [text for text in typed if not text.startswith(("resume=", "doctor.act="))]
     own = (proposal["override"], "doctor.act=false", f"doctor.predecessor={result.folder}")

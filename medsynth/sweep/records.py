@@ -11,6 +11,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from medsynth.report.findings import finding_names
 from medsynth.runs.layout import JOB, SUMMARY, job_numbers
 from medsynth.runs.records import read_json
 from medsynth.runs.status import COMPLETED, DIVERGED, DUPLICATE, State, state
@@ -60,10 +61,6 @@ def best(folder: Path) -> float | None:
 
 
 def _read(folder: Path) -> JobRecord:
-    return JobRecord(read_json(folder / JOB), state(folder), best(folder), _findings(folder))
-
-
-def _findings(folder: Path) -> tuple[str, ...]:
-    recorded = read_json(folder / SUMMARY).get("findings")
-    records = [record for record in recorded if isinstance(record, dict)] if isinstance(recorded, list) else []
-    return tuple(str(record.get("name", "")).replace("_", " ") for record in records)
+    return JobRecord(
+        read_json(folder / JOB), state(folder), best(folder), tuple(finding_names(read_json(folder / SUMMARY)))
+    )
