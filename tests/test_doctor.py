@@ -92,16 +92,16 @@ def test_early_stop_ends_at_a_validation_and_keeps_the_best(monkeypatch, tmp_pat
 
 def test_act_starts_a_run_with_the_proposed_override_and_links_both(monkeypatch, tmp_path):
     planted(monkeypatch, copying=True)
-    result = medsynth.train(*MORE, "doctor.act=true", folder=tmp_path / "run")
-    assert result.folder == tmp_path / "run-2"
+    result = medsynth.train(*MORE, "doctor.act=true", folder=tmp_path / "run, a=b")
+    assert result.folder == tmp_path / "run, a=b-2"
     assert result.images_seen == 160
-    first = json.loads((tmp_path / "run" / "summary.json").read_text())
+    first = json.loads((tmp_path / "run, a=b" / "summary.json").read_text())
     assert first["images_seen"] == 128
     assert first["proposal"] == {"finding": "copying", "override": "augment=translation_cutout"}
-    assert first["successor"] == str(tmp_path / "run-2")
-    assert result.summary["predecessor"] == str(tmp_path / "run")
-    assert "augment=translation_cutout" in (tmp_path / "run-2" / "config.yaml").read_text()
-    assert [row["images_seen"] for row in rows(tmp_path / "run")] == [32, 64, 96, 128]
+    assert first["successor"] == str(tmp_path / "run, a=b-2")
+    assert result.summary["predecessor"] == str(tmp_path / "run, a=b")
+    assert "augment=translation_cutout" in (tmp_path / "run, a=b-2" / "config.yaml").read_text()
+    assert [row["images_seen"] for row in rows(tmp_path / "run, a=b")] == [32, 64, 96, 128]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from medsynth.configuration.override_text import override
 from medsynth.errors import EndCode
 from medsynth.report.summary import summary_text
 from medsynth.runs.placement import shown
@@ -30,6 +31,8 @@ def run(config: DictConfig) -> float:
         if successor is not None:
             link(result, successor)
             print(f"\nnext run   {' '.join(successor.typed)}", flush=True)
-            command = [sys.executable, "-m", "medsynth", "train", *successor.typed]
-            sys.exit(subprocess.run([*command, f"hydra.run.dir={successor.folder}"], check=False).returncode)
+            sources = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+            searched = [part for source in sources for part in ("--config-dir", source)]
+            options = [*searched, *successor.typed, override("hydra.run.dir", successor.folder)]
+            sys.exit(subprocess.run([sys.executable, "-m", "medsynth", "train", *options], check=False).returncode)
     return result.best

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from medsynth.configuration.override_text import override
 from medsynth.errors import EndCode
 from medsynth.files import write_json
 from medsynth.runs.layout import SUMMARY
@@ -38,7 +39,7 @@ def successor_of(result: RunResult, typed: Sequence[str]) -> Successor | None:
     if not proposal or by_folder or result.code != EndCode.COMPLETED:
         return None
     kept = [text for text in typed if not text.startswith(("resume=", "doctor.act="))]
-    own = (proposal["override"], "doctor.act=false", f"doctor.predecessor={result.folder}")
+    own = (proposal["override"], "doctor.act=false", override("doctor.predecessor", result.folder))
     number = next(n for n in range(2, 1000) if not result.folder.with_name(f"{result.folder.name}-{n}").exists())
     return Successor(result.folder.with_name(f"{result.folder.name}-{number}"), (*kept, *own))
 
