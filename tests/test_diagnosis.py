@@ -22,8 +22,9 @@ from medsynth.diagnosis.features import (
 )
 from medsynth.diagnosis.history import history_signals
 from medsynth.diagnosis.logits import logit_signals, separated
+from medsynth.diagnosis.pictures import closest_pairs, evidence, nearest_training
 from medsynth.diagnosis.rules import NAMES, REMARKS, RULES
-from medsynth.diagnosis.signals import Observation, signals
+from medsynth.diagnosis.signals import FeatureSets, Observation, signals
 from medsynth.diagnosis.stopping import worth_continuing
 from medsynth.loss.minimax import Minimax
 from medsynth.loss.non_saturating import NonSaturating
@@ -337,3 +338,44 @@ def test_few_images_are_not_compared():
 def test_thresholds_are_numbers_that_json_has():
     path = Path("medsynth/diagnosis/thresholds.json")
     assert json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(name))
+
+
+def test_the_pictures_of_a_mode_collapse_are_the_pairs_that_are_most_alike():
+    fake, real = heads(40), heads(40)
+    fake[31] = fake[5] + 0.001
+    panels = evidence("mode_collapse", Observation(fake=fake, real=real))
+    assert {title: len(images) for title, images in panels.items()} == {"generated pairs": 16, "real pairs": 16}
+    first = {tuple(image.flatten().tolist()) for image in panels["generated pairs"][:2]}
+    assert first == {tuple(image.flatten().tolist()) for image in fake[[5, 31]]}
+
+
+def test_pairs_share_no_row_and_are_of_one_class():
+    rows = torch.tensor([[0.0], [0.1], [0.25], [5.0], [5.5], [9.0]])
+    assert sorted(closest_pairs(rows)[:2]) == [0, 1]
+    assert sorted(closest_pairs(rows)) == [0, 1, 2, 3, 4, 5]
+    assert [sorted(closest_pairs(rows, torch.tensor([0, 1, 0, 1, 1, 2]))[n : n + 2]) for n in (0, 2)] == [[0, 2], [3, 4]]
+
+
+def test_copies_are_shown_with_the_training_image_that_they_copy():
+    sets = [features(n, 12) for n in (50, 30, 80)]
+    sets[0][7] = 3 * sets[2][61]
+    observation = Observation(fake=heads(50), real=heads(30), features=FeatureSets(*sets, raw=features(50, 12)))
+    assert nearest_training(observation)[0] == (7, 61)
+
+
+def test_a_checkerboard_shows_in_the_spectrum_that_is_drawn():
+    real = heads(64)
+    fake = real + 0.2 * torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(16, 16)
+    of_real, of_fake = evidence("checkerboard", Observation(fake=fake, real=real))["spectra"]
+    assert divmod(int((of_fake - of_real)[0].argmax()), 17) == (0, 16)  # frequency -1/2 and 1/2
+    assert (float(of_real.min()), float(of_fake.max())) == pytest.approx((-1, 1), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", [*NAMES])
+def test_every_finding_has_a_picture_or_none(name):
+    labels = torch.arange(32) % 2
+    seen = Observation(fake=heads(32), real=heads(32), labels=labels, raw=heads(32), augmented=heads(16))
+    for images in evidence(name, seen).values():
+        assert images.ndim == 4
+        assert torch.isfinite(images).all()
+        assert images.abs().max() <= 1.25

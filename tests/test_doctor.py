@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 
 import medsynth
 from medsynth.augment.instance_noise import InstanceNoise
@@ -79,6 +80,9 @@ def test_a_finding_is_said_once_and_stands_in_summary_and_report(monkeypatch, ca
     write_report([tmp_path / "run"], tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert page.index("The generator copies") < page.index('id="summary"')
+    assert page.index('alt="Images that show the finding"') < page.index('id="summary"')
+    with Image.open(tmp_path / "run" / "diagnosis" / "copying.png") as picture:
+        assert picture.size[1] == 16 + 4 * 17 + 1  # a title, and 8 pairs of images of 16 pixels in 4 rows
 
 
 def test_early_stop_ends_at_a_validation_and_keeps_the_best(monkeypatch, tmp_path):

@@ -58,6 +58,8 @@ class Observation:
         fake: generated images (N, C, H, W) of the averaged generator.
         real: validation images (N, C, H, W), of the same labels.
         labels: (N,), where the training is conditional.
+        raw: the first images of the generator itself, from the noise of ``fake``.
+        augmented: the first validation images as the discriminator sees them, where the training augments.
         features: of the metrics' extractor.
         logits: of the discriminator.
         steps: values of the steps since the last validation, by name.
@@ -70,6 +72,8 @@ class Observation:
     fake: Tensor
     real: Tensor
     labels: Tensor | None = None
+    raw: Tensor | None = None
+    augmented: Tensor | None = None
     features: FeatureSets | None = None
     logits: LogitSets | None = None
     steps: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)

@@ -19,6 +19,7 @@ from medsynth.diagnosis.course import STEP_VALUES, typical
 from medsynth.diagnosis.diagnose import diagnose
 from medsynth.diagnosis.finding import Finding
 from medsynth.diagnosis.history import history_signals
+from medsynth.diagnosis.pictures import evidence, nearest_training
 from medsynth.diagnosis.rules import REMARKS
 from medsynth.diagnosis.signals import FeatureSets, LogitSets, Observation, signals
 from medsynth.diagnosis.stopping import worth_continuing
@@ -27,6 +28,7 @@ from medsynth.lightning.adversarial import AdversarialModule
 from medsynth.lightning.distributed import averaged
 from medsynth.lightning.module import GenerativeModule
 from medsynth.lightning.preparation import evaluating
+from medsynth.lightning.sample_grid import save_picture, side_by_side
 from medsynth.lightning.trainer_access import FindingLogger, training_data
 
 _log = logging.getLogger(__name__)
@@ -39,7 +41,8 @@ _FEW = 128  # images that logits, and images of the raw generator, are computed 
 class Doctor(pl.Callback):
     """Watches the steps, tests each validation, and says what is wrong, each fault once.
 
-    Each validation adds a row to ``path``: the images seen and the signals (``medsynth/diagnosis``). It reads what the
+    Each validation adds a row to ``path``: the images seen and the signals (``medsynth/diagnosis``). A picture that
+    shows a finding is written to the folder beside that file, ``diagnosis/mode_collapse.png``. It reads what the
     training computes anyway and few images beyond, changes nothing, and works in the first process alone; where it
     is asked to stop the training, the others follow.
 
@@ -118,6 +121,7 @@ class Doctor(pl.Callback):
         return diagnose(self.rows, in_use=in_use(model))
 
     def _examine(self, trainer: pl.Trainer, pl_module: GenerativeModule) -> None:
+        """Add a row, and say the findings that were not said before."""
         seen = pl_module.images_seen
         self.rows = [row for row in self.rows if row["images_seen"] < seen]
         steps = self._steps.take()
@@ -129,11 +133,23 @@ class Doctor(pl.Callback):
         for finding in self.findings(pl_module):
             if finding.name not in self._told:
                 self._told.add(finding.name)
-                if finding.name not in _SAID_BY_THE_DATA:
-                    _log.warning("%s", finding.text())
-                for logger in trainer.loggers:
-                    if isinstance(logger, FindingLogger):
-                        logger.log_finding(finding.record(), finding.text())
+                self._say(trainer, finding)
+                self._draw(finding.name, observation, training_data(trainer))
+
+    def _say(self, trainer: pl.Trainer, finding: Finding) -> None:
+        if finding.name not in _SAID_BY_THE_DATA:
+            _log.warning("%s", finding.text())
+        for logger in trainer.loggers:
+            if isinstance(logger, FindingLogger):
+                logger.log_finding(finding.record(), finding.text())
+
+    def _draw(self, name: str, observation: Observation, data: TrainingData) -> None:
+        """Write the picture that shows a finding beside the rows; it stays there, since it may show training images."""
+        panels = _copies(observation, data) if name == "copying" else evidence(name, observation)
+        if panels:
+            folder = self.path.with_suffix("")
+            folder.mkdir(parents=True, exist_ok=True)
+            save_picture(side_by_side(panels), folder / f"{name}.png")
 
     def _end_if_decided(self, trainer: pl.Trainer, pl_module: GenerativeModule) -> None:
         """End the training, in all processes, where the first one finds that more images would not improve it."""
@@ -151,13 +167,18 @@ class Doctor(pl.Callback):
         fake = torch.cat([generated for generated, _, _ in self._batches])[: self.num_images]
         real = torch.cat([images for _, images, _ in self._batches])[: self.num_images]
         labels = self._labels(model)
+        raw, augmented = _raw_images(model, labels), None
+        if isinstance(model, AdversarialModule) and model.augmentations:
+            augmented = _augmented(model, real[:_FEW])
         self._know_training(model, training_data(trainer))
         objective = trainer.callback_metrics.get(getattr(trainer.checkpoint_callback, "monitor", None) or "", math.nan)
         return Observation(
             fake=fake,
             real=real,
             labels=labels,
-            features=self._features(model, real, labels),
+            raw=raw.cpu(),
+            augmented=None if augmented is None else augmented.cpu(),
+            features=self._features(model, raw, augmented),
             logits=self._logits(model, fake, real, labels),
             steps=steps,
             earlier=self._typical,
@@ -183,16 +204,14 @@ class Doctor(pl.Callback):
         labels = [label for *_, label in self._batches if label is not None]
         return torch.cat(labels).cpu()[: self.num_images] if model.num_classes and labels else None
 
-    def _features(self, model: GenerativeModule, images: Tensor, labels: Tensor | None) -> FeatureSets | None:
+    def _features(self, model: GenerativeModule, raw: Tensor, augmented: Tensor | None) -> FeatureSets | None:
         metrics, training = _with_features(model), self._training_features
         if metrics is None or training is None:
             return None
         real, fake = (side[: self.num_images].cpu() for side in metrics.features())
-        raw = metrics.features_of(_raw_images(model, labels)).cpu()
-        augmented = None
-        if isinstance(model, AdversarialModule) and model.augmentations:
-            augmented = metrics.features_of(_augmented(model, images[:_FEW])).cpu()
-        return FeatureSets(fake, real, training, raw, metrics.classify, augmented)
+        of_raw = metrics.features_of(raw).cpu()
+        of_augmented = None if augmented is None else metrics.features_of(augmented).cpu()
+        return FeatureSets(fake, real, training, of_raw, metrics.classify, of_augmented)
 
     def _logits(self, model: GenerativeModule, fake: Tensor, real: Tensor, labels: Tensor | None) -> LogitSets | None:
         if not isinstance(model, AdversarialModule):
@@ -305,6 +324,17 @@ def _first_batches(data: TrainingData, count: int) -> Iterator[Batch]:
         seen += len(batch["image"])
         if seen >= count:
             return
+
+
+def _copies(observation: Observation, data: TrainingData) -> dict[str, Tensor]:
+    """Return generated images, each with the nearest training image after it."""
+    pairs = nearest_training(observation)
+    last = max((number for _, number in pairs), default=-1)
+    known = torch.cat([batch["image"].cpu() for batch in _first_batches(data, last + 1)]) if pairs else None
+    if known is None:
+        return {}
+    shown = [image for made, trained in pairs for image in (observation.fake[made], known[trained])]
+    return {"generated, training": torch.stack(shown)}
 
 
 @torch.no_grad()

@@ -48,16 +48,16 @@ class SampleGrid(pl.Callback):
         real = training_data(trainer).val_images(self.num_images)
         fake = self._generate(pl_module)
         real_path, fake_path = self.folder / "real.png", self.folder / f"{pl_module.images_seen:09d}.png"
-        _save(_grid(real), real_path)
-        _save(_grid(fake), fake_path)
+        save_picture(_grid(real), real_path)
+        save_picture(_grid(fake), fake_path)
         pictures = {"generated": fake_path, "real": real_path}
         panels = {"real": real, "generated": fake}
         if pl_module.reconstructions is not None:
             originals, made = (images[: self.num_images] for images in pl_module.reconstructions)
             panels = {"real": originals, "reconstructed": made, "generated": fake}
             pictures["reconstructed"] = self.folder / RECONSTRUCTED
-            _save(side_by_side({"real": originals, "reconstructed": made}), pictures["reconstructed"])
-        _save(side_by_side(panels), self.folder / "latest.png")
+            save_picture(side_by_side({"real": originals, "reconstructed": made}), pictures["reconstructed"])
+        save_picture(side_by_side(panels), self.folder / "latest.png")
         for logger in trainer.loggers:
             if isinstance(logger, PictureLogger):
                 logger.log_pictures("samples", pictures, step=pl_module.images_seen)
@@ -93,6 +93,7 @@ def _padded(picture: Tensor, height: int) -> Tensor:
     return torch.nn.functional.pad(picture, (0, 0, 0, height - picture.shape[1]), value=1.0)
 
 
-def _save(picture: Tensor, path: Path) -> None:
+def save_picture(picture: Tensor, path: Path) -> None:
+    """Write a picture (C, H, W) in [0, 1] as PNG, completely or not at all."""
     with replacing(path) as temporary:
         save_image(picture, temporary, format="png")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from medsynth.report.run_files import finite
+from medsynth.runs.layout import DIAGNOSIS
+
+PICTURES = DIAGNOSIS.partition(".")[0]  # the folder beside the doctor's rows
 
 
 def findings(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -15,6 +19,13 @@ def findings(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [
         record for record in kept if isinstance(record.get("name"), str) and isinstance(record.get("sentence"), str)
     ]
+
+
+def finding_pictures(summary: Mapping[str, Any], folder: Path) -> list[Path | None]:
+    """Return for each finding the picture that shows it, which the doctor wrote into the run's folder, or None."""
+    names = [record["name"] for record in findings(summary)]
+    paths = [folder / PICTURES / f"{name}.png" if name.replace("_", "").isalpha() else None for name in names]
+    return [path if path is not None and path.is_file() else None for path in paths]
 
 
 def finding_names(summary: Mapping[str, Any]) -> list[str]:

@@ -19,6 +19,7 @@ from medsynth.report.columns import (
 )
 from medsynth.report.evaluation import EXPLANATION, SELECTED
 from medsynth.report.figures import Figure
+from medsynth.report.findings import finding_pictures
 from medsynth.report.line_figures import curves, description, line_of
 from medsynth.report.pictures import Pictures, evenly
 from medsynth.report.run import Run
@@ -167,7 +168,8 @@ def _measured(run: Run, baselines: Mapping[str, float | None], figures: dict[str
 def _samples(run: Run, budget: int) -> dict[str, Any]:
     """Return pictures by images seen, that of real images, and which of them are always visible."""
     seen = {path: step for step, path in sorted(run.samples.items())}
-    still = [path for path in (run.real_samples, run.reconstructed) if path is not None]
+    shown = finding_pictures(run.summary, run.folder)
+    still = [path for path in (run.real_samples, run.reconstructed, *shown) if path is not None]
     chosen = evenly(list(seen), budget - 2 * sum(path.stat().st_size for path in still))
     pictures = Pictures([*still, *chosen], budget)
     frames: list[dict[str, Any]] = [
@@ -185,6 +187,9 @@ def _samples(run: Run, budget: int) -> dict[str, Any]:
         "real": pictures.get(run.real_samples),
         "reconstructed": pictures.get(run.reconstructed),
         "picture_remark": remark,
+        "findings": [
+            {"text": text, "picture": pictures.get(path)} for text, path in zip(run.findings, shown, strict=True)
+        ],
     }
 
 
