@@ -130,6 +130,9 @@ FAULTS = {
     "batch_of_2": Fault(("data.batch_size=2",), _LOST, compositions=("dcgan", "hinge", "least_squares")),
     "too_short": Fault(("max_images=1000", "val_every_images=125"), ("too_short",)),
     "few_validation_images": Fault((), ("few_validation_images",)),
+    "checkerboard": Fault(_planted("checkerboard", 0.25), ("checkerboard",)),
+    "copies": Fault(_planted("copies", 0.5), ("copying",)),
+    "ignored_labels": Fault(_planted("ignored_labels", 1), ("ignored_labels",), compositions=(CONDITIONAL,)),
     "shuffled_labels": Fault((), ("uninformative_labels",), compositions=(CONDITIONAL,)),
     "within_class": Fault(
         _planted("class_modes", 1), ("within_class_collapse", "mode_collapse"), compositions=(CONDITIONAL,)
@@ -141,7 +144,10 @@ class Planted(pl.Callback):
     """Plants a fault into a training, from ``onset`` images on.
 
     ``discriminator_lr`` and ``generator_lr`` multiply a learning rate by ``value``; ``modes`` leaves the generator
-    ``value`` different noises, ``class_modes`` does so for images of the first class alone.
+    ``value`` different noises, ``class_modes`` does so for images of the first class alone; ``ignored_labels`` gives it
+    labels that depend on the noise alone. Of the averaged generator alone, whose images are validated:
+    ``checkerboard`` makes every other pixel brighter and the others darker by the share ``value``; ``copies`` replaces
+    the share ``value`` of its images by training images.
     """
 
     def __init__(self, kind: str, value: float, onset: int = 0):
@@ -160,6 +166,28 @@ class Planted(pl.Callback):
         elif self.kind.endswith("modes"):
             for network in (pl_module.generator, pl_module.ema_generator.module):
                 network.register_forward_pre_hook(self._few_noises)
+        elif self.kind == "ignored_labels":
+            for network in (pl_module.generator, pl_module.ema_generator.module):
+                network.register_forward_pre_hook(self._labels_of_noise)
+        elif self.kind == "checkerboard":
+            pl_module.ema_generator.module.register_forward_hook(self._checkered)
+        elif self.kind == "copies":
+            self._training = torch.cat([batch["image"] for batch in trainer.datamodule.ordered_batches()])
+            pl_module.ema_generator.module.register_forward_hook(self._copied)
+
+    def _labels_of_noise(self, module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        z, labels = inputs
+        return z, (z[:, 0].abs() * 1e4).long() % (int(labels.max()) + 1)
+
+    def _checkered(self, module: Any, inputs: tuple[Any, ...], images: torch.Tensor) -> torch.Tensor:
+        rows, columns = torch.meshgrid(*(torch.arange(size) for size in images.shape[-2:]), indexing="ij")
+        gain = 1 + self.value * (1 - 2 * ((rows + columns) % 2)).to(images)
+        return (images + 1) * gain - 1
+
+    def _copied(self, module: Any, inputs: tuple[Any, ...], images: torch.Tensor) -> torch.Tensor:
+        code = (inputs[0][:, 0].abs() * 1e4).long()
+        copies = self._training.to(images)[code % len(self._training)]
+        return torch.where((code % 1000 < 1000 * self.value)[:, None, None, None], copies, images)
 
     def _few_noises(self, _: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         z, *others = inputs
