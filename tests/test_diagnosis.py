@@ -227,8 +227,9 @@ def test_the_history_knows_the_best_and_the_power_law():
 
 def test_a_training_that_rises_is_not_worth_continuing_and_one_that_falls_is():
     assert worth_continuing(rows_of([16 / n for n in range(1, 9)]))
-    assert not worth_continuing(rows_of([4.0, 1.0, 2.0, 3.0, 4.0, 5.0]))
-    assert worth_continuing(rows_of([4.0, 1.0, 2.0, 3.0]))  # too few validations to say
+    assert not worth_continuing(rows_of([4.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
+    assert worth_continuing(rows_of([4.0, 1.0, 2.0, 3.0, 4.0, 5.0]))  # too few validations to say
+    assert worth_continuing(rows_of([4.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0]))  # it does not fall, nor does it rise
 
 
 FITTED = {
@@ -353,7 +354,10 @@ def test_pairs_share_no_row_and_are_of_one_class():
     rows = torch.tensor([[0.0], [0.1], [0.25], [5.0], [5.5], [9.0]])
     assert sorted(closest_pairs(rows)[:2]) == [0, 1]
     assert sorted(closest_pairs(rows)) == [0, 1, 2, 3, 4, 5]
-    assert [sorted(closest_pairs(rows, torch.tensor([0, 1, 0, 1, 1, 2]))[n : n + 2]) for n in (0, 2)] == [[0, 2], [3, 4]]
+    assert [sorted(closest_pairs(rows, torch.tensor([0, 1, 0, 1, 1, 2]))[n : n + 2]) for n in (0, 2)] == [
+        [0, 2],
+        [3, 4],
+    ]
 
 
 def test_copies_are_shown_with_the_training_image_that_they_copy():

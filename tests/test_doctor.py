@@ -1,6 +1,8 @@
 """The doctor in a training: its file, its findings in every place, early ends, and runs that follow."""
 
 import json
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -43,6 +45,22 @@ def test_each_validation_leaves_a_row_of_signals(monkeypatch, capsys, tmp_path):
     assert names == {"objective", "num_val", "progress", "pixels", "features", "ema", "logits", "course", "history"}
     assert {"features.label_information", "features.copies", "logits.overfitting"} <= found[-1]["signals"].keys()
     assert result.summary["files"]["diagnosis"].endswith("diagnosis.jsonl")
+
+
+AVERAGE_IS_LAST = (*TINY, "task.ema_half_life=1", "data.source.num_val=64", "conditional=true")
+
+
+def test_the_last_generator_is_compared_with_its_average_from_the_same_noise(tmp_path):
+    result = medsynth.train(*AVERAGE_IS_LAST, folder=tmp_path / "run")
+    assert [row["signals"]["ema.apart"] < 1e-4 for row in rows(result.folder)] == [True, True]
+
+
+@pytest.mark.slow
+def test_it_is_so_in_several_processes_and_they_end_together(tmp_path):
+    typed = (*AVERAGE_IS_LAST, "trainer.devices=2", "doctor.stop=early", f"hydra.run.dir={tmp_path / 'run'}")
+    done = subprocess.run([sys.executable, "-m", "medsynth", "train", *typed], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [row["signals"]["ema.apart"] < 1e-4 for row in rows(tmp_path / "run")] == [True, True]
 
 
 def test_without_the_doctor_the_training_is_the_same(tmp_path):

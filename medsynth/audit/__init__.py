@@ -1,1 +1,1 @@
-"""Privacy of a generator: copies of training images, membership inference, re-identification of patients, against controls."""
+"""Privacy of a generator: copies, membership inference and re-identification of patients, against controls."""

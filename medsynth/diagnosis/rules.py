@@ -81,7 +81,8 @@ def _rule(key: str, *, above: str = "", below: str = "", in_a_row: int = 2, afte
 RULES = (
     _rule("mode_collapse.alike", above="pixels.similarity:0.1", below="pixels.nearest:-0.75"),
     _rule("mode_collapse.features", below="features.recall:0.3 features.variation:-1"),
-    _rule("mode_collapse.rank", below="features.rank:-0.3 pixels.variation:-1"),
+    _rule("mode_collapse.rank", below="features.rank:-0.8"),
+    _rule("mode_collapse.repeated", below="pixels.nearest:-3"),
     _rule("within_class_collapse", below="features.within_class:-1"),
     _rule("texture", above="pixels.detail:0.3 features.distance:0.12", below="pixels.layout:-0.5"),
     _rule("not_learning", above="features.distance:0.12 progress:0.4", below="features.coverage:0.3"),

@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import pytorch_lightning as pl
 import torch
@@ -82,7 +82,7 @@ class Doctor(pl.Callback):
         self._told: set[str] = set()
         self._steps = StepValues()
         self._typical: dict[str, float] = {}
-        self._batches: list[tuple[Tensor, Tensor, Tensor | None]] = []  # generated, real, labels
+        self._batches: list[_Validated] = []  # of this process
         self._training: list[Batch] = []  # the first training images, for logits
         self._training_features: Tensor | None = None
 
@@ -105,9 +105,10 @@ class Doctor(pl.Callback):
         self, trainer: pl.Trainer, pl_module: GenerativeModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
         """Keep the first images of the validation, generated and real."""
-        if self.enabled and trainer.is_global_zero and sum(len(b[0]) for b in self._batches) < self.num_images:
+        if self.enabled and trainer.is_global_zero and sum(len(b.fake) for b in self._batches) < self.num_images:
             batch = cast(Batch, batch)
-            self._batches.append((outputs.cpu(), batch["image"].cpu(), batch.get("label")))
+            start = int(batch["index"][0])
+            self._batches.append(_Validated(outputs.cpu(), batch["image"].cpu(), batch.get("label"), start))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: GenerativeModule) -> None:
         """Compute the signals and write the row."""
@@ -164,10 +165,11 @@ class Doctor(pl.Callback):
             trainer.should_stop = True
 
     def _observe(self, trainer: pl.Trainer, model: GenerativeModule, steps: Steps) -> Observation:
-        fake = torch.cat([generated for generated, _, _ in self._batches])[: self.num_images]
-        real = torch.cat([images for _, images, _ in self._batches])[: self.num_images]
+        fake = torch.cat([b.fake for b in self._batches])[: self.num_images]
+        real = torch.cat([b.real for b in self._batches])[: self.num_images]
         labels = self._labels(model)
-        raw, augmented = _raw_images(model, labels), None
+        noises = [model.validation_noise(len(b.fake), b.start) for b in self._batches]
+        raw, augmented = _raw_images(model, torch.cat(noises)[:_FEW], labels), None
         if isinstance(model, AdversarialModule) and model.augmentations:
             augmented = _augmented(model, real[:_FEW])
         self._know_training(model, training_data(trainer))
@@ -178,7 +180,7 @@ class Doctor(pl.Callback):
             labels=labels,
             raw=raw.cpu(),
             augmented=None if augmented is None else augmented.cpu(),
-            features=self._features(model, raw, augmented),
+            features=self._features(model, len(fake), raw, augmented),
             logits=self._logits(model, fake, real, labels),
             steps=steps,
             earlier=self._typical,
@@ -201,14 +203,17 @@ class Doctor(pl.Callback):
         self._training_features = torch.cat(features) if features else None
 
     def _labels(self, model: GenerativeModule) -> Tensor | None:
-        labels = [label for *_, label in self._batches if label is not None]
+        labels = [b.labels for b in self._batches if b.labels is not None]
         return torch.cat(labels).cpu()[: self.num_images] if model.num_classes and labels else None
 
-    def _features(self, model: GenerativeModule, raw: Tensor, augmented: Tensor | None) -> FeatureSets | None:
+    def _features(
+        self, model: GenerativeModule, count: int, raw: Tensor, augmented: Tensor | None
+    ) -> FeatureSets | None:
+        """Return features; those of ``count`` validated images are the first, before those of other processes."""
         metrics, training = _with_features(model), self._training_features
         if metrics is None or training is None:
             return None
-        real, fake = (side[: self.num_images].cpu() for side in metrics.features())
+        real, fake = (side[:count].cpu() for side in metrics.features())
         of_raw = metrics.features_of(raw).cpu()
         of_augmented = None if augmented is None else metrics.features_of(augmented).cpu()
         return FeatureSets(fake, real, training, of_raw, metrics.classify, of_augmented)
@@ -244,6 +249,15 @@ class Doctor(pl.Callback):
         self.rows, self._typical = list(state_dict["rows"]), dict(state_dict["typical"])
         self._told = set(state_dict["told"])
         self._steps.load_state_dict(state_dict["steps"])
+
+
+class _Validated(NamedTuple):
+    """A batch of a validation: generated and real images of the same labels, and the number of its first image."""
+
+    fake: Tensor
+    real: Tensor
+    labels: Tensor | None
+    start: int
 
 
 class StepValues:
@@ -338,13 +352,11 @@ def _copies(observation: Observation, data: TrainingData) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _raw_images(model: GenerativeModule, labels: Tensor | None) -> Tensor:
-    """Return images of the generator itself, not of its average, from the noise of the first validation images."""
-    z = model.validation_noise(_FEW)
-    labels = None if labels is None else labels[:_FEW].to(model.device)
-    z = (z if labels is None else z[: len(labels)]).to(model.device)
+def _raw_images(model: GenerativeModule, z: Tensor, labels: Tensor | None) -> Tensor:
+    """Return images of the generator itself, not of its average."""
+    labels = None if labels is None else labels[: len(z)].to(model.device)
     with evaluating(model.generator), torch.autocast(model.device.type, enabled=False):
-        return model.generator(z, labels).float()
+        return model.generator(z.to(model.device), labels).float()
 
 
 @torch.no_grad()
