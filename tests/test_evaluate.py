@@ -588,6 +588,30 @@ def test_images_of_several_splits_are_read_by_their_numbers():
     assert image_sets.read_datasets(parts, numbers)[:, 0, 0, 0].tolist() == [0, 2, 10, 12, 20, 22]
 
 
+def test_images_of_one_patient_have_one_number_in_all_sets(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for folder, first in (("real", 0), ("fake", 6)):
+        pictures(tmp_path / folder, 12, seed=first)
+        for number in range(12):
+            (tmp_path / folder / f"{number}.png").rename(tmp_path / folder / f"p{first + number // 2}_{number}.png")
+    pattern = "data.patient_pattern='(p[0-9]+)_'"
+    config = compose_checked("evaluate", [pattern])
+    real, fake, *_ = of_images("real", "fake", None, config)
+    assert sorted(np.unique(real.groups, return_counts=True)[1]) == [2] * 6
+    assert not set(real.groups) & set(fake.groups)
+    subset = real.subset(np.array([3, 5]))
+    assert subset.groups.tolist() == [real.groups[3], real.groups[5]]
+    again = of_images("real", "real", None, config)
+    assert set(again.real.groups) == set(again.fake.groups)
+    a_run(tmp_path / "run", "data=image_folder", "data.root=real", pattern, "data.val_fraction=0.4")
+    sets = of_run(compose_checked("evaluate", ["run=run"]), torch.device("cpu"))
+    groups = [*sets.real.groups, *sets.training.groups]
+    assert sorted(groups) == sorted(real.groups)
+    assert not set(sets.real.groups) & set(sets.training.groups), "patients are apart"
+    assert image_sets.patient_groups(["", ""]) is None
+    assert image_sets.patient_groups(["a1", "", "a1", ""]).tolist() == [161, -2, 161, -4]
+
+
 def of_numbers(count=6):
     """Images whose pixels are all the number of the image, over 10."""
 

@@ -22,7 +22,7 @@ from medsynth.data.files import ImageFiles
 from medsynth.data.prepared import PreparedImages
 from medsynth.data.reading import Reader
 from medsynth.data.tree import require_images
-from medsynth.evaluation.image_sets import SourceImages, read_datasets
+from medsynth.evaluation.image_sets import SourceImages, patient_groups, read_datasets
 from medsynth.metrics.image_set import ImageSet
 from medsynth.untrusted_files import load_json
 
@@ -106,6 +106,7 @@ def folder_images(name: str, folder: ImageFolder, config: DictConfig) -> SourceI
     dataset = PreparedImages(source.store, range(len(source.store)), labels=column, size=source.image_size)
     key = {"version": medsynth.__version__, "store": source.store.folder.name, "size": source.image_size}
     labels = None if column is None else np.asarray(column)
-    images = ImageSet(name, len(dataset), functools.partial(read_datasets, [dataset]), labels, key)
+    groups = patient_groups(source.columns["patient"])
+    images = ImageSet(name, len(dataset), functools.partial(read_datasets, [dataset]), labels, key, groups)
     notes = tuple(f"{name}=: {warning.getMessage()}" for warning in warnings)
     return SourceImages(images, source.class_names, tuple(sorted(source.columns["digest"])), notes)

@@ -52,7 +52,31 @@ def split_of(data: ImageDataModule, config: DictConfig, split: str) -> ImageSet:
         read=functools.partial(read_datasets, list(chosen.values())),
         labels=np.concatenate([of_images[name] for name in chosen]) if of_images else None,
         key={"version": medsynth.__version__, "split": split, "size": data.image_size, **_content(data, config)},
+        groups=_groups_of(data, list(chosen)),
     )
+
+
+def _groups_of(data: ImageDataModule, splits: Sequence[str]) -> np.ndarray | None:
+    """Return the patients of the images of splits, one split after the other; None: they are not known."""
+    if not isinstance(data.source, ImageFiles):
+        return None
+    patients = data.source.columns["patient"]
+    return patient_groups([patients[row] for split in splits for row in data.source.rows[split]])
+
+
+def patient_groups(patients: Sequence[str]) -> np.ndarray | None:
+    """Return a number for each image, equal for images of one patient; an image of an unknown patient has its own.
+
+    Args:
+        patients: hashes in hexadecimal digits, fewer than 16; "" where not known.
+
+    Returns:
+        int64 (N,); None: no patient is known.
+    """
+    if not any(patients):
+        return None
+    known = [int(patient, 16) if patient else -1 - row for row, patient in enumerate(patients)]
+    return np.array(known, dtype=np.int64)
 
 
 def generated(generator: nn.Module, count: int, *, reference: ImageSet, conditional: bool, seed: int) -> ImageSet:

@@ -22,6 +22,7 @@ class ImageSet:
         read: numbers from 0 to ``count`` -> images (n, C, H, W) in [-1, 1]. One number always gives the same image.
         labels: int64 (count,); None: there are none.
         key: plain values that the images depend on; None: their features are not cached.
+        groups: int64 (count,), equal for images of one patient, in all sets of one source; None: not known.
     """
 
     name: str
@@ -29,6 +30,7 @@ class ImageSet:
     read: Callable[[Sequence[int]], Tensor]
     labels: np.ndarray | None = None
     key: Mapping[str, Any] | None = None
+    groups: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.count < 2:
@@ -49,6 +51,7 @@ class ImageSet:
             read=read,
             labels=None if self.labels is None else self.labels[chosen],
             key=None if self.key is None else {**self.key, "chosen": chosen.tolist()},
+            groups=None if self.groups is None else self.groups[chosen],
         )
 
 
