@@ -1,0 +1,94 @@
+"""The jobs of a comparison, how long they take, and how they run in parallel processes."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+
+from joblib import Parallel, cpu_count, delayed
+
+from medsynth.utility.arms import Arm
+from medsynth.utility.job import Job, Material, run_job
+from medsynth.utility.rows import Rows
+
+FEWEST_SEEDS = 2  # an interval needs two
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Sizes and seeds that are run, with all arms.
+
+    Attributes:
+        arms: of the comparison.
+        sizes: of the real set, ascending; the last one is what the answer is given for.
+        seeds: of initial weights, batches, subsets and generated images.
+    """
+
+    arms: tuple[Arm, ...]
+    sizes: tuple[int, ...]
+    seeds: tuple[int, ...]
+
+    def jobs(self) -> list[Job]:
+        """Return all jobs, those of the largest size and of the first seeds first."""
+        return [Job(arm, size, seed) for size in reversed(self.sizes) for seed in self.seeds for arm in self.arms]
+
+    def within(self, most: int) -> Plan:
+        """Return a plan of at most ``most`` jobs, if that is possible: fewer seeds and fewer sizes, evenly.
+
+        The largest size and two seeds stay.
+        """
+        plan, seeds, sizes = self, len(self.seeds), len(self.sizes)
+        while len(plan.jobs()) > most:
+            spare_seeds, spare_sizes = len(plan.seeds) - FEWEST_SEEDS, len(plan.sizes) - 1
+            if spare_seeds <= 0 and spare_sizes <= 0:
+                return plan
+            fewer_seeds = spare_seeds * (sizes - 1) >= spare_sizes * (seeds - FEWEST_SEEDS) and spare_seeds > 0
+            if fewer_seeds or spare_sizes <= 0:
+                plan = dataclasses.replace(plan, seeds=plan.seeds[:-1])
+            else:  # every second one from above, so that the curve keeps its ends as long as possible
+                dropped = max(len(plan.sizes) - 2, 0)
+                plan = dataclasses.replace(plan, sizes=plan.sizes[:dropped] + plan.sizes[dropped + 1 :])
+        return plan
+
+
+def seconds_for_a_job(plan: Plan, material: Material) -> float:
+    """Return the time of a job, measured on one with a tenth of the steps."""
+    options = dataclasses.replace(material.options, steps=max(material.options.steps // 10, 1))
+    job = Job(max(plan.arms, key=lambda arm: arm.added(plan.sizes[-1])), plan.sizes[-1], plan.seeds[0])
+    short = dataclasses.replace(material, options=options)
+    run_job(job, short)  # the first one loads libraries
+    started = time.perf_counter()
+    run_job(job, short)
+    tenth = time.perf_counter() - started
+    return tenth * material.options.steps / options.steps
+
+
+def run_jobs(
+    missing: Sequence[Job],
+    material: Material,
+    rows: Rows,
+    *,
+    processes: int = 1,
+    report: Callable[[int, Job], None] | None = None,
+) -> None:
+    """Run jobs and keep their rows as they finish.
+
+    Args:
+        missing: the jobs.
+        material: what they compute with.
+        rows: where their rows are kept.
+        processes: parallel ones, isolated from this process; 1: the jobs run in this process.
+        report: called after each job with the number of finished ones.
+    """
+    threads = max(cpu_count() // processes, 1) if processes > 1 else None
+    parallel = Parallel(n_jobs=processes, return_as="generator_unordered", max_nbytes="1M", mmap_mode="r")
+    finished = parallel(delayed(_run)(job, material, threads) for job in missing)
+    for number, (job, row) in enumerate(finished, start=1):
+        rows.add(job, row)
+        if report is not None:
+            report(number, job)
+
+
+def _run(job: Job, material: Material, threads: int | None) -> tuple[Job, dict]:
+    return job, run_job(job, material, threads)

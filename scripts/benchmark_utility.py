@@ -1,0 +1,204 @@
+"""Measure whether ``medsynth utility`` is right, where the truth is known: on phantoms.
+
+    uv run scripts/benchmark_utility.py run --out utility.jsonl            # all that is missing; may be interrupted
+    uv run scripts/benchmark_utility.py run --out utility.jsonl --cases memorizer --repetitions 3
+    uv run scripts/benchmark_utility.py table --out utility.jsonl          # what there is so far, in Markdown
+    uv run scripts/benchmark_utility.py coverage                           # of the intervals, by simulation
+
+Each repetition is a comparison with its own phantoms: 40 training images of heads at 32 px, half of them with a
+hemorrhage, 400 test images, a linear layer on ImageNet features (EfficientNet-Lite0 at 64 px), all arms, 6 seeds. The
+cases differ in the generator:
+
+* memorizer: it emits training images, drawn at random. No arm can gain.
+* honest: it emits new phantoms. The gain is that of more real images, which is measured beside it: the arm 1:5 with
+  other new phantoms, called real, in the place of the generated ones.
+
+A false gain over duplication is an arm with generated images whose 95 % interval of the gain over duplicated real
+images is above 0 after Holm's correction over the arms. The answer is that of the rule, which asks for more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+
+from medsynth.data.phantom import Phantoms
+from medsynth.metrics.image_set import ImageSet
+from medsynth.metrics.interval import share_interval
+from medsynth.utility.arms import MIXED, Arm
+from medsynth.utility.augmentation import Augmentation
+from medsynth.utility.classification import LinearProbe, Network
+from medsynth.utility.fit import Fit
+from medsynth.utility.job import Job, run_job
+from medsynth.utility.statistics import holm, image_groups, measured
+from medsynth.utility.study import Options, Sets, compare, prepare
+
+CASES = ("memorizer", "honest")
+CLASSES = ("healthy", "one_lesion")
+SIZE, TEST, SEEDS = 40, 400, 6
+PROBE = LinearProbe(Network("tf_efficientnet_lite0", "packaged", 64), CLASSES, augmentation=Augmentation(), views=4)
+OPTIONS = Options(fit=Fit(steps=100, learning_rate=1e-2), sizes=(SIZE,), seeds=SEEDS)
+MORE = Arm(MIXED, max(OPTIONS.ratios))
+
+
+def phantoms(split: str, count: int, *, seed: int) -> ImageSet:
+    """Render labeled phantoms."""
+    source = Phantoms(image_size=32, anatomies="head", classes=CLASSES, seed=seed)
+    images = torch.from_numpy(np.stack([source.image(split, number) for number in range(count)]))[:, None].float()
+    return ImageSet(split, count, lambda numbers: images[list(numbers)], np.arange(count) % len(CLASSES))
+
+
+def repetition(case: str, number: int) -> dict[str, Any]:
+    """Compare once; return a row of plain values."""
+    started = time.perf_counter()
+    pool = SIZE * SEEDS * round(MORE.ratio)
+    training, test = phantoms("train", SIZE, seed=number), phantoms("test", TEST, seed=number)
+    if case == "memorizer":
+        synthetic = training.subset(np.random.default_rng(number).integers(0, SIZE, pool))
+    else:
+        synthetic = phantoms("val", pool, seed=number)
+    sets = Sets(training, test, synthetic)
+    result = compare(sets, PROBE, OPTIONS).to_dict()
+    deciding = [d for d in result["differences"] if d["measure"] == OPTIONS.measure and d["arm"].startswith(MIXED)]
+    row = {
+        "case": case,
+        "repetition": number,
+        "answer": result["answer"],
+        "over_duplicated": [_shown(d) for d in deciding if d["control"].startswith("duplicated")],
+        "gains": [_shown(d) for d in deciding],
+        "arms": {a["arm"]: a["measures"][OPTIONS.measure]["value"] for a in result["arms"]},
+    }
+    if case == "honest":
+        row["generated_minus_more_real"] = _against_more_real(sets, number, pool)
+    return row | {"seconds": time.perf_counter() - started}
+
+
+def _shown(difference: dict[str, Any]) -> dict[str, Any]:
+    return {name: difference[name] for name in ("arm", "control", "gain", "low", "high", "p")}
+
+
+def _against_more_real(sets: Sets, number: int, pool: int) -> dict[str, float]:
+    """Return the gain of generated images over as many more real ones, with its interval."""
+    more = dataclasses.replace(sets, synthetic=phantoms("train", pool, seed=number + 1_000_000))
+    tables = []
+    for given in (sets, more):
+        material = prepare(given, PROBE, OPTIONS)
+        rows = [run_job(Job(MORE, SIZE, seed), material) for seed in range(SEEDS)]
+        values = np.array([row["values"][OPTIONS.measure] for row in rows])
+        tables.append((values, np.array([row["without"][OPTIONS.measure] for row in rows])))
+    return dataclasses.asdict(measured(tables[0][0] - tables[1][0], tables[0][1] - tables[1][1]))
+
+
+def run(out: Path, cases: Sequence[str], repetitions: int) -> None:
+    """Run the repetitions that have no row yet, the cases in turn."""
+    done = {(row["case"], row["repetition"]) for row in read(out)}
+    for number in range(repetitions):
+        for case in cases:
+            if (case, number) not in done:
+                row = repetition(case, number)
+                with out.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+                print(case, number, row["answer"], f"{row['seconds']:.0f} s", flush=True)
+
+
+def read(out: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file; none if it does not exist."""
+    return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+
+
+def table(out: Path) -> str:
+    """Return the results of all rows as a table in Markdown."""
+    lines = [
+        "| generator | repetitions | yes | no | not shown | a gain over duplication | mean gain 1:5 over duplication | "
+        "interval of generated - more real holds 0 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    rows = read(out)
+    for case in CASES:
+        own = [row for row in rows if row["case"] == case]
+        if own:
+            answers = [row["answer"] for row in own]
+            counts = " | ".join(str(answers.count(name)) for name in ("yes", "no", "not shown"))
+            gains = _share([_gain_found(row) for row in own])
+            mean = np.mean([row["over_duplicated"][-1]["gain"] for row in own])
+            equal = [row["generated_minus_more_real"] for row in own if "generated_minus_more_real" in row]
+            holds = _share([e["low"] <= 0 <= e["high"] for e in equal]) if equal else "-"
+            lines.append(f"| {case} | {len(own)} | {counts} | {gains} | {mean:+.4f} | {holds} |")
+    return "\n".join(lines)
+
+
+def _gain_found(row: dict[str, Any]) -> bool:
+    gains = row["over_duplicated"]
+    return any(p < 0.05 and g["gain"] > 0 for p, g in zip(holm([g["p"] for g in gains]), gains, strict=True))
+
+
+def _share(found: Sequence[bool]) -> str:
+    share = float(np.mean(found))
+    estimate = share_interval(share, len(found), share * (1 - share) / len(found))
+    return f"{sum(found)} of {len(found)} ({estimate.low:.2f} to {estimate.high:.2f})"
+
+
+def coverage(repetitions: int) -> str:
+    """Return how often the interval of a difference of accuracies holds its expectation, as a table in Markdown.
+
+    Right decisions of two networks on an image are those of correlated normal numbers with parts of the image, the
+    seed, both networks and their interactions; images of one patient share a part. The expected difference is known.
+    """
+    lines = [
+        "| seeds | images | patients | spread of seeds | true difference | coverage |",
+        "|---|---|---|---|---|---|",
+    ]
+    random = np.random.default_rng(0)
+    for seeds, images, patients in ((5, 400, 400), (5, 100, 100), (3, 400, 400), (10, 400, 400), (5, 400, 40)):
+        for spread in (0.0, 0.2):
+            for shift in (0.0, 0.3):
+                held, truth = _held(random, seeds, images, patients, spread, shift, repetitions)
+                lines.append(f"| {seeds} | {images} | {patients} | {spread} | {truth:.3f} | {held:.3f} |")
+    return "\n".join(lines)
+
+
+def _held(random: Any, seeds: int, images: int, patients: int, spread: float, shift: float, count: int) -> tuple:
+    patient = np.arange(images) % patients
+    groups = image_groups(None, patient, images)
+    deviation = (1 + 0.5 + 0.3 + 0.3 + spread**2) ** 0.5
+    truth = float(stats.norm.cdf((0.8 + shift) / deviation) - stats.norm.cdf(0.8 / deviation))
+    held = 0
+    for _ in range(count):
+        of_patient = random.normal(0, 0.5**0.5, patients)[patient] + random.normal(0, 0.3**0.5, images)
+        right = []
+        for mean in (0.8, 0.8 + shift):
+            own = random.normal(0, 0.3**0.5, images) + random.normal(0, spread, (seeds, 1))
+            right.append(mean + of_patient + own + random.normal(0, 1, (seeds, images)) > 0)
+        difference = right[1].astype(float) - right[0]
+        without = np.stack([difference[:, groups != group].mean(axis=1) for group in range(groups.max() + 1)], axis=1)
+        interval = measured(difference.mean(axis=1), without)
+        held += interval.low <= truth <= interval.high
+    return held / count, truth
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=("run", "table", "coverage"))
+    parser.add_argument("--out", type=Path, default=Path("utility.jsonl"))
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
+    parser.add_argument("--repetitions", type=int, default=20)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.action == "run":
+        run(arguments.out, arguments.cases, arguments.repetitions)
+    else:
+        print(table(arguments.out) if arguments.action == "table" else coverage(1000))
+
+
+if __name__ == "__main__":
+    main()
