@@ -48,7 +48,7 @@ class Network:
 
 
 class _Classification:
-    """What both kinds of classifiers share."""
+    """The measures and targets of a classifier."""
 
     name = "classification"
     lower = False

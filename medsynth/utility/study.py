@@ -91,7 +91,7 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class UtilityResult:
-    """What a comparison found; ``to_dict`` describes the record.
+    """The answer of a comparison with all its values; ``to_dict`` describes them.
 
     Attributes:
         answer: ``yes``, ``no`` or ``not shown``.
