@@ -39,6 +39,7 @@ from medsynth.metrics.interval import Estimate
 from medsynth.metrics.kernel import gaussian_kernel, kernel
 from medsynth.metrics.memorization import memorization
 from medsynth.metrics.neighbors import precision_recall_density_coverage
+from medsynth.metrics.two_sample import two_sample_auc
 
 DIMENSIONS = 16
 SPREAD = 1 / np.sqrt(1 + np.arange(DIMENSIONS))
@@ -96,8 +97,9 @@ def logits(count: int, random: np.random.Generator) -> np.ndarray:
 
 def of_features(real: np.ndarray, fake: np.ndarray) -> dict[str, Estimate]:
     """Take all measures on features."""
+    told = {"c2st": two_sample_auc(real, fake)}
     distances = {"fd": frechet(real, fake), "kd": kernel(real, fake), "gaussian_kd": gaussian_kernel(real, fake)}
-    return precision_recall_density_coverage(real, fake) | distances
+    return precision_recall_density_coverage(real, fake) | distances | told
 
 
 def of_pictures(real: np.ndarray, fake: np.ndarray) -> dict[str, Estimate]:

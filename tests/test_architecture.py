@@ -64,6 +64,7 @@ BOUNDARIES = {
     "skimage": {"data"},
     "imagehash": {"data"},
     "torchmetrics": {"metrics"},
+    "sklearn": {"metrics"},
     "torch_fidelity": {"metrics"},
     "wandb": {"logger"},
     "tensorboard": {"logger"},

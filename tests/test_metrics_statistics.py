@@ -185,6 +185,7 @@ def test_measures_have_ratios_at_equal_numbers_and_unbiased_distances_have_none(
         "kd_plain",
         "gaussian_kd_plain",
         "copies_plain",
+        "reference_copies_plain",
     }
     distance = found["fd_plain"]
     assert distance.num_baseline == (40, 40)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
@@ -22,6 +23,7 @@ from medsynth.metrics.baseline import Sides
 from medsynth.metrics.extractor_module import ExtractorModule
 from medsynth.metrics.feature_store import FeatureStore, ImageDescriber
 from medsynth.metrics.image_set import ImageSet, spread
+from medsynth.metrics.label_agreement import label_agreement
 from medsynth.metrics.measures import Measure, distance_measure, of_features
 from medsynth.metrics.pairs import WINDOW, lpips_of_pairs, ms_ssim_of_pairs
 
@@ -64,7 +66,7 @@ class Evaluation:
 
     def measures(self) -> list[Measure]:
         """Return the measures of all images."""
-        return [*self._of(self._sides), *self._diversity(self.real, self.fake)]
+        return [*self._of(self._sides), *self._labels_shown(), *self._diversity(self.real, self.fake)]
 
     def of_classes(self, class_names: tuple[str, ...]) -> dict[str, list[Measure]]:
         """Return the measures of the images of each class, by its name.
@@ -92,6 +94,20 @@ class Evaluation:
             if name not in sides:
                 continue
             yield distance_measure(name, sides[name], partial(distance, seed=self.seed), value, seed=self.seed)
+
+    def _labels_shown(self) -> Iterator[Measure]:
+        """Yield the share of generated images that show their label, where both sides have labels."""
+        if self.real.labels is None or self.fake.labels is None:
+            return
+        training = None if self.training is None else self.training.labels
+        labels = Sides(self.real.labels, self.fake.labels, training)
+        for key, extractor in self.extractors.items():
+            shown = label_agreement(self._sides[key], labels)
+            if shown is not None:
+                of_fake, of_real = shown
+                name, counted = f"label_agreement_{extractor.name}", (self.real.count, self.fake.count)
+                measure = Measure(name, "baseline", of_fake, *counted, of_real.value)
+                yield dataclasses.replace(measure, at_baseline=of_fake.value)
 
     def _diversity(self, real: ImageSet, fake: ImageSet) -> Iterator[Measure]:
         """Yield MS-SSIM and LPIPS of pairs; the baselines are those of as many real pairs."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medsynth.metrics.baseline import Baseline, Sides, baseline
+from medsynth.metrics.baseline import Baseline, Sides, baseline, subset_size, subsets
 from medsynth.metrics.extractor_module import ExtractorModule, classifier_of
 from medsynth.metrics.frechet import frechet, frechet_value
 from medsynth.metrics.inception_score import inception_score, inception_score_of_splits
@@ -21,6 +21,7 @@ from medsynth.metrics.memorization import memorization
 from medsynth.metrics.names import Names
 from medsynth.metrics.neighbors import Neighbors, with_intervals
 from medsynth.metrics.pairwise import observe_pairs
+from medsynth.metrics.two_sample import FEWEST, two_sample_auc, two_sample_value
 
 SPLITS = 10  # of the inception score
 NEIGHBORS = 5  # precision and its relatives need more images than that
@@ -93,7 +94,13 @@ def of_features(extractor: ExtractorModule, sides: Sides, *, seed: int) -> list[
     of_gaussians = distance_measure(names.frechet, sides, frechet, frechet_value, seed=seed)
     of_kernels = [of_pairs.pop(key) for key in kernels]
     distances = [*of_kernels, of_gaussians] if min(counted) <= extractor.num_features else [of_gaussians, *of_kernels]
-    return [*distances, *of_pairs.values(), *_memorization(name, sides, seed), *_score(extractor, names, sides, seed)]
+    return [
+        *distances,
+        *of_pairs.values(),
+        *_two_sample(name, sides, seed),
+        *_memorization(name, sides, seed),
+        *_score(extractor, names, sides, seed),
+    ]
 
 
 def _pair_observers(
@@ -145,6 +152,24 @@ def with_baseline(measure: Measure, of_baseline: Baseline | None, *, has_ratio: 
     )
 
 
+def _two_sample(name: str, sides: Sides, seed: int) -> Iterator[Measure]:
+    """Yield how well a classifier tells generated from real images; the baseline tells real from other real images.
+
+    The baseline is of one subset: a classifier is taught for each.
+    """
+    if min(len(sides.real), len(sides.fake)) < FEWEST:
+        return
+    key = f"c2st_{name}"
+    estimate = two_sample_auc(sides.real, sides.fake, seed=seed)
+    measure = Measure(key, "baseline", estimate, len(sides.real), len(sides.fake))
+    if subset_size(sides) < FEWEST:
+        yield measure
+        return
+    subset = next(subsets(sides, seed=seed))
+    values = [{key: two_sample_value(subset.real, other, seed=seed)} for other in (subset.other_real, subset.fake)]
+    yield with_baseline(measure, Baseline(len(subset.real), *values))
+
+
 def _score(extractor: ExtractorModule, names: Names, sides: Sides, seed: int) -> Iterator[Measure]:
     """Yield the inception score; the baseline is that of real images."""
     classify = classifier_of(extractor)
@@ -182,3 +207,13 @@ def _memorization(name: str, sides: Sides, seed: int) -> Iterator[Measure]:
     # A mean over images does not depend on their number, so that the values of all images have a ratio.
     yield dataclasses.replace(distance, at_baseline=found.distance.value)
     yield Measure(f"copies_{name}", "baseline", found.copies, *counted, found.by_chance, of_baseline, note=note)
+    # The same of the reference, whose images no honest generator has seen.
+    of_reference = memorization(sides.real, sides.fake, sides.training, seed=seed)
+    yield Measure(
+        f"reference_copies_{name}",
+        "baseline",
+        of_reference.copies,
+        *counted,
+        of_reference.by_chance,
+        (len(sides.real), len(sides.training)),
+    )
