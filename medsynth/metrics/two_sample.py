@@ -19,7 +19,7 @@ _SQUARED = 32  # principal components whose squares are given to the classifier,
 
 
 def two_sample_auc(real: np.ndarray, fake: np.ndarray, *, seed: int = 0) -> Estimate:
-    """Estimate the area under the curve (AUC) of a classifier that tells ``fake`` from ``real`` (Lopez-Paz, Oquab 2017).
+    """Estimate the area under the curve (AUC) of a classifier that tells fake from real (Lopez-Paz and Oquab 2017).
 
     0.5: the classifier cannot tell them apart; 1: it tells every pair. It is linear discriminant analysis with the
     shrinkage of Ledoit and Wolf (2004), of the features and of the squares of their first principal components, so that
