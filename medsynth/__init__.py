@@ -22,12 +22,23 @@ if TYPE_CHECKING:
     from medsynth.generator.trained import TrainedGenerator as TrainedGenerator
     from medsynth.generator.trained import load_generator as load_generator
     from medsynth.python_api import train as train
+    from medsynth.release.hub import HubGenerator as HubGenerator
     from medsynth.runs.run_folder import RunResult as RunResult
 
 __version__ = "0.2.0"
-__all__ = ["EvaluationResult", "InputError", "RunResult", "TrainedGenerator", "evaluate", "load_generator", "train"]
+__all__ = [
+    "EvaluationResult",
+    "HubGenerator",
+    "InputError",
+    "RunResult",
+    "TrainedGenerator",
+    "evaluate",
+    "load_generator",
+    "train",
+]
 _HOMES = {
     "EvaluationResult": "medsynth.evaluation.evaluate",
+    "HubGenerator": "medsynth.release.hub",
     "InputError": "medsynth.errors",
     "RunResult": "medsynth.runs.run_folder",
     "TrainedGenerator": "medsynth.generator.trained",

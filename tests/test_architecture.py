@@ -56,7 +56,10 @@ LAYER = {package: number for number, packages in enumerate(LAYERS) for package i
 # Libraries that only these packages import, so that a library's next major version touches one place.
 BOUNDARIES = {
     "timm": {"backbone"},
-    "huggingface_hub": {"backbone"},
+    "huggingface_hub": {"backbone", "release"},
+    "onnx": {"release"},
+    "onnxruntime": {"release"},
+    "onnxscript": {"release"},
     "monai": {"data", "diagnosis"},
     "pydicom": {"data"},
     "nibabel": {"data"},

@@ -192,7 +192,7 @@ def a_stopped_run(stopped, monkeypatch, tmp_path):
     return shutil.copytree(stopped, tmp_path / "run")
 
 
-COMMANDS = [("train", "resume=run"), ("evaluate", "run=run"), ("report", "folders=run")]
+COMMANDS = [("train", "resume=run"), ("evaluate", "run=run"), ("report", "folders=run"), ("card", "run=run")]
 LINKS = ["train.log", "summary.json.tmp"]
 
 

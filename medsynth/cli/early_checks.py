@@ -47,16 +47,27 @@ def _check_data(data: DictConfig) -> None:
 
 
 def _check_generate(config: DictConfig) -> None:
-    if config.run is None:
-        raise InputError("run= is needed: the folder of a run, for example run=outputs/2026-01-31/12-00-00.")
-    if not Path(config.run).exists():
-        raise InputError(f"run={config.run} does not exist: give the folder of a run, or a generator.safetensors.")
+    _check_generator(config)
     if config.out is None:
         raise InputError("out= is needed: the folder to write the images to, for example out=generated.")
     _check_new(config.out)
     for name in ("num_samples", "batch_size"):
         if config[name] < 1:
             raise InputError(f"{name}={config[name]} must be 1 or more, such as {name}=64.")
+
+
+def _check_generator(config: DictConfig) -> None:
+    if config.run is None:
+        raise InputError("run= is needed: the folder of a run, for example run=outputs/2026-01-31/12-00-00.")
+    if not Path(config.run).exists():
+        raise InputError(f"run={config.run} does not exist: give the folder of a run, or a generator.safetensors.")
+
+
+def _check_export(config: DictConfig) -> None:
+    _check_generator(config)
+    if config.out is None:
+        raise InputError("out= is needed: the folder to write to, for example out=released.")
+    _check_new(config.out)
 
 
 def _check_evaluate(config: DictConfig) -> None:
@@ -114,6 +125,8 @@ def _check_new(out: str) -> None:
 _CHECKS: dict[str, Callable[[DictConfig], None]] = {
     "generate": _check_generate,
     "evaluate": _check_evaluate,
+    "card": _check_generator,
+    "export": _check_export,
     "report": _check_report,
     "pretrain": _check_pretrain,
     "data": _check_preview,

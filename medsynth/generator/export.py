@@ -77,6 +77,14 @@ def read_generator(path: Path, *, trusted: bool = False) -> tuple[nn.Module, dic
     return generator.eval(), description["card"]
 
 
+def read_architecture(path: Path) -> dict[str, Any]:
+    """Return the class, as ``_target_``, and its arguments, of a file that ``read_generator`` has read."""
+    with cast(Any, safe_open)(path, framework="pt") as file:  # it has no types
+        description = _description(file.metadata() or {})
+    assert description is not None
+    return description["config"]
+
+
 def checksum(description: str, weights: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 of the description and of each tensor's name, type, shape and bytes, in hexadecimal."""
     digest = hashlib.sha256(description.encode())

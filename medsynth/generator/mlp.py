@@ -42,4 +42,4 @@ class MLPGenerator(nn.Module):
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return images (N, C, H, W) in [-1, 1]."""
-        return self.layers(self.condition(z, labels)).view(len(z), *self.shape)
+        return self.layers(self.condition(z, labels)).view(z.shape[0], *self.shape)

@@ -86,7 +86,7 @@ class ResNetGenerator(nn.Module):
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return images (N, C, H, W) in [-1, 1]."""
-        x = self.dense(z).view(len(z), -1, 4, 4)  # (N, widths[0], 4, 4)
+        x = self.dense(z).view(z.shape[0], -1, 4, 4)  # (N, widths[0], 4, 4)
         for number, block in enumerate(self.blocks):
             x = block(x, labels)
             if number == self.attention_after:

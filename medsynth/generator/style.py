@@ -103,7 +103,7 @@ class StyleGenerator(nn.Module):
     def synthesize(self, styles: Tensor, z: Tensor) -> Tensor:
         """Return the images (N, C, H, W) of ``styles``, with the noise inputs that belong to ``z``."""
         w = styles.unbind(dim=1)
-        x = self.layers[0](self.constant.expand(len(z), -1, -1, -1), w[0], z)
+        x = self.layers[0](self.constant.expand(z.shape[0], -1, -1, -1), w[0], z)
         image = self.images[0](x, w[1])
         for level in range(1, len(self.images)):
             x = self.layers[2 * level - 1](x, w[2 * level - 1], z)

@@ -111,6 +111,6 @@ class TomskGenerator(nn.Module):
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return images (N, C, H, W) in [-1, 1]."""
         x = self.dense(self.condition(z, labels))
-        x = x.view(len(z), -1, self.base_size, self.base_size)  # (N, base_channels, base, base)
+        x = x.view(z.shape[0], -1, self.base_size, self.base_size)  # (N, base_channels, base, base)
         x = self.levels(torch.relu(self.norm(x)))
         return torch.tanh(self.output(x))

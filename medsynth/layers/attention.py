@@ -39,7 +39,7 @@ class SelfAttention(nn.Module):
         key = max_pool2d(self.key(x), 2).flatten(2)  # (N, C / 8, positions / 4)
         value = max_pool2d(self.value(x), 2).flatten(2)  # (N, C / 2, positions / 4)
         weights = torch.bmm(query.transpose(1, 2), key).softmax(dim=2)  # (N, positions, positions / 4)
-        mean = torch.bmm(value, weights.transpose(1, 2)).reshape(len(x), -1, *x.shape[2:])
+        mean = torch.bmm(value, weights.transpose(1, 2)).reshape(x.shape[0], -1, *x.shape[2:])
         return x + self.gamma * self.output(mean)
 
 
