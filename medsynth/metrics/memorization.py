@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from medsynth.contracts import counter_seed
 from medsynth.metrics.interval import Estimate, mean_interval, share_interval
+from medsynth.metrics.nearest import nearest
 
 NEAREST_OF_HELD_OUT = 0.05  # of the distinct held-out images lie nearer to a training image than the threshold
-_BLOCK = 1024  # rows and columns of a matrix of cosines at a time
 _RESAMPLES = 500
 _IDENTICAL = 1e-9  # cosine distances below are rounding
 _FENCE = 6.0  # robust standard deviations of the logarithm of a distance
@@ -58,7 +55,7 @@ def memorization(training: np.ndarray, fake: np.ndarray, held_out: np.ndarray, *
         held_out: features (L, d) of real images that were not trained on.
         seed: of the bootstrap.
     """
-    of_fake, of_held_out = _nearest_cosine(fake, training), _nearest_cosine(held_out, training)
+    of_fake, of_held_out = (nearest(features, training)[0][:, 0] for features in (fake, held_out))
     new = of_held_out[distinct(of_held_out)]
     return Memorization(
         distance=mean_interval(of_fake),
@@ -106,20 +103,3 @@ def _nearer(of_fake: np.ndarray, of_held_out: np.ndarray) -> float:
     # The Weibull quantile is the one below which a new value lies with just this probability.
     threshold = np.quantile(of_held_out, NEAREST_OF_HELD_OUT, method="weibull")
     return float((of_fake <= threshold).mean())
-
-
-def _nearest_cosine(features: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return 1 - abs(cos) (N,) of each row to the row of ``others`` for which it is least."""
-    greatest = torch.zeros(len(features), dtype=torch.float64)
-    for rows, x in _blocks(features):
-        for _, y in _blocks(others):
-            greatest[rows] = torch.maximum(greatest[rows], (x @ y.T).abs_().amax(1))
-    return 1 - greatest.clamp(max=1).numpy()
-
-
-def _blocks(features: np.ndarray) -> Iterator[tuple[slice, Tensor]]:
-    """Yield slices of rows, and these rows scaled to length 1."""
-    for first in range(0, len(features), _BLOCK):
-        rows = slice(first, min(first + _BLOCK, len(features)))
-        block = torch.as_tensor(np.array(features[rows], dtype=np.float64))
-        yield rows, torch.nn.functional.normalize(block, dim=1, eps=1e-300)
