@@ -192,7 +192,8 @@ def a_stopped_run(stopped, monkeypatch, tmp_path):
     return shutil.copytree(stopped, tmp_path / "run")
 
 
-COMMANDS = [("train", "resume=run"), ("evaluate", "run=run"), ("report", "folders=run"), ("card", "run=run")]
+COMMANDS = [("train", "resume=run"), ("report", "folders=run")]
+COMMANDS += [(command, "run=run") for command in ("evaluate", "utility", "card")]
 LINKS = ["train.log", "summary.json.tmp"]
 
 

@@ -261,7 +261,7 @@ def test_a_comparison_resumes_where_it_was_interrupted(tmp_path, monkeypatch):
 
 def test_rows_of_other_options_are_refused(tmp_path):
     compare(sets(), PROBE, QUICK, folder=tmp_path / "one")
-    with pytest.raises(InputError, match=r"one has results of other options or data \(fit\).*name=one2"):
+    with pytest.raises(InputError, match=r"one has results of other options or data \(fit\).*out=.*one_2"):
         compare(sets(), PROBE, OPTIONS, folder=tmp_path / "one")
 
 

@@ -30,6 +30,7 @@ COMMANDS = {
     "evaluate": "measure a trained generator, or one folder of images against another",
     "card": "write the model card of a run: data, composition, what was measured, limits",
     "export": "write a trained generator as a MONAI bundle, ONNX or torch.export",
+    "utility": "measure whether generated images help to train a network, against controls",
     "backbones": "show the networks that a discriminator can use as its backbone",
     "data": "preview a data set: counts, splits, intensities, duplicates, pictures",
     "pretrain": "train a classifier whose features measure and discriminate",

@@ -14,7 +14,7 @@ from medsynth.configuration.combinations import check_combinations
 from medsynth.data.tree import require_images
 from medsynth.errors import EndCode, InputError
 from medsynth.report.runs import require_folder
-from medsynth.runs.existing import require_run
+from medsynth.runs.existing import named_folders, require_run
 
 
 def check_early(command: str, config: DictConfig, *, resumed: bool) -> None:
@@ -88,6 +88,22 @@ def _check_evaluate(config: DictConfig) -> None:
             require_images(name, str(config[name]))
 
 
+def _check_utility(config: DictConfig) -> None:
+    folders = [config[name] for name in ("real", "test", "fake")]
+    if bool(config.run) == any(folders) or (any(folders) and not all(folders)):
+        raise InputError(
+            "Give run=, the folder of a run or [a,b] of several, or real=, test= and fake=, folders or zip archives."
+        )
+    if config.run:
+        for folder in named_folders(config.run):
+            require_run(folder)
+        return
+    for name in ("real", "test", "fake"):
+        require_images(name, str(config[name]))
+    if config.out is None:
+        raise InputError("out= is needed with folders: the file of the results, for example out=utility.json.")
+
+
 def _check_report(config: DictConfig) -> None:
     folders = [config.folders] if isinstance(config.folders, str) else list(config.folders or [])
     if not folders:
@@ -127,6 +143,7 @@ _CHECKS: dict[str, Callable[[DictConfig], None]] = {
     "evaluate": _check_evaluate,
     "card": _check_generator,
     "export": _check_export,
+    "utility": _check_utility,
     "report": _check_report,
     "pretrain": _check_pretrain,
     "data": _check_preview,

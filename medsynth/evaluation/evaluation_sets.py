@@ -65,16 +65,7 @@ def of_run(config: DictConfig, device: torch.device) -> EvaluationSets:
     Raises:
         InputError: no run, generator, checkpoint or split of that name.
     """
-    folder = Path(config.run)
-    trained = _configuration(folder, trusted=config.trust)
-    path = _checkpoint(folder, config.checkpoint) if config.checkpoint else folder / "generator.safetensors"
-    generator = _from_checkpoint(path, trained) if config.checkpoint else read_generator(path, trusted=config.trust)[0]
-    generator.eval().to(device)
-
-    data = instantiate(trained.data, _convert_="all")
-    if hasattr(data.source, "views"):  # images are measured without random crops and flips
-        data.source.views = RandomViews(data.source.image_size)
-    data.prepare()
+    trained, data, generator, path = open_run(Path(config.run), config, device)
     split = config.split or ("val" if data.test_dataset is None else "test")
     real = shuffled(split_of(data, trained, split))
     apart = split in ("val", "test") and data.num_train > 1
@@ -95,6 +86,37 @@ def of_run(config: DictConfig, device: torch.device) -> EvaluationSets:
         selected=selected,
         patients=(getattr(data.source, "patients_of_splits", None) or {}).get(split),
     )
+
+
+class OpenedRun(NamedTuple):
+    """A run's configuration, its prepared data, its generator in evaluation mode, and the file that this is from."""
+
+    trained: DictConfig
+    data: ImageDataModule
+    generator: nn.Module
+    path: Path
+
+
+def open_run(folder: Path, config: DictConfig, device: torch.device) -> OpenedRun:
+    """Read a run's generator and prepare its data, without random crops and flips.
+
+    Args:
+        folder: of the run.
+        config: ``checkpoint`` and ``trust``, as in conf/evaluate.yaml.
+        device: to bring the generator to.
+
+    Raises:
+        InputError: no run, generator or checkpoint of that name.
+    """
+    trained = _configuration(folder, trusted=config.trust)
+    path = _checkpoint(folder, config.checkpoint) if config.checkpoint else folder / "generator.safetensors"
+    generator = _from_checkpoint(path, trained) if config.checkpoint else read_generator(path, trusted=config.trust)[0]
+    generator.eval().to(device)
+    data = instantiate(trained.data, _convert_="all")
+    if hasattr(data.source, "views"):
+        data.source.views = RandomViews(data.source.image_size)
+    data.prepare()
+    return OpenedRun(trained, data, generator, path)
 
 
 def _configuration(folder: Path, *, trusted: bool) -> DictConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,10 +27,10 @@ def classification_measures(scores: Tensor, labels: Tensor, class_names: Sequenc
     count = len(class_names)
     scores, labels = scores.double().softmax(dim=1), labels.long()
     decisions = scores.argmax(dim=1)
-    settings = {"num_classes": count, "average": None, "validate_args": False}
+    settings: Any = {"num_classes": count, "average": None, "validate_args": False}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of classes without images, which are left out below
-        by_class = {
+        by_class: dict[str, Tensor] = {
             "recall": classification.multiclass_recall(decisions, labels, **settings),
             "auc": classification.multiclass_auroc(scores, labels, **settings),
             "auprc": classification.multiclass_average_precision(scores, labels, **settings),

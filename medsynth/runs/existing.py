@@ -8,6 +8,13 @@ from medsynth.errors import InputError
 from medsynth.runs.layout import CONFIGURATION
 
 
+def named_folders(run: str) -> list[Path]:
+    """Return the folders of ``run=a`` or ``run=[a,b]``, whose value is text since a folder's name may have brackets."""
+    if run.startswith("[") and run.endswith("]") and not Path(run).exists():
+        return [Path(name.strip()).expanduser() for name in run[1:-1].split(",") if name.strip()]
+    return [Path(run)]
+
+
 def require_run(folder: Path) -> Path:
     """Return the path of a run's configuration.
 

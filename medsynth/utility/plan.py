@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from joblib import Parallel, cpu_count, delayed
 
@@ -83,7 +84,7 @@ def run_jobs(
     """
     threads = max(cpu_count() // processes, 1) if processes > 1 else None
     parallel = Parallel(n_jobs=processes, return_as="generator_unordered", max_nbytes="1M", mmap_mode="r")
-    finished = parallel(delayed(_run)(job, material, threads) for job in missing)
+    finished: Any = parallel(delayed(_run)(job, material, threads) for job in missing)
     for number, (job, row) in enumerate(finished, start=1):
         rows.add(job, row)
         if report is not None:

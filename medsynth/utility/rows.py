@@ -39,8 +39,8 @@ class Rows:
         if before and before != described:
             changed = [name for name in {**before, **described} if before.get(name) != described.get(name)]
             raise InputError(
-                f"{folder} has results of other options or data ({', '.join(sorted(changed))}): type another name=, "
-                f"such as name={folder.name}2, or those options again."
+                f"{folder} has results of other options or data ({', '.join(sorted(changed))}): type another "
+                f"file, such as out={folder}_2.json, or those options again."
             )
         if not before:
             folder.mkdir(parents=True, exist_ok=True)

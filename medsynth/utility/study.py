@@ -158,10 +158,8 @@ def compare(
     notes = list(sets.notes)
     if rows.missing(plan.jobs()):
         material = prepare(sets, task, options)
-        plan, told = _within_budget(plan, material, rows, options)
-        notes += told
-        for sentence in told:
-            say(sentence)
+        plan, dropped = _within_budget(plan, material, rows, options, say)
+        notes += dropped
         missing = rows.missing(plan.jobs())
         run_jobs(missing, material, rows, processes=options.jobs, report=_progress(len(missing), say))
     result = _Result(sets, task, options, plan, rows)
@@ -240,23 +238,26 @@ def _work(sets: Sets, task: Task, options: Options) -> dict[str, Any]:
     }
 
 
-def _within_budget(plan: Plan, material: Material, rows: Rows, options: Options) -> tuple[Plan, list[str]]:
-    """Return the plan that fits the budget, and sentences about the time and what was dropped."""
+def _within_budget(
+    plan: Plan, material: Material, rows: Rows, options: Options, say: Callable[[str], None]
+) -> tuple[Plan, list[str]]:
+    """Say how long the plan takes; return the plan that fits the budget, and a sentence about what was dropped."""
     seconds = seconds_for_a_job(plan, material)
     missing = len(rows.missing(plan.jobs()))
-    told = [
+    say(
         f"{missing:,} of {len(plan.jobs()):,} trainings are to be done, about {seconds:.2g} s each: "
         f"{_minutes(missing * seconds / options.jobs)} with jobs={options.jobs}."
-    ]
+    )
     if options.budget is None or missing * seconds / options.jobs <= 60 * options.budget:
-        return plan, told
+        return plan, []
     fewer = plan.within(len(plan.jobs()) - missing + int(60 * options.budget * options.jobs / seconds))
     left = _minutes(len(rows.missing(fewer.jobs())) * seconds / options.jobs)
-    told.append(
+    dropped = (
         f"budget={options.budget:g} minutes: {len(fewer.seeds)} of {len(plan.seeds)} seeds and sizes "
         f"{_listed(fewer.sizes)} of {_listed(plan.sizes)}, in {left}."
     )
-    return fewer, told
+    say(dropped)
+    return fewer, [dropped]
 
 
 def _listed(sizes: Sequence[int]) -> str:

@@ -1,0 +1,37 @@
+"""Tasks from plain options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from medsynth.contracts import InputError
+from medsynth.utility.augmentation import Augmentation
+from medsynth.utility.classification import LinearProbe, Network, WholeNetwork
+from medsynth.utility.task import Task
+
+LEARNING_RATES = {"head": 1e-2, "all": 1e-3}
+
+
+def classification_task(
+    network: Mapping[str, Any],
+    augmentation: Mapping[str, Any],
+    class_names: tuple[str, ...],
+    *,
+    views: int,
+    device: str,
+) -> Task:
+    """Return the task of ``network.train``.
+
+    Raises:
+        InputError: an option is out of range.
+    """
+    trained, described = network["train"], {name: value for name, value in network.items() if name != "train"}
+    if trained not in LEARNING_RATES:
+        raise InputError(f"network.train={trained} is unknown: choose {' or '.join(LEARNING_RATES)}.")
+    if views < 1:
+        raise InputError(f"views={views} must be 1 or more.")
+    simple = Augmentation(**augmentation)
+    if trained == "all":
+        return WholeNetwork(Network(**described), class_names, augmentation=simple, device=device)
+    return LinearProbe(Network(**described), class_names, augmentation=simple, views=views, device=device)
