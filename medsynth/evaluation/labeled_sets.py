@@ -55,7 +55,7 @@ def of_runs(config: DictConfig, device: torch.device) -> LabeledSets:
     if len(runs) > 1:
         names, parts = _class_names(runs, config), [_of_class(run, config, n) for n, run in enumerate(runs)]
     else:
-        names, parts = _conditional(runs[0]), [_Part.of(runs[0], config)]
+        names, parts = _conditional(runs[0]), [_RunImages.of(runs[0], config)]
     training, test = (joined(name, [getattr(part, name) for part in parts]) for name in ("training", "test"))
     test, dropped = _of_other_patients(test, training)
 
@@ -79,7 +79,7 @@ def of_runs(config: DictConfig, device: torch.device) -> LabeledSets:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Part:
+class _RunImages:
     """The images of one run."""
 
     training: ImageSet
@@ -88,7 +88,7 @@ class _Part:
     split: str
 
     @classmethod
-    def of(cls, run: OpenedRun, config: DictConfig) -> _Part:
+    def of(cls, run: OpenedRun, config: DictConfig) -> _RunImages:
         split = config.split or ("val" if run.data.test_dataset is None else "test")
         if split not in ("val", "test") or split not in datasets(run.data):
             raise InputError(f"split={split} is not possible: choose val, or test where the run held test images out.")
@@ -131,15 +131,17 @@ def _class_names(runs: Sequence[OpenedRun], config: DictConfig) -> tuple[str, ..
     return tuple(own)
 
 
-def _of_class(run: OpenedRun, config: DictConfig, number: int) -> _Part:
+def _of_class(run: OpenedRun, config: DictConfig, number: int) -> _RunImages:
     """Return the images of a run with the label ``number``."""
-    part = _Part.of(run, config)
+    part = _RunImages.of(run, config)
 
     def labeled(images: ImageSet) -> ImageSet:
         key = None if images.key is None else {**images.key, "class": number}
         return dataclasses.replace(images, labels=np.full(images.count, number), key=key)
 
-    return _Part(labeled(part.training), labeled(part.test), lambda count: labeled(part.generated(count)), part.split)
+    return _RunImages(
+        labeled(part.training), labeled(part.test), lambda count: labeled(part.generated(count)), part.split
+    )
 
 
 def of_folders(config: DictConfig) -> LabeledSets:
