@@ -98,7 +98,10 @@ def test_a_run_on_dicom_writes_no_identifier(patients, monkeypatch, capsys):
         monkeypatch, capsys, "run=a", "format=dicom", "num_samples=3", "out=made", command="generate"
     )
     assert code == 0, err_more
-    assert not found_in(patients / "a", patients / "made", patients / "cache")
+    code, released, err_released = run(monkeypatch, capsys, "run=a", "out=released", command="export")
+    assert code == 0, err_released
+    more, err_more = more + released, err_more + err_released
+    assert not found_in(patients / "a", patients / "made", patients / "cache", patients / "released")
     assert not [secret for secret in planted() if secret in (out + err + more + err_more).encode()]
     assert "5 patients" in out + err
 
@@ -168,13 +171,14 @@ def everything_that_leaves(monkeypatch, capsys, kind, *options):
         ("train", (*data, *ON_FILES, "logger=[wandb,tensorboard]", "logger.wandb.mode=offline", "hydra.run.dir=run")),
         ("evaluate", ("run=run", *EVALUATION)),
         ("generate", ("run=run", "num_samples=2", "out=made")),
+        ("export", ("run=run", "out=released")),
         ("data", (*data, "data.image_size=16", "data.batch_size=8", "out=preview")),
         ("report", ("folders=run",)),
     ):
         code, _, err = run(monkeypatch, capsys, *arguments, command=command)
         assert code == 0, (command, err)
     assert list(Path("run/wandb").glob("offline-run-*/*.wandb"))
-    return jane_in(Path("run"), Path("made"), Path("preview"))
+    return jane_in(Path("run"), Path("made"), Path("preview"), Path("released"))
 
 
 @pytest.fixture
@@ -201,6 +205,7 @@ def test_the_name_of_the_datas_folder_stays_on_this_machine(place, monkeypatch, 
 def test_the_name_of_the_datas_folder_is_shown_where_the_user_allows_it(place, monkeypatch, capsys):
     names = everything_that_leaves(monkeypatch, capsys, "image_folder", "data.show_paths=true")
     assert {"run/report.html", "run/generator.safetensors", "run/checkpoints/last.ckpt"} <= set(names)
+    assert not [name for name in names if name.startswith("released/")], "what is given away never shows it"
 
 
 def test_reports_of_sweeps_over_folders_and_of_failed_runs_hide_their_names(tmp_path):

@@ -65,6 +65,17 @@ EVALUATION = {
 ANSWER = {"format": 1, "answer": "no", "rule": "the gain exceeds that of duplication", "reasons": ["no arm gains"]}
 
 
+VERDICT = {
+    "format": 1,
+    "sentence": f"faithful: no {SECRET}",
+    "answers": {"faithful": ANSWER | {"values": [{"name": "c2st", "value": 0.9, "control": 0.5, "count": [40, 50]}]}},
+    "scorecard": {
+        "coverage": {"meaning": "diversity", "measures": [{"name": "recall_mini", "value": 0.25, "class": SECRET}]},
+        "comprehension": {"meaning": "people understand", "measures": "not measured"},
+    },
+}
+
+
 def a_run(folder, *overrides, name="mlp", classes=(), card=CARD):
     """The folder of a run with planted words wherever a training could have put one."""
     size = [f"data.image_size={SIZE}", "generator.latent_dim=6", *TINY.get(name, ["generator.width=4"])]
@@ -93,7 +104,7 @@ def a_run(folder, *overrides, name="mlp", classes=(), card=CARD):
 
 
 def measured(folder):
-    for name, record in (("evaluation", EVALUATION), ("utility", ANSWER), ("verdict", {"faithful": ANSWER})):
+    for name, record in (("evaluation", EVALUATION), ("utility", ANSWER), ("verdict", VERDICT)):
         (folder / name).mkdir()
         (folder / name / f"{SECRET}.json").write_text(json.dumps(record))
     return folder
@@ -149,13 +160,15 @@ def section(text, title, level="##"):
 def test_a_card_says_what_was_measured_and_what_was_not(tmp_path):
     folder = a_run(tmp_path / "run")
     text = model_card(read_run(folder))
-    assert section(text, "Verdict").count("not measured") == 4
+    assert section(text, "Verdict").count("not measured") == 5
     assert "no license was given" in text
     assert "eval" not in ModelCard(text).data.to_dict()
     text = model_card(read_run(measured(folder)))
     assert "| fd_mini | lower | 3.25 | 3 to 3.75 | 1.5 | 40 | 50 |" in text
     assert "* **no**\n    * Rule: the gain exceeds that of duplication\n    * no arm gains" in text
     assert "* faithful: **no**" in text
+    assert "    * c2st: value 0.9, control 0.5, count 40 and 50" in text
+    assert "| coverage | recall\\_mini 0.25 |\n| comprehension | not measured |" in text
     assert section(section(text, "Verdict"), "Copies", "###").count("not measured") == 1
     assert "40" in section(text, "Data")
     assert "0123456789abcdef" in section(text, "Data")
@@ -197,11 +210,16 @@ def test_a_card_and_a_folder_hold_no_planted_word(tmp_path, options):
 
 def test_dicom_tags_and_class_names_with_planted_words(tmp_path):
     card = CARD | {"modality": SECRET, "intensity": {**CARD["intensity"], "unit": SECRET}}
-    folder = a_run(tmp_path / "run", classes=[SECRET, "b"], card=card)
+    folder = a_run(tmp_path / "run", classes=[SECRET, "ANTON"], card=card)
+    (measured(folder) / "audit").mkdir()
+    reasons = ["of class ANTON 3 images are copies"]
+    (folder / "audit" / "generator.json").write_text(json.dumps(ANSWER | {"reasons": reasons}))
     record = read_run(folder, class_names=False)
     assert record.generator.class_names == ("class 0", "class 1")
     out = export_run(record, tmp_path / "out", ["safetensors", "monai"]).folder
     assert leaks(out) == set()
+    assert "of class class 1 3 images are copies" in (out / "README.md").read_text()
+    assert not [name for name, content in contents(out) if b"ANTON" in content]
     assert SECRET in model_card(read_run(folder)).replace("\\", ""), "names of classes stay unless class_names=false"
 
 
@@ -475,6 +493,12 @@ class FakeHub:
         import httpx
 
         path = request.url.path
+        if "/resolve/" in path:
+            name = path.rpartition("/")[2]
+            content = self.files.get(name)
+            headers = {"ETag": f'"{name}"' "X-Repo-Commit": "0" * 40, "Content-Length": str(len(content or b""))}
+            body = b"" if request.method == "HEAD" else content
+            return httpx.Response(404 if content is None else 200, headers=headers, content=body)
         if path == "/api/repos/create":
             self.created = json.loads(request.content)
             return httpx.Response(200, json={"url": "https://huggingface.co/me/lung", "id": "me/lung"})
@@ -514,9 +538,11 @@ def test_a_push_sends_the_files_and_no_planted_word(tmp_path, fake_hub):
     )
     assert set(fake_hub.files) == {"README.md", "config.json", "generator.safetensors"}
     assert not [name for name, content in fake_hub.files.items() if SECRET.encode() in content]
-    sent = tmp_path / "sent.safetensors"
-    sent.write_bytes(fake_hub.files["generator.safetensors"])
-    assert torch.equal(load_generator(sent).sample(COUNT), model.generator.sample(COUNT))
+    again = HubGenerator.from_pretrained("me/lung", cache_dir=tmp_path / "cache", token=False)
+    assert torch.equal(again.generator.sample(COUNT), model.generator.sample(COUNT))
+    del fake_hub.files["generator.safetensors"]
+    with pytest.raises(InputError, match=r"me/lung has no generator\.safetensors that can be had: name a folder"):
+        HubGenerator.from_pretrained("me/lung", cache_dir=tmp_path / "other", token=False)
 
 
 def test_the_export_command(tmp_path, monkeypatch, capsys):

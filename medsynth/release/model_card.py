@@ -9,7 +9,14 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 import medsynth
-from medsynth.release.results import NOT_MEASURED, answers_text, evaluation_text, markdown, measured_values
+from medsynth.release.results import (
+    NOT_MEASURED,
+    answers_text,
+    evaluation_text,
+    markdown,
+    measured_values,
+    scorecard_text,
+)
 from medsynth.release.run_record import RunRecord
 from medsynth.report.findings import finding_texts
 
@@ -133,7 +140,8 @@ def _composition(record: RunRecord) -> str:
 def _verdict(record: RunRecord) -> str:
     results, private = record.results, record.private
     parts = {
-        "Faithful, useful, private": answers_text(results["verdict"], private),
+        "Faithful, useful, private (`medsynth verdict`)": answers_text(results["verdict"], private),
+        "Scorecard": scorecard_text(results["verdict"]),
         "Distance from real images (`medsynth evaluate`)": evaluation_text(results["evaluation"], private),
         "Use in a task (`medsynth utility`)": answers_text(results["utility"], private),
         "Copies and membership inference (`medsynth audit`)": answers_text(results["audit"], private),

@@ -31,16 +31,22 @@ class PrivateWords:
     Args:
         config: of the run, resolved.
         folder: of the run.
+        renamed: other words that no text may hold, names of classes, and what stands in their place.
     """
 
-    def __init__(self, config: Mapping[str, Any], folder: Path):
+    def __init__(self, config: Mapping[str, Any], folder: Path, renamed: Mapping[str, str] | None = None):
+        self._renamed = dict(renamed or {})
         self._hidden = dict(_paths(config, ""))
         self._hidden["run"] = str(folder.absolute())
         self._hidden["home"] = str(Path.home())
 
     def removed(self, text: str) -> str:
-        """Return ``text`` in one line, without the paths and the names of their folders."""
-        return text_without(" ".join(text.split()), self._hidden)
+        """Return ``text`` in one line, without the paths, the names of their folders and the renamed words."""
+        text = text_without(" ".join(text.split()), self._hidden)
+        if not self._renamed:
+            return text
+        words = "|".join(re.escape(word) for word in sorted(self._renamed, key=len, reverse=True))
+        return re.sub(rf"(?<!\w)(?:{words})(?!\w)", lambda found: self._renamed[found[0]], text)
 
     def in_text(self, content: bytes) -> bool:
         """Tell whether one of the paths stands in ``content`` as a whole."""

@@ -11,7 +11,8 @@ from medsynth.report.run_files import finite
 NOT_MEASURED = "not measured"
 SPLITS = ("train", "val", "test", "all")
 _ANSWERS = ("yes", "no", "not shown")
-_NUMBERS = ("value", "low", "high", "control", "count")  # of an answer, where it has them
+_NUMBERS = ("value", "low", "high", "control", "limit", "count", "p_holm")  # of an answer, where it has them
+_MOST = 12  # rows of an answer
 
 
 def evaluation_text(records: Sequence[Mapping[str, Any]], private: PrivateWords) -> str:
@@ -62,7 +63,7 @@ def _table(record: Mapping[str, Any], private: PrivateWords) -> str:
             measure["name"],
             measure.get("better") if measure.get("better") in ("lower", "higher") else "",
             _number(measure.get("value")),
-            f"{low} to {high}" if NOT_MEASURED not in (low, high) else NOT_MEASURED,
+            "not known" if NOT_MEASURED in (low, high) else f"{low} to {high}",
             _number(measure.get("baseline")),
             _number(measure.get("num_real")),
             _number(measure.get("num_fake")),
@@ -94,10 +95,57 @@ def _answer(question: str, node: Mapping[str, Any], private: PrivateWords) -> It
     yield f"* {title}**{node['answer']}**{shown}"
     if isinstance(node.get("rule"), str):
         yield f"    * Rule: {markdown(private.removed(node['rule']))}"
+    yield from (f"    * {row}" for row in _compared(node))
     reasons = node.get("reasons")
     for reason in reasons if isinstance(reasons, list) else ():
         if isinstance(reason, str):
             yield f"    * {markdown(private.removed(reason))}"
+
+
+def _compared(node: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each value that an answer was given by."""
+    rows = node.get("values")
+    named = (
+        [row for row in rows if isinstance(row, Mapping) and _is_word(row.get("name"))]
+        if isinstance(rows, list)
+        else []
+    )
+    for row in named[:_MOST]:
+        numbers = [
+            f"{key.replace('_', ' ')} {_number(row[key])}" for key in _NUMBERS if finite(row.get(key)) is not None
+        ]
+        counts = row.get("count")
+        if isinstance(counts, list) and counts and all(finite(count) is not None for count in counts):
+            numbers.append(f"count {' and '.join(map(_number, counts))}")
+        yield f"{markdown(row['name'])}: {', '.join(numbers) or NOT_MEASURED}"
+
+
+def scorecard_text(records: Sequence[Mapping[str, Any]]) -> str:
+    """Return a table of the criteria of ``verdict/``: the measures of each, or that none was measured."""
+    cards = [record["scorecard"] for record in records if isinstance(record.get("scorecard"), Mapping)]
+    lines = [
+        f"| {name} | {_measured_of(node.get('measures'))} |"
+        for card in cards[-1:]
+        for name, node in card.items()
+        if _is_word(name) and isinstance(node, Mapping)
+    ]
+    return "\n".join(["| criterion | measured |", "|---|---|", *lines]) if lines else NOT_MEASURED
+
+
+def _measured_of(rows: Any) -> str:
+    named = (
+        [row for row in rows if isinstance(row, Mapping) and _is_word(row.get("name"))]
+        if isinstance(rows, list)
+        else []
+    )
+    texts = [f"{markdown(row['name'])} {_plain(row.get('value'))}" for row in named]
+    return ", ".join(dict.fromkeys(texts)) or NOT_MEASURED
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if value in _ANSWERS else _number(value)
 
 
 def markdown(text: str) -> str:

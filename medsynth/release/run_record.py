@@ -26,14 +26,11 @@ from medsynth.runs.records import read_json
 from medsynth.untrusted_files import load_yaml
 
 RESULTS = ("evaluation", "utility", "audit", "verdict")  # folders of a run with what was measured of its generator
-COMPONENTS = (
+COMPONENTS = (  # a discriminator holds its backbone and its layers
     "task",
     "generator",
     "encoder",
     "discriminator",
-    "backbone",
-    "second_backbone",
-    "minibatch",
     "loss",
     "penalty",
     "generator_penalty",
@@ -99,11 +96,13 @@ def read_run(run: str | Path, *, trust: bool = False, class_names: bool = True) 
         check_links(folder, trusted=trust)
     config = _configuration(folder / CONFIGURATION) if whole else {}
     summary = read_json(folder / SUMMARY) if whole else {}
-    private = PrivateWords(config, folder)
+    names = [str(name) for name in generator.card.get("class_names") or []]
+    shown = names if class_names else [f"class {number}" for number in range(len(names))]
+    private = PrivateWords(config, folder, {} if class_names else dict(zip(names, shown, strict=True)))
     with generator.path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     composition = _composition(config)
-    card = _public_card(generator.card, summary, class_names=class_names)
+    card = _public_card(generator.card, summary, shown)
     card["trained"] = _networks(generator, composition)
     return RunRecord(
         generator=dataclasses.replace(generator, card=card),
@@ -128,8 +127,8 @@ def _composition(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the components that are chosen, the training's options, and the numbers among those of the data."""
     chosen = {name: plain_options(config[name]) for name in COMPONENTS if config.get(name)}
     task = chosen.get("task")
-    if isinstance(task, dict):  # it holds copies of the components
-        chosen["task"] = {key: value for key, value in task.items() if key not in COMPONENTS}
+    if isinstance(task, dict):  # what is below it are copies of the components, and the measures of validation
+        chosen["task"] = {key: value for key, value in task.items() if not isinstance(value, dict)}
     training = {name: config[name] for name in _TRAINING if isinstance(config.get(name), bool | int | float)}
     trainer = config.get("trainer")
     if isinstance(trainer, Mapping):
@@ -151,9 +150,8 @@ def _networks(generator: TrainedGenerator, composition: Mapping[str, Any]) -> st
     return type(generator.network).__name__ + against
 
 
-def _public_card(card: Mapping[str, Any], summary: Mapping[str, Any], *, class_names: bool) -> dict[str, Any]:
-    """Return a generator's card of numbers and known words; the names of classes stay where ``class_names``."""
-    names = [str(name) for name in card.get("class_names") or []]
+def _public_card(card: Mapping[str, Any], summary: Mapping[str, Any], class_names: list[str]) -> dict[str, Any]:
+    """Return a generator's card of numbers and known words, and the names of classes."""
     intensity, environment = card["intensity"], summary.get("environment") or {}
     counted, digest = environment.get("num_train"), environment.get("data_fingerprint")
     data = f"{counted} training images, fingerprint {digest}" if counted and _is_digest(digest) else "not recorded"
@@ -161,7 +159,7 @@ def _public_card(card: Mapping[str, Any], summary: Mapping[str, Any], *, class_n
         "images_seen": numbers_alone(card.get("images_seen")),
         "metrics": _values(card.get("metrics")),
         "data": data,
-        "class_names": names if class_names else [f"class {number}" for number in range(len(names))],
+        "class_names": class_names,
         "intensity": {**numbers_alone(intensity), "unit": known_unit(intensity.get("unit"))},
         "spacing": numbers_alone(card.get("spacing")),
         "modality": known_modality(card.get("modality")),
