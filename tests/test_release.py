@@ -486,17 +486,17 @@ def test_a_generator_is_saved_for_and_loaded_from_a_folder_of_the_hub(tmp_path):
 class FakeHub:
     """The Hub's answers to the requests of a push, and the files that were sent."""
 
-    def __init__(self):
+    def __init__(self, httpx):
+        self.httpx = httpx
         self.files, self.created = {}, None
 
     def __call__(self, request):
-        import httpx
-
+        httpx = self.httpx
         path = request.url.path
         if "/resolve/" in path:
             name = path.rpartition("/")[2]
             content = self.files.get(name)
-            headers = {"ETag": f'"{name}"' "X-Repo-Commit": "0" * 40, "Content-Length": str(len(content or b""))}
+            headers = {"ETag": f'"{name}"', "X-Repo-Commit": "0" * 40, "Content-Length": str(len(content or b""))}
             body = b"" if request.method == "HEAD" else content
             return httpx.Response(404 if content is None else 200, headers=headers, content=body)
         if path == "/api/repos/create":
@@ -520,13 +520,14 @@ class FakeHub:
 @pytest.fixture
 def fake_hub(monkeypatch):
     """huggingface_hub's own code with its HTTP client replaced."""
-    httpx = pytest.importorskip("httpx")
     huggingface_hub = pytest.importorskip("huggingface_hub", minversion="1.0")
-    hub = FakeHub()
+    client = huggingface_hub.utils._http
+    httpx = getattr(client, "httpx2", None) or client.httpx  # by its version
+    hub = FakeHub(httpx)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     huggingface_hub.set_client_factory(lambda: httpx.Client(transport=httpx.MockTransport(hub)))
     yield hub
-    huggingface_hub.set_client_factory(huggingface_hub.utils._http.default_client_factory)
+    huggingface_hub.set_client_factory(client.default_client_factory)
 
 
 def test_a_push_sends_the_files_and_no_planted_word(tmp_path, fake_hub):
