@@ -153,7 +153,7 @@ def evaluate_sets(sets: EvaluationSets, config: DictConfig) -> EvaluationResult:
     if config.per_class:
         check_classes(sets.real, sets.fake, sets.training, sets.class_names)
     device = choose_device(config.device)
-    extractors = _extractors(config, sets, device)
+    extractors = build_extractors(config, sets.image_size, sets.channels, device)
     with tempfile.TemporaryDirectory(prefix="medsynth-evaluate-") as folder:
         store = FeatureStore(
             Path(folder),
@@ -178,7 +178,7 @@ def evaluate_sets(sets: EvaluationSets, config: DictConfig) -> EvaluationResult:
         fake=(sets.sources[1], sets.fake.count),
         training=sets.training.count if sets.training else 0,
         seed=config.seed,
-        extractors=cast(dict[str, Any], OmegaConf.to_container(_for_images(config, sets).extractor, resolve=True)),
+        extractors=extractor_options(config, sets.image_size, sets.channels),
         measures=measures,
         classes={name: tuple(of_class) for name, of_class in classes.items()},
         notes=(
@@ -206,17 +206,26 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
 
 
-def _for_images(config: DictConfig, sets: EvaluationSets) -> DictConfig:
-    """Return a copy in which ``data`` has the size and channels of the images, which extractors refer to."""
-    return cast(
-        DictConfig, OmegaConf.merge(config, {"data": {"image_size": sets.image_size, "channels": sets.channels}})
-    )
+def extractor_options(config: DictConfig, image_size: int, channels: int) -> dict[str, Any]:
+    """Return the configurations of the chosen extractors by name, for images of that size and channels."""
+    return cast(dict[str, Any], OmegaConf.to_container(_for_images(config, image_size, channels), resolve=True))
 
 
-def _extractors(config: DictConfig, sets: EvaluationSets, device: torch.device) -> dict[str, ExtractorModule]:
-    """Build the chosen extractors; the keys are their configurations."""
+def _for_images(config: DictConfig, image_size: int, channels: int) -> DictConfig:
+    """Return the extractors of a copy in which ``data`` has the size and channels, which they refer to."""
+    return OmegaConf.merge(config, {"data": {"image_size": image_size, "channels": channels}}).extractor
+
+
+def build_extractors(
+    config: DictConfig, image_size: int, channels: int, device: torch.device
+) -> dict[str, ExtractorModule]:
+    """Build the chosen extractors; the keys are their configurations.
+
+    Raises:
+        InputError: an option of an extractor is missing.
+    """
     made: dict[str, ExtractorModule] = {}
-    for name, node in _for_images(config, sets).extractor.items():
+    for name, node in _for_images(config, image_size, channels).items():
         for option in ("model_name", "weights"):
             if "backbone" in node and node.backbone[option] is None:
                 raise InputError(f"extractor.{name}.backbone.{option}= is needed: see conf/extractor/{name}.yaml.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,19 +97,22 @@ class OpenedRun(NamedTuple):
     path: Path
 
 
-def open_run(folder: Path, config: DictConfig, device: torch.device) -> OpenedRun:
+def open_run(
+    folder: Path, config: DictConfig, device: torch.device, *, built: Sequence[str] = ("data", "generator")
+) -> OpenedRun:
     """Read a run's generator and prepare its data, without random crops and flips.
 
     Args:
         folder: of the run.
         config: ``checkpoint`` and ``trust``, as in conf/evaluate.yaml.
         device: to bring the generator to.
+        built: entries of the run's configuration of which the caller builds objects.
 
     Raises:
         InputError: no run, generator or checkpoint of that name.
     """
-    trained = _configuration(folder, trusted=config.trust)
-    path = _checkpoint(folder, config.checkpoint) if config.checkpoint else folder / "generator.safetensors"
+    trained = _configuration(folder, trusted=config.trust, built=built)
+    path = checkpoint_path(folder, config.checkpoint) if config.checkpoint else folder / "generator.safetensors"
     generator = _from_checkpoint(path, trained) if config.checkpoint else read_generator(path, trusted=config.trust)[0]
     generator.eval().to(device)
     data = instantiate(trained.data, _convert_="all")
@@ -119,17 +122,22 @@ def open_run(folder: Path, config: DictConfig, device: torch.device) -> OpenedRu
     return OpenedRun(trained, data, generator, path)
 
 
-def _configuration(folder: Path, *, trusted: bool) -> DictConfig:
+def _configuration(folder: Path, *, trusted: bool, built: Sequence[str]) -> DictConfig:
     path = require_run(folder)
     config = load_configuration(path)
     check_links(folder, trusted=trusted)
-    check_configuration(config, path, trusted=trusted, built=("data", "generator"))
+    check_configuration(config, path, trusted=trusted, built=built)
     if not isinstance(config.get("num_classes"), int):
         raise InputError(f"{path} is damaged: its num_classes is not a whole number. Name another run.")
     return config
 
 
-def _checkpoint(folder: Path, name: str) -> Path:
+def checkpoint_path(folder: Path, name: str) -> Path:
+    """Return the checkpoint last or best of a run, or the one at the path ``name``.
+
+    Raises:
+        InputError: there is none.
+    """
     path = folder / "checkpoints" / f"{name}.ckpt" if name in ("last", "best") else Path(name)
     if not path.is_file():
         raise InputError(f"checkpoint={name} does not exist: give last, best, or the path of a checkpoint of the run.")
@@ -142,13 +150,21 @@ def _from_checkpoint(path: Path, trained: DictConfig) -> nn.Module:
     Raises:
         InputError: the checkpoint is damaged, or of another generator than the run's.
     """
-    generator = instantiate(trained.generator, _convert_="all")
+    return with_weights(instantiate(trained.generator, _convert_="all"), path, AVERAGED, kind="generator")
+
+
+def with_weights(network: nn.Module, path: Path, prefix: str, *, kind: str) -> nn.Module:
+    """Return the network with the weights that a checkpoint has below ``prefix``.
+
+    Raises:
+        InputError: the checkpoint is damaged, or of another network.
+    """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
-        generator.load_state_dict({k.removeprefix(AVERAGED): v for k, v in state.items() if k.startswith(AVERAGED)})
+        network.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
-        raise InputError(f"checkpoint={path} is damaged or of another generator: give one of the run.") from error
-    return generator
+        raise InputError(f"checkpoint={path} is damaged or of another {kind}: give one of the run.") from error
+    return network
 
 
 def _selection_notes(data: ImageDataModule, selected: bool) -> Iterator[str]:
