@@ -31,6 +31,7 @@ COMMANDS = {
     "card": "write the model card of a run: data, composition, what was measured, limits",
     "export": "write a trained generator as a MONAI bundle, ONNX or torch.export",
     "utility": "measure whether generated images help to train a network, against controls",
+    "verdict": "say whether a trained generator is faithful, useful and private",
     "backbones": "show the networks that a discriminator can use as its backbone",
     "data": "preview a data set: counts, splits, intensities, duplicates, pictures",
     "pretrain": "train a classifier whose features measure and discriminate",

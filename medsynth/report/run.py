@@ -35,6 +35,7 @@ class Run:
         swept: keys that the sweep varied, as it recorded them; empty outside of a sweep.
         job: content of job.json.
         evaluations: records of ``medsynth evaluate``.
+        verdict: record of ``medsynth verdict``; None: it was not asked for.
     """
 
     folder: Path
@@ -54,6 +55,7 @@ class Run:
     swept: tuple[str, ...] = ()
     job: Mapping[str, Any] = field(default_factory=dict)
     evaluations: tuple[Mapping[str, Any], ...] = ()
+    verdict: Mapping[str, Any] | None = None
 
     @property
     def objective(self) -> str | None:

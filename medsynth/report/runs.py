@@ -11,6 +11,7 @@ from typing import Any
 
 from medsynth.configuration.private_paths import HIDDEN, private_options, text_without
 from medsynth.errors import InputError
+from medsynth.report.answers import read_verdict
 from medsynth.report.evaluation import read_evaluations
 from medsynth.report.run import Run as Run
 from medsynth.report.run_files import (
@@ -66,6 +67,7 @@ def read_run(folder: Path) -> Run:
         choices=choices([*texts(config.get("overrides")), *texts(job.get("overrides"))]),
         job=job,
         evaluations=tuple(read_evaluations(folder)),
+        verdict=read_verdict(folder),
     )
 
 

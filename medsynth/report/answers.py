@@ -1,0 +1,53 @@
+"""Records of ``medsynth verdict``: read from the folder of a run, and shown in the terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from medsynth.report.run_files import entry
+from medsynth.runs.records import read_json
+
+_WIDTH = 110
+_MOST = 6  # reasons of an answer that are shown
+
+
+def read_verdict(folder: Path) -> dict[str, Any] | None:
+    """Return the whole record of a run's verdict; None: there is none."""
+    record = read_json(folder / "verdict" / "verdict.json")
+    answers = record.get("answers")
+    if not isinstance(answers, Mapping) or not isinstance(record.get("scorecard"), Mapping):
+        return None
+    whole = all(
+        isinstance(entry(answer, name), kind)
+        for answer in answers.values()
+        for name, kind in (("answer", str), ("rule", str), ("reasons", list))
+    )
+    return record if whole else None
+
+
+def verdict_text(record: Mapping[str, Any]) -> str:
+    """Format a verdict as lines: each answer, its rule and reasons, and the criteria of the scorecard."""
+    return "\n".join(_lines(record)).rstrip()
+
+
+def _lines(record: Mapping[str, Any]) -> Iterator[str]:
+    for question, answer in record["answers"].items():
+        yield f"{question.capitalize()}: {answer['answer']}"
+        yield from _wrapped(f"rule: {answer['rule']}")
+        for reason in answer["reasons"][:_MOST]:
+            yield from _wrapped(f"- {reason}")
+        if len(answer["reasons"]) > _MOST:
+            yield f"  - and {len(answer['reasons']) - _MOST} more, in the record"
+        yield ""
+    yield "Scorecard"
+    for criterion, content in record["scorecard"].items():
+        measures = content["measures"]
+        names = measures if isinstance(measures, str) else ", ".join(str(row.get("name")) for row in measures)
+        yield from _wrapped(f"{criterion}: {names}")
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="    ")
