@@ -30,7 +30,6 @@ from typing import Any
 import numpy as np
 import torch
 from hydra.utils import instantiate
-from medsynth.audit.audit import audit
 from omegaconf import DictConfig
 from PIL import Image
 from scipy.stats import binomtest
@@ -38,6 +37,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms.functional import gaussian_blur
 
+from medsynth.audit.audit import audit
 from medsynth.configuration.checked_composition import compose_checked
 from medsynth.contracts import counter_seed
 from medsynth.data.phantom.source import Phantoms
