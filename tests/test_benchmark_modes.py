@@ -46,7 +46,17 @@ def test_interval_is_that_of_students_distribution(script):
     ],
 )
 def test_words_follow_from_the_interval(script, low, high, word):
-    assert script.verdict(low, high) == word
+    assert script.verdict(low, high, 0.05) == word
+
+
+def test_on_stacked_phantoms_effective_modes_decide(script):
+    rows = [{**row("plain", seed, 0.99), "problem": "stacked"} for seed in range(3)]
+    for seed in range(3):
+        more = {**row("ttur", seed, 0.99), "problem": "stacked"}
+        more["last"] = {**more["last"], "modes_kl": 0.2}  # 216 exp(-0.2) = 176.8 modes instead of 160.0
+        rows.append(more)
+    lines = list(script.table(rows))
+    assert any(line.startswith("* ttur helps: overlap +0.00 [+0.00, +0.00], effective modes +16.8 [") for line in lines)
 
 
 def test_differences_are_paired_over_seeds(script):
@@ -57,7 +67,7 @@ def test_differences_are_paired_over_seeds(script):
     assert sentence.startswith("* packing_2 helps: overlap +0.30 [+0.28, +0.32]"), "unpaired, it would hold 0"
     assert "effective modes +0.0 [+0.0, +0.0]" in sentence
     assert any(line.startswith("| packing_2 | 3 | 6.0 ± 0.0 | 5.9 ± 0.0 | 0.50 ± 0.00 | 0.60 ") for line in lines)
-    assert any(line.startswith("* EMA of the plain GAN") and "helps (+0.21" in line for line in lines)
+    assert any(line.startswith("* EMA of the plain GAN") and "helps (overlap +0.21" in line for line in lines)
     assert any(line.startswith("* drift is undecided") for line in lines)
     assert not any("r1" in line for line in lines), "other steps"
 

@@ -282,8 +282,8 @@ def test_every_finding_has_words_and_advice_and_thresholds():
 
 def test_advice_leaves_out_what_is_in_use_and_joins_penalties():
     assert "penalty=r1" in advice("mode_collapse", InUse())
-    in_use = InUse({"penalty": ("r1",), "minibatch": ("std",)})
-    assert advice("mode_collapse", in_use) == ("discriminator.packing=2",)
+    in_use = InUse({"penalty": ("r1",), "generator_penalty": ("mode_seeking",)}, {"discriminator": 1e-3})
+    assert advice("mode_collapse", in_use) == ("discriminator_optimizer.lr=0.004",)
     assert "penalty=[r1,lecam]" in advice("copying", in_use)
     assert advice("augmentation_leak", InUse({"augment": ()})) == ("augment=translation_cutout",)
 

@@ -26,7 +26,11 @@ SENTENCES = {
 }
 
 _ADVICE: dict[str, tuple[str, ...]] = {
-    "mode_collapse": ("penalty=r1", "minibatch=std", "discriminator.packing=2"),
+    "mode_collapse": (
+        "penalty=r1",
+        "discriminator_optimizer.lr={faster_discriminator:.2g}",
+        "generator_penalty=mode_seeking",
+    ),
     "within_class_collapse": ("minibatch=std", "data.balance_classes=true", "generator_penalty=mode_seeking"),
     "texture": ("discriminator=dcgan", "penalty=r1"),
     "not_learning": ("generator=resnet", "penalty=r1", "generator_optimizer.lr={generator_lr:.2g}"),
@@ -50,6 +54,7 @@ _ADVICE: dict[str, tuple[str, ...]] = {
 }
 _JOINED = ("penalty", "generator_penalty")  # several at a time: a further one joins those in use
 _SLOWER = 5  # times lower learning rate
+_FASTER = 4  # times higher one, and mode_seeking: the overrides that help on stacked phantoms (docs/modes.md)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +77,7 @@ def advice(finding: str, in_use: InUse) -> tuple[str, ...]:
     values = {
         "generator_lr": in_use.learning_rates.get("generator", 1e-3) / _SLOWER,
         "discriminator_lr": in_use.learning_rates.get("discriminator", 1e-3) / _SLOWER,
+        "faster_discriminator": in_use.learning_rates.get("discriminator", 1e-3) * _FASTER,
         "twice_the_images": 2 * in_use.max_images,
     }
     adapted = [_adapted(text, in_use.choices) for text in _ADVICE[finding]]
