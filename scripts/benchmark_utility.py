@@ -5,13 +5,13 @@
     uv run scripts/benchmark_utility.py table --out utility.jsonl          # what there is so far, in Markdown
     uv run scripts/benchmark_utility.py coverage                           # of the intervals, by simulation
 
-Each repetition is a comparison with its own phantoms: 40 training images of heads at 32 px, half of them with a
-hemorrhage, 500 test images, a linear layer on ImageNet features (EfficientNet-Lite0 at 64 px), all arms, 6 seeds. The
-cases differ in the generator:
+Each repetition is a comparison with its own draw of 6,000 phantoms, heads at 32 px, half of them with a hemorrhage: 40
+training images, 500 test images, a linear layer on ImageNet features (EfficientNet-Lite0 at 64 px), all arms, 6 seeds.
+The cases differ in the generator:
 
 * memorizer: it emits training images, drawn at random. No arm can gain.
-* honest: it emits new phantoms. The gain is that of more real images, which is measured beside it: the arm 1:5 with
-  other new phantoms, called real, in the place of the generated ones.
+* honest: it emits other phantoms. The gain is that of more real images, which is measured beside it: the arm 1:5 with
+  further phantoms, called real, in the place of the generated ones.
 
 A false gain over duplication is an arm with generated images whose 95 % interval of the gain over duplicated real
 images is above 0 after Holm's correction over the arms. The answer is that of the rule, which asks for more.
@@ -34,72 +34,69 @@ from scipy import stats
 from medsynth.data.phantom import Phantoms
 from medsynth.metrics.image_set import ImageSet
 from medsynth.metrics.interval import share_interval
-from medsynth.utility.arms import MIXED, Arm
+from medsynth.utility.arms import MIXED, Arm, mixed_order
 from medsynth.utility.augmentation import Augmentation
 from medsynth.utility.classification import LinearProbe, Network
 from medsynth.utility.fit import Fit
 from medsynth.utility.job import Job, run_job
-from medsynth.utility.statistics import holm, image_groups, measured
+from medsynth.utility.statistics import GROUPS, holm, image_groups, measured
 from medsynth.utility.study import Options, Sets, compare, prepare
 
 CASES = ("memorizer", "honest")
 CLASSES = ("healthy", "one_lesion")
-SIZE, TEST, SEEDS = 40, 500, 6
-
-
-class RememberingProbe(LinearProbe):
-    """A probe that computes the features of the same set of images once."""
-
-    def __init__(self, *arguments: Any, **options: Any):
-        super().__init__(*arguments, **options)
-        self.known: dict[str, np.ndarray] = {}
-
-    def encode(self, images: ImageSet, *, augmented: bool) -> np.ndarray:
-        """Return features, see ``LinearProbe``."""
-        key = self.key(images, augmented)
-        if key not in self.known:
-            self.known[key] = super().encode(images, augmented=augmented)
-        return self.known[key]
-
-    def key(self, images: ImageSet, augmented: bool) -> str:
-        """Return a text that is equal for equal images."""
-        return str((images.key, augmented))
-
-
-PROBE = RememberingProbe(
-    Network("tf_efficientnet_lite0", "packaged", 64), CLASSES, augmentation=Augmentation(), views=4
-)
+BANK, SIZE, TEST, SEEDS = 6000, 40, 500, 6
+NETWORK = Network("tf_efficientnet_lite0", "packaged", 64)
 OPTIONS = Options(fit=Fit(steps=100, learning_rate=1e-2), sizes=(SIZE,), seeds=SEEDS)
 MORE = Arm(MIXED, max(OPTIONS.ratios))
 
 
-def phantoms(split: str, count: int, *, seed: int) -> ImageSet:
-    """Render labeled phantoms."""
-    source = Phantoms(image_size=32, anatomies="head", classes=CLASSES, seed=seed)
-    images = torch.from_numpy(np.stack([source.image(split, number) for number in range(count)]))[:, None].float()
-    return ImageSet(
-        split,
-        count,
-        lambda numbers: images[list(numbers)],
-        np.arange(count) % len(CLASSES),
-        {"seed": seed, "split": split},
-    )
+class Bank:
+    """Phantoms with their images and features, which repetitions draw from, kept in a file."""
+
+    def __init__(self, path: Path):
+        source = Phantoms(image_size=32, anatomies="head", classes=CLASSES)
+        if not path.exists():
+            images = np.stack([source.image("train", number) for number in range(BANK)])[:, None].astype(np.float16)
+            of_bank = ImageSet("bank", BANK, lambda numbers: torch.from_numpy(images[list(numbers)]).float())
+            features = LinearProbe(NETWORK, CLASSES, augmentation=Augmentation()).encode(of_bank, augmented=False)
+            np.savez(path, images=images, features=features[:, 0])
+        with np.load(path) as kept:
+            self.images, self.features = kept["images"], kept["features"]
+
+    def draw(self, name: str, numbers: np.ndarray) -> ImageSet:
+        """Return phantoms by number; their classes take turns."""
+
+        def read(rows: Sequence[int]) -> torch.Tensor:
+            return torch.from_numpy(self.images[numbers[list(rows)]]).float()
+
+        return ImageSet(name, len(numbers), read, numbers % len(CLASSES), {"numbers": numbers.tolist()})
 
 
-def repetition(case: str, number: int) -> dict[str, Any]:
+class BankProbe(LinearProbe):
+    """A probe that takes the features of images themselves from the bank."""
+
+    def __init__(self, bank: Bank):
+        super().__init__(NETWORK, CLASSES, augmentation=Augmentation(), views=4)
+        self.bank = bank
+
+    def encode(self, images: ImageSet, *, augmented: bool) -> np.ndarray:
+        """Return features, see ``LinearProbe``."""
+        if augmented:
+            return super().encode(images, augmented=True)
+        assert images.key is not None
+        return self.bank.features[images.key["numbers"]][:, None]
+
+
+def repetition(case: str, number: int, bank: Bank) -> dict[str, Any]:
     """Compare once; return a row of plain values."""
     started = time.perf_counter()
-    PROBE.known.clear()
+    order = mixed_order(np.arange(BANK) % len(CLASSES), None, BANK, seed=number)
     pool = SIZE * SEEDS * round(MORE.ratio)
-    training, test = phantoms("train", SIZE, seed=number), phantoms("test", TEST, seed=number)
+    real, tested, new, more = np.split(order[: SIZE + TEST + 2 * pool], np.cumsum([SIZE, TEST, pool]))
     if case == "memorizer":
-        copied = np.random.default_rng(number).integers(0, SIZE, pool)
-        synthetic = training.subset(copied)
-        PROBE.known[PROBE.key(synthetic, False)] = PROBE.encode(training, augmented=True)[copied, :1]
-    else:
-        synthetic = phantoms("val", pool, seed=number)
-    sets = Sets(training, test, synthetic)
-    result = compare(sets, PROBE, OPTIONS).to_dict()
+        new = real[np.random.default_rng(number).integers(0, SIZE, pool)]
+    sets = Sets(bank.draw("training", real), bank.draw("test", tested), bank.draw("generated", new))
+    result = compare(sets, BankProbe(bank), OPTIONS).to_dict()
     deciding = [d for d in result["differences"] if d["measure"] == OPTIONS.measure and d["arm"].startswith(MIXED)]
     row = {
         "case": case,
@@ -110,7 +107,8 @@ def repetition(case: str, number: int) -> dict[str, Any]:
         "arms": {a["arm"]: a["measures"][OPTIONS.measure]["value"] for a in result["arms"]},
     }
     if case == "honest":
-        row["generated_minus_more_real"] = _against_more_real(sets, number, pool)
+        others = dataclasses.replace(sets, synthetic=bank.draw("more", more))
+        row["generated_minus_more_real"] = _difference(sets, others, bank)
     return row | {"seconds": time.perf_counter() - started}
 
 
@@ -118,12 +116,11 @@ def _shown(difference: dict[str, Any]) -> dict[str, Any]:
     return {name: difference[name] for name in ("arm", "control", "gain", "low", "high", "p")}
 
 
-def _against_more_real(sets: Sets, number: int, pool: int) -> dict[str, float]:
+def _difference(sets: Sets, others: Sets, bank: Bank) -> dict[str, float]:
     """Return the gain of generated images over as many more real ones, with its interval."""
-    more = dataclasses.replace(sets, synthetic=phantoms("train", pool, seed=number + 1_000_000))
     tables = []
-    for given in (sets, more):
-        material = prepare(given, PROBE, OPTIONS)
+    for given in (sets, others):
+        material = prepare(given, BankProbe(bank), OPTIONS)
         rows = [run_job(Job(MORE, SIZE, seed), material) for seed in range(SEEDS)]
         values = np.array([row["values"][OPTIONS.measure] for row in rows])
         tables.append((values, np.array([row["without"][OPTIONS.measure] for row in rows])))
@@ -132,11 +129,12 @@ def _against_more_real(sets: Sets, number: int, pool: int) -> dict[str, float]:
 
 def run(out: Path, cases: Sequence[str], repetitions: int) -> None:
     """Run the repetitions that have no row yet, the cases in turn."""
+    bank = Bank(out.with_suffix(".npz"))
     done = {(row["case"], row["repetition"]) for row in read(out)}
     for number in range(repetitions):
         for case in cases:
             if (case, number) not in done:
-                row = repetition(case, number)
+                row = repetition(case, number, bank)
                 with out.open("a") as file:
                     file.write(json.dumps(row) + "\n")
                 print(case, number, row["answer"], f"{row['seconds']:.0f} s", flush=True)
@@ -200,7 +198,7 @@ def coverage(repetitions: int) -> str:
 
 def _held(random: Any, seeds: int, images: int, patients: int, spread: float, shift: float, count: int) -> tuple:
     patient = np.arange(images) % patients
-    groups = image_groups(None, patient, images)
+    member = np.eye(GROUPS)[image_groups(None, patient, images)]
     deviation = (1 + 0.5 + 0.3 + 0.3 + spread**2) ** 0.5
     truth = float(stats.norm.cdf((0.8 + shift) / deviation) - stats.norm.cdf(0.8 / deviation))
     held = 0
@@ -211,7 +209,7 @@ def _held(random: Any, seeds: int, images: int, patients: int, spread: float, sh
             own = random.normal(0, 0.3**0.5, images) + random.normal(0, spread, (seeds, 1))
             right.append(mean + of_patient + own + random.normal(0, 1, (seeds, images)) > 0)
         difference = right[1].astype(float) - right[0]
-        without = np.stack([difference[:, groups != group].mean(axis=1) for group in range(groups.max() + 1)], axis=1)
+        without = (difference.sum(axis=1, keepdims=True) - difference @ member) / (images - member.sum(axis=0))
         interval = measured(difference.mean(axis=1), without)
         held += interval.low <= truth <= interval.high
     return held / count, truth

@@ -20,6 +20,7 @@ from medsynth.utility.job import Job, run_job
 from medsynth.utility.plan import Plan
 from medsynth.utility.statistics import Measured, holm, image_groups, measured
 from medsynth.utility.study import Options, Sets, compare, prepare
+from medsynth.utility.task import Examples
 
 MINI = Network("medsynth_mini", "embedded")
 CLASSES = ("a", "b")
@@ -324,8 +325,10 @@ def test_a_probe_sees_augmented_features_in_its_arm_alone():
     assert features.shape == (4, 3, 128)
     assert np.array_equal(features[:, :1], probe.encode(training, augmented=False))
     assert np.array_equal(features, probe.encode(training, augmented=True)), "the same at each time"
-    plain = probe.inputs(features, np.arange(4), augmented=False)
-    changed = probe.inputs(features, np.arange(4), augmented=True)
+    examples = Examples(features, training.labels)
+    plain, _ = probe.batch(examples, np.arange(4), augmented=False)
+    changed, labels = probe.batch(examples, np.arange(4), augmented=True)
+    assert labels.tolist() == [0, 1, 0, 1]
     assert np.array_equal(plain, features[:, 0])
     assert all(not torch.equal(a, b) for a, b in zip(plain, changed, strict=True))
 

@@ -113,7 +113,7 @@ class LinearProbe(_Classification):
         parts = []
         with torch.random.fork_rng(devices=[]):
             seeded(0)
-            for chunk in _chunks(images):
+            for chunk in chunks(images):
                 if network is None:
                     network = self.network.build(tuple(chunk.shape[1:])).freeze().to(self.device)
                 views = [chunk, *(self.augmentation(chunk) for _ in range(self.views if augmented else 0))]
@@ -127,10 +127,11 @@ class LinearProbe(_Classification):
         features = np.concatenate([example.inputs[:, 0] for example in examples])
         return _Standardized(features, len(self.class_names))
 
-    def inputs(self, inputs: np.ndarray, positions: np.ndarray, *, augmented: bool) -> Tensor:
-        """Return features (n, F), of a random augmented view of each image if ``augmented``."""
-        view = torch.randint(1, inputs.shape[1], (len(positions),)).numpy() if augmented else 0
-        return torch.as_tensor(inputs[positions, view])
+    def batch(self, examples: Examples, positions: np.ndarray, *, augmented: bool) -> tuple[Tensor, np.ndarray]:
+        """Return features (n, F), of a random augmented view of each image if ``augmented``, and labels (n,)."""
+        assert examples.targets is not None
+        view = torch.randint(1, examples.inputs.shape[1], (len(positions),)).numpy() if augmented else 0
+        return torch.as_tensor(examples.inputs[positions, view]), examples.targets[positions]
 
     def loss(self, network: nn.Module, inputs: Tensor, targets: np.ndarray) -> Tensor:
         """Return the cross-entropy."""
@@ -171,7 +172,7 @@ class WholeNetwork(_Classification):
 
     def encode(self, images: ImageSet, *, augmented: bool) -> np.ndarray:
         """Return the images (N, C, H, W) as float16."""
-        return np.concatenate([chunk.half().numpy() for chunk in _chunks(images)])
+        return np.concatenate([chunk.half().numpy() for chunk in chunks(images)])
 
     def start(self, examples: list[Examples], *, seed: int) -> nn.Module:
         """Return the network with a new classifier."""
@@ -180,10 +181,11 @@ class WholeNetwork(_Classification):
         make_classifier(network, len(self.class_names))
         return network.to(self.device)
 
-    def inputs(self, inputs: np.ndarray, positions: np.ndarray, *, augmented: bool) -> Tensor:
-        """Return images (n, C, H, W)."""
-        images = torch.as_tensor(inputs[positions]).float().to(self.device)
-        return self.augmentation(images) if augmented else images
+    def batch(self, examples: Examples, positions: np.ndarray, *, augmented: bool) -> tuple[Tensor, np.ndarray]:
+        """Return images (n, C, H, W), at random views of them if ``augmented``, and labels (n,)."""
+        assert examples.targets is not None
+        images = torch.as_tensor(examples.inputs[positions]).float().to(self.device)
+        return (self.augmentation(images) if augmented else images), examples.targets[positions]
 
     def loss(self, network: nn.Module, inputs: Tensor, targets: np.ndarray) -> Tensor:
         """Return the cross-entropy."""
@@ -194,12 +196,7 @@ class WholeNetwork(_Classification):
     def predict(self, network: nn.Module, inputs: np.ndarray) -> Tensor:
         """Return logits (N, classes)."""
         assert isinstance(network, TimmBackbone)
-        parts = [
-            network.logits(
-                network(self.inputs(inputs, np.arange(start, min(start + CHUNK, len(inputs))), augmented=False))
-            )
-            for start in range(0, len(inputs), CHUNK)
-        ]
+        parts = [network.logits(network(part.float().to(self.device))) for part in torch.as_tensor(inputs).split(CHUNK)]
         return torch.cat(parts).cpu()
 
     def describe(self) -> dict[str, Any]:
@@ -213,6 +210,7 @@ class WholeNetwork(_Classification):
         }
 
 
-def _chunks(images: ImageSet) -> Iterator[Tensor]:
+def chunks(images: ImageSet) -> Iterator[Tensor]:
+    """Yield all images in parts that are computed at a time."""
     for start in range(0, images.count, CHUNK):
         yield images.read(range(start, min(start + CHUNK, images.count)))

@@ -101,9 +101,9 @@ def _train(job: Job, material: Material, chosen: Members, synthetic: Examples, *
         for (side, part), start, end in zip(own, starts[:-1], starts[1:], strict=True):
             rows = part[positions[(positions >= start) & (positions < end)] - start]
             if len(rows):
-                assert side.targets is not None
-                inputs.append(task.inputs(side.inputs, rows, augmented=job.arm.kind == AUGMENTED))
-                targets.append(side.targets[rows])
+                taken, aims = task.batch(side, rows, augmented=job.arm.kind == AUGMENTED)
+                inputs.append(taken)
+                targets.append(aims)
         return task.loss(network, torch.cat(inputs), np.concatenate(targets))
 
     fit(network, loss, chosen.count, material.options, seed=seed)

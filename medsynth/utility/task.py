@@ -46,8 +46,8 @@ class Task(Protocol):
         """Return an untrained network for these training examples."""
         ...
 
-    def inputs(self, inputs: np.ndarray, positions: np.ndarray, *, augmented: bool) -> Tensor:
-        """Return some of the inputs as a batch, at random views of them if ``augmented``."""
+    def batch(self, examples: Examples, positions: np.ndarray, *, augmented: bool) -> tuple[Tensor, np.ndarray]:
+        """Return the inputs and targets of some of the examples, of random views of them if ``augmented``."""
         ...
 
     def loss(self, network: nn.Module, inputs: Tensor, targets: np.ndarray) -> Tensor:

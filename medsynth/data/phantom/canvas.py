@@ -185,6 +185,18 @@ class Canvas:
         )
         return np.minimum(1.5 * (down.T @ across), 1)
 
+    def position(self, point: complex) -> tuple[float, float]:
+        """Return column and row, in pixels, of a point x + iy of the patient's frame; the warp is linear in a pixel."""
+        row, column = np.unravel_index(int(np.abs(self.point - point).argmin()), self.point.shape)
+        row, column = (min(max(int(place), 1), self.image_size - 2) for place in (row, column))
+        across = complex(self.point[row, column + 1] - self.point[row, column - 1]) / 2
+        down = complex(self.point[row + 1, column] - self.point[row - 1, column]) / 2
+        rest = point - complex(self.point[row, column])
+        area = across.real * down.imag - across.imag * down.real
+        right = (rest.real * down.imag - rest.imag * down.real) / area
+        below = (across.real * rest.imag - across.imag * rest.real) / area
+        return column + right, row + below
+
     def scan(self, *, blur: float, noise: float, rng: np.random.Generator) -> Array:
         """Return the slice as scanned: blurred by a Gaussian of ``blur`` mm, with white noise of ``noise`` HU."""
         matrix = _blur(self.image_size, math.hypot(0.4, blur / self.pixel))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from medsynth.errors import InputError
 
 ANATOMIES: dict[str, Anatomy] = {"head": HEAD, "abdomen": ABDOMEN, "chest": CHEST}
 LESIONS = {"healthy": (0, 0), "one_lesion": (1, 1), "several_lesions": (2, 4)}  # smallest and largest number
+LANDMARKS = ("left", "right", "front", "back", "lesion")  # in the image: the patient's right is on its left
 BLUR = 0.7  # mm; standard deviation of the scanner's point spread function, 1.6 mm wide at half of its height
 
 
@@ -112,11 +114,27 @@ class Phantoms:
 
     def lesions(self, split: str, index: int) -> list[Shape]:
         """Return the outlines of an image's lesions, in mm from the center of the patient."""
-        return self._paint(split, index, lesions=True)[1]
+        return self._paint(split, index, lesions=True)[2]
+
+    def landmarks(self, split: str, index: int) -> Array:
+        """Return the positions of an image's key points, float32 ``(5, 2)``, as ``LANDMARKS`` names them.
+
+        They are columns and rows in pixels, the center of the first pixel at (0, 0). The first four are the ends of the
+        axes of the ellipse in which lesions lie, a few millimeters inside the organs' outline; the last is the center
+        of the first lesion, NaN without one.
+        """
+        canvas, site, shapes = self._paint(split, index, lesions=True)
+        bounds = site.bounds
+        ends = [(bounds.x + side * bounds.a, bounds.y) for side in (-1, 1)]
+        ends += [(bounds.x, bounds.y + side * bounds.b) for side in (-1, 1)]
+        ends += [(shape.x, shape.y) for shape in shapes[:1]]
+        positions = [canvas.position(complex(x, y)) for x, y in ends]
+        missing = [(math.nan, math.nan)] * (len(LANDMARKS) - len(positions))
+        return np.array(positions + missing, dtype=np.float32)
 
     def hounsfield(self, split: str, index: int, *, lesions: bool = True) -> Array:
         """Render image ``index`` of a split in HU ``(image_size, image_size)``; without its lesions if asked for."""
-        canvas, _ = self._paint(split, index, lesions=lesions)
+        canvas = self._paint(split, index, lesions=lesions)[0]
         return canvas.scan(blur=BLUR, noise=self.noise_hu, rng=self._rng("noise", split, index))
 
     def image(self, split: str, index: int) -> Array:
@@ -127,7 +145,7 @@ class Phantoms:
         image *= 2 / (high - low)
         return np.clip(image, -1, 1, out=image)
 
-    def _paint(self, split: str, index: int, *, lesions: bool) -> tuple[Canvas, list[Shape]]:
+    def _paint(self, split: str, index: int, *, lesions: bool) -> tuple[Canvas, lesion.LesionSite, list[Shape]]:
         """Paint the slice before the scanner's blur. Anatomy, lesions and noise have their own random numbers."""
         anatomy_number, class_number = divmod(index % len(self.class_names), len(self.classes))
         anatomy = ANATOMIES[self.anatomies[anatomy_number]]
@@ -135,12 +153,12 @@ class Phantoms:
         canvas = Canvas(image_size=self.image_size, field_of_view=anatomy.field_of_view, warp=anatomy.warp, rng=rng)
         site = anatomy.paint(canvas, rng)
         if not lesions:
-            return canvas, []
+            return canvas, site, []
         rng = self._rng("lesions", split, index)
         fewest, most = LESIONS[self.classes[class_number]]
         shapes = lesion.place(site, anatomy.lesion, int(rng.integers(fewest, most + 1)), rng)
         lesion.paint(canvas, site, anatomy.lesion, shapes, rng)
-        return canvas, shapes
+        return canvas, site, shapes
 
     def _rng(self, purpose: str, split: str, index: int) -> np.random.Generator:
         return np.random.default_rng(counter_seed("phantom", self.seed, split, index, purpose))
