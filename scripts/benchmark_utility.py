@@ -4,6 +4,7 @@
     uv run scripts/benchmark_utility.py run --out utility.jsonl --cases memorizer --repetitions 3
     uv run scripts/benchmark_utility.py table --out utility.jsonl          # what there is so far, in Markdown
     uv run scripts/benchmark_utility.py coverage                           # of the intervals, by simulation
+    uv run scripts/benchmark_utility.py keypoints --hippocampus hippocampus_nifti_60.zip     # localization errors
 
 Each repetition is a comparison with its own draw of 6,000 phantoms, heads at 32 px, half of them with a hemorrhage: 40
 training images, 500 test images, a linear layer on ImageNet features (EfficientNet-Lite0 at 64 px), all arms, 6 seeds.
@@ -21,17 +22,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import gzip
 import json
 import time
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import torch
 from scipy import stats
 
-from medsynth.data.phantom import Phantoms
+from medsynth.data.phantom.source import LANDMARKS, Phantoms
 from medsynth.metrics.image_set import ImageSet
 from medsynth.metrics.interval import share_interval
 from medsynth.utility.arms import MIXED, Arm, mixed_order
@@ -39,6 +43,7 @@ from medsynth.utility.augmentation import Augmentation
 from medsynth.utility.classification import LinearProbe, Network
 from medsynth.utility.fit import Fit
 from medsynth.utility.job import Job, run_job
+from medsynth.utility.keypoints import KeyPoints, points_of_masks
 from medsynth.utility.statistics import GROUPS, holm, image_groups, measured
 from medsynth.utility.study import Options, Sets, compare, prepare
 
@@ -215,17 +220,118 @@ def _held(random: Any, seeds: int, images: int, patients: int, spread: float, sh
     return held / count, truth
 
 
+def of_arrays(name: str, images: np.ndarray, groups: np.ndarray | None = None) -> ImageSet:
+    """Return images (N, H, W) in [-1, 1] as a set."""
+    kept = torch.from_numpy(images[:, None]).float()
+    return ImageSet(name, len(kept), lambda numbers: kept[list(numbers)], groups=groups)
+
+
+def phantom_points(known: bool) -> tuple[Sets, tuple[str, ...]]:
+    """Return 40 training, 200 test and 400 generated phantoms of one lesion at 32 px; these are honest samples.
+
+    Args:
+        known: the generated images have their key points; else pseudo-labels.
+    """
+    source = Phantoms(image_size=32, anatomies="head", classes="one_lesion")
+    splits = (("train", 40), ("test", 200), ("val", 400))
+    images = [np.stack([source.image(split, number) for number in range(count)]) for split, count in splits]
+    points = [np.stack([source.landmarks(split, number) for number in range(count)]) for split, count in splits]
+    sets = [of_arrays(split, own) for (split, _), own in zip(splits, images, strict=True)]
+    return Sets(*sets, targets=(points[0], points[1], points[2] if known else None)), LANDMARKS
+
+
+def hippocampus_points(archive: Path) -> tuple[Sets, tuple[str, ...]]:
+    """Return sagittal slices of three times 20 patients, for training (2 of each), for tests and as generated ones.
+
+    The latter are real slices of other patients without their labels. Key points are the centers of the anterior and
+    the posterior part, of slices that show both.
+    """
+    slices: list[list[tuple[np.ndarray, np.ndarray]]] = []
+    with zipfile.ZipFile(archive) as opened:
+        labels = sorted(name for name in opened.namelist() if "label" in name and name.endswith((".nii", ".nii.gz")))
+        for name in labels:
+            mask = _volume(opened.read(name))
+            image = _volume(opened.read(name.replace("labels", "images")))
+            low, high = np.percentile(image, (1, 99))
+            scaled = np.clip((image - low) / (high - low), 0, 1) * 2 - 1
+            both = [n for n in range(len(mask)) if {1, 2} <= set(np.unique(mask[n]).tolist())]
+            slices.append([(_square(scaled[n], -1.0), _square(mask[n], 0)) for n in both])
+    parts = [slices[start : start + 20] for start in (0, 20, 40)]
+    parts[0] = [own[:: max(len(own) // 2, 1)][:2] for own in parts[0]]
+    sets, points = [], []
+    for name, part in zip(("training", "test", "generated"), parts, strict=True):
+        pairs = [(patient, *pair) for patient, own in enumerate(part) for pair in own]
+        images, masks = (np.stack([pair[place] for pair in pairs]) for place in (1, 2))
+        sets.append(of_arrays(name, images, np.array([pair[0] for pair in pairs])))
+        points.append(points_of_masks(masks, (1, 2)))
+    return Sets(*sets, targets=(points[0], points[1], None)), ("anterior", "posterior")
+
+
+def _volume(content: bytes) -> np.ndarray:
+    compressed = content[:2] == b"\x1f\x8b"
+    volume = nibabel.Nifti1Image.from_bytes(gzip.decompress(content) if compressed else content)
+    return np.asarray(nibabel.as_closest_canonical(volume).dataobj)
+
+
+def _square(plane: np.ndarray, fill: float) -> np.ndarray:
+    """Return a plane (y, z) as an image of 48 x 48 pixels, cropped and padded around its middle."""
+    image = np.full((48, 48), fill, dtype=np.float32)
+    turned = plane.T[::-1][:48, :48]
+    top, left = ((48 - size) // 2 for size in turned.shape)
+    image[top : top + turned.shape[0], left : left + turned.shape[1]] = turned
+    return image
+
+
+def keypoints(hippocampus: Path | None, seeds: int) -> str:
+    """Return the localization errors of all arms, and the gains over duplication, as tables in Markdown."""
+    problems = {
+        "phantoms, generated images with their points": phantom_points(known=True),
+        "phantoms, generated images with pseudo-labels": phantom_points(known=False),
+    }
+    if hippocampus is not None:
+        problems["hippocampus, other patients' slices with pseudo-labels"] = hippocampus_points(hippocampus)
+    lines = []
+    for title, (sets, names) in problems.items():
+        task = KeyPoints(names, augmentation=Augmentation(), width=4)
+        largest = min(5.0, sets.synthetic.count // sets.training.count)
+        options = Options(
+            fit=Fit(150, 8, 1e-2),
+            seeds=seeds,
+            sizes=(sets.training.count,),
+            ratios=(1.0, largest),
+            measure="localization_error",
+            worthwhile=0.1,
+        )
+        record = compare(sets, task, options).to_dict()
+        counts = ", ".join(f"{record[side]['count']} {side}" for side in ("training", "test", "synthetic"))
+        lines += [
+            f"{title} ({counts}): {record['answer']}",
+            "",
+            "| arm | error in pixels | interval |",
+            "|---|---|---|",
+        ]
+        for arm in record["arms"]:
+            value = arm["measures"]["localization_error"]
+            lines.append(f"| {arm['label']} | {value['value']:.2f} | {value['low']:.2f} to {value['high']:.2f} |")
+        lines += ["", *(f"* {reason}" for reason in record["reasons"]), ""]
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("run", "table", "coverage"))
+    parser.add_argument("action", choices=("run", "table", "coverage", "keypoints"))
     parser.add_argument("--out", type=Path, default=Path("utility.jsonl"))
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
+    parser.add_argument("--hippocampus", type=Path, help="zip archive with folders images and labels of NIfTI volumes")
+    parser.add_argument("--seeds", type=int, default=3, help="of keypoints")
     parser.add_argument("--repetitions", type=int, default=20)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.action == "run":
         run(arguments.out, arguments.cases, arguments.repetitions)
+    elif arguments.action == "keypoints":
+        print(keypoints(arguments.hippocampus, arguments.seeds))
     else:
         print(table(arguments.out) if arguments.action == "table" else coverage(1000))
 

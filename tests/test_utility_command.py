@@ -80,6 +80,17 @@ def test_a_generator_for_each_class(utility, tmp_path):
     assert "3 names for 2 runs" in err
 
 
+def test_key_points_of_phantoms(utility, tmp_path):
+    a_run(tmp_path / "run", "data.source.num_images=12")
+    quick = [option for option in QUICK if not option.startswith("network.")]
+    code, out, err = utility("run=run", "problem=keypoints", *quick, "width=2")
+    assert code == 0, err
+    record = json.loads((tmp_path / "run" / "utility" / "generator.json").read_text())
+    assert (record["task"], record["measure"], record["better"]) == ("keypoints", "localization_error", "lower")
+    assert record["network"]["points"] == ["left", "right", "front", "back", "lesion"]
+    assert "pseudo-labels" in out
+
+
 def test_folders_with_classes(utility, tmp_path):
     for seed, name in enumerate(("real", "test", "fake")):
         class_folders(tmp_path / name, seed=seed)
@@ -116,6 +127,8 @@ def test_test_images_that_are_trained_on_are_noticed(utility, tmp_path):
         (["real=real", "test=real", "fake=real", "out=x.json", "ratios=[9]"], "24 generated images"),
         (["real=real", "test=real", "fake=real", "out=x.json", "measure=luck"], "measure=luck is unknown"),
         (["run=plain"], "train with conditional=true"),
+        (["run=plain", "problem=luck"], "problem=luck is unknown"),
+        (["real=real", "test=real", "fake=real", "out=x.json", "problem=keypoints"], "problem=keypoints needs run="),
     ],
 )
 def test_mistakes_are_refused_in_one_sentence(utility, tmp_path, arguments, message):

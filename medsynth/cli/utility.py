@@ -6,16 +6,21 @@ import logging
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 
+from medsynth.errors import InputError
 from medsynth.evaluation.evaluate import choose_device
-from medsynth.evaluation.labeled_sets import of_folders, of_runs
+from medsynth.evaluation.labeled_sets import LabeledSets, of_folders, of_runs, with_points
 from medsynth.files import write_json
 from medsynth.report.utility import draw_gains, utility_text
 from medsynth.runs.existing import named_folders
 from medsynth.utility.fit import Fit
-from medsynth.utility.options import LEARNING_RATES, classification_task
+from medsynth.utility.options import LEARNING_RATES, classification_task, keypoint_task
 from medsynth.utility.study import Options, Sets, compare, pool_size
+from medsynth.utility.task import Task
+
+PROBLEMS = ("classification", "keypoints")
 
 
 def run(config: DictConfig) -> None:
@@ -23,19 +28,36 @@ def run(config: DictConfig) -> None:
     logging.getLogger("timm").setLevel(logging.WARNING)  # its messages on the origin of weights
     device, out = choose_device(config.device), _target(config)
     options = _options(config)
-    sets = of_runs(config, device) if config.run else of_folders(config)
-    plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
-    task = classification_task(
-        plain["network"], plain["augmentation"], sets.class_names, views=config.views, device=str(device)
-    )
+    sets = _sets(config, device)
+    task = _task(config, sets, str(device))
     count = pool_size(options, max(options.sizes or [sets.training.count]))
-    images = Sets(sets.training, sets.test, sets.generated(count), sets.sources, notes=sets.notes)
+    targets = None if sets.points is None else (*sets.points, None)
+    images = Sets(sets.training, sets.test, sets.generated(count), sets.sources, targets, sets.notes)
     out.parent.mkdir(parents=True, exist_ok=True)
     record = compare(images, task, options, folder=out.with_suffix(""), say=_say).to_dict()
     print(f"\n{utility_text(record)}")
     write_json(out, record)
     figure = draw_gains(record, out.with_suffix(".png"))
     print(f"\nThe record is in {out}, the figure in {figure}.")
+
+
+def _sets(config: DictConfig, device: torch.device) -> LabeledSets:
+    if config.problem not in PROBLEMS:
+        raise InputError(f"problem={config.problem} is unknown: choose {' or '.join(PROBLEMS)}.")
+    if config.problem == "keypoints":
+        if not config.run:
+            raise InputError("problem=keypoints needs run=, the folder of a run on phantoms.")
+        return with_points(config, device)
+    return of_runs(config, device) if config.run else of_folders(config)
+
+
+def _task(config: DictConfig, sets: LabeledSets, device: str) -> Task:
+    plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    if sets.points is not None:
+        return keypoint_task(plain["augmentation"], sets.point_names, width=config.width, device=device)
+    return classification_task(
+        plain["network"], plain["augmentation"], sets.class_names, views=config.views, device=device
+    )
 
 
 def _say(sentence: str) -> None:
@@ -50,14 +72,17 @@ def _target(config: DictConfig) -> Path:
 
 
 def _options(config: DictConfig) -> Options:
-    rate = LEARNING_RATES.get(config.network.train, 1e-3) if config.learning_rate is None else config.learning_rate
+    keypoints = config.problem == "keypoints"
+    kind = "keypoints" if keypoints else config.network.train
+    rate = LEARNING_RATES.get(kind, 1e-3) if config.learning_rate is None else config.learning_rate
+    measure, gain = ("localization_error", 0.1) if keypoints else ("auc", 0.01)
     return Options(
         fit=Fit(config.steps, config.minibatch, rate, config.weight_decay),
         ratios=tuple(config.ratios),
         sizes=tuple(config.sizes) if config.sizes else None,
         seeds=config.seeds,
-        measure=config.measure,
-        worthwhile=config.worthwhile,
+        measure=config.measure or measure,
+        worthwhile=gain if config.worthwhile is None else config.worthwhile,
         jobs=config.jobs,
         budget=config.budget,
     )

@@ -1,4 +1,4 @@
-"""Labeled sets for training networks on real and generated images: of one or several runs, or of folders."""
+"""Sets of images with labels or key points for training networks: of one or several runs, or of folders."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from medsynth.backbone.weights import sha256
 from medsynth.contracts import InputError
+from medsynth.data.phantom.source import LANDMARKS, Phantoms
 from medsynth.data.preview import datasets
 from medsynth.evaluation.evaluation_sets import OpenedRun, open_run
 from medsynth.evaluation.folders import folder_images, open_folder
@@ -22,15 +23,17 @@ from medsynth.runs.existing import named_folders
 
 
 class LabeledSets(NamedTuple):
-    """Training, test and generated images with the labels of the same classes.
+    """Training, test and generated images with the labels of the same classes, or with key points.
 
     Attributes:
         training: real images that the generator was trained on.
         test: real images of no patient in ``training``, where patients are known.
         generated: a number -> about as many generated images with labels; of folders: all that there are.
-        class_names: of the labels.
+        class_names: of the labels; empty with key points.
         sources: descriptions of the three for people.
         notes: sentences about what may bias results.
+        points: float32 (N, points, 2), columns and rows in pixels, of training and test images; None: labels.
+        point_names: of the key points.
     """
 
     training: ImageSet
@@ -39,6 +42,8 @@ class LabeledSets(NamedTuple):
     class_names: tuple[str, ...]
     sources: tuple[str, str, str]
     notes: tuple[str, ...]
+    points: tuple[np.ndarray, np.ndarray] | None = None
+    point_names: tuple[str, ...] = ()
 
 
 def of_runs(config: DictConfig, device: torch.device) -> LabeledSets:
@@ -64,17 +69,50 @@ def of_runs(config: DictConfig, device: torch.device) -> LabeledSets:
         return joined("generated", [part.generated(-(-count * part.training.count // total)) for part in parts])
 
     split = parts[0].split
+    return LabeledSets(training, test, make, names, _sources(runs, split), (*dropped, *_selection_note(split)))
+
+
+def with_points(config: DictConfig, device: torch.device) -> LabeledSets:
+    """Take a run whose data knows key points: phantoms. Its generated images have none.
+
+    Args:
+        config: as of ``of_runs``.
+        device: that generates.
+
+    Raises:
+        InputError: no run, generator, checkpoint or split of that name, several runs, or data without key points.
+    """
+    folders = named_folders(config.run)
+    if len(folders) > 1:
+        raise InputError("problem=keypoints takes one run: give run= its folder.")
+    run = open_run(folders[0], config, device)
+    source = run.data.source
+    if not isinstance(source, Phantoms):
+        raise InputError(
+            "problem=keypoints needs data that knows its key points, which only phantoms do: choose "
+            "problem=classification, or call medsynth.utility.study.compare with points of your own (docs/utility.md)."
+        )
+    part = _RunImages.of(run, config)
+    sides = (("train", part.training), (part.split, part.test))
+    points = [np.stack([source.landmarks(split, n) for n in range(images.count)]) for split, images in sides]
+    seen = np.isfinite(points[0]).any(axis=(0, 2)) & np.isfinite(points[1]).any(axis=(0, 2))
     return LabeledSets(
-        training,
-        test,
-        make,
-        names,
-        (
-            "; ".join(f"{run.data.description}, split train" for run in runs),
-            "; ".join(f"{run.data.description}, split {split}" for run in runs),
-            ", ".join(str(run.path) for run in runs),
-        ),
-        (*dropped, *_selection_note(split, config)),
+        part.training,
+        part.test,
+        part.generated,
+        (),
+        _sources([run], part.split),
+        tuple(_selection_note(part.split)),
+        (points[0][:, seen], points[1][:, seen]),
+        tuple(name for name, visible in zip(LANDMARKS, seen, strict=True) if visible),
+    )
+
+
+def _sources(runs: Sequence[OpenedRun], split: str) -> tuple[str, str, str]:
+    return (
+        "; ".join(f"{run.data.description}, split train" for run in runs),
+        "; ".join(f"{run.data.description}, split {split}" for run in runs),
+        ", ".join(str(run.path) for run in runs),
     )
 
 
@@ -229,7 +267,7 @@ def _of_other_patients(test: ImageSet, training: ImageSet) -> tuple[ImageSet, li
     return test.subset(np.flatnonzero(apart)), [f"{left_out:,} test images of patients in the training are left out."]
 
 
-def _selection_note(split: str, config: DictConfig) -> list[str]:
+def _selection_note(split: str) -> list[str]:
     if split != "val":
         return []
     return [

@@ -11,6 +11,7 @@ from torch import Tensor
 from torchmetrics.functional import classification
 
 OVERALL = ("accuracy", "balanced_accuracy", "auc", "auprc", "f1")
+OF_A_CLASS = ("recall", "auc", "auprc", "f1")
 
 
 def classification_measures(scores: Tensor, labels: Tensor, class_names: Sequence[str]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from medsynth.backbone.classifier import make_classifier
 from medsynth.backbone.network import TimmBackbone
-from medsynth.metrics.classification import classification_measures
+from medsynth.metrics.classification import OF_A_CLASS, OVERALL, classification_measures
 from medsynth.metrics.image_set import ImageSet
 from medsynth.utility.augmentation import Augmentation
 from medsynth.utility.fit import seeded
@@ -59,6 +59,10 @@ class _Classification:
     def labeled(self, predictions: Tensor) -> np.ndarray:
         """Return the classes (N,) with the highest logits."""
         return predictions.argmax(dim=1).numpy()
+
+    def measure_names(self) -> tuple[str, ...]:
+        """Return the names of all measures."""
+        return (*OVERALL, *(f"{name}/{of}" for name in OF_A_CLASS for of in self.class_names))
 
     def measures(self, predictions: Tensor, targets: np.ndarray) -> dict[str, float]:
         """Return all measures of logits (N, classes) by name."""

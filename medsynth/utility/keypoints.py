@@ -25,7 +25,7 @@ CERTAIN = 0.5  # part of the heatmap within NEAR pixels, below which no pseudo-l
 class HeatmapNetwork(nn.Module):
     """Images (N, C, H, W) -> logits of a heatmap for each key point (N, points, H, W), by a U-Net of three levels.
 
-    Ronneberger, Fischer, Brox 2015, with group normalization; 116,000 parameters at a width of 16.
+    Ronneberger, Fischer, Brox 2015, with group normalization. An image takes work in proportion to the square of its width.
     """
 
     def __init__(self, channels: int, points: int, width: int):
@@ -73,7 +73,7 @@ class KeyPoints:
         names: Sequence[str],
         *,
         augmentation: Augmentation,
-        width: int = 16,
+        width: int = 8,
         sigma: float = 1.5,
         device: str = "cpu",
     ):
@@ -123,6 +123,10 @@ class KeyPoints:
         """Return pseudo-labels (N, points, 2), NaN where the heatmap is not certain."""
         certain = predictions[..., 2:] >= CERTAIN
         return torch.where(certain, predictions[..., :2], torch.nan).numpy()
+
+    def measure_names(self) -> tuple[str, ...]:
+        """Return the names of all measures."""
+        return ("localization_error", *(f"localization_error/{name}" for name in self.names))
 
     def measures(self, predictions: Tensor, targets: np.ndarray) -> dict[str, float]:
         """Return the mean localization error of visible points in pixels, of all and of each."""

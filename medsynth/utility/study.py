@@ -175,6 +175,8 @@ def _plan(sets: Sets, task: Task, options: Options) -> Plan:
         raise InputError(f"seeds={options.seeds} must be 2 or more: an interval over seeds needs two.")
     if options.jobs < 1:
         raise InputError(f"jobs={options.jobs} must be 1 or more.")
+    if options.measure not in task.measure_names():
+        raise InputError(f"measure={options.measure} is unknown: choose {', '.join(task.measure_names())}.")
     if options.worthwhile < 0:
         raise InputError(f"worthwhile={options.worthwhile:g} must be 0 or more.")
     return Plan(all_arms(options.ratios), tuple(sorted(set(sizes))), tuple(range(options.seeds)))
@@ -326,8 +328,6 @@ class _Result:
     def collect(self, notes: Sequence[str], seconds: float) -> UtilityResult:
         """Return the result of all rows of the plan."""
         first = self._rows(Arm(REAL), self.plan.sizes[-1])[0]["values"]
-        if self.options.measure not in first:
-            raise InputError(f"measure={self.options.measure} is unknown: choose {', '.join(first)}.")
         largest = self.plan.sizes[-1]
         mixed = [arm for arm in self.plan.arms if arm.kind == MIXED]
         comparisons = [

@@ -66,6 +66,10 @@ class Task(Protocol):
         """Return all measures by name."""
         ...
 
+    def measure_names(self) -> tuple[str, ...]:
+        """Return the names of all measures that may decide."""
+        ...
+
     def describe(self) -> dict[str, Any]:
         """Return plain values that the results depend on."""
         ...
