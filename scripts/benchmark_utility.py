@@ -78,7 +78,7 @@ class Bank:
 
 
 class BankProbe(LinearProbe):
-    """A probe that takes the features of images themselves from the bank."""
+    """A probe that takes the features of images themselves from kept ones."""
 
     def __init__(self, bank: Bank):
         super().__init__(NETWORK, CLASSES, augmentation=Augmentation(), views=4)

@@ -95,7 +95,7 @@ def with_points(config: DictConfig, device: torch.device) -> LabeledSets:
     part = _RunImages.of(run, config)
     sides = (("train", part.training), (part.split, part.test))
     points = [np.stack([source.landmarks(split, n) for n in range(images.count)]) for split, images in sides]
-    seen = np.isfinite(points[0]).any(axis=(0, 2)) & np.isfinite(points[1]).any(axis=(0, 2))
+    seen = np.logical_and(*(np.isfinite(own).any(axis=(0, 2)) for own in points))
     return LabeledSets(
         part.training,
         part.test,
@@ -104,7 +104,7 @@ def with_points(config: DictConfig, device: torch.device) -> LabeledSets:
         _sources([run], part.split),
         tuple(_selection_note(part.split)),
         (points[0][:, seen], points[1][:, seen]),
-        tuple(name for name, visible in zip(LANDMARKS, seen, strict=True) if visible),
+        tuple(name for name, visible in zip(LANDMARKS, seen.tolist(), strict=True) if visible),
     )
 
 

@@ -25,7 +25,7 @@ CERTAIN = 0.5  # part of the heatmap within NEAR pixels, below which no pseudo-l
 class HeatmapNetwork(nn.Module):
     """Images (N, C, H, W) -> logits of a heatmap for each key point (N, points, H, W), by a U-Net of three levels.
 
-    Ronneberger, Fischer, Brox 2015, with group normalization. An image takes work in proportion to the square of its width.
+    Ronneberger, Fischer, Brox 2015, with group normalization; work grows with the square of its width.
     """
 
     def __init__(self, channels: int, points: int, width: int):
