@@ -132,10 +132,6 @@ def _describe(model: Any, usage: Mapping[str, Any]) -> None:
         for node in graph:
             node.metadata_props.clear()
             node.doc_string = None
-            for output in node.outputs:
-                output.metadata_props.clear()
-    for value in (*model.graph.inputs, *model.graph.initializers.values()):
-        value.metadata_props.clear()
 
 
 def _checked(format_name: str, generator: TrainedGenerator, program: Callable[..., Tensor]) -> float:
