@@ -48,7 +48,7 @@ def train(
     """
     typed = [*overrides, *(override(name, value) for name, value in options.items())]
     searched = [] if config_dir is None else [f"hydra.searchpath=[{quoted(f'file://{_absolute(config_dir)}')}]"]
-    with unchanged_process(), input_errors("train", typed):
+    with unchanged_process(), input_errors("train", [*typed, *searched]):
         register_resolvers()
         config = compose_checked("train", [*typed, *searched])
         try:

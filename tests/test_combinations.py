@@ -8,6 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from medsynth.configuration.combinations import cautions, check_combinations
+from medsynth.configuration.least_values import check_least_values
 from medsynth.contracts import InputError
 from medsynth.finalize import finalize
 from tests.test_conf import compose
@@ -142,3 +143,45 @@ def test_layers_of_the_batch_need_two_images_at_a_time():
     ):
         with pytest.raises(InputError, match="minibatch= compares the images that are computed at a time"):
             finalized("minibatch=std", *overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["generator.width=0"], "generator.width=0 must be above 0"),
+        (["generator.max_width=0"], "generator.max_width=0 must be 1 or more"),
+        (["generator.latent_dim=-3"], "generator.latent_dim=-3 must be 1 or more"),
+        (["generator=mlp", "generator.widths=[8,0]"], r"generator.widths=\[8, 0\] must be 1 or more"),
+        (["generator=tomsk", "generator.width=0.0"], "generator.width=0.0 must be above 0"),
+        (["generator=tomsk", "generator.levels=0"], "generator.levels=0 must be 1 or more"),
+        (["generator=style", "generator.mapping_rate=0.0"], "generator.mapping_rate=0.0 must be above 0"),
+        (["generator.channels=0"], "generator.channels=0 must be 1 or more"),
+        (["generator.num_classes=-1"], "generator.num_classes=-1 must be 0 or more"),
+        (["discriminator.width=-1"], "discriminator.width=-1 must be above 0"),
+        (["task=vae", "encoder.width=0"], "encoder.width=0 must be above 0"),
+        (["minibatch=discrimination", "minibatch.kernels=0"], "minibatch.kernels=0 must be 1 or more"),
+        (["penalty=[r1,r2]", "penalty.r2.interval=0"], "penalty.r2.interval=0 must be 1 or more"),
+        (
+            ["generator_penalty=path_length", "generator_penalty.path_length.interval=-1"],
+            "interval=-1 must be 1 or more",
+        ),
+        (["task.accumulate=0"], "task.accumulate=0 must be 1 or more"),
+        (["task.ema_half_life=-1"], "task.ema_half_life=-1 must be 0 or more"),
+        (["callbacks.sample_grid.num_images=0"], "callbacks.sample_grid.num_images=0 must be 1 or more"),
+        (["data.num_workers=-1"], "data.num_workers=-1 must be 0 or more"),
+        (["generator_optimizer.betas=[0.0]"], "generator_optimizer.betas=.* must be two numbers"),
+        (["seed=-1"], "seed=-1 must be from 0 to 4294967295"),
+        (["seed=4294967296"], "seed=4294967296 must be from 0"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_sizes_that_nothing_can_be_built_of_are_refused(overrides, sentence):
+    with pytest.raises(InputError, match=sentence):
+        check_combinations(compose(*overrides))
+
+
+def test_least_sizes_and_classes_of_ones_own_are_not_refused():
+    least = ["generator.width=1", "generator.max_width=1", "penalty.r1.interval=1", "data.num_workers=0", "seed=0"]
+    check_least_values(compose(*least, "task.ema_half_life=0", "task.ema_rampup=null"))
+    check_least_values(compose("data.channels=0"))  # of which the data's own check speaks
+    check_least_values(compose("generator._target_=mine.Generator", "generator.width=0"))

@@ -169,3 +169,45 @@ def test_wheel_holds_conf():
 
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
     assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"] == {"conf": "medsynth/conf"}
+
+
+OF_ONES_OWN = "loss=mine", "generator.widht=3"
+
+
+@pytest.fixture
+def _loss_of_ones_own(monkeypatch, tmp_path):
+    (tmp_path / "my conf" / "loss").mkdir(parents=True)
+    text = (conf_folder() / "loss" / "hinge.yaml").read_text()
+    (tmp_path / "my conf" / "loss" / "mine.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("_loss_of_ones_own")
+@pytest.mark.parametrize(
+    ("command", "arguments", "says"),
+    [
+        ("train", ("--config-dir", "my conf", *OF_ONES_OWN), "There is no option generator.widht: generator has "),
+        ("train", ("--config-dir=my conf", *OF_ONES_OWN), "There is no option generator.widht: generator has "),
+        ("train", ("-cd", "my conf", *OF_ONES_OWN), "There is no option generator.widht: generator has "),
+        (
+            "train",
+            ("hydra.searchpath=['file://my conf']", *OF_ONES_OWN),
+            "There is no option generator.widht: generator",
+        ),
+        ("plan", ("--config-dir", "my conf", *OF_ONES_OWN), "There is no option generator.widht: generator has "),
+        (
+            "train",
+            ("--config-dir", "my conf", "loss=mien"),
+            "choose dual_contrastive or hinge or least_squares or mine",
+        ),
+        ("train", ("--config-dir", "my conf", "loss=mine", "--max-images", "3"), "with an equal sign: max_images=3"),
+        ("train", ("-m", "--config-dir", "my conf", "loss=hinge,mine", "generator.widht=3"), "generator has attention"),
+        ("train", ("-m", "loss=choice(hinge,minimax)", "generator.widht=3"), "generator has attention"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_mistyped_key_beside_a_choice_of_ones_own_is_answered(monkeypatch, capsys, command, arguments, says):
+    code, _, err = run(monkeypatch, capsys, *arguments, command=command)
+    assert code == 1
+    assert says in err
+    assert err.count("\n") == 1

@@ -99,6 +99,8 @@ def test_choices_of_the_users_own_are_found(tmp_path):
     (tmp_path / "conf" / "loss" / "mine.yaml").write_text("_target_: medsynth.loss.hinge.Hinge\n")
     result = medsynth.train(*TINY, "loss=mine", config_dir=tmp_path / "conf", folder=tmp_path / "run")
     assert "Hinge" in result.summary["trained"]
+    with pytest.raises(medsynth.InputError, match=r"There is no option generator\.widht: generator has "):
+        medsynth.train("loss=mine", "generator.widht=3", config_dir=tmp_path / "conf")
 
 
 def test_importing_medsynth_loads_no_torch():

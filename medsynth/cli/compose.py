@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from medsynth.cli.early_checks import check_early
 from medsynth.cli.user_errors import explain
-from medsynth.configuration.compose import conf_folder
+from medsynth.configuration.compose import conf_folder, folders_of
 from medsynth.configuration.composition_errors import check_dashes
 from medsynth.configuration.option_help import choice_help, option_help
 from medsynth.configuration.option_types import with_option_types
@@ -85,7 +85,7 @@ register_resolvers()  # on import: a launcher's processes import this with the t
 
 def start(command: str) -> None:
     """Run a command; SIGTERM and SIGHUP end it as Ctrl-C does."""
-    with stop_requests():
+    with stop_requests(), folders_of(sys.argv[1:]):
         _start(command)
 
 

@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from medsynth.configuration.combinations import check_combinations
+from medsynth.configuration.least_values import check_least_values
 from medsynth.data.tree import require_images
 from medsynth.errors import EndCode, InputError
 from medsynth.report.runs import require_folder
@@ -32,6 +33,8 @@ def check_early(command: str, config: DictConfig, *, resumed: bool) -> None:
         _CHECKS[command](config)
     if command in ("train", "plan") and not resumed:
         check_combinations(config)
+    if command in ("pretrain", "data"):
+        check_least_values(config)
     if command in ("train", "plan", "pretrain", "data") and not resumed:
         _check_data(config.data)
 

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from medsynth.configuration.choices import choices_with
+from medsynth.configuration.least_values import check_least_values
 from medsynth.errors import InputError
 
 _WITHOUT_SCALER = ("None", "auto", "32", "32-true", "bf16", "bf16-mixed")  # precisions in which no update is left out
@@ -31,11 +32,12 @@ def discriminator_of(config: DictConfig) -> DictConfig:
 
 
 def check_combinations(config: DictConfig) -> None:
-    """Refuse a training's composed configuration where one choice would be ignored by another one.
+    """Refuse a training's composed configuration where one choice would be ignored by another one, or is too small.
 
     Raises:
         InputError: names both choices and what to type instead.
     """
+    check_least_values(config)
     _check_task(config)
     _check_minibatch(config)
     packing = discriminator_of(config).get("packing") or 1

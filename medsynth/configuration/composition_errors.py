@@ -165,7 +165,16 @@ def _other_choices(key: str) -> str:
 
 
 def _with_groups(command: str, overrides: Sequence[str]) -> DictConfig:
-    return compose(command, [override for override in overrides if is_group(override)])
+    """Compose the choices among what was typed, of a sweep's the first ones; none of them where they do not compose."""
+    try:
+        return compose(command, [_first_choice(override) for override in overrides if is_group(override)])
+    except (HydraException, OmegaConfBaseException):
+        return compose(command, [])
+
+
+def _first_choice(override: str) -> str:
+    group, _, names = override.partition("=")
+    return override if names.startswith(("[", "'", '"')) else f"{group}={names.partition(',')[0]}"
 
 
 def _paths(config: DictConfig, prefix: str = "") -> Iterator[str]:
