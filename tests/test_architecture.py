@@ -76,8 +76,30 @@ BOUNDARIES = {
     "plotly": {"report"},
     "jinja2": {"report"},
     "optuna": {"search"},
-    "hydra": {"configuration", "runs", "finalize", "training", "evaluation", "planning", "sweep", "search", "cli"},
-    "omegaconf": {"configuration", "runs", "finalize", "training", "evaluation", "planning", "sweep", "search", "cli"},
+    "hydra": {
+        "configuration",
+        "runs",
+        "finalize",
+        "training",
+        "evaluation",
+        "planning",
+        "sweep",
+        "search",
+        "audit",
+        "cli",
+    },
+    "omegaconf": {
+        "configuration",
+        "runs",
+        "finalize",
+        "training",
+        "evaluation",
+        "planning",
+        "sweep",
+        "search",
+        "audit",
+        "cli",
+    },
 }
 
 

@@ -1,14 +1,19 @@
 """The audit: copies, membership inference and linkage, on images whose leaks are known."""
 
 import dataclasses
+import json
 import os
 
 import numpy as np
 import pytest
 import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from PIL import Image
 
 from medsynth.audit.alignment import SHIFTS, Alignment, Spectrum, merged
 from medsynth.audit.audit import AuditOptions, audit
+from medsynth.audit.audit_sets import logits_of
 from medsynth.audit.copies import find_copies
 from medsynth.audit.linkage import linkage, same_size
 from medsynth.audit.membership import attack
@@ -29,6 +34,8 @@ from medsynth.contracts import InputError
 from medsynth.metrics.feature_store import FeatureStore
 from medsynth.metrics.image_set import ImageSet
 from medsynth.metrics.nearest import nearest
+from tests.command import run
+from tests.test_evaluate import a_run
 
 SIDE = 16
 SPLIT = {"training": 160, "held_out": 150, "fake": 200}
@@ -411,7 +418,10 @@ def test_a_memorizer_is_caught_and_tolerated_where_that_is_asked_for(store):
 
 def test_leaking_logits_are_caught(store):
     random = np.random.default_rng(0)
-    logits = random.normal(size=SPLIT["training"]) + 1, random.normal(size=SPLIT["held_out"])
+
+    def logits(members, held_out):
+        return random.normal(size=members.count) + 1, random.normal(size=held_out.count)
+
     result = audit(*sets(), store=store, extractors={}, logits=logits, options=AuditOptions(planted=40))
     assert {measure.question for measure in result.found} == {"attack_discriminator"}
 
@@ -425,3 +435,135 @@ def test_few_held_out_images_are_refused(store):
 def test_smallest_auc_shrinks_with_images():
     many, few = smallest_auc((1000, 1000), 4, 0.0025), smallest_auc((100, 50), 4, 0.0025)
     assert 0.5 < many < 0.56 < few
+
+
+# The command
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """Run the command in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: run(monkeypatch, capsys, *arguments, command="audit")
+
+
+def saved(folder, images, names="{}"):
+    folder.mkdir()
+    for number, image in enumerate(images):
+        pixels = ((image[0] + 1) * 127.5).round().byte().numpy()
+        Image.fromarray(pixels).save(folder / f"{names.format(number)}.png")
+
+
+QUICK = ("planted=20", "cache=false", "device=cpu")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Folders of images: half of those in copied/ are images of training/."""
+    root = tmp_path_factory.mktemp("folders")
+    training = fields(60, 0)
+    saved(root / "training", training, "p{0}_")
+    saved(root / "held", fields(60, 1))
+    saved(root / "honest", fields(60, 2))
+    saved(root / "copied", torch.cat([training[:30], fields(30, 3)]))
+    return root
+
+
+def test_folders_with_copies_are_refused_by_the_exit_code(command, folders, tmp_path):
+    real = [f"real={folders}/training", f"held_out={folders}/held", "extractor=mini", *QUICK]
+    code, out, err = command(*real, f"fake={folders}/copied", "out=audit.json")
+    assert code == 1
+    assert "error" not in err
+    record = json.loads((tmp_path / "audit.json").read_text())
+    assert record["answer"] == "no"
+    assert "copies" in record["found"]
+    assert "Private: no" in out
+    assert "! copies" in out
+    assert record["images"]["training"] == {"source": "real=", "count": 60}
+    assert "give run=" in record["untold"]["attack_discriminator"]
+    with Image.open(tmp_path / "audit_pairs.png") as sheet:
+        assert sheet.width > 6 * 2 * SIDE
+    code, out, _ = command(*real, f"fake={folders}/copied", "max_copies=1", "max_auc=1", "extractor=[]")
+    assert "! copies" not in out
+    assert not list(tmp_path.glob("*.png"))[1:], "without out= nothing is written for folders"
+
+
+def test_an_answer_that_is_not_shown_fails_only_where_that_is_asked_for(command, folders):
+    honest = [f"real={folders}/training", f"held_out={folders}/held", f"fake={folders}/honest", "extractor=[]", *QUICK]
+    code, out, err = command(*honest)
+    assert code == 0, err
+    assert "Private: not shown" in out, "60 images are few"
+    assert "would have been found" in out
+    assert command(*honest, "strict=true")[0] == 1
+
+
+def test_a_run_is_audited_with_its_discriminator(command, tmp_path):
+    """The discriminator of the checkpoint has weights of its own, by which the logits are."""
+    folder = a_run(tmp_path / "run", "data.source.num_images=30", "data.source.num_val=20", "data.source.num_test=21")
+    without = ["run=run", "extractor=[]", "num_samples=40", *QUICK]
+    code, _, err = command(*without)
+    assert code == 0, err
+    record = json.loads((folder / "audit" / "generator.json").read_text())
+    assert "discriminator cannot be built" in record["untold"]["attack_discriminator"]
+    assert record["images"]["held_out"]["count"] == 41, "validation and test images"
+    assert record["images"]["fake"]["count"] == 40
+    config = OmegaConf.load(folder / "config.yaml")
+    torch.manual_seed(2)
+    discriminator = instantiate(config.discriminator, _convert_="all")
+    path = folder / "checkpoints" / "last.ckpt"
+    state = torch.load(path, weights_only=True)["state_dict"]
+    state |= {f"discriminator.{name}": value for name, value in discriminator.state_dict().items()}
+    torch.save({"state_dict": state}, path)
+    code, _, err = command(*without, "split=test")
+    assert code == 0, err
+    record = json.loads((folder / "audit" / "generator.json").read_text())
+    assert record["images"]["held_out"]["count"] == 21
+    assert {"attack_discriminator_auc", "attack_discriminator_tpr"} <= {row["name"] for row in record["measures"]}
+    assert "attack_discriminator" not in record["untold"]
+    assert (folder / "audit" / "generator_pairs.png").is_file()
+
+
+def test_logits_are_those_of_each_image_whatever_the_batches():
+    class Mean(torch.nn.Module):
+        def features(self, images):
+            return (images,)
+
+        def head(self, features, labels=None):
+            value = features[0].mean((1, 2, 3))[:, None] + (0 if labels is None else labels[:, None])
+            return torch.cat([value, value + 2], 1)
+
+    training, held_out = as_set("training", fields(11, 0)), as_set("held-out", fields(6, 1))
+    sides = [dataclasses.replace(s, labels=np.arange(s.count)) for s in (training, held_out)]
+    for conditional in (False, True):
+        found = logits_of(Mean(), 4, torch.device("cpu"), conditional=conditional)(*sides)
+        for side, values in zip(sides, found, strict=True):
+            labels = side.labels if conditional else 0
+            assert np.allclose(values, side.read(range(side.count)).mean((1, 2, 3)).numpy() + 1 + labels, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "Give run=, the folder of a run, or all of real=, held_out= and fake="),
+        (["real=here", "fake=here"], "all of real=, held_out= and fake="),
+        (["run=here", "real=here"], "Give run="),
+        (["run=here", "image_size=32"], "image_size= goes with real=, held_out= and fake="),
+        (["real=here", "held_out=here", "fake=here", "split=val"], "split= goes with run="),
+        (["real=here", "held_out=nowhere", "fake=here"], "held_out=nowhere does not exist"),
+        (["run=nowhere"], "run=nowhere is not the folder of a run"),
+        (["run=run", "level=0"], "level=0 must lie between 0 and 1"),
+        (["run=run", "max_copies=2"], "max_copies=2 must lie between 0 and 1"),
+        (["run=run", "planted=3"], "planted=3 must be 20 or more"),
+        (["run=run", "num_samples=1"], "num_samples=1 must be 2 or more"),
+        (["run=run", "split=nothing"], "split=nothing is unknown: choose train, val, test, held_out or all"),
+        (["run=run", "checkpoint=best"], "checkpoint=best does not exist"),
+    ],
+)
+def test_refuses(command, tmp_path, arguments, words):
+    (tmp_path / "here").mkdir()
+    if "run=run" in arguments:
+        a_run(tmp_path / "run")
+    code, _, err = command(*arguments)
+    assert code == 1
+    assert words in err
+    assert err.count("\n") == 1, err

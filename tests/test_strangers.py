@@ -193,7 +193,7 @@ def a_stopped_run(stopped, monkeypatch, tmp_path):
 
 
 COMMANDS = [("train", "resume=run"), ("report", "folders=run")]
-COMMANDS += [(command, "run=run") for command in ("evaluate", "utility", "card")]
+COMMANDS += [(command, "run=run") for command in ("evaluate", "audit", "utility", "card")]
 LINKS = ["train.log", "summary.json.tmp"]
 
 
@@ -254,6 +254,19 @@ def test_a_pipe_in_place_of_a_record_is_not_waited_for(a_stopped_run, monkeypatc
     (a_stopped_run / "composition.yaml").unlink()
     os.mkfifo(a_stopped_run / "composition.yaml")
     refused(run(monkeypatch, capsys, "resume=run"), "composition.yaml is no regular file")
+
+
+def test_an_audit_builds_the_discriminator_of_a_stranger_only_where_it_writes_nothing_elsewhere(
+    monkeypatch, capsys, tmp_path
+):
+    """Other commands that measure a run build its generator and its data alone."""
+    monkeypatch.chdir(tmp_path)
+    a_run(tmp_path / "run", "+discriminator.minibatch.folder=/tmp/elsewhere")
+    ended = run(monkeypatch, capsys, "run=run", "extractor=[]", command="audit")
+    refused(ended, "discriminator.minibatch.folder=/tmp/elsewhere, a place outside of the run's folder")
+    a_run(tmp_path / "pickles", "+discriminator.own._target_=joblib.load")
+    refused(run(monkeypatch, capsys, "run=pickles", command="audit"), "names joblib.load")
+    assert not (tmp_path / "run" / "audit").exists()
 
 
 def test_only_a_trusted_file_names_a_generator_of_others(tmp_path):

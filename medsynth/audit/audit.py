@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from medsynth.metrics.feature_store import FeatureStore
 from medsynth.metrics.image_set import ImageSet
 
 PAIRS = 24  # closest pairs that are listed and drawn
+_IDENTICAL = 1e-6  # distances below are rounding
 LEAST_HELD_OUT = 20  # images: fewer calibrate nothing
 
 
@@ -48,7 +49,7 @@ def audit(
     *,
     store: FeatureStore,
     extractors: Mapping[str, ExtractorModule],
-    logits: tuple[np.ndarray, np.ndarray] | None = None,
+    logits: Callable[[ImageSet, ImageSet], tuple[np.ndarray, np.ndarray]] | None = None,
     options: AuditOptions | None = None,
     untold: Mapping[str, str] | None = None,
     **described: Any,
@@ -61,7 +62,7 @@ def audit(
         fake: generated images.
         store: computes and keeps features.
         extractors: networks by a text that differs for different options.
-        logits: mean logits of the trained discriminator, of all training and of all held-out images, in their order.
+        logits: training images, held-out images -> their mean logits of the trained discriminator; None: there is none.
         options: None: the defaults.
         untold: questions that cannot be answered, and why.
         described: ``sources``, ``notes``, ``extractor_options`` of the result.
@@ -74,8 +75,7 @@ def audit(
             f"{held_out.count} held-out images are too few to calibrate an audit: hold out {LEAST_HELD_OUT} or more."
         )
     options = options or AuditOptions()
-    members_rows = _members(training, options)
-    members = training.subset(members_rows)
+    members = _members(training, options)
     spaces = Spaces(store, extractors, training)
     of_fake, of_held_out = spaces.nearest(fake, training), spaces.nearest(held_out, training)
     of_planted = spaces.nearest(planted(training, options.planted, seed=options.seed), training)
@@ -86,8 +86,9 @@ def audit(
     measures += _distance_attack(spaces, members, held_out, fake, groups, options.seed)
     reasons = dict(untold or {})
     if logits is not None:
-        scores = {"": (logits[0][members_rows], logits[1])}
-        measures += attack(scores, question="attack_discriminator", groups=groups, seed=options.seed)
+        measures += attack(
+            {"": logits(members, held_out)}, question="attack_discriminator", groups=groups, seed=options.seed
+        )
     else:
         reasons.setdefault("attack_discriminator", "no discriminator is given")
     sides = same_size(training, held_out, options.seed)
@@ -107,15 +108,17 @@ def audit(
         untold=reasons,
         pairs=closest_pairs(of_fake),
         patients=training.groups is not None and held_out.groups is not None,
-        notes=(*described.get("notes", ()), *_notes(of_held_out)),
+        notes=(*described.get("notes", ()), *_notes(of_held_out, groups)),
         seed=options.seed,
         extractors=described.get("extractor_options", {}),
     )
 
 
-def _members(training: ImageSet, options: AuditOptions) -> np.ndarray:
+def _members(training: ImageSet, options: AuditOptions) -> ImageSet:
+    """Return the training images that are attacked, with a name of their own: the store tells sets by names."""
     random = np.random.default_rng(counter_seed("attacked", options.seed))
-    return np.sort(random.permutation(training.count)[: options.max_members])
+    members = training.subset(np.sort(random.permutation(training.count)[: options.max_members]))
+    return dataclasses.replace(members, name=f"attacked {training.name}")
 
 
 def _independent(images: ImageSet) -> int:
@@ -125,7 +128,6 @@ def _independent(images: ImageSet) -> int:
 def _distance_attack(
     spaces: Spaces, members: ImageSet, held_out: ImageSet, fake: ImageSet, groups: Groups, seed: int
 ) -> list[AuditMeasure]:
-    members = dataclasses.replace(members, name=f"attacked {members.name}")
     nearness = [spaces.nearest(images, fake) for images in (members, held_out)]
     scores = {name: (-nearness[0][name].score, -nearness[1][name].score) for name in spaces.names}
     return attack(scores, question="attack_distance", groups=groups, seed=seed)
@@ -140,11 +142,18 @@ def closest_pairs(of_fake: Mapping[str, Nearness]) -> tuple[tuple[int, int, floa
     return tuple((int(n), int(nearness.row[n]), float(nearness.score[n])) for n in chosen)
 
 
-def _notes(of_held_out: Mapping[str, Nearness]) -> Sequence[str]:
-    identical = int((of_held_out[PIXELS].distance < 1e-6).sum())
-    if not identical:
-        return ()
-    return (
-        f"{identical:,} held-out images are copies of training images themselves, which hides copies among generated "
-        "images: hold out images of other patients, or remove duplicates (data.drop_duplicates=true).",
-    )
+def _notes(of_held_out: Mapping[str, Nearness], groups: Groups) -> Iterator[str]:
+    """Yield sentences about images and patients that are on both sides."""
+    identical = int((of_held_out[PIXELS].distance < _IDENTICAL).sum())
+    if identical:
+        yield (
+            f"{identical:,} held-out images are copies of training images themselves, which hides copies among the "
+            "generated ones: hold out images of other patients, or remove duplicates (data.drop_duplicates=true)."
+        )
+    first, second = (set(() if side is None else side.tolist()) for side in groups)
+    shared = len(first & second)
+    if shared:
+        yield (
+            f"{shared:,} patients have both training and held-out images, which hides what leaks of them: hold out "
+            "images of other patients (data.split_by=patient)."
+        )

@@ -53,7 +53,7 @@ class Spaces:
     def __init__(self, store: FeatureStore, extractors: Mapping[str, ExtractorModule], training: ImageSet) -> None:
         self._store, self._extractors = store, dict(extractors)
         self._size = training.read([0]).shape[-1]
-        self._spectra = {f"spectrum {self._size} {angle:g}": Spectrum(self._size, angle) for angle in ANGLES}
+        self._spectra = {spectrum.name: spectrum for spectrum in (Spectrum(self._size, angle) for angle in ANGLES)}
         self._upright = next(iter(self._spectra))
         self._alignment = Alignment(self._features(training)[self._upright], self._size)
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "plan": "estimate what a training takes on several devices",
     "report": "write one HTML page of a run or a sweep",
     "evaluate": "measure a trained generator, or one folder of images against another",
+    "audit": "find out whether a generator leaks its training images",
     "card": "write the model card of a run: data, composition, what was measured, limits",
     "export": "write a trained generator as a MONAI bundle, ONNX or torch.export",
     "utility": "measure whether generated images help to train a network, against controls",

@@ -42,6 +42,7 @@ BUILT = {  # the parts of its configuration in which a command builds networks
     "plan": ("discriminator", "metrics"),
     "pretrain": ("backbone",),
     "evaluate": ("extractor",),
+    "audit": ("extractor",),
     "utility": ("network",),
 }
 

@@ -107,6 +107,24 @@ def _check_utility(config: DictConfig) -> None:
         raise InputError("out= is needed with folders: the file of the results, for example out=utility.json.")
 
 
+def _check_audit(config: DictConfig) -> None:
+    given = [name for name in ("real", "held_out", "fake") if config[name] is not None]
+    if bool(config.run) == bool(given) or len(given) not in (0, 3):
+        raise InputError(
+            "Give run=, the folder of a run, or all of real=, held_out= and fake=, folders or zip archives of images."
+        )
+    typed = [override.partition("=")[0].split(".")[0] for override in HydraConfig.get().overrides.task]
+    of_others = ("data", "image_size") if config.run else ("split", "num_samples", "max_training", "checkpoint")
+    for name in typed:
+        if name in of_others:
+            other = "real=, held_out= and fake= (a run has its own data)" if config.run else "run="
+            raise InputError(f"{name}= goes with {other}: leave it out.")
+    if config.run:
+        require_run(Path(config.run))
+    for name in given:
+        require_images(name, str(config[name]))
+
+
 def _check_report(config: DictConfig) -> None:
     folders = [config.folders] if isinstance(config.folders, str) else list(config.folders or [])
     if not folders:
@@ -144,6 +162,7 @@ def _check_new(out: str) -> None:
 _CHECKS: dict[str, Callable[[DictConfig], None]] = {
     "generate": _check_generate,
     "evaluate": _check_evaluate,
+    "audit": _check_audit,
     "card": _check_generator,
     "export": _check_export,
     "utility": _check_utility,

@@ -235,7 +235,7 @@ def of_images(real: Images, fake: Images, training: Images | None, config: DictC
         shuffled(sources["training"].images) if "training" in sources else None,
         class_names,
         sources=(_described("real", real, config), _described("fake", fake, config)),
-        notes=(*_conversion_notes(opened, size, channels), *_content_notes(sources)),
+        notes=(*conversion_notes(opened, size, channels), *_content_notes(sources)),
         image_size=size,
         channels=channels,
     )
@@ -266,7 +266,7 @@ def _described(name: str, images: Images, config: DictConfig) -> str:
     return str(images) if config.data.get("show_paths") else f"{name}="
 
 
-def _conversion_notes(opened: dict[str, ImageFolder | Tensor], size: int, channels: int) -> Iterator[str]:
+def conversion_notes(opened: dict[str, ImageFolder | Tensor], size: int, channels: int) -> Iterator[str]:
     """Say which images are resized, and that those of another shape are not compared as a whole."""
     folders = {name: images for name, images in opened.items() if isinstance(images, ImageFolder)}
     for name, images in folders.items():

@@ -21,6 +21,7 @@ from medsynth.data.preview import datasets, labels
 from medsynth.data.reading import SPLITS
 from medsynth.metrics.image_set import ImageSet
 
+HELD_OUT = "held_out"  # all images that were not trained on: validation and test images
 TOLERANCE = 1e-3  # values that far beyond [-1, 1] are rounding
 
 
@@ -34,17 +35,18 @@ def shuffled(images: ImageSet, *, most: int | None = None) -> ImageSet:
 
 
 def split_of(data: ImageDataModule, config: DictConfig, split: str) -> ImageSet:
-    """Return the images of a prepared data module's split: train, val, test or all.
+    """Return the images of a prepared data module's split: train, val, test, held_out (the two before) or all.
 
     Raises:
         InputError: there is no such split.
     """
-    if split not in (*SPLITS, "all"):
-        raise InputError(f"split={split} is unknown: choose train, val, test or all.")
+    if split not in (*SPLITS, HELD_OUT, "all"):
+        raise InputError(f"split={split} is unknown: choose train, val, test, held_out or all.")
     there = datasets(data)
     if split == "test" and split not in there:
         raise InputError("split=test is empty: this run held no test images out (data.test_fraction); choose val.")
-    chosen = there if split == "all" else {split: there[split]}
+    names = {"all": tuple(there), HELD_OUT: tuple(name for name in there if name != "train")}.get(split, (split,))
+    chosen = {name: there[name] for name in names}
     of_images = labels(data)
     return ImageSet(
         name="training" if split == "train" else "reference",
