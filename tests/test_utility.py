@@ -333,6 +333,22 @@ def test_a_probe_sees_augmented_features_in_its_arm_alone():
     assert all(not torch.equal(a, b) for a, b in zip(plain, changed, strict=True))
 
 
+def test_one_arm_alone_is_augmented(monkeypatch):
+    asked = {}
+    material = prepare(sets(), PROBE, QUICK)
+    original = PixelProbe.batch
+    for arm in all_arms([1]):
+        flags = asked.setdefault(arm.kind, set())
+
+        def recorded(*given, augmented, flags=flags):
+            flags.add(augmented)
+            return original(*given, augmented=augmented)
+
+        monkeypatch.setattr(PixelProbe, "batch", recorded)
+        run_job(Job(arm, 16, 0), material)
+    assert {kind for kind, flags in asked.items() if flags == {True}} == {"augmented"}
+
+
 def test_a_whole_network_is_trained():
     random = Network("medsynth_mini", "random")
     task = WholeNetwork(random, CLASSES, augmentation=Augmentation())

@@ -4,8 +4,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from medsynth.errors import InputError
+from medsynth.evaluation import labeled_sets
+from medsynth.metrics.image_set import ImageSet
 from medsynth.utility import plan as plan_module
 from tests.command import run
 from tests.test_evaluate import a_run
@@ -78,6 +82,29 @@ def test_a_generator_for_each_class(utility, tmp_path):
     code, _, err = utility("run=[healthy,one_lesion]", *QUICK, "out=named.json", "classes=[well,ill,dead]")
     assert code == 1
     assert "3 names for 2 runs" in err
+
+
+def test_test_images_of_patients_in_the_training_are_left_out():
+    def of_patients(name, patients):
+        numbers = torch.arange(len(patients), dtype=torch.float32)
+        return ImageSet(name, len(patients), lambda rows: numbers[list(rows)], groups=np.array(patients))
+
+    test, notes = labeled_sets.of_other_patients(of_patients("test", [1, 2, 3, 4]), of_patients("training", [4, 5, 2]))
+    assert test.read(range(2)).tolist() == [0, 2]
+    assert notes == ["2 test images of patients in the training are left out."]
+    with pytest.raises(InputError, match="All patients of the test images"):
+        labeled_sets.of_other_patients(of_patients("test", [4, 4, 5]), of_patients("training", [4, 5, 2]))
+
+
+def test_sets_that_are_joined_keep_their_order():
+    one, two = (
+        ImageSet(name, 3, lambda rows, start=start: torch.arange(start, start + 3)[list(rows)], np.full(3, start))
+        for name, start in (("a", 0), ("b", 10))
+    )
+    both = labeled_sets.joined("both", [one, two])
+    assert both.read([4, 0, 5, 1]).tolist() == [11, 0, 12, 1]
+    assert both.labels.tolist() == [0, 0, 0, 10, 10, 10]
+    assert both.groups is None
 
 
 def test_key_points_of_phantoms(utility, tmp_path):

@@ -62,7 +62,7 @@ def of_runs(config: DictConfig, device: torch.device) -> LabeledSets:
     else:
         names, parts = _conditional(runs[0]), [_RunImages.of(runs[0], config)]
     training, test = (joined(name, [getattr(part, name) for part in parts]) for name in ("training", "test"))
-    test, dropped = _of_other_patients(test, training)
+    test, dropped = of_other_patients(test, training)
 
     def make(count: int) -> ImageSet:
         total = training.count
@@ -211,7 +211,7 @@ def of_folders(config: DictConfig) -> LabeledSets:
         return str(config[name]) if config.data.get("show_paths") else f"{name}="
 
     notes = [note for source in sources.values() for note in source.notes]
-    test, dropped = _of_other_patients(sources["test"].images, sources["real"].images)
+    test, dropped = of_other_patients(sources["test"].images, sources["real"].images)
     shared = set(sources["real"].digests) & set(sources["test"].digests)
     if shared:
         notes.append(f"{len(shared):,} images of test= are in real= too, which biases all arms upwards: remove them.")
@@ -250,7 +250,7 @@ def joined(name: str, parts: Sequence[ImageSet]) -> ImageSet:
     )
 
 
-def _of_other_patients(test: ImageSet, training: ImageSet) -> tuple[ImageSet, list[str]]:
+def of_other_patients(test: ImageSet, training: ImageSet) -> tuple[ImageSet, list[str]]:
     """Return the test images of patients who are not in the training images, and a sentence about the others.
 
     Raises:
