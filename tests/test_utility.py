@@ -296,6 +296,19 @@ def test_a_budget_is_told(monkeypatch):
     assert any("budget=2 minutes" in note for note in record["notes"])
 
 
+def test_the_time_of_a_job_is_extrapolated_over_its_steps(monkeypatch):
+    clock = [0.0]
+
+    def timed(job, material, threads=None):
+        clock[0] += 2 + 0.5 * material.options.steps
+
+    monkeypatch.setattr(plan_module, "run_job", timed)
+    monkeypatch.setattr(plan_module.time, "perf_counter", lambda: clock[0])
+    material = prepare(sets(), PROBE, dataclasses.replace(OPTIONS, fit=Fit(steps=100)))
+    plan = Plan(all_arms([1]), (16,), (0, 1))
+    assert plan_module.seconds_for_a_job(plan, material) == pytest.approx(2 + 0.5 * 100)
+
+
 def test_smaller_sizes_say_that_the_generator_saw_more():
     options = dataclasses.replace(QUICK, sizes=(8, 16))
     record = compare(sets(), PROBE, options).to_dict()

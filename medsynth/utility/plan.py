@@ -54,15 +54,19 @@ class Plan:
 
 
 def seconds_for_a_job(plan: Plan, material: Material) -> float:
-    """Return the time of a job, measured on one with a tenth of the steps."""
-    options = dataclasses.replace(material.options, steps=max(material.options.steps // 10, 1))
+    """Return the time of a job, measured on one with a single step and one with a tenth of the steps."""
     job = Job(max(plan.arms, key=lambda arm: arm.added(plan.sizes[-1])), plan.sizes[-1], plan.seeds[0])
-    short = dataclasses.replace(material, options=options)
-    run_job(job, short)  # the first one loads libraries
+    steps = material.options.steps
+    tenth = max(steps // 10, 2)
+    _seconds(job, material, 1)  # the first one loads libraries
+    single = _seconds(job, material, 1)
+    return single + max(_seconds(job, material, tenth) - single, 0) / (tenth - 1) * (steps - 1)
+
+
+def _seconds(job: Job, material: Material, steps: int) -> float:
     started = time.perf_counter()
-    run_job(job, short)
-    tenth = time.perf_counter() - started
-    return tenth * material.options.steps / options.steps
+    run_job(job, dataclasses.replace(material, options=dataclasses.replace(material.options, steps=steps)))
+    return time.perf_counter() - started
 
 
 def run_jobs(
