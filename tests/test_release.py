@@ -62,7 +62,8 @@ EVALUATION = {
     ],
     "notes": [f"The images of /data/{SECRET} are few."],
 }
-ANSWER = {"format": 1, "answer": "no", "rule": "the gain exceeds that of duplication", "reasons": ["no arm gains"]}
+ANSWER = {"format": 1, "answer": "no", "rule": "the gain exceeds that of duplication"}
+ANSWER["reasons"] = ["no arm gains: medsynth utility run=... says more"]
 
 
 VERDICT = {
@@ -165,7 +166,8 @@ def test_a_card_says_what_was_measured_and_what_was_not(tmp_path):
     assert "eval" not in ModelCard(text).data.to_dict()
     text = model_card(read_run(measured(folder)))
     assert "| fd_mini | lower | 3.25 | 3 to 3.75 | 1.5 | 40 | 50 |" in text
-    assert "* **no**\n    * Rule: the gain exceeds that of duplication\n    * no arm gains" in text
+    answer = "* **no**\n    * Rule: the gain exceeds that of duplication\n"
+    assert f"{answer}    * no arm gains: medsynth utility run=... says more" in text
     assert "* faithful: **no**" in text
     assert "    * c2st: value 0.9, control 0.5, count 40 and 50" in text
     assert "| coverage | recall\\_mini 0.25 |\n| comprehension | not measured |" in text
@@ -250,6 +252,7 @@ def test_torch_and_safetensors_make_the_generators_images(tmp_path):
     assert {key: usage["intensity"][key] for key in ("low", "high", "unit")} == CARD["intensity"]
     record = json.loads((out / "export.json").read_text())
     assert record["largest_difference"]["torch"] <= 1e-4
+    assert (out / "generator.safetensors").stat().st_mode == (out / "README.md").stat().st_mode
     assert set(record["sha256"]) == {"README.md", "generator.safetensors", "generator.pt2"}
 
 
@@ -453,10 +456,24 @@ def test_monais_parser_gives_the_generators_images_for_one_class(bundle):
     torch.testing.assert_close(images, generator.sample(COUNT, label="glioma"), rtol=0, atol=1e-6)
     state = torch.load(folder / "models" / "model.pt", weights_only=True)
     metadata = json.loads((folder / "configs" / "metadata.json").read_text())
-    rebuilt = instantiate(metadata["generator"], _convert_="all").eval()
+    network = {"_target_": metadata["network"]["class"], **metadata["network"]["arguments"]}
+    rebuilt = instantiate(network, _convert_="all").eval()
     rebuilt.load_state_dict(state)
     with torch.inference_mode():
         assert torch.equal(rebuilt(*noises(generator, COUNT)), generator.network(*noises(generator, COUNT)))
+
+
+def test_names_of_classes_are_not_evaluated_by_monai(tmp_path):
+    hostile = [f"$open('{tmp_path}/written', 'w')", "@inputs", "<script>\n# b"]
+    out, _ = exported(tmp_path, ["monai"], classes=hostile)
+    parser = ConfigParser()
+    parser.read_config(str(out / "monai" / "configs" / "inference.json"))
+    parser.read_meta(str(out / "monai" / "configs" / "metadata.json"))
+    parser.parse()
+    assert parser.get_parsed_content("_meta_::usage::class_names")[1] == "class @inputs"
+    parser.get_parsed_content("_meta_")
+    assert not (tmp_path / "written").exists()
+    assert "<script>" not in (out / "README.md").read_text()
 
 
 @pytest.mark.slow

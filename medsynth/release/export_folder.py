@@ -86,6 +86,7 @@ def _write(folder: Path, record: RunRecord, formats: Sequence[str], license_name
     differences: dict[str, float] = {}
     if "safetensors" in formats:
         save_public_generator(folder / FILE, record)
+        (folder / FILE).chmod((folder / CARD).stat().st_mode)  # for all whom the folder is for
     if {"torch", "onnx", "monai"} & set(formats):
         program = traced(record.generator)
         differences["torch"] = save_program(program, folder / PROGRAM, record.generator, described)

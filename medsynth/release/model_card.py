@@ -81,7 +81,9 @@ def _title(record: RunRecord) -> str:
 def _summary(record: RunRecord) -> str:
     generator = record.generator
     parameters = sum(parameter.numel() for parameter in generator.network.parameters())
-    classes = ", ".join(map(markdown, generator.class_names)) or "none; it takes no labels"
+    classes = (
+        ", ".join(markdown(" ".join(name.split())) for name in generator.class_names) or "none; it takes no labels"
+    )
     rows = {
         "network": f"{type(generator.network).__name__}, {parameters:,} parameters",
         "input": f"standard normal noise (N, {generator.network.latent_dim})"

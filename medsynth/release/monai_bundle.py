@@ -24,6 +24,7 @@ from medsynth.release.run_record import RunRecord
 SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_generator_20220718.json"
 )
+_EVALUATED = ("$", "@", "%")  # MONAI's expressions, references and macros
 _FREE = {"is_patch_data": False}
 _SEED = "int.from_bytes(hashlib.blake2b('/'.join(map(str, {parts})).encode(), digest_size=8).digest(), 'little') >> 1"
 
@@ -40,7 +41,7 @@ def write_bundle(folder: Path, record: RunRecord, program: Path, card: str, usag
     """
     for name in ("configs", "models", "docs"):
         (folder / name).mkdir(parents=True)
-    _write(folder / "configs" / "metadata.json", _metadata(record, usage))
+    _write(folder / "configs" / "metadata.json", _inert(_metadata(record, usage)))
     _write(folder / "configs" / "inference.json", _inference(record))
     network = record.generator.network
     assert isinstance(network, nn.Module)
@@ -51,6 +52,15 @@ def write_bundle(folder: Path, record: RunRecord, program: Path, card: str, usag
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=4, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _inert(node: Any) -> Any:
+    """Return ``node`` without texts that MONAI would evaluate: names of classes may come from anyone."""
+    if isinstance(node, Mapping):
+        return {key: _inert(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_inert(item) for item in node]
+    return f"class {node}" if isinstance(node, str) and node.startswith(_EVALUATED) else node
 
 
 def _metadata(record: RunRecord, usage: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,7 +85,10 @@ def _metadata(record: RunRecord, usage: Mapping[str, Any]) -> dict[str, Any]:
         "intended_use": "Research. Not for diagnosis. See docs/README.md.",
         "data_source": generator.card["data"],
         "network_data_format": {"inputs": _network_inputs(record), "outputs": {"pred": _output(record, modality)}},
-        "generator": dict(record.rebuild),  # rebuilds the network whose state is in model.pt
+        "network": {  # whose state is in model.pt
+            "class": record.rebuild["_target_"],
+            "arguments": {name: value for name, value in record.rebuild.items() if name != "_target_"},
+        },
         "usage": dict(usage),
     }
 

@@ -37,8 +37,8 @@ class PrivateWords:
     def __init__(self, config: Mapping[str, Any], folder: Path, renamed: Mapping[str, str] | None = None):
         self._renamed = dict(renamed or {})
         self._hidden = dict(_paths(config, ""))
-        self._hidden["run"] = str(folder.absolute())
-        self._hidden["home"] = str(Path.home())
+        # Keys that are no options: "medsynth audit run=... measures it" stays.
+        self._hidden |= {"(folder of the run)": str(folder.absolute()), "(home)": str(Path.home())}
 
     def removed(self, text: str) -> str:
         """Return ``text`` in one line, without the paths, the names of their folders and the renamed words."""
