@@ -36,6 +36,7 @@ import torch
 from scipy import stats
 
 from medsynth.data.phantom.source import LANDMARKS, Phantoms
+from medsynth.evaluation.answers import holm
 from medsynth.metrics.image_set import ImageSet
 from medsynth.metrics.interval import share_interval
 from medsynth.utility.arms import MIXED, Arm, mixed_order
@@ -44,7 +45,7 @@ from medsynth.utility.classification import LinearProbe, Network
 from medsynth.utility.fit import Fit
 from medsynth.utility.job import Job, run_job
 from medsynth.utility.keypoints import KeyPoints, points_of_masks
-from medsynth.utility.statistics import GROUPS, holm, image_groups, measured
+from medsynth.utility.statistics import GROUPS, image_groups, measured
 from medsynth.utility.study import Options, Sets, compare, prepare
 
 CASES = ("memorizer", "honest")

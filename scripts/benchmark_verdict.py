@@ -41,11 +41,11 @@ from medsynth.audit.audit import audit
 from medsynth.configuration.checked_composition import compose_checked
 from medsynth.contracts import counter_seed
 from medsynth.data.phantom.source import Phantoms
+from medsynth.evaluation.answers import NO, NOT_SHOWN, YES
 from medsynth.evaluation.evaluate import evaluate_sets
 from medsynth.evaluation.evaluation_sets import EvaluationSets
 from medsynth.metrics.feature_store import FeatureStore, features_folder
 from medsynth.metrics.image_set import ImageSet
-from medsynth.verdict.answer import NO, NOT_SHOWN, YES
 from medsynth.verdict.verdict import verdict
 
 SIZE = 32

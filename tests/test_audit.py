@@ -26,7 +26,6 @@ from medsynth.audit.statistics import (
     design_effect,
     excess_below,
     halves,
-    holm,
     permutation_p,
     true_positive_rate,
 )
@@ -233,12 +232,6 @@ def test_halves_keep_patients_together():
     assert 16 <= len(first) <= 24
     alone = halves(11, None, np.random.default_rng(0))
     assert sorted(map(len, alone)) == [5, 6]
-
-
-def test_holm_stops_at_the_first_that_is_not_rejected():
-    assert holm({"a": 0.004, "b": 0.03, "c": 0.02}, 0.05) == {"a", "b", "c"}
-    assert holm({"a": 0.004, "b": 0.049, "c": 0.03}, 0.05) == {"a"}
-    assert holm({}, 0.05) == set()
 
 
 # Copies, attacks, links

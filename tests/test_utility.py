@@ -8,17 +8,18 @@ import pytest
 import torch
 
 from medsynth.errors import InputError
+from medsynth.evaluation.answers import NO, NOT_SHOWN, YES, holm
 from medsynth.metrics.classification import classification_measures
 from medsynth.metrics.image_set import ImageSet
 from medsynth.utility import plan as plan_module
-from medsynth.utility.answer import NO, NOT_SHOWN, YES, Comparison, answer
+from medsynth.utility.answer import Comparison, answer
 from medsynth.utility.arms import Arm, all_arms, default_sizes, members, mixed_order
 from medsynth.utility.augmentation import Augmentation
 from medsynth.utility.classification import LinearProbe, Network, WholeNetwork
 from medsynth.utility.fit import Fit, batches
 from medsynth.utility.job import Job, run_job
 from medsynth.utility.plan import Plan
-from medsynth.utility.statistics import Measured, holm, image_groups, measured
+from medsynth.utility.statistics import Measured, image_groups, measured
 from medsynth.utility.study import Options, Sets, compare, prepare
 from medsynth.utility.task import Examples
 

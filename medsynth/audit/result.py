@@ -10,9 +10,9 @@ from typing import Any
 import medsynth
 from medsynth.audit.copies import Copies
 from medsynth.audit.measures import AuditMeasure
-from medsynth.audit.statistics import holm, stats
+from medsynth.audit.statistics import stats
+from medsynth.evaluation.answers import NO, NOT_SHOWN, YES, holm
 
-YES, NO, NOT_SHOWN = "yes", "no", "not shown"
 QUESTIONS = {
     "copies": "copies of training images",
     "attack_distance": "membership inference by distances to generated images",
@@ -74,7 +74,8 @@ class AuditResult:
     def found(self) -> tuple[AuditMeasure, ...]:
         """The measures that exceed their control, after Holm's correction, by more than is tolerated."""
         p_values = {question: min(m.p for m in own) for question, own in self._questions.items()}
-        rejected = holm(p_values, self.limits.level)
+        corrected = holm([*p_values.values()])
+        rejected = {name for name, p in zip(p_values, corrected, strict=True) if p <= self.limits.level}
         each = self.limits.level / max(len(p_values), 1)
         return tuple(
             measure

@@ -187,13 +187,3 @@ def halves(count: int, groups: np.ndarray | None, random: np.random.Generator) -
     size = np.cumsum(np.bincount(numbers)[order])
     first = np.isin(numbers, order[size <= max(count // 2, size[0])])
     return np.flatnonzero(first), np.flatnonzero(~first)
-
-
-def holm(p_values: dict[str, float], level: float) -> set[str]:
-    """Return the names whose hypotheses are rejected at a family-wise error of ``level`` (Holm 1979)."""
-    rejected: set[str] = set()
-    for number, name in enumerate(sorted(p_values, key=p_values.__getitem__)):
-        if p_values[name] > level / (len(p_values) - number):
-            break
-        rejected.add(name)
-    return rejected

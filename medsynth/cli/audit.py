@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from medsynth.audit.audit_sets import sets_of_folders, sets_of_run
 from medsynth.audit.command import audit_sets, check_options, draw_pairs
-from medsynth.audit.result import NO, YES
+from medsynth.evaluation.answers import NO, YES
 from medsynth.evaluation.evaluate import choose_device
 from medsynth.files import write_json
 from medsynth.report.audit import audit_text

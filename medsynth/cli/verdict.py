@@ -14,11 +14,11 @@ from omegaconf import DictConfig
 from medsynth.configuration.checked_composition import compose_checked
 from medsynth.configuration.override_text import override
 from medsynth.contracts import InputError
+from medsynth.evaluation.answers import NO, NOT_SHOWN
 from medsynth.files import write_json
 from medsynth.generator.trained import FILE, load_generator
 from medsynth.report.answers import verdict_text
 from medsynth.runs.existing import require_run
-from medsynth.verdict.answer import NO, NOT_SHOWN
 from medsynth.verdict.records import FOLDERS, newest, read
 from medsynth.verdict.verdict import QUESTIONS, UNMEASURED, verdict
 

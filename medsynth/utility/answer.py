@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medsynth.utility.statistics import Measured, holm
+from medsynth.evaluation.answers import NO, NOT_SHOWN, YES, holm
+from medsynth.utility.statistics import Measured
 
-YES, NO, NOT_SHOWN = "yes", "no", "not shown"
 LEVEL = 0.05
 
 

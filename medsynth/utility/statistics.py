@@ -1,4 +1,4 @@
-"""Intervals over seeds and test images, of a value and of a difference of two, and Holm's correction.
+"""Intervals over seeds and test images, of a value and of a difference of two.
 
 A value is measured with S seeds (other initial weights, batches, subsets and generated images) on one test set. Seeds
 and test images are crossed: both vary the mean over the seeds, whose variance is estimated by
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -91,13 +90,3 @@ def measured(values: np.ndarray, without: np.ndarray) -> Measured:
     freedom = (of_seeds + of_images) ** 2 / (of_seeds**2 / (seeds - 1) + of_images**2 / (groups - 1))
     half = float(stats.t.ppf(0.975, freedom)) * error
     return Measured(mean, mean - half, mean + half, float(2 * stats.t.sf(abs(mean) / error, freedom)))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number (Holm 1979), in the given order."""
-    order = np.argsort(p_values)
-    corrected, largest = [1.0] * len(p_values), 0.0
-    for rank, position in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[position]))
-        corrected[position] = largest
-    return corrected

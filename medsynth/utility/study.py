@@ -12,8 +12,9 @@ import numpy as np
 
 import medsynth
 from medsynth.contracts import InputError
+from medsynth.evaluation.answers import NO, NOT_SHOWN, YES
 from medsynth.metrics.image_set import ImageSet
-from medsynth.utility.answer import NO, NOT_SHOWN, YES, Comparison, answer, rule
+from medsynth.utility.answer import Comparison, answer, rule
 from medsynth.utility.arms import (
     AUGMENTED,
     DUPLICATED,

@@ -9,7 +9,6 @@ from typing import Any, Literal
 from scipy import stats as scipy_stats
 
 stats: Any = scipy_stats  # without types
-YES, NO, NOT_SHOWN = "yes", "no", "not shown"
 LEVEL = 0.05
 _ONE_SIDED = 1.644854  # standard deviations of the normal distribution: 95 % lie below
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from medsynth.evaluation.answers import NO, NOT_SHOWN, YES, holm
 from medsynth.report.run_files import finite
-from medsynth.utility.statistics import holm
-from medsynth.verdict.answer import LEVEL, NO, NOT_SHOWN, YES, Answer, Comparison
+from medsynth.verdict.answer import LEVEL, Answer, Comparison
 
 NETWORKS = 2  # extractors at least, so that images that please one of them do not pass
 _REFERENCE = "reference_copies_"

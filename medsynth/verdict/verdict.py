@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import medsynth
-from medsynth.verdict.answer import NO, NOT_SHOWN, YES, Answer
+from medsynth.evaluation.answers import NO, NOT_SHOWN, YES
+from medsynth.verdict.answer import Answer
 from medsynth.verdict.faithful import copies_reference, faithful
 from medsynth.verdict.scorecard import scorecard
 
