@@ -95,7 +95,7 @@ def with_points(config: DictConfig, device: torch.device) -> LabeledSets:
     part = _RunImages.of(run, config)
     sides = (("train", part.training), (part.split, part.test))
     points = [np.stack([source.landmarks(split, n) for n in range(images.count)]) for split, images in sides]
-    of_training, of_test = (np.isfinite(own).any(axis=(0, 2)) for own in points)
+    of_training, of_test = (np.asarray(np.isfinite(own).any(axis=(0, 2))) for own in points)
     seen = of_training & of_test
     return LabeledSets(
         part.training,
