@@ -19,6 +19,7 @@ Rows that are in the file are not computed again.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import resource
@@ -53,24 +54,30 @@ from medsynth.metrics.image_set import ImageSet
 from medsynth.metrics.nearest import nearest
 
 CPU = torch.device("cpu")
+SIDES = ("training", "held-out", "honest")
 CHANGES = ("noise", "flip", "shift", "contrast", "all")
 SHARES = (0.01, 0.05, 0.2)
-COUNT = 600  # images of phantoms on each side
-PLANTED_SEEDS = {"phantom 32": 3, "head CT 64": 3, "phantom 64": 1}
-HONEST_SEEDS = {"phantom 32": 20, "head CT 64": 10}
+POOL, COUNT = 4500, 600  # phantoms that are rendered, and those on each side, a random division
+PLANTED_SEEDS = {"phantom 32": 5, "head CT 64": 5, "phantom 64": 2, "phantom 32 mini": 1}
+HONEST_SEEDS = {"phantom 32": 20, "head CT 64": 10, "phantom 32 mini": 2}
 OVERFIT = {"20 images": 20, "2000 images": 2000}  # training images
 OVERFIT_SEEDS = {"20 images": 3, "2000 images": 1}
 UPDATES, BATCH = 2000, 16
 
 
-def phantom_sets(size: int, seed: int, *, counts: tuple[int, int, int] = (COUNT,) * 3) -> list[ImageSet]:
-    """Return training images, held-out images and an honest sampler's: three streams of one procedural source."""
+@functools.cache
+def phantoms(size: int, count: int, seed: int = 0) -> torch.Tensor:
+    """Return phantoms of one procedural source."""
     source = Phantoms(image_size=size, seed=seed)
-    sides = zip(("training", "held-out", "honest"), ("train", "val", "test"), counts, strict=True)
-    return [
-        as_set(name, torch.from_numpy(np.stack([source.image(split, n) for n in range(count)]))[:, None])
-        for name, split, count in sides
-    ]
+    return torch.from_numpy(np.stack([source.image("train", number) for number in range(count)]))[:, None]
+
+
+def phantom_sets(size: int, seed: int) -> list[ImageSet]:
+    """Return training, held-out and an honest sampler's images: a random division of phantoms of one source."""
+    images = phantoms(size, POOL if size == 32 else 3 * COUNT)
+    order = np.random.default_rng(counter_seed("phantoms", seed)).permutation(len(images))
+    parts = np.split(order, [COUNT, 2 * COUNT, 3 * COUNT])[:3]
+    return [as_set(name, images[part]) for name, part in zip(SIDES, parts, strict=True)]
 
 
 def head_sets(archive: str, seed: int) -> list[ImageSet]:
@@ -81,7 +88,7 @@ def head_sets(archive: str, seed: int) -> list[ImageSet]:
     images = torch.from_numpy(pixels / 127.5 - 1)[:, None]
     order = np.random.default_rng(counter_seed("heads", seed)).permutation(len(images))
     parts = np.split(order, [300, 550])
-    return [as_set(name, images[part]) for name, part in zip(("training", "held-out", "honest"), parts, strict=True)]
+    return [as_set(name, images[part]) for name, part in zip(SIDES, parts, strict=True)]
 
 
 def as_set(name: str, images: torch.Tensor) -> ImageSet:
@@ -94,8 +101,10 @@ def sets_of(data: str, archive: str, seed: int) -> list[ImageSet]:
     return head_sets(archive, seed) if data.startswith("head") else phantom_sets(int(data.split()[1]), seed)
 
 
-def extractors() -> dict[str, ExtractorModule]:
-    """Return the embedded extractor, which is fast; the audit's default has that of ImageNet beside it."""
+def extractors(data: str) -> dict[str, ExtractorModule]:
+    """Return the embedded extractor where the name of the data asks for it, else none: aligned pixels alone."""
+    if not data.endswith("mini"):
+        return {}
     return build_extractors(compose_checked("evaluate", ["extractor=mini"]), 32, 1, CPU)
 
 
@@ -117,7 +126,7 @@ def planted_rows(data: str, archive: str, seed: int) -> Iterator[dict[str, Any]]
     training, held_out, honest = sets_of(data, archive, seed)
     with tempfile.TemporaryDirectory() as folder:
         store = FeatureStore(Path(folder), cache=None, batch_size=64, device=CPU)
-        spaces = Spaces(store, extractors(), training)
+        spaces = Spaces(store, extractors(data), training)
         of_held_out, of_honest = (spaces.nearest(images, training) for images in (held_out, honest))
         for change in CHANGES:
             copied = spaces.nearest(planted(training, max(honest.count // 5, 1), change=change, seed=seed), training)
@@ -146,15 +155,15 @@ def planted_rows(data: str, archive: str, seed: int) -> Iterator[dict[str, Any]]
 
 def honest_row(data: str, archive: str, seed: int) -> dict[str, Any]:
     """Return the answer of a whole audit of an honest sampler."""
-    return audited(sets_of(data, archive, seed + 100), seed)
+    return audited(sets_of(data, archive, seed + 100), data, seed)
 
 
-def audited(sets: list[ImageSet], seed: int, logits: Any = None) -> dict[str, Any]:
+def audited(sets: list[ImageSet], data: str, seed: int, logits: Any = None) -> dict[str, Any]:
     """Return what matters of an audit's record."""
     with tempfile.TemporaryDirectory() as folder:
         store = FeatureStore(Path(folder), cache=None, batch_size=64, device=CPU)
         options = AuditOptions(seed=seed, limits=Limits())
-        record = audit(*sets, store=store, extractors=extractors(), logits=logits, options=options).to_dict()
+        record = audit(*sets, store=store, extractors=extractors(data), logits=logits, options=options).to_dict()
     return {
         "answer": record["answer"],
         "found": record["found"],
@@ -167,18 +176,20 @@ def audited(sets: list[ImageSet], seed: int, logits: Any = None) -> dict[str, An
 def overfit_row(name: str, seed: int) -> dict[str, Any]:
     """Return the audit of a GAN of 32 px phantoms after ``UPDATES`` updates, with its discriminator."""
     count = OVERFIT[name]
-    training, held_out, _ = phantom_sets(32, seed + 200, counts=(count, 500, 2))
+    images = phantoms(32, POOL)
+    order = np.random.default_rng(counter_seed("overfit", seed)).permutation(len(images))
+    training, held_out = as_set("training", images[order[:count]]), as_set("held-out", images[order[-500:]])
     begun = time.process_time()
     generator, discriminator = trained_gan(training, seed)
     seconds = time.process_time() - begun
     noise = torch.randn(500, generator.latent_dim, generator=torch.Generator().manual_seed(seed))
     with torch.inference_mode():
-        images = torch.cat([generator(z) for z in noise.split(100)]).clamp(-1, 1)
+        made = torch.cat([generator(z) for z in noise.split(100)]).clamp(-1, 1)
     logits = logits_of(discriminator.eval(), 64, CPU, conditional=False)
     return {
         "training": count,
         "seconds": seconds,
-        **audited([training, held_out, as_set("fake", images)], seed, logits),
+        **audited([training, held_out, as_set("fake", made)], name, seed, logits),
     }
 
 
@@ -299,7 +310,6 @@ def main() -> None:
     if arguments.table:
         print("\n".join(tables(rows)))
         return
-    os.environ["TQDM_DISABLE"] = "1"
     done = {(row["experiment"], row["data"], row["seed"]) for row in rows}
     for key, compute in experiments(arguments.heads):
         if tuple(key.values()) in done or arguments.experiment not in (None, key["experiment"]):

@@ -21,6 +21,7 @@ SHIFTS = np.arange(-6, 7) / 64  # of the side, along each axis
 ANGLES = (0.0, -3.0, 3.0)  # degrees
 _WHITE = 0.1  # of the mean power: frequencies with less are not raised to that of the others
 _BLOCK = 64  # images aligned at a time
+_MERGED = 4096  # rows of two searches that are merged at a time
 
 
 class Spectrum:
@@ -127,7 +128,15 @@ def merged(
     first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the nearest rows of two searches, each row once: distances and rows (N, k), ascending."""
-    distances, rows = (np.concatenate(pair, axis=1) for pair in zip(first, second, strict=True))
+    parts = [_merged(first, second, slice(start, start + _MERGED)) for start in range(0, len(first[0]), _MERGED)]
+    distances, rows = zip(*parts, strict=True)
+    return np.concatenate(distances), np.concatenate(rows)
+
+
+def _merged(
+    first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray], part: slice
+) -> tuple[np.ndarray, np.ndarray]:
+    distances, rows = (np.concatenate([a[part], b[part]], axis=1) for a, b in zip(first, second, strict=True))
     order = np.argsort(distances, axis=1, kind="stable")
     distances, rows = np.take_along_axis(distances, order, 1), np.take_along_axis(rows, order, 1)
     seen = (rows[:, :, None] == rows[:, None, :]) & np.tri(rows.shape[1], k=-1, dtype=bool)

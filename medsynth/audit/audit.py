@@ -128,7 +128,7 @@ def _independent(images: ImageSet) -> int:
 def _distance_attack(
     spaces: Spaces, members: ImageSet, held_out: ImageSet, fake: ImageSet, groups: Groups, seed: int
 ) -> list[AuditMeasure]:
-    nearness = [spaces.nearest(images, fake) for images in (members, held_out)]
+    nearness = [spaces.nearest(images, fake, mirrored=False) for images in (members, held_out)]
     scores = {name: (-nearness[0][name].score, -nearness[1][name].score) for name in spaces.names}
     return attack(scores, question="attack_distance", groups=groups, seed=seed)
 

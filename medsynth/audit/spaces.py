@@ -62,19 +62,25 @@ class Spaces:
         """The names of the spaces."""
         return (PIXELS, *(extractor.name for extractor in self._extractors.values()))
 
-    def nearest(self, images: ImageSet, others: ImageSet) -> dict[str, Nearness]:
-        """Return by space the nearness of ``images`` to ``others``, also of mirrored images.
+    def nearest(self, images: ImageSet, others: ImageSet, *, mirrored: bool = True) -> dict[str, Nearness]:
+        """Return by space the nearness of ``images`` to ``others``.
 
         The next images, with which the nearest is compared, are of other patients than the nearest one's if known.
+
+        Args:
+            images: whose nearest images are searched for.
+            others: among which they are searched for.
+            mirrored: search in networks' features with mirrored images too; aligned pixels always do.
         """
         of_images, of_others = self._features(images, rotations=True), self._features(others)
-        of_mirrored = self._features(_mirrored(images), spectra=False)
+        of_mirrored = self._features(_mirrored(images), spectra=False) if mirrored else of_images
         rotations = [of_images[key] for key in self._spectra]
         count = min(NEIGHBORS, others.count)
         found = {PIXELS: self._alignment.nearest(rotations, of_others[self._upright], count)}
         for key, extractor in self._extractors.items():
-            upright, mirrored = (nearest(side[key], of_others[key], count) for side in (of_images, of_mirrored))
-            found[extractor.name] = merged(upright, mirrored)
+            upright = nearest(of_images[key], of_others[key], count)
+            flipped = nearest(of_mirrored[key], of_others[key], count) if mirrored else upright
+            found[extractor.name] = merged(upright, flipped)
         return {name: _nearness(*pair, others.groups) for name, pair in found.items()}
 
     def _features(self, images: ImageSet, *, spectra: bool = True, rotations: bool = False) -> dict[str, np.ndarray]:
