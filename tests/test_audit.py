@@ -348,9 +348,11 @@ def of_patients(count, seed, *, images=3):
 
 def test_links_of_training_patients_exceed_those_of_others_only_where_images_leak(store):
     training, held_out = (as_set(f"patients {seed}", *of_patients(40, seed)) for seed in (1, 2))
+    order = np.random.default_rng(0).permutation(120)
+    spaces = Spaces(store, {}, training := training.subset(order))
     sides = same_size(training, held_out, seed=0)
     assert [side.count for side in sides] == [120, 120]
-    spaces = Spaces(store, {}, training)
+    spaces.nearest(held_out, training)  # the store knows these sets, in another order
     honest = as_set("honest", of_patients(200, 3, images=1)[0])
     leaking = as_set("leaking", training.read(range(120)))
     of_honest, of_leaking = (linkage(spaces, *sides, fake, seed=0)[0] for fake in (honest, leaking))

@@ -8,6 +8,7 @@ for anyone: the control are held-out patients, in a data set of held-out images 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -28,7 +29,10 @@ _RULE = (
 
 
 def same_size(training: ImageSet, held_out: ImageSet, seed: int) -> tuple[ImageSet, ImageSet] | None:
-    """Return as many patients of both sides, those with two images or more; None: there are too few, or none known."""
+    """Return as many patients of both sides, those with two images or more; None: there are too few, or none known.
+
+    The sets have names of their own, by which the store of features tells them from those that they are parts of.
+    """
     sides = [_numbers_of_patients(images.groups) for images in (training, held_out)]
     count = min(len(patients) for patients in sides)
     if count < LEAST_PATIENTS:
@@ -38,7 +42,11 @@ def same_size(training: ImageSet, held_out: ImageSet, seed: int) -> tuple[ImageS
         np.concatenate([patients[number] for number in np.sort(random.permutation(len(patients))[:count])])
         for patients in sides
     ]
-    return training.subset(chosen[0]), held_out.subset(chosen[1])
+    first, second = (
+        dataclasses.replace(images.subset(rows), name=f"patients of {images.name}")
+        for images, rows in zip((training, held_out), chosen, strict=True)
+    )
+    return first, second
 
 
 def _numbers_of_patients(groups: np.ndarray | None) -> list[np.ndarray]:
