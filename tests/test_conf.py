@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from medsynth.cli.compose import register_resolvers
 from medsynth.configuration.choices import choices_with
-from medsynth.configuration.compose import conf_folder
+from medsynth.configuration.compose import conf_folder, folders_of, own_folders
 from tests.command import run
 
 GROUPS = sorted(path.name for path in conf_folder().iterdir() if path.is_dir())
@@ -187,14 +187,11 @@ def _loss_of_ones_own(monkeypatch, tmp_path):
     ("command", "arguments", "says"),
     [
         ("train", ("--config-dir", "my conf", *OF_ONES_OWN), ANSWERED),
-        ("train", ("--config-dir=my conf", *OF_ONES_OWN), ANSWERED),
-        ("train", ("-cd", "my conf", *OF_ONES_OWN), ANSWERED),
         (
             "train",
             ("hydra.searchpath=['file://my conf']", *OF_ONES_OWN),
             ANSWERED,
         ),
-        ("plan", ("--config-dir", "my conf", *OF_ONES_OWN), ANSWERED),
         (
             "train",
             ("--config-dir", "my conf", "loss=mien"),
@@ -211,3 +208,24 @@ def test_a_mistyped_key_beside_a_choice_of_ones_own_is_answered(monkeypatch, cap
     assert code == 1
     assert says in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--config-dir", "my conf", "loss=mine"),
+        ("--config-dir=my conf", "loss=mine"),
+        ("--config-di", "my conf"),
+        ("-cd", "my conf"),
+        ("loss=mine", "hydra.searchpath=['file://my conf',pkg://mine]"),
+    ],
+    ids=" ".join,
+)
+def test_folders_of_ones_own_are_known_before_hydra_composes(monkeypatch, tmp_path, arguments):
+    monkeypatch.chdir(tmp_path)
+    GlobalHydra.instance().clear()
+    with folders_of(arguments):
+        assert [Path(folder).name for folder in own_folders()] == ["my conf"]
+    with folders_of(("--config-name", "x", "--config-dir")):
+        assert own_folders() == []
+    assert own_folders() == []
