@@ -6,8 +6,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from medsynth.errors import InputError
+from medsynth.errors import EndCode, InputError
 from medsynth.evaluation.answers import NO, NOT_SHOWN, YES, holm
 from medsynth.metrics.classification import classification_measures
 from medsynth.metrics.image_set import ImageSet
@@ -259,6 +260,23 @@ def test_a_comparison_resumes_where_it_was_interrupted(tmp_path, monkeypatch):
     assert len(again) == 18 - len(files) + 1, "rows that are there are not computed again, a damaged one is"
     fresh = compare(sets(), PROBE, QUICK).to_dict()
     assert resumed["differences"] == fresh["differences"]
+
+
+def test_a_killed_process_keeps_the_rows_and_says_what_to_type(tmp_path, monkeypatch):
+    done, original = [], plan_module.run_job
+
+    def killed(job, *rest):
+        if len(done) == 3:
+            raise TerminatedWorkerError("A worker process was unexpectedly terminated")
+        done.append(job)
+        return original(job, *rest)
+
+    monkeypatch.setattr("medsynth.utility.study.seconds_for_a_job", lambda *_: 0.1)
+    monkeypatch.setattr(plan_module, "run_job", killed)
+    with pytest.raises(InputError, match="fewer processes") as caught:
+        compare(sets(), PROBE, QUICK, folder=tmp_path)
+    assert caught.value.code == EndCode.OUT_OF_MEMORY
+    assert len([*tmp_path.glob("*-*.json")]) == 3
 
 
 def test_rows_of_other_options_are_refused(tmp_path):

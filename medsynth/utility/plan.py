@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from joblib import Parallel, cpu_count, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+from medsynth.errors import EndCode, InputError
 from medsynth.utility.arms import Arm
 from medsynth.utility.job import Job, Material, run_job
 from medsynth.utility.rows import Rows
@@ -85,14 +87,24 @@ def run_jobs(
         rows: where their rows are kept.
         processes: parallel ones, isolated from this process; 1: the jobs run in this process.
         report: called after each job with the number of finished ones.
+
+    Raises:
+        InputError: a process was killed; the rows of finished jobs are kept.
     """
     threads = max(cpu_count() // processes, 1) if processes > 1 else None
     parallel = Parallel(n_jobs=processes, return_as="generator_unordered", max_nbytes="1M", mmap_mode="r")
     finished: Any = parallel(delayed(_run)(job, material, threads) for job in missing)
-    for number, (job, row) in enumerate(finished, start=1):
-        rows.add(job, row)
-        if report is not None:
-            report(number, job)
+    try:
+        for number, (job, row) in enumerate(finished, start=1):
+            rows.add(job, row)
+            if report is not None:
+                report(number, job)
+    except TerminatedWorkerError as error:
+        raise InputError(
+            "A training's process was ended by the system, most likely for lack of memory: choose fewer processes "
+            "(jobs=) and type the command again, which resumes.",
+            code=EndCode.OUT_OF_MEMORY,
+        ) from error
 
 
 def _run(job: Job, material: Material, threads: int | None) -> tuple[Job, dict]:
