@@ -118,7 +118,7 @@ def draw_gains(record: Mapping[str, Any], path: Path) -> Path:
         axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0].set_ylabel(f"gain in {record['measure']}")
-    axes[0].legend(fontsize="small")
+    axes[list(CONTROLS).index("real")].legend(fontsize="small")  # the one with all arms
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
     return path
