@@ -5,7 +5,7 @@
 
 The corpus is that of ``scripts/doctor_corpus.py``. A run is diagnosed by thresholds that were fitted without any
 run of its composition and without any run on its images. Thresholds are those that find most faults while all
-healthy runs of the fitted part stay a standard deviation of healthy signals away from showing them.
+healthy runs of the fitted part stay two standard deviations of healthy signals away from showing them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CORPUS = Path(__file__).with_name("doctor_corpus.jsonl.gz")
 TARGET = Path(__file__).parent.parent / "medsynth" / "diagnosis" / "thresholds.json"
 COMPETITIVE = 2.0  # times the best objective on the same set, up to which a run without planted fault counts as healthy
 _MUCH = 0.05  # by which an early end may worsen the best objective
-MARGIN = 1.0  # standard deviations of healthy signals that healthy runs stay away from showing a fault
+MARGIN = 2.0  # standard deviations of healthy signals that healthy runs stay away from showing a fault
 ROWS = 20  # validations of the longest run
 
 Run = Mapping[str, Any]
