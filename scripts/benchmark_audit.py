@@ -58,11 +58,11 @@ SIDES = ("training", "held-out", "honest")
 CHANGES = ("noise", "flip", "shift", "contrast", "all")
 SHARES = (0.01, 0.05, 0.2)
 POOL, COUNT = 4500, 600  # phantoms that are rendered, and those on each side, a random division
-PLANTED_SEEDS = {"phantom 32": 5, "head CT 64": 5, "phantom 64": 2, "phantom 32 mini": 1}
+PLANTED_SEEDS = {"phantom 32": 5, "head CT 64": 5, "phantom 64": 1}
 HONEST_SEEDS = {"phantom 32": 20, "head CT 64": 10, "phantom 32 mini": 2}
 OVERFIT = {"20 images": 20, "2000 images": 2000}  # training images
 OVERFIT_SEEDS = {"20 images": 3, "2000 images": 1}
-UPDATES, BATCH = 2000, 16
+UPDATES, BATCH = 1500, 16
 
 
 @functools.cache
@@ -280,8 +280,8 @@ def tables(rows: list[dict[str, Any]]) -> Iterator[str]:
             f"{', '.join(found)} |"
         )
     yield ""
-    yield "| data | audits | yes | not shown | no | measures that were found |"
-    yield "|---|---|---|---|---|---|"
+    yield "| generator: data | audits | yes | not shown | no | flagged images, mean | measures that were found |"
+    yield "|---|---|---|---|---|---|---|"
     answers: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         if row["experiment"] in ("honest", "overfit"):
@@ -289,7 +289,11 @@ def tables(rows: list[dict[str, Any]]) -> Iterator[str]:
     for (experiment, data), own in answers.items():
         counts = [sum(row["answer"] == answer for row in own) for answer in ("yes", "not shown", "no")]
         found = sorted({name for row in own for name in row["found"]})
-        yield f"| {experiment}: {data} | {len(own)} | {' | '.join(map(str, counts))} | {', '.join(found) or 'none'} |"
+        flagged = float(np.mean([row["values"]["copies"][0] for row in own]))
+        yield (
+            f"| {experiment}: {data} | {len(own)} | {' | '.join(map(str, counts))} | {flagged:.4f} | "
+            f"{', '.join(found) or 'none'} |"
+        )
     yield ""
     yield "| features | peak memory, GiB | CPU seconds |"
     yield "|---|---|---|"

@@ -15,12 +15,13 @@ from medsynth.contracts import counter_seed
 from medsynth.metrics.interval import Estimate, share_interval
 
 FALSE_ALARMS = 0.01  # of held-out images that are flagged, all spaces together
+CONFIDENCE = 0.8  # with which no more than these are flagged among new images, whatever the held-out ones are
 POWER = 0.8  # probability with which the smallest share of copies that is reported would have been found
 _SPLITS = 20  # random halves of the held-out images for the control
 _RULE = (
-    "Flagged: nearer to a training image, in aligned pixels or a feature space, than all but 1 % of held-out images "
-    "(and of their patients where known). Control: held-out images flagged by thresholds of other held-out images. "
-    "It counts where more are flagged than exchangeable images would be (beta-binomial, Bonferroni over spaces)."
+    "Flagged: so near to a training image, in aligned pixels or a feature space, that at most 1 % of new images are, "
+    "with confidence 0.8 by held-out images (and patients). Control: held-out images by other held-out images. It "
+    "counts where more are flagged than exchangeable images would be (beta-binomial, Bonferroni over spaces)."
 )
 
 
@@ -113,13 +114,23 @@ def _ranks(controls: Mapping[str, np.ndarray], groups: np.ndarray | None) -> dic
     for name, scores in controls.items():
         part = FALSE_ALARMS / (2 if name == PIXELS and others else 2 * others if others else 1)
         if groups is None:
-            ranks[name] = max(int(part * (len(scores) + 1)), 1)
+            ranks[name] = _rank(part, len(scores))
             continue
         order = np.argsort(scores, kind="stable")
         first = np.sort(np.unique(groups[order], return_index=True)[1])  # ranks of each patient's nearest image
-        allowed = max(int(part * (len(first) + 1)), 1)
-        ranks[name] = min(int(first[allowed - 1]) + 1, max(int(part * (len(scores) + 1)), 1))
+        ranks[name] = min(int(first[_rank(part, len(first)) - 1]) + 1, _rank(part, len(scores)))
     return ranks
+
+
+def _rank(part: float, count: int) -> int:
+    """Return the highest rank among ``count`` scores below which ``part`` of new ones lie at most, with confidence.
+
+    That part is a beta variable (Wilks 1942); the lowest rank is 1, whatever the confidence there is.
+    """
+    rank = 1
+    while rank < count and stats.beta.cdf(part, rank + 1, count - rank) >= CONFIDENCE:
+        rank += 1
+    return rank
 
 
 def _flagged(
