@@ -26,7 +26,7 @@ import gzip
 import json
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -283,29 +283,28 @@ def _square(plane: np.ndarray, fill: float) -> np.ndarray:
     return image
 
 
-def keypoints(hippocampus: Path | None, seeds: int) -> str:
-    """Return the localization errors of all arms, and the gains over duplication, as tables in Markdown."""
+def keypoints(hippocampus: Path | None, seeds: int) -> Iterator[str]:
+    """Yield the localization errors of all arms, and the gains over duplication, as tables in Markdown."""
     problems = {
         "phantoms, generated images with their points": phantom_points(known=True),
         "phantoms, generated images with pseudo-labels": phantom_points(known=False),
     }
     if hippocampus is not None:
         problems["hippocampus, other patients' slices with pseudo-labels"] = hippocampus_points(hippocampus)
-    lines = []
     for title, (sets, names) in problems.items():
         task = KeyPoints(names, augmentation=Augmentation(), width=4)
         largest = min(5.0, sets.synthetic.count // sets.training.count)
         options = Options(
-            fit=Fit(150, 8, 1e-2),
+            fit=Fit(100, 8, 1e-2),
             seeds=seeds,
             sizes=(sets.training.count,),
-            ratios=(1.0, largest),
+            ratios=(largest,),
             measure="localization_error",
             worthwhile=0.1,
         )
         record = compare(sets, task, options).to_dict()
         counts = ", ".join(f"{record[side]['count']} {side}" for side in ("training", "test", "synthetic"))
-        lines += [
+        lines = [
             f"{title} ({counts}): {record['answer']}",
             "",
             "| arm | error in pixels | interval |",
@@ -314,8 +313,7 @@ def keypoints(hippocampus: Path | None, seeds: int) -> str:
         for arm in record["arms"]:
             value = arm["measures"]["localization_error"]
             lines.append(f"| {arm['label']} | {value['value']:.2f} | {value['low']:.2f} to {value['high']:.2f} |")
-        lines += ["", *(f"* {reason}" for reason in record["reasons"]), ""]
-    return "\n".join(lines)
+        yield "\n".join([*lines, "", *(f"* {reason}" for reason in record["reasons"]), ""])
 
 
 def main() -> None:
@@ -332,7 +330,8 @@ def main() -> None:
     if arguments.action == "run":
         run(arguments.out, arguments.cases, arguments.repetitions)
     elif arguments.action == "keypoints":
-        print(keypoints(arguments.hippocampus, arguments.seeds))
+        for part in keypoints(arguments.hippocampus, arguments.seeds):
+            print(part, flush=True)
     else:
         print(table(arguments.out) if arguments.action == "table" else coverage(1000))
 
