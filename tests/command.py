@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 
 from medsynth.cli import main
 
@@ -23,9 +24,15 @@ TINY = (
 )
 
 
+def forget_hydra() -> None:
+    """Leave Hydra as it is when a process starts; a command that ran before has left its configuration there."""
+    GlobalHydra.instance().clear()
+    HydraConfig.instance().cfg = None
+
+
 def run(monkeypatch, capsys, *arguments: str, command: str = "train") -> tuple[int, str, str]:
     """(exit code, stdout, stderr) of ``medsynth <command> <arguments>`` in the current folder."""
-    GlobalHydra.instance().clear()
+    forget_hydra()
     monkeypatch.setattr(sys, "argv", ["medsynth", *arguments])
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     code = 0

@@ -180,6 +180,23 @@ def test_sizes_that_nothing_can_be_built_of_are_refused(overrides, sentence):
         check_combinations(compose(*overrides))
 
 
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["generator.channels=32"], "generator.channels=32 is not that of the images, 1: .*data.channels=32"),
+        (["discriminator.channels=3"], "discriminator.channels=3 is not that of the images, 1"),
+        (["generator.image_size=32"], "generator.image_size=32 is not that of the images, 64"),
+        (["task=vae", "encoder.image_size=32"], "encoder.image_size=32 is not that of the images, 64"),
+        (["generator.num_classes=3"], "type conditional=true for classes"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_shapes_that_are_not_those_of_the_images_are_refused(overrides, sentence):
+    with pytest.raises(InputError, match=sentence):
+        check_combinations(compose(*overrides))
+    check_combinations(compose("generator.channels=32", "generator._target_=mine.Generator"))
+
+
 def test_least_sizes_and_classes_of_ones_own_are_not_refused():
     least = ["generator.width=1", "generator.max_width=1", "penalty.r1.interval=1", "data.num_workers=0", "seed=0"]
     check_least_values(compose(*least, "task.ema_half_life=0", "task.ema_rampup=null"))

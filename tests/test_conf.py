@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from medsynth.cli.compose import register_resolvers
 from medsynth.configuration.choices import choices_with
 from medsynth.configuration.compose import conf_folder, folders_of, own_folders
-from tests.command import run
+from tests.command import forget_hydra, run
 
 GROUPS = sorted(path.name for path in conf_folder().iterdir() if path.is_dir())
 CHOICES = [(path.parent.name, path.stem) for path in sorted(conf_folder().glob("*/*.yaml"))]
@@ -223,7 +223,7 @@ def test_a_mistyped_key_beside_a_choice_of_ones_own_is_answered(monkeypatch, cap
 )
 def test_folders_of_ones_own_are_known_before_hydra_composes(monkeypatch, tmp_path, arguments):
     monkeypatch.chdir(tmp_path)
-    GlobalHydra.instance().clear()
+    forget_hydra()
     with folders_of(arguments):
         assert [Path(folder).name for folder in own_folders()] == ["my conf"]
     with folders_of(("--config-name", "x", "--config-dir")):

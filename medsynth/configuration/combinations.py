@@ -38,6 +38,7 @@ def check_combinations(config: DictConfig) -> None:
         InputError: names both choices and what to type instead.
     """
     check_least_values(config)
+    _check_shapes(config)
     _check_task(config)
     _check_minibatch(config)
     packing = discriminator_of(config).get("packing") or 1
@@ -50,6 +51,26 @@ def check_combinations(config: DictConfig) -> None:
         raise InputError("discriminator.classifier=true needs labels to learn from: type conditional=true, too.")
     _check_extrapolation(config)
     _check_doctor(config)
+
+
+def _check_shapes(config: DictConfig) -> None:
+    """Check that networks have the images' size, channels and classes, which are options of the data alone."""
+    ours = [group for group in ("generator", "discriminator", "encoder") if _is_of_medsynth(config, group)]
+    for network in ours:
+        for name, source in (("channels", "data."), ("image_size", "data."), ("num_classes", "")):
+            own = OmegaConf.select(config, f"{network}.{name}")
+            shared = OmegaConf.select(config, f"{source}{name}")
+            if isinstance(own, int) and isinstance(shared, int) and own != shared:
+                instead = f"type {source}{name}={own}" if source else "type conditional=true for classes"
+                raise InputError(
+                    f"{network}.{name}={own} is not that of the images, {shared}: leave {network}.{name} out, or "
+                    f"{instead}."
+                )
+
+
+def _is_of_medsynth(config: DictConfig, group: str) -> bool:
+    """Tell whether a network is a class of medsynth; in others these names may mean something else."""
+    return str(OmegaConf.select(config, f"{group}._target_")).startswith("medsynth.")
 
 
 def _check_doctor(config: DictConfig) -> None:
