@@ -1,6 +1,6 @@
 """Measure what `medsynth audit` finds: planted copies, honest samplers, overfit generators.
 
-    python scripts/benchmark_audit.py audit.jsonl               # all rows, resumable; about 20 CPU minutes
+    python scripts/benchmark_audit.py audit.jsonl               # all rows, resumable; about 10 CPU minutes
     python scripts/benchmark_audit.py audit.jsonl planted       # of one experiment: planted, honest, overfit, memory
     python scripts/benchmark_audit.py audit.jsonl --table       # the tables of docs/privacy.md
 
