@@ -11,8 +11,7 @@ Rows that are in the file are not computed again.
   significant at 0.01 / 4, what it has to be where four questions are asked.
 * honest: whole audits of an honest sampler. On phantoms it is the procedural source itself with other random numbers,
   on head CT other images of the same set.
-* overfit: whole audits of a GAN that was trained long on 20 images, with its discriminator, and of one on 2,000 images
-  for as many updates.
+* overfit: whole audits of small GANs of 20 images, with their discriminators, and of one of 2,000 images
 * memory: peak memory and time of the search for nearest features.
 """
 
@@ -60,9 +59,13 @@ SHARES = (0.01, 0.05, 0.2)
 POOL, COUNT = 4500, 600  # phantoms that are rendered, and those on each side, a random division
 PLANTED_SEEDS = {"phantom 32": 5, "head CT 64": 5, "phantom 64": 1}
 HONEST_SEEDS = {"phantom 32": 20, "head CT 64": 10, "phantom 32 mini": 2}
-OVERFIT = {"20 images": 20, "2000 images": 2000}  # training images
-OVERFIT_SEEDS = {"20 images": 3, "2000 images": 1}
-UPDATES, BATCH = 1500, 16
+OVERFIT = {  # training images, updates, learning rate
+    "20 images": (20, 1500, 2e-4),
+    "20 images, longer": (20, 2500, 1e-3),
+    "2000 images": (2000, 2500, 1e-3),
+}
+OVERFIT_SEEDS = {"20 images": 3, "20 images, longer": 3, "2000 images": 1}
+BATCH = 16
 
 
 @functools.cache
@@ -174,13 +177,13 @@ def audited(sets: list[ImageSet], data: str, seed: int, logits: Any = None) -> d
 
 
 def overfit_row(name: str, seed: int) -> dict[str, Any]:
-    """Return the audit of a GAN of 32 px phantoms after ``UPDATES`` updates, with its discriminator."""
-    count = OVERFIT[name]
+    """Return the audit of a small GAN of 32 px phantoms, with its discriminator."""
+    count, updates, lr = OVERFIT[name]
     images = phantoms(32, POOL)
     order = np.random.default_rng(counter_seed("overfit", seed)).permutation(len(images))
     training, held_out = as_set("training", images[order[:count]]), as_set("held-out", images[order[-500:]])
     begun = time.process_time()
-    generator, discriminator = trained_gan(training, seed)
+    generator, discriminator = trained_gan(training, seed, updates, lr)
     seconds = time.process_time() - begun
     noise = torch.randn(500, generator.latent_dim, generator=torch.Generator().manual_seed(seed))
     with torch.inference_mode():
@@ -193,7 +196,7 @@ def overfit_row(name: str, seed: int) -> dict[str, Any]:
     }
 
 
-def trained_gan(training: ImageSet, seed: int) -> tuple[DCGANGenerator, DCGANDiscriminator]:
+def trained_gan(training: ImageSet, seed: int, updates: int, lr: float) -> tuple[DCGANGenerator, DCGANDiscriminator]:
     """Train a DCGAN with the non-saturating loss, without augmentation or regularization."""
     torch.manual_seed(seed)
     images = training.read(range(training.count))
@@ -201,9 +204,9 @@ def trained_gan(training: ImageSet, seed: int) -> tuple[DCGANGenerator, DCGANDis
     discriminator = DCGANDiscriminator(
         image_size=32, channels=1, width=16, max_width=64, minibatch=None, normalization="none"
     )
-    optimizers = [torch.optim.Adam(n.parameters(), lr=2e-4, betas=(0.5, 0.999)) for n in (generator, discriminator)]
+    optimizers = [torch.optim.Adam(n.parameters(), lr=lr, betas=(0.5, 0.999)) for n in (generator, discriminator)]
     loss = nn.functional.softplus
-    for _ in range(UPDATES):
+    for _ in range(updates):
         real = images[torch.randint(len(images), (BATCH,))]
         fake = generator(torch.randn(BATCH, generator.latent_dim))
         of_real, of_fake = (discriminator.head(discriminator.features(x)) for x in (real, fake.detach()))
