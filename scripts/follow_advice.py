@@ -4,15 +4,18 @@
     uv run scripts/follow_advice.py corpus.jsonl --out advised.jsonl --table
 
 Each run with a planted fault that the doctor finds, and that an override can help, is repeated with the same fault,
-seed and budget, and the first override that it proposes. One line of JSON for each is appended to ``--out``; what has
-a line is not repeated. The table says how often the best validation is better than without the override, for each
-finding.
+seed and budget, and the first override that it proposes; with ``--seeds 3`` with two further seeds, too, each with and
+without the override. One line of JSON for each is appended to ``--out``; what has a line is not repeated. The cases are
+taken in a fixed random order. The table says for how many cases of each finding the best validation is better than
+without the override, in the geometric mean over the seeds that were run.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,11 +24,15 @@ import torch
 from doctor_corpus import COMPOSITIONS, CONDITIONAL, FAULTS, IMAGES, Planned, train, with_phantoms
 from fit_doctor import read_corpus, rows_of, share
 
+from medsynth.contracts import counter_seed
 from medsynth.diagnosis.advice import InUse
 from medsynth.diagnosis.diagnose import diagnose
 from medsynth.diagnosis.rules import REMARKS
 
-_WITHOUT_CURE = ("none", "one_mode", "four_modes", "one_mode_late", "within_class")  # the noise itself is replaced
+_WITHOUT_CURE = (  # noise, labels or images themselves are replaced
+    *("none", "one_mode", "four_modes", "one_mode_late", "within_class"),
+    *("checkerboard", "copies", "ignored_labels"),
+)
 _NAMES = ("fault", "composition", "images", "seed")
 _DEFAULTS = {
     "generator": "resnet",
@@ -64,13 +71,20 @@ def table(lines: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield a line for each finding and override: in how many runs the override was better."""
     yield "| finding | override | better with it |"
     yield "|---|---|---|"
-    groups: dict[tuple[str, str], list[bool]] = {}
+    cases: dict[tuple[str, ...], list[float]] = {}
     for line in lines:
-        groups.setdefault((line["finding"], line["override"]), []).append(line["with"] < line["without"])
+        case = (line["finding"], line["override"], line["fault"], line["composition"], line["images"])
+        first = str(line.get("case", line["seed"]))  # the seed of the run that the proposal is of
+        cases.setdefault((*case, first), []).append(math.log(line["with"] / line["without"]))
+    groups: dict[tuple[str, str], list[bool]] = {}
+    for (finding, override, *_), ratios in cases.items():
+        groups.setdefault((finding, override), []).append(sum(ratios) < 0)
+    counts = [len(ratios) for ratios in cases.values()]
     for (finding, override), better in sorted(groups.items()):
         yield f"| {finding} | `{override}` | {share(sum(better), len(better))} |"
     every = [better for group in groups.values() for better in group]
     yield f"| all | | {share(sum(every), len(every))} |"
+    yield f"\nSeeds of a case: {min(counts, default=0)} to {max(counts, default=0)}."
 
 
 def main() -> None:
@@ -80,7 +94,8 @@ def main() -> None:
     parser.add_argument("--images", nargs="*", type=Path, default=[])
     parser.add_argument("--labelled", type=Path)
     parser.add_argument("--out", type=Path, default=Path("advised.jsonl"))
-    parser.add_argument("--worker", default="0/1", help="k/n: every n-th run from the k-th on")
+    parser.add_argument("--worker", default="0/1", help="k/n: every n-th case from the k-th on")
+    parser.add_argument("--seeds", type=int, default=1, help="of each case, 1 or more")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     done = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.is_file() else []
@@ -91,24 +106,34 @@ def main() -> None:
     worker, workers = map(int, options.worker.split("/"))
     folders = {path.name: path for path in [*options.images, *([options.labelled] if options.labelled else [])]}
     known = {(*(line[name] for name in _NAMES), line["override"]) for line in done}
-    corpus = read_corpus(options.corpus)
+    cases = sorted(proposals(read_corpus(options.corpus)), key=lambda case: counter_seed("advice", str(case[0])))
     with with_phantoms(folders) as places:
-        for number, (plan, finding, override, without) in enumerate(proposals(corpus)):
-            key = (plan.fault, plan.composition, plan.images, plan.seed, override)
-            if number % workers != worker or key in known:
+        for number, (plan, finding, override, without) in enumerate(cases):
+            if number % workers != worker:
                 continue
-            again = train(plan, places[plan.images].absolute(), override)
-            if again["error"] == "interrupted":
-                return
-            values = [value for value in again["signals"].get("objective", []) if value is not None]
-            line = {
-                **dict(zip(_NAMES, key, strict=False)),
-                "finding": finding,
-                "override": override,
-                "without": without,
-            }
-            with options.out.open("a") as file:
-                file.write(json.dumps({**line, "with": min(values, default=float("inf"))}) + "\n")
+            for further in range(options.seeds):
+                again = dataclasses.replace(plan, seed=plan.seed + 100 * further)
+                if (*dataclasses.astuple(again), override) in known:
+                    continue
+                place = places[plan.images].absolute()
+                value = without if not further else best(train(again, place))
+                line = {**dataclasses.asdict(again), "case": plan.seed, "finding": finding, "override": override}
+                line |= {"without": value, "with": best(train(again, place, override))}
+                with options.out.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+                print(line, flush=True)
+
+
+def best(line: Mapping[str, Any]) -> float:
+    """Return the best objective of a run; infinite where it has none.
+
+    Raises:
+        KeyboardInterrupt: the run was interrupted.
+    """
+    if line["error"] == "interrupted":
+        raise KeyboardInterrupt
+    values = [value for value in line["signals"].get("objective", []) if value is not None]
+    return min(values, default=math.inf)
 
 
 if __name__ == "__main__":
