@@ -487,7 +487,10 @@ def folders(tmp_path_factory):
         (["run=bare"], "There is no generator at bare/generator.safetensors"),
         (["run=bare", "checkpoint=best"], "checkpoint=best does not exist: give last, best, or the path"),
         (["run=bare", "checkpoint=real/0.png"], "checkpoint=real/0.png is damaged or of another generator"),
-        (["run=bare", "checkpoint=last", "split=dev"], "split=dev is unknown: choose train, val, test or all."),
+        (
+            ["run=bare", "checkpoint=last", "split=dev"],
+            "split=dev is unknown: choose train, val, test, held_out or all.",
+        ),
         (["run=bare", "checkpoint=last", "split=test"], "split=test is empty"),
         (["run=bare", "checkpoint=last", "per_class=true"], "per_class=true needs labels on both sides"),
         (

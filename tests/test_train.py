@@ -188,7 +188,8 @@ INTERRUPTED = {
         "penalty=[r1,r2]",
     ],
 }
-RESUMED = dict.fromkeys(INTERRUPTED, ()) | {"at a validation": pytest.mark.slow}
+_SLOW = ("at a validation", "before the backbone takes part")
+RESUMED = dict.fromkeys(INTERRUPTED, ()) | dict.fromkeys(_SLOW, pytest.mark.slow)
 
 
 @pytest.fixture(params=[pytest.param(name, marks=marks) for name, marks in RESUMED.items()], ids=str)

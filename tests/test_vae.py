@@ -159,7 +159,10 @@ def test_a_plan_knows_no_step_of_an_encoder(monkeypatch, capsys, tmp_path):
     assert "medsynth plan knows the step of task=synthesis alone: leave out task=" in err
 
 
-@pytest.mark.parametrize(("task", "step"), [("vae", VAE), ("vaegan", VAEGAN)], ids=["vae", "vaegan"])
+@pytest.mark.parametrize(
+    ("task", "step"),
+    [pytest.param("vae", VAE, id="vae", marks=pytest.mark.slow), pytest.param("vaegan", VAEGAN, id="vaegan")],
+)
 def test_a_run_that_was_stopped_equals_an_uninterrupted_one(task, step, monkeypatch, capsys, tmp_path):
     """And it is reported with its reconstructions, and its generator generates."""
     monkeypatch.chdir(tmp_path)

@@ -12,6 +12,7 @@ from typing import Any
 from medsynth.contracts import InputError
 from medsynth.files import write_json
 from medsynth.runs.records import read_json
+from medsynth.untrusted_files import parsed_json
 from medsynth.utility.job import Job
 
 WORK = "work.json"  # what all rows of the folder were computed with
@@ -34,7 +35,7 @@ class Rows:
         if folder is None:
             return
         # As JSON reads it: tuples are lists.
-        described = json.loads(json.dumps(work, default=str))
+        described = parsed_json(json.dumps(work, default=str))  # as it is read from the file
         before = read_json(folder / WORK)
         if before and before != described:
             changed = [name for name in {**before, **described} if before.get(name) != described.get(name)]
