@@ -96,7 +96,7 @@ def test_checkpoints_and_generators_run_no_code(canary, monkeypatch, capsys, tmp
     folder = a_run(tmp_path / "run")
     for write in PICKLES:
         write(folder / "checkpoints" / "last.ckpt", Bomb(canary))
-        ended = run(monkeypatch, capsys, "run=run", "checkpoint=last", command="evaluate")
+        ended = run(monkeypatch, capsys, "run=run", "checkpoint=last", "extractor=pixels", command="evaluate")
         refused(ended, "checkpoint=run/checkpoints/last.ckpt is damaged")
         write(folder / "generator.safetensors", Bomb(canary))
         ended = run(monkeypatch, capsys, "run=run", "out=made", command="generate")
