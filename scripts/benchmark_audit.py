@@ -36,7 +36,6 @@ from PIL import Image
 from torch import nn
 
 from medsynth.audit.audit import AuditOptions, audit
-from medsynth.audit.audit_sets import logits_of
 from medsynth.audit.copies import find_copies
 from medsynth.audit.planted import planted
 from medsynth.audit.result import QUESTIONS, Limits
@@ -45,6 +44,7 @@ from medsynth.configuration.checked_composition import compose_checked
 from medsynth.contracts import counter_seed
 from medsynth.data.phantom.source import Phantoms
 from medsynth.discriminator.dcgan import DCGANDiscriminator
+from medsynth.evaluation.audit_sets import logits_of
 from medsynth.evaluation.evaluate import build_extractors
 from medsynth.generator.dcgan import DCGANGenerator
 from medsynth.metrics.extractor_module import ExtractorModule

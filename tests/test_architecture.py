@@ -53,6 +53,7 @@ LAYERS = (
     {"__init__", "__main__"},
 )
 LAYER = {package: number for number, packages in enumerate(LAYERS) for package in packages}
+COMPOSED = {"configuration", "runs", "finalize", "training", "evaluation", "planning", "sweep", "search", "cli"}
 # Libraries that only these packages import, so that a library's next major version touches one place.
 BOUNDARIES = {
     "timm": {"backbone"},
@@ -76,30 +77,8 @@ BOUNDARIES = {
     "plotly": {"report"},
     "jinja2": {"report"},
     "optuna": {"search"},
-    "hydra": {
-        "configuration",
-        "runs",
-        "finalize",
-        "training",
-        "evaluation",
-        "planning",
-        "sweep",
-        "search",
-        "audit",
-        "cli",
-    },
-    "omegaconf": {
-        "configuration",
-        "runs",
-        "finalize",
-        "training",
-        "evaluation",
-        "planning",
-        "sweep",
-        "search",
-        "audit",
-        "cli",
-    },
+    "hydra": COMPOSED,
+    "omegaconf": COMPOSED,
 }
 
 

@@ -13,7 +13,6 @@ from PIL import Image
 
 from medsynth.audit.alignment import SHIFTS, Alignment, Spectrum, merged
 from medsynth.audit.audit import AuditOptions, audit
-from medsynth.audit.audit_sets import logits_of
 from medsynth.audit.copies import find_copies
 from medsynth.audit.linkage import linkage, same_size
 from medsynth.audit.membership import attack
@@ -30,6 +29,7 @@ from medsynth.audit.statistics import (
     true_positive_rate,
 )
 from medsynth.contracts import InputError
+from medsynth.evaluation.audit_sets import logits_of
 from medsynth.metrics.feature_store import FeatureStore
 from medsynth.metrics.image_set import ImageSet
 from medsynth.metrics.nearest import nearest
