@@ -32,7 +32,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
-from scipy.stats import binomtest
+from shares import share
 from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms.functional import gaussian_blur
@@ -242,14 +242,6 @@ def table(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
                 last = f"refused {hits} of {len(own)}"
             yield f"| {sampler.__name__} | {' | '.join(cells)} | {last} |"
         yield f"\nLiars refused for the right reason: {share(*right)}. Honest samplers refused: {share(*honest)}.\n"
-
-
-def share(hits: int, of: int) -> str:
-    """Return a share with its 95 % interval (Clopper and Pearson)."""
-    if not of:
-        return "-"
-    ends = binomtest(hits, of).proportion_ci(method="exact")
-    return f"{hits}/{of} = {hits / of:.2f} [{ends.low:.2f}, {ends.high:.2f}]"
 
 
 def main() -> None:

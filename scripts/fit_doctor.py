@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from doctor_corpus import CONDITIONAL, FAULTS
-from scipy.stats import binomtest
+from shares import share
 
 from medsynth.diagnosis.diagnose import all_findings
 from medsynth.diagnosis.rules import NAMES, REMARKS, RULES, Rule
@@ -177,14 +177,6 @@ def _others(runs: Sequence[Run], kind: tuple[str, str]) -> list[Run]:
     if kind[0] == CONDITIONAL:
         return [run for run in runs if _kind(run) != kind]
     return [run for run in runs if all(a != b for a, b in zip(_kind(run), kind, strict=True))]
-
-
-def share(hits: int, of: int) -> str:
-    """Return a share with its 95 % interval (Clopper and Pearson)."""
-    if not of:
-        return "-"
-    ends = binomtest(hits, of).proportion_ci(method="exact")
-    return f"{hits}/{of} = {hits / of:.2f} [{ends.low:.2f}, {ends.high:.2f}]"
 
 
 def table(results: Sequence[tuple[Run, bool, dict[str, Any]]], runs: Sequence[Run]) -> Iterator[str]:

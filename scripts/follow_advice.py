@@ -22,7 +22,8 @@ from typing import Any
 
 import torch
 from doctor_corpus import COMPOSITIONS, CONDITIONAL, FAULTS, IMAGES, Planned, train, with_phantoms
-from fit_doctor import read_corpus, rows_of, share
+from fit_doctor import read_corpus, rows_of
+from shares import share
 
 from medsynth.contracts import counter_seed
 from medsynth.diagnosis.advice import InUse

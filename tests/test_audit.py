@@ -21,7 +21,6 @@ from medsynth.audit.result import Limits, smallest_auc
 from medsynth.audit.spaces import PIXELS, Nearness, Spaces
 from medsynth.audit.statistics import (
     attack_estimates,
-    auc,
     design_effect,
     excess_below,
     halves,
@@ -33,6 +32,7 @@ from medsynth.evaluation.audit_sets import logits_of
 from medsynth.metrics.feature_store import FeatureStore
 from medsynth.metrics.image_set import ImageSet
 from medsynth.metrics.nearest import nearest
+from medsynth.metrics.roc import auc
 from tests.command import run
 from tests.test_evaluate import a_run
 

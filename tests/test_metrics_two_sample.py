@@ -10,7 +10,8 @@ from sklearn.metrics import roc_auc_score
 from medsynth.metrics.baseline import Sides
 from medsynth.metrics.label_agreement import label_agreement
 from medsynth.metrics.measures import of_features
-from medsynth.metrics.two_sample import _auc, two_sample_auc
+from medsynth.metrics.roc import auc, auc_variance
+from medsynth.metrics.two_sample import two_sample_auc
 
 
 def rows(count, seed, *, shift=0.0, scale=1.0, width=8):
@@ -41,7 +42,7 @@ def test_the_unit_of_a_feature_does_not_matter():
 def test_area_and_variance_are_those_of_the_definition():
     random = np.random.default_rng(0)
     real, fake = np.round(random.normal(0, 1, 60), 1), np.round(random.normal(1, 1, 40), 1)  # with ties
-    value, variance = _auc(real, fake)
+    value, variance = auc(fake, real), auc_variance(fake, real)
     assert value == pytest.approx(roc_auc_score([0] * 60 + [1] * 40, np.concatenate([real, fake])))
     wins = (fake[:, None] > real) + 0.5 * (fake[:, None] == real)  # DeLong's placements, pair by pair
     expected = wins.mean(1).var(ddof=1) / 40 + wins.mean(0).var(ddof=1) / 60

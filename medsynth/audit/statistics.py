@@ -10,6 +10,7 @@ from scipy import stats as scipy_stats  # pyright: ignore[reportMissingTypeStubs
 
 from medsynth.contracts import counter_seed
 from medsynth.metrics.interval import Estimate
+from medsynth.metrics.roc import auc
 
 stats: Any = scipy_stats  # without types
 
@@ -85,12 +86,6 @@ def design_effect(scores: np.ndarray, groups: np.ndarray | None) -> float:
     number = np.unique(groups, return_inverse=True)[1]
     surplus = np.bincount(number, below - share)
     return max(float(np.square(surplus).sum() / (len(scores) * share * (1 - share))), 1.0)
-
-
-def auc(members: np.ndarray, others: np.ndarray) -> float:
-    """Return the probability that a member's score is the higher one, ties as one half (Mann and Whitney 1947)."""
-    ranks = stats.rankdata(np.concatenate([members, others]))
-    return float((ranks[: len(members)].sum() / len(members) - (len(members) + 1) / 2) / len(others))
 
 
 def true_positive_rate(members: np.ndarray, others: np.ndarray) -> float:

@@ -9,6 +9,7 @@ from sklearn import discriminant_analysis  # pyright: ignore[reportMissingTypeSt
 
 from medsynth.metrics.baseline import Sides
 from medsynth.metrics.interval import Estimate, share_interval
+from medsynth.metrics.standardization import Standardization
 
 discriminant: Any = discriminant_analysis  # without types
 
@@ -30,15 +31,12 @@ def label_agreement(sides: Sides, labels: Sides) -> tuple[Estimate, Estimate] | 
         known, of_known, real, of_real = sides.real[0::2], labels.real[0::2], sides.real[1::2], labels.real[1::2]
     if len(np.unique(of_known)) < 2 or not len(real):
         return None
-    known = known.astype(np.float64)
-    spread = known.std(axis=0)
-    kept = spread > 1e-9 * max(float(spread.max()), 1e-300)
-    mean, spread = known[:, kept].mean(axis=0), spread[kept]
+    standardized = Standardization(known)
     classifier = discriminant.LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
-    classifier.fit((known[:, kept] - mean) / spread, of_known)
+    classifier.fit(standardized(known), of_known)
 
     def agreement(images: np.ndarray, of_images: np.ndarray) -> Estimate:
-        right = classifier.predict((images[:, kept].astype(np.float64) - mean) / spread) == of_images
+        right = classifier.predict(standardized(images)) == of_images
         return share_interval(float(right.mean()), len(right), float(right.var()) / len(right))
 
     return agreement(sides.fake, labels.fake), agreement(real, of_real)

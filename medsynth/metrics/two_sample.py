@@ -6,14 +6,14 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy import stats as scipy_stats  # pyright: ignore[reportMissingTypeStubs]
 from sklearn import discriminant_analysis  # pyright: ignore[reportMissingTypeStubs]
 
 from medsynth.contracts import counter_seed
 from medsynth.metrics.interval import Estimate, Z
+from medsynth.metrics.roc import auc, auc_variance
+from medsynth.metrics.standardization import Standardization
 
-stats: Any = scipy_stats  # without types
-discriminant: Any = discriminant_analysis
+discriminant: Any = discriminant_analysis  # without types
 FEWEST = 20  # images on each side
 _SQUARED = 32  # principal components whose squares are given to the classifier, too
 
@@ -39,11 +39,11 @@ def two_sample_auc(real: np.ndarray, fake: np.ndarray, *, seed: int = 0) -> Esti
     values: list[tuple[float, float]] = []
     for taught, tested in ((0, 1), (1, 0)):
         learned = real[halves[0][taught]], fake[halves[1][taught]]
-        scores = _scores(learned, (real[halves[0][tested]], fake[halves[1][tested]]))
-        values.append(_auc(*scores))
-    auc = sum(value for value, _ in values) / 2
+        of_real, of_fake = _scores(learned, (real[halves[0][tested]], fake[halves[1][tested]]))
+        values.append((auc(of_fake, of_real), auc_variance(of_fake, of_real)))
+    value = sum(value for value, _ in values) / 2
     error = math.sqrt(sum(variance for _, variance in values) / 2)
-    return Estimate(auc, max(auc - Z * error, 0.0), min(auc + Z * error, 1.0))
+    return Estimate(value, max(value - Z * error, 0.0), min(value + Z * error, 1.0))
 
 
 def two_sample_value(real: np.ndarray, fake: np.ndarray, *, seed: int = 0) -> float:
@@ -53,29 +53,18 @@ def two_sample_value(real: np.ndarray, fake: np.ndarray, *, seed: int = 0) -> fl
 
 def _scores(learned: tuple[np.ndarray, np.ndarray], tested: tuple[np.ndarray, np.ndarray]) -> list[np.ndarray]:
     """Return the scores of tested real and fake images, higher for what is taken for generated."""
-    together = np.concatenate(learned).astype(np.float64)
-    mean, spread = together.mean(axis=0), together.std(axis=0)
-    kept = spread > 1e-9 * max(float(spread.max()), 1e-300)
-    rows = (together[:, kept] - mean[kept]) / spread[kept]
+    together = np.concatenate(learned)
+    standardized = Standardization(together)
+    rows = standardized(together)
     _, sizes, axes = np.linalg.svd(rows, full_matrices=False)
     axes = axes[: min(_SQUARED, len(rows) // 8)][sizes[: min(_SQUARED, len(rows) // 8)] > 1e-3 * sizes[0]]
     scale = (rows @ axes.T).std(axis=0)
 
     def described(images: np.ndarray) -> np.ndarray:
-        standard = (images[:, kept] - mean[kept]) / spread[kept]
+        standard = standardized(images)
         return np.concatenate([standard, np.square(standard @ axes.T / scale)], axis=1)
 
     labels = np.repeat([0, 1], [len(learned[0]), len(learned[1])])
     classifier = discriminant.LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
     classifier.fit(described(together), labels)
-    return [classifier.decision_function(described(side.astype(np.float64))) for side in tested]
-
-
-def _auc(of_real: np.ndarray, of_fake: np.ndarray) -> tuple[float, float]:
-    """Return the AUC and its variance by DeLong's placements; ties count half."""
-    above = stats.rankdata(np.concatenate([of_fake, of_real]))[: len(of_fake)] - stats.rankdata(of_fake)
-    placements_of_fake = above / len(of_real)
-    below = stats.rankdata(np.concatenate([of_real, of_fake]))[: len(of_real)] - stats.rankdata(of_real)
-    placements_of_real = 1 - below / len(of_fake)
-    variance = np.var(placements_of_fake, ddof=1) / len(of_fake) + np.var(placements_of_real, ddof=1) / len(of_real)
-    return float(placements_of_fake.mean()), float(variance)
+    return [classifier.decision_function(described(side)) for side in tested]

@@ -75,10 +75,10 @@ def verdict(
         margin: of the rule of ``faithful``.
         share: of the rule of ``faithful``.
     """
-    seen = evaluation is not None and copies_reference(evaluation, margin=margin, share=share)
+    of_images = _not_measured("faithful") if evaluation is None else faithful(evaluation, margin=margin, share=share)
     answers = (
-        _not_measured("faithful") if evaluation is None else faithful(evaluation, margin=margin, share=share),
-        _useful(utility, reference_seen=seen),
+        of_images,
+        _useful(utility, reference_seen=copies_reference(of_images)),
         _of_record("private", audit),
     )
     return Verdict(answers, scorecard(evaluation, audit, card))
