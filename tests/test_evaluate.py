@@ -180,6 +180,17 @@ def test_an_unknown_lpips_network_is_said(evaluate, tmp_path):
     assert "There is no LPIPS network resnet: choose alex" in err
 
 
+def test_held_out_images_are_validation_and_test_images(evaluate, tmp_path):
+    a_run(tmp_path / "run")
+    code, out, err = evaluate("run=run", "split=held_out", FAST)
+    assert code == 0, err
+    record, measures = read(tmp_path / "run" / "evaluation" / "generator.json")
+    assert (record["real"]["count"], record["training"]) == (2 * COUNT, 64)
+    assert record["real"]["selected"]
+    assert "was selected on these images" in out
+    assert "reference_copies_mini" in measures
+
+
 def test_batch_size_does_not_matter_and_seed_does(evaluate, tmp_path):
     a_run(tmp_path / "run")
     values = []

@@ -20,6 +20,7 @@ from medsynth.evaluation.evaluate import build_extractors, choose_device, extrac
 from medsynth.files import replacing, write_json
 from medsynth.metrics.feature_store import FeatureStore, features_folder
 from medsynth.report.audit import audit_text
+from medsynth.runs.layout import record_path
 
 _LEAST = {"batch_size": 1, "planted": 20, "max_members": 20}
 _SHARES = ("level", "max_copies", "max_auc", "seen_copies", "seen_auc")
@@ -51,8 +52,7 @@ def run(config: DictConfig) -> None:
 def _target(config: DictConfig) -> Path | None:
     if config.out is not None:
         return Path(config.out)
-    name = Path(config.checkpoint).stem if config.checkpoint else "generator"
-    return Path(config.run) / "audit" / f"{name}.json" if config.run else None
+    return record_path(Path(config.run), "audit", config.checkpoint) if config.run else None
 
 
 def _check_options(config: DictConfig) -> None:

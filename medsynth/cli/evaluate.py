@@ -14,6 +14,7 @@ from medsynth.evaluation.evaluation_sets import of_images, of_run
 from medsynth.files import write_json
 from medsynth.logger.wandb import reopen
 from medsynth.report.evaluation import evaluation_text
+from medsynth.runs.layout import record_path
 
 
 def run(config: DictConfig) -> None:
@@ -37,8 +38,7 @@ def run(config: DictConfig) -> None:
 def _target(config: DictConfig) -> Path | None:
     if config.out is not None:
         return Path(config.out)
-    name = Path(config.checkpoint).stem if config.checkpoint else "generator"
-    return Path(config.run) / "evaluation" / f"{name}.json" if config.run else None
+    return record_path(Path(config.run), "evaluation", config.checkpoint) if config.run else None
 
 
 def _tracked(record: dict[str, Any]) -> dict[str, float]:

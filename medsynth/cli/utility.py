@@ -15,6 +15,7 @@ from medsynth.evaluation.labeled_sets import LabeledSets, of_folders, of_runs, w
 from medsynth.files import write_json
 from medsynth.report.utility import draw_gains, utility_text
 from medsynth.runs.existing import named_folders
+from medsynth.runs.layout import record_path
 from medsynth.utility.fit import Fit
 from medsynth.utility.options import LEARNING_RATES, classification_task, keypoint_task
 from medsynth.utility.study import Options, Sets, compare, pool_size
@@ -67,8 +68,7 @@ def _say(sentence: str) -> None:
 def _target(config: DictConfig) -> Path:
     if config.out is not None:
         return Path(config.out)
-    name = Path(config.checkpoint).stem if config.checkpoint else "generator"
-    return named_folders(config.run)[0] / "utility" / f"{name}.json"
+    return record_path(named_folders(config.run)[0], "utility", config.checkpoint)
 
 
 def _options(config: DictConfig) -> Options:

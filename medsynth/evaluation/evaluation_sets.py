@@ -18,7 +18,7 @@ from medsynth.contracts import InputError
 from medsynth.data.geometry import RandomViews
 from medsynth.data.module import ImageDataModule
 from medsynth.evaluation.folders import ImageFolder, folder_images, open_folder
-from medsynth.evaluation.image_sets import SourceImages, generated, shuffled, split_of, tensor_images
+from medsynth.evaluation.image_sets import HELD_OUT, SourceImages, generated, shuffled, split_of, tensor_images
 from medsynth.generator.export import read_generator
 from medsynth.metrics.image_set import ImageSet
 from medsynth.runs.existing import require_run
@@ -68,9 +68,9 @@ def of_run(config: DictConfig, device: torch.device) -> EvaluationSets:
     trained, data, generator, path = open_run(Path(config.run), config, device)
     split = config.split or ("val" if data.test_dataset is None else "test")
     real = shuffled(split_of(data, trained, split))
-    apart = split in ("val", "test") and data.num_train > 1
+    apart = split in ("val", "test", HELD_OUT) and data.num_train > 1
     training = shuffled(split_of(data, trained, "train"), most=config.max_training) if apart else None
-    selected = split in ("val", "all") and (not config.checkpoint or path.stem == "best")
+    selected = split in ("val", HELD_OUT, "all") and (not config.checkpoint or path.stem == "best")
     count = config.num_samples or real.count
     fake = generated(generator, count, reference=real, conditional=trained.num_classes > 0, seed=config.seed)
     return EvaluationSets(

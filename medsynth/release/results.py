@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from medsynth.evaluation.answers import NO, NOT_SHOWN, YES
 from medsynth.release.private_words import PrivateWords
 from medsynth.report.run_files import finite
 
 NOT_MEASURED = "not measured"
-SPLITS = ("train", "val", "test", "all")
-_ANSWERS = ("yes", "no", "not shown")
+SPLITS = ("train", "val", "test", "held_out", "all")
+_ANSWERS = (YES, NO, NOT_SHOWN)
 _NUMBERS = ("value", "low", "high", "control", "limit", "count", "p_holm")  # of an answer, where it has them
 _MOST = 12  # rows of an answer
 

@@ -21,6 +21,17 @@ EARLIER_FEATURES = "feature_bank"  # the name of that folder in runs of earlier 
 SWEEP = "sweep.json"  # in the folder of a sweep, above those of its jobs
 
 
+def record_path(run: Path, kind: str, checkpoint: str | None) -> Path:
+    """Return the place in a run's folder of what was measured of a generator: ``evaluation/generator.json``.
+
+    Args:
+        run: the folder.
+        kind: ``evaluation``, ``utility`` or ``audit``.
+        checkpoint: name or path of the checkpoint that the generator is of; None: the exported one.
+    """
+    return run / kind / f"{Path(checkpoint).stem if checkpoint else 'generator'}.json"
+
+
 def log_tail(folder: Path, lines: int = 20) -> list[str]:
     """Return the last lines of the run's log; empty without a log."""
     try:
