@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
+from scipy.stats import norm
 
 from medsynth.audit.alignment import SHIFTS, Alignment, Spectrum, merged
 from medsynth.audit.audit import AuditOptions, audit
@@ -220,6 +222,8 @@ def test_permutations_change_sides_by_patient():
     alone = permutation_p(members, others, seed=0)
     patients = permutation_p(members, others, groups=(groups, groups), seed=0)
     assert alone < 1e-6 < patients
+    others = random.normal(size=400)  # each of a patient of its own
+    assert permutation_p(members, others, seed=0) < 1e-6 < permutation_p(members, others, groups=(groups, None), seed=0)
     assert permutation_p(random.normal(size=200) + 1, random.normal(size=200), seed=0) < 1e-6
     assert permutation_p(random.normal(size=200) - 1, random.normal(size=200), seed=0) > 0.99
 
@@ -348,6 +352,15 @@ def test_attack_counts_only_beyond_its_control():
     assert tpr_measure.estimate.value == pytest.approx(0.1, abs=0.03)
 
 
+def test_an_attack_that_halves_of_the_members_have_too_does_not_count():
+    # An area of 0.55 is rare among exchangeable images, where 2,000 are held out, and not between halves of 300.
+    members, others = (norm.ppf((np.arange(count) + 0.5) / count) for count in (300, 2000))
+    measure, _ = attack({"": (members + 0.18, others)}, question="attack_distance", groups=(None, None), seed=0)
+    assert permutation_p(members + 0.18, others, seed=0) < 0.005
+    assert measure.estimate.value < measure.control.high
+    assert measure.p == 1
+
+
 def of_patients(count, seed, *, images=3):
     """Images of patients: each has an anatomy, and small differences between its images."""
     anatomy, own = fields(count, seed), fields(count * images, seed + 1000)
@@ -369,6 +382,15 @@ def test_links_of_training_patients_exceed_those_of_others_only_where_images_lea
     assert of_leaking.p < 1e-4
     assert of_leaking.estimate.value > of_leaking.control.high
     assert of_leaking.control.value > 1 / 40, "images of one patient resemble each other"
+
+
+def test_links_lead_to_another_image():
+    patients = as_set("patients", torch.zeros(4, 1, 2, 2), groups=np.array([0, 0, 1, 1]))
+    near = {"to": np.arange(4)[:, None], "from": np.array([[0, 1], [1, 2], [2, 3], [3, 2]])}
+    known = {name: {"space": Nearness(np.zeros(4), np.zeros(4), rows)} for name, rows in near.items()}
+    spaces = SimpleNamespace(names=("space",), nearest=lambda images, _: known["to" if images is patients else "from"])
+    (measure,) = linkage(spaces, patients, patients, as_set("fake", torch.zeros(4, 1, 2, 2)), seed=0)
+    assert measure.estimate.value == 0.75  # the second image of the first patient leads to the second patient
 
 
 def test_links_need_patients():
