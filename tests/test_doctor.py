@@ -13,7 +13,8 @@ import medsynth
 from medsynth.augment.instance_noise import InstanceNoise
 from medsynth.errors import EndCode, InputError
 from medsynth.lightning import doctor as doctor_file
-from medsynth.lightning.doctor import StepValues
+from medsynth.lightning import observing, step_values
+from medsynth.lightning.step_values import StepValues
 from medsynth.report.page import write_report
 from medsynth.runs.run_folder import RunResult
 from medsynth.runs.successor import successor_of
@@ -76,10 +77,10 @@ def test_the_doctor_leaves_the_random_numbers_as_they_are():
         device=torch.device("cpu"), seed=0, images_seen=8, augmentations={"noise": InstanceNoise(sigma=1.0)}
     )
     before, images = torch.get_rng_state(), torch.zeros(4, 1, 16, 16)
-    first = doctor_file._augmented(model, images)
+    first = observing.augmented_images(model, images)
     assert torch.equal(torch.get_rng_state(), before)
     torch.rand(3)
-    assert torch.equal(doctor_file._augmented(model, images), first)  # by the counters alone
+    assert torch.equal(observing.augmented_images(model, images), first)  # by the counters alone
     assert first.std() > 0.5
 
 
@@ -156,7 +157,7 @@ def test_options_that_cannot_be_used_are_refused(options, words, tmp_path):
 
 
 def test_step_values_are_thinned_and_survive_a_checkpoint(monkeypatch):
-    monkeypatch.setattr(doctor_file, "_MOST_STEPS", 8)
+    monkeypatch.setattr(step_values, "_MOST_STEPS", 8)
     whole, first = StepValues(), StepValues()
     for step in range(40):
         whole.add({"generator_loss": torch.tensor(float(step))})
