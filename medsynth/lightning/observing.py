@@ -49,7 +49,9 @@ class ObservedImages:
             start = int(batch["index"][0])
             self._batches.append(_Validated(fake.cpu(), batch["image"].cpu(), batch.get("label"), start))
 
-    def observe(self, trainer: pl.Trainer, model: GenerativeModule, steps: Steps, earlier: Steps) -> Observation:
+    def observe(
+        self, trainer: pl.Trainer, model: GenerativeModule, steps: Steps, earlier: Mapping[str, float]
+    ) -> Observation:
         """Return the sets of images, features and logits that signals are computed of.
 
         Args:
