@@ -45,8 +45,9 @@ from medsynth.utility.classification import LinearProbe, Network
 from medsynth.utility.fit import Fit
 from medsynth.utility.job import Job, run_job
 from medsynth.utility.keypoints import KeyPoints, points_of_masks
+from medsynth.utility.sets import Options, Sets
 from medsynth.utility.statistics import GROUPS, image_groups, measured
-from medsynth.utility.study import Options, Sets, compare, prepare
+from medsynth.utility.study import compare, prepare
 
 CASES = ("memorizer", "honest")
 CLASSES = ("healthy", "one_lesion")

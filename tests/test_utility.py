@@ -20,8 +20,9 @@ from medsynth.utility.classification import LinearProbe, Network, WholeNetwork
 from medsynth.utility.fit import Fit, batches
 from medsynth.utility.job import Job, run_job
 from medsynth.utility.plan import Plan
+from medsynth.utility.sets import Options, Sets
 from medsynth.utility.statistics import Measured, image_groups, measured
-from medsynth.utility.study import Options, Sets, compare, prepare
+from medsynth.utility.study import compare, prepare
 from medsynth.utility.task import Examples
 
 MINI = Network("medsynth_mini", "embedded")

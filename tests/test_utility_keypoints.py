@@ -13,7 +13,8 @@ from medsynth.utility.augmentation import Augmentation
 from medsynth.utility.fit import Fit
 from medsynth.utility.job import Job, run_job
 from medsynth.utility.keypoints import HeatmapNetwork, KeyPoints, points_of_masks
-from medsynth.utility.study import Options, Sets, compare, prepare
+from medsynth.utility.sets import Options, Sets
+from medsynth.utility.study import compare, prepare
 from medsynth.utility.task import Examples
 
 NAMES = ("bright", "dark")

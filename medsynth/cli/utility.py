@@ -18,7 +18,8 @@ from medsynth.runs.existing import named_folders
 from medsynth.runs.layout import record_path
 from medsynth.utility.fit import Fit
 from medsynth.utility.options import LEARNING_RATES, classification_task, keypoint_task
-from medsynth.utility.study import Options, Sets, compare, pool_size
+from medsynth.utility.sets import Options, Sets
+from medsynth.utility.study import compare, pool_size
 from medsynth.utility.task import Task
 
 PROBLEMS = ("classification", "keypoints")
