@@ -176,7 +176,7 @@ def _values(model: Any, data: ImageDataModule) -> dict[str, dict[str, float]]:
     for name, generator in (("last", model.generator), ("ema", model.ema_generator.module)):
         images = generator.eval()(z, None)
         metrics = ModeMetrics(reader=data.source)  # pyright: ignore[reportArgumentType]
-        metrics.update(data.val_images(SAMPLES), real=True)
+        metrics.update(data.val_batch(SAMPLES)["image"], real=True)
         metrics.update(images, real=False)
         values = metrics.compute()
         names = [name for name in values if f"real_{name}" in values]

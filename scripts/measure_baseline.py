@@ -30,9 +30,9 @@ def main() -> None:
     data.prepare()
     metrics = instantiate(config.metrics, _convert_="all")
     count = min(data.num_val, data.num_train)
-    metrics.update(data.val_images(count), real=True)
+    metrics.update(data.val_batch(count)["image"], real=True)
     batches = data.calibration_batches(math.ceil(count / data.batch_size))  # in random order: files often have one
-    metrics.update(torch.cat(batches)[:count], real=False)
+    metrics.update(torch.cat([batch["image"] for batch in batches])[:count], real=False)
     for name, value in metrics.compute().items():
         print(f"{name:12} {value:.4g}")
 

@@ -378,19 +378,23 @@ def test_calibration_batches_depend_on_the_seed_and_do_not_change_the_order():
     data, undisturbed = number_module(), number_module()
     loader = data.train_dataloader()
     batches = data.calibration_batches(7)  # more than an epoch
-    assert [batch.shape for batch in batches] == [(4, 1, 4, 4)] * 7
-    assert all(map(torch.equal, batches, number_module().calibration_batches(7)))
-    assert not all(map(torch.equal, batches, number_module(seed=2).calibration_batches(7)))
+    assert [batch["image"].shape for batch in batches] == [(4, 1, 4, 4)] * 7
+    batches, again, other = (
+        [batch["image"] for batch in found]
+        for found in (batches, number_module().calibration_batches(7), number_module(seed=2).calibration_batches(7))
+    )
+    assert all(map(torch.equal, batches, again))
+    assert not all(map(torch.equal, batches, other))
     assert len(torch.cat(batches[:5]).unique()) == 20  # distinct images
     assert not torch.equal(batches[0], next(iter(undisturbed.train_dataloader()))["image"])
     for batch, other in zip(loader, undisturbed.train_dataloader(), strict=True):
         assert torch.equal(batch["index"], other["index"])
 
 
-def test_val_images_returns_the_first_validation_images():
+def test_val_batch_has_the_first_validation_images():
     data = number_module()
-    assert torch.equal(data.val_images(3)[:, 0, 0, 0], torch.tensor([0, 0.001, 0.002]))
-    assert data.val_images(1000).shape == (70, 1, 4, 4)
+    assert torch.equal(data.val_batch(3)["image"][:, 0, 0, 0], torch.tensor([0, 0.001, 0.002]))
+    assert data.val_batch(1000)["image"].shape == (70, 1, 4, 4)
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ class Images(pl.LightningDataModule):
         return torch.utils.data.DataLoader(self.items()[:20], 8)
 
     def calibration_batches(self, count):
-        return list(self.images.split(8)[:count])
+        return [{"image": images} for images in self.images.split(8)[:count]]
 
     images_are_fixed = True
 
@@ -148,7 +148,7 @@ def test_two_steps_are_the_textbook_steps(frozen):
     data = Images()
     fit(model, data)
 
-    discriminator.calibrate(data.calibration_batches(8))
+    discriminator.calibrate([batch["image"] for batch in data.calibration_batches(8)])
     trained = [p for p in discriminator.parameters() if p.requires_grad]
     linear = list(generator.linear.parameters())
     for step in range(2):

@@ -269,8 +269,8 @@ class Data:
     def __init__(self, value, content="gray"):
         self.value, self.content = value, content
 
-    def val_images(self, count):
-        return torch.full((count, 1, 4, 4), self.value)
+    def val_batch(self, count):
+        return {"image": torch.full((count, 1, 4, 4), self.value)}
 
 
 def test_other_data_is_refused_unless_allowed(tmp_path, caplog):

@@ -19,6 +19,7 @@ class Batch(_Batch, total=False):
 
     label: Tensor
     target: Tensor
+    mask: Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,12 @@ class DataDescription(Protocol):
 
     @property
     def intensity(self) -> Intensity:
-        """The map from [-1, 1] back to stored or physical values."""
+        """The map from [-1, 1] back to stored or physical values; of data with targets the targets'."""
+        ...
+
+    @property
+    def source_intensity(self) -> Intensity | None:
+        """The map from [-1, 1] back to the values of the images to translate; None: the data has no targets."""
         ...
 
     @property
@@ -87,6 +93,11 @@ class TrainingData(DataDescription, Protocol):
         ...
 
     @property
+    def source_channels(self) -> int:
+        """Channels of the images to translate; 0: the data has no targets."""
+        ...
+
+    @property
     def images_are_fixed(self) -> bool:
         """True where the training image of an index is the same in each epoch."""
         ...
@@ -99,14 +110,14 @@ class TrainingData(DataDescription, Protocol):
         """Return all validation images in order, this process's share of them."""
         ...
 
-    def calibration_batches(self, count: int) -> list[Tensor]:
-        """Return up to ``count`` batches (N, C, H, W) of training images, chosen by the seed."""
+    def calibration_batches(self, count: int) -> list[Batch]:
+        """Return up to ``count`` batches of training images, chosen by the seed."""
         ...
 
     def ordered_batches(self) -> Iterable[Batch]:
         """Return all training images once, in the order of their index."""
         ...
 
-    def val_images(self, count: int) -> Tensor:
-        """Return the first ``count`` validation images (count, C, H, W), or all where there are fewer."""
+    def val_batch(self, count: int) -> Batch:
+        """Return the first ``count`` validation images as one batch, or all where there are fewer."""
         ...

@@ -48,6 +48,33 @@ class Generator(Network, Protocol):
 
 
 @runtime_checkable
+class Translator(Network, Protocol):
+    """``(source (N, source_channels, H, W), z (N, latent_dim) or None) -> images (N, C, H, W)`` in [-1, 1].
+
+    ``latent_dim`` 0: the images depend on the source alone. Otherwise None for ``z`` means zeros, the center of the
+    noise, and different noise gives different translations of the same source.
+    """
+
+    latent_dim: int
+    source_channels: int
+
+    def __call__(self, source: Tensor, z: Tensor | None = None) -> Tensor:
+        """Return images (N, C, H, W) in [-1, 1]."""
+        ...
+
+
+@runtime_checkable
+class HasEncoding(Protocol):
+    """A translator that shows its encoder's maps, at whose positions patches of source and translation are compared."""
+
+    encoding_channels: tuple[int, ...]
+
+    def encoding(self, source: Tensor, z: Tensor | None = None) -> Features:
+        """Return the maps (N, C_l, H_l, W_l) of the chosen layers, C_l as ``encoding_channels`` says."""
+        ...
+
+
+@runtime_checkable
 class Encoder(Network, Protocol):
     """``images (N, C, H, W) in [-1, 1] -> mean and logarithm of the variance``, two tensors ``(N, latent_dim)``.
 

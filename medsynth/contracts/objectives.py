@@ -141,6 +141,19 @@ class GeneratorPenalty(Protocol):
 
 
 @runtime_checkable
+class ReconstructionTerm(Protocol):
+    """The distance of translations from their targets, a term of the translator's loss. Owns its weight.
+
+    ``output`` and ``target`` are (N, C, H, W) in [-1, 1], ``mask`` (N, 1, H, W) is 1 where pixels count, None: all
+    do; ``source`` (N, C_source, H, W) is what was translated.
+    """
+
+    def __call__(self, output: Tensor, target: Tensor, mask: Tensor | None, source: Tensor) -> Tensor:
+        """Return the term, a scalar with its graph."""
+        ...
+
+
+@runtime_checkable
 class AdaptiveGeneratorPenalty(GeneratorPenalty, Protocol):
     """A penalty of the generator that follows a quantity of its images.
 

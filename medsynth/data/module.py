@@ -215,12 +215,7 @@ class ImageDataModule(pl.LightningDataModule):
         train = datasets.train
         if for_training and self.batch_size > len(train):
             raise InputError(f"{self.excess_of_batch(len(train))}.")
-        shape, expected = tuple(train[0]["image"].shape), (self.channels, self.image_size, self.image_size)
-        if shape != expected:
-            raise InputError(
-                f"data.channels={self.channels} and data.image_size={self.image_size} mean images of shape {expected}, "
-                f"but the data source has images of shape {shape}: change these options or the source."
-            )
+        _check_shape(train[0], self.channels, self.image_size)
         self._datasets = datasets
         for caution in self.cautions:
             log.warning(caution)
@@ -289,6 +284,18 @@ class ImageDataModule(pl.LightningDataModule):
     def intensity(self) -> Intensity:
         """The way back from [-1, 1] to stored or physical values."""
         return self.source.intensity
+
+    @property
+    def source_intensity(self) -> Intensity | None:
+        """The way back from [-1, 1] to the values of the images to translate; None: there are no targets."""
+        own: Intensity | None = getattr(self.source, "source_intensity", None)
+        return (own or self.intensity) if self.source_channels else None
+
+    @property
+    def source_channels(self) -> int:
+        """The number of channels of the images to translate; 0: there are no targets."""
+        first = self.train_dataset[0]
+        return len(first["image"]) if "target" in first else 0
 
     @property
     def spacing(self) -> tuple[float, float] | None:
@@ -393,19 +400,19 @@ class ImageDataModule(pl.LightningDataModule):
         """Return all training images in the order of their index, once, in batches as large as in validation."""
         return self._in_order(self.train_dataset)
 
-    def calibration_batches(self, count: int) -> list[Tensor]:
-        """Return ``count`` batches ``(batch_size, C, H, W)`` of training images, chosen by the seed.
+    def calibration_batches(self, count: int) -> list[Batch]:
+        """Return ``count`` batches of training images, chosen by the seed.
 
         The choice is independent of the training order. Small data sets repeat images.
         """
         seed = counter_seed("calibration", self.seed)
         size = min(self.batch_size, self.num_train)  # a preview may have fewer images than a batch
         sampler = ResumableBatchSampler(self.num_train, size, seed=seed, endless=False)
-        return [_images(self.train_dataset, sampler.batch(number)) for number in range(count)]
+        return [_batch(self.train_dataset, sampler.batch(number)) for number in range(count)]
 
-    def val_images(self, count: int) -> Tensor:
-        """Return the first ``count`` validation images ``(count, C, H, W)``, or all of a smaller set."""
-        return _images(self.val_dataset, range(min(count, self.num_val)))
+    def val_batch(self, count: int) -> Batch:
+        """Return the first ``count`` validation images, or all of a smaller set, as one batch."""
+        return _batch(self.val_dataset, range(min(count, self.num_val)))
 
     def _in_order(self, dataset: ImageDataset, rank: int = 0, world_size: int = 1) -> DataLoader:
         batch_size = min(max(self.batch_size, 64), math.ceil(len(dataset) / world_size))  # a batch for each process
@@ -446,5 +453,21 @@ def _collate(samples: Any) -> dict[str, Tensor]:
     return default_collate(samples) if isinstance(samples, list) else samples
 
 
-def _images(dataset: ImageDataset, indices: range | list[int]) -> Tensor:
-    return torch.stack([dataset[index]["image"] for index in indices])
+def _batch(dataset: ImageDataset, indices: range | list[int]) -> Batch:
+    return cast(Batch, default_collate([dataset[index] for index in indices]))
+
+
+def _check_shape(sample: dict[str, Any], channels: int, image_size: int) -> None:
+    """Check an image, or a target and its source, which may have other channels, against the data's options."""
+    shape, expected = tuple(sample.get("target", sample["image"]).shape), (channels, image_size, image_size)
+    if shape != expected:
+        raise InputError(
+            f"data.channels={channels} and data.image_size={image_size} mean images of shape {expected}, "
+            f"but the data source has images of shape {shape}: change these options or the source."
+        )
+    source = tuple(sample["image"].shape)
+    if source[1:] != expected[1:]:
+        raise InputError(
+            f"data.image_size={image_size} is the size of source and target, but the data source has source images of "
+            f"shape {source}: change this option or the source."
+        )

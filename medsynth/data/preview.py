@@ -58,7 +58,7 @@ def preview(data: ImageDataModule, *, near_distance: int | None) -> dict[str, An
     }
     if isinstance(data.source, ImageFiles):
         return record | _file_record(data.source, near_distance)
-    values = torch.stack(data.calibration_batches(BATCHES)).numpy()
+    values = torch.stack([batch["image"] for batch in data.calibration_batches(BATCHES)]).numpy()
     after = {"low": -1.0, "high": 1.0, "counts": np.histogram(values, BINS, (-1, 1))[0].tolist()}
     unknown = {"percent_below": None, "percent_above": None, "before": None}
     return record | {"intensity": {**vars(data.intensity), **unknown, "after": after}}

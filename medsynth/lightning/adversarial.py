@@ -18,6 +18,7 @@ from medsynth.contracts import (
     AdaptiveGeneratorPenalty,
     Augmentation,
     AuxiliaryClassifier,
+    Batch,
     Discriminator,
     Features,
     Generator,
@@ -194,11 +195,11 @@ class AdversarialModule(GenerativeModule):
         """Calibrate the discriminator, try the penalties, open the feature cache and compile the networks."""
         data = training_data(self.trainer)
         if self.images_seen == 0:
-            self.discriminator.calibrate([images.to(self.device) for images in data.calibration_batches(8)])
+            self.discriminator.calibrate([self.discriminator_input(batch) for batch in data.calibration_batches(8)])
         differentiating = [name for name, penalty in self.penalties.items() if penalty.at not in ("logits", "images")]
         if differentiating or self.unrolled_steps:
             few = 2 * getattr(self.discriminator, "packing", 1)
-            images = data.calibration_batches(1)[0][:few].to(self.device)
+            images = self.discriminator_input(data.calibration_batches(1)[0])[:few]
             labels = torch.zeros(len(images), dtype=torch.int64, device=self.device) if self.num_classes else None
             if differentiating:
                 check_second_derivatives(self.discriminator, images, labels, penalties=differentiating)
@@ -214,6 +215,10 @@ class AdversarialModule(GenerativeModule):
         if self.compile_networks:
             twice = bool(differentiating or self.unrolled_steps)
             compile_networks(self.generator, self.discriminator, head=not twice, generate=not of_noise)
+
+    def discriminator_input(self, batch: Batch) -> Tensor:
+        """Return the real images of a batch as the discriminator is given them, before augmentation."""
+        return self.real_images(batch).to(self.device)
 
     def _unrolled_head(self, images: Tensor, labels: Tensor | None) -> UnrolledHead:
         """Return the head that looks ahead, tried on a few images."""

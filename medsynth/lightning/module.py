@@ -128,6 +128,10 @@ class GenerativeModule(pl.LightningModule, abc.ABC):
     def training_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
         """Update the networks with one batch; return values to log, by name."""
 
+    def real_images(self, batch: Batch) -> Tensor:
+        """Return the images of a batch that generated ones are to be like."""
+        return batch["image"]
+
     @abc.abstractmethod
     def describe(self) -> str:
         """Describe the networks and what they minimize in one phrase."""
@@ -204,7 +208,7 @@ class GenerativeModule(pl.LightningModule, abc.ABC):
         """
         self.seed_step(0)
         world_size = self.trainer.world_size
-        real = batch["image"][: (self.max_images - self.images_seen) // world_size]
+        real = self.real_images(batch)[: (self.max_images - self.images_seen) // world_size]
         z = torch.randn(len(real) * world_size, noise_width, device=real.device)
         z = share(z, self.global_rank, world_size)
         if self.global_rank > 0:
@@ -306,7 +310,7 @@ class GenerativeModule(pl.LightningModule, abc.ABC):
 
     def validation_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return as many generated images as there are real ones, of the same labels, from fixed noise."""
-        real = batch["image"]
+        real = self.real_images(batch)
         if self._real_needed:
             self.metrics.update(real, real=True)
         z = self.validation_noise(len(real), start=int(batch["index"][0]))

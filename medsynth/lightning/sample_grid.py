@@ -45,7 +45,7 @@ class SampleGrid(pl.Callback):
         if not trainer.is_global_zero:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        real = training_data(trainer).val_images(self.num_images)
+        real = pl_module.real_images(training_data(trainer).val_batch(self.num_images))
         fake = self._generate(pl_module)
         real_path, fake_path = self.folder / "real.png", self.folder / f"{pl_module.images_seen:09d}.png"
         save_picture(_grid(real), real_path)

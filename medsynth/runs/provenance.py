@@ -64,7 +64,7 @@ def fingerprint(data: TrainingData) -> str:
 
     It covers the content of the data and up to 64 prepared validation images.
     """
-    images = data.val_images(min(64, data.num_val))
+    images = data.val_batch(min(64, data.num_val))["image"]
     digest = hashlib.sha256(f"{data.content} {data.num_train} {data.num_val} {tuple(images.shape)}".encode())
     # 8 bits, so that the last bits of another processor's arithmetic make no difference.
     digest.update(((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).contiguous().numpy().tobytes())
