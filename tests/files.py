@@ -19,8 +19,9 @@ RAMP = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4  # no symmetry: a flip or
 
 @functools.cache
 def defaults() -> dict[str, Any]:
-    """Return the options of conf/data/base/files.yaml."""
-    config = OmegaConf.load(conf_folder() / "data" / "base" / "files.yaml")
+    """Return the options of conf/data/base/files.yaml and pairs.yaml."""
+    base = conf_folder() / "data" / "base"
+    config = OmegaConf.merge(OmegaConf.load(base / "files.yaml"), OmegaConf.load(base / "pairs.yaml"))
     return OmegaConf.to_container(OmegaConf.merge({"seed": 5}, {"data": config}), resolve=False)["data"]
 
 

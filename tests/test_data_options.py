@@ -12,6 +12,7 @@ from medsynth.data.files import image_files
 from medsynth.data.geometry import Geometry, RandomViews
 from medsynth.data.intensity import Normalization
 from medsynth.data.modes import GaussianGrid, GaussianRing, StackedPhantoms
+from medsynth.data.pairs import PairOptions
 from medsynth.data.phantom import Phantoms
 from medsynth.data.preparing import Preparation
 from medsynth.data.split import SplitOptions
@@ -36,6 +37,10 @@ def readers():
         if "_target_" in reader:
             module, _, name = reader.pop("_target_").rpartition(".")
             yield pytest.param(getattr(importlib.import_module(module), name), reader, id=path.stem)
+
+
+def test_each_option_of_pairs_is_a_field_with_the_same_default():
+    assert yaml("base/pairs") == defaults(PairOptions)
 
 
 def test_each_option_of_image_files_is_a_field_of_one_dataclass_with_the_same_default():

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from medsynth.contracts import InputError
@@ -488,15 +489,126 @@ def test_pairs_have_the_same_name_and_the_source_comes_first(form, tmp_path):
     assert found.paired
     assert found.records[1] == Record("sharp/p/1.png", partner="soft/p/1.bmp")
     ((picture,), _) = reader.read(found.records[1])
-    assert np.array_equal(picture.values, np.stack([RAMP + 1, RAMP.T + 1]).astype(np.float32))
+    assert np.array_equal(picture.source.values, [RAMP + 1])
+    assert np.array_equal(picture.values, [RAMP.T + 1])
     assert (picture.stored_type, picture.spacing, picture.values.dtype) == ("8-bit", None, np.float32)
 
 
 def test_gray_is_repeated_if_its_partner_is_in_color(tmp_path):
-    save(tmp_path / "source" / "0.png", RAMP)
-    save(tmp_path / "target" / "0.png", COLOR)
-    ((picture,), _) = PairedFolder(str(tmp_path)).read(Record("source/0.png", partner="target/0.png"))
-    assert np.array_equal(picture.values, np.concatenate([[RAMP] * 3, COLOR.transpose(2, 0, 1)]))
+    for number in range(4):
+        save(tmp_path / "source" / f"{number}.png", RAMP + number)
+        save(tmp_path / "target" / f"{number}.png", COLOR)
+    sample = prepared(tmp_path, PairedFolder, channels=3, join_duplicates="none").train_dataset[0]
+    assert np.array_equal(sample["image"][0], sample["image"][2])
+    assert sample["target"].shape == (3, 8, 8)
+    assert not np.array_equal(sample["target"][0], sample["target"][2])
+
+
+def masked_pairs(root, count=12):
+    """Pairs of 16 and 8 bits, the mask of which is what the target is not 0 at."""
+    for number in range(count):
+        target = np.zeros((8, 8), np.uint8)
+        target[1:4, 2 : 5 + number % 2] = 100 + number
+        source = np.where(target, 3000, 1000).astype(np.uint16) + RAMP
+        source[7, 7] = 3252
+        save(root / "source" / f"{number}.png", source)
+        save(root / "target" / f"{number}.png", target)
+        save(root / "mask" / f"{number}.png", (target > 0).astype(np.uint8))
+    return root
+
+
+def test_each_side_of_a_pair_has_its_own_range(tmp_path):
+    root = masked_pairs(tmp_path)
+    options = {"source_intensity_range": [1000, 3252], "source_unit": "a.u.", "normalize": "full_range"}
+    data = prepared(root, PairedFolder, **options, join_duplicates="none")
+    assert vars(data.intensity) == {"low": 0, "high": 255, "unit": "stored value"}
+    assert vars(data.source_intensity) == {"low": 1000, "high": 3252, "unit": "a.u."}
+    for sample in map(data.train_dataset.__getitem__, range(data.num_train)):
+        inside = sample["target"] > -1
+        expected = torch.from_numpy(np.where(inside, 3000, 1000) + RAMP).float()
+        expected[:, 7, 7] = 3252
+        expected.clamp_(1000, 3252)
+        torch.testing.assert_close(data.source_intensity.to_physical(sample["image"]), expected, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"normalize": "min_max"}, (1000, 3252)),
+        ({"normalize": "full_range"}, (0, 65535)),
+        ({"intensity_range": [0, 4000]}, (0, 4000)),
+        ({"intensity_range": [0, 4000], "source_window": [2000, 1000]}, (1500, 2500)),
+        ({"intensity_range": [0, 4000], "source_normalize": "min_max"}, (1000, 3252)),
+    ],
+)
+def test_without_options_of_their_own_sources_are_mapped_as_targets_by_their_own_values(options, expected, tmp_path):
+    root = masked_pairs(tmp_path)
+    intensity = prepared(root, PairedFolder, **options, join_duplicates="none").source_intensity
+    assert (intensity.low, intensity.high) == pytest.approx(expected)
+
+
+def test_messages_about_the_sources_name_their_options(tmp_path):
+    masked_pairs(tmp_path)
+    for options, message in [
+        ({"source_window": "liver"}, r"data\.source_window=liver is unknown"),
+        (
+            {"source_window": [0, 1], "source_intensity_range": [0, 1]},
+            "and data.source_intensity_range both",
+        ),
+        ({"source_intensity_range": [9000, 9001]}, "data.source_intensity_range from 9000 to 9001 does not overlap"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            prepared(tmp_path, PairedFolder, **options)
+
+
+def test_masks_are_0_and_1_and_beside_their_images_in_random_views(tmp_path):
+    """Source, target and mask are flipped, turned and cropped alike."""
+    root = masked_pairs(tmp_path)
+    views = {"random_crop": 8, "image_size": 6, "flip": "both", "rotate": 90}
+    views |= {"source_intensity_range": [2000, 2001], "join_duplicates": "none"}
+    data = prepared(root, PairedFolder, options={"mask": "mask"}, **views)
+    batch = data.train_dataset.__getitems__(range(100))
+    assert batch["mask"].shape == (100, 1, 6, 6)
+    assert set(batch["mask"].unique().tolist()) == {0.0, 1.0}
+    assert len({mask.numpy().tobytes() for mask in batch["mask"]}) > 20, "views differ"
+    bright = batch["target"] * 255 / 200 > -0.5  # of the interpolated target above half of its value
+    clear = (batch["image"].abs() > 0.99) & ((batch["target"] + 1 < 0.01) | (batch["target"] > -0.25))
+    assert clear.float().mean() > 0.7
+    assert torch.equal((batch["mask"] > 0)[clear], (batch["image"] > 0)[clear])
+    assert torch.equal((batch["mask"] > 0)[clear], bright[clear])
+
+
+def test_without_views_the_mask_is_that_of_the_file(tmp_path):
+    data = prepared(masked_pairs(tmp_path), PairedFolder, options={"mask": "mask"}, join_duplicates="none")
+    batch = data.train_dataset.__getitems__(range(data.num_train))
+    assert torch.equal(batch["mask"] > 0, batch["target"] > -1)
+    assert data.masked
+
+
+def test_pairs_of_which_one_side_or_the_mask_is_empty_are_left_out(tmp_path):
+    root = masked_pairs(tmp_path)
+    save(root / "source" / "0.png", np.full((8, 8), 7, np.uint16))
+    save(root / "target" / "1.png", np.full((8, 8), 7, np.uint8))
+    save(root / "mask" / "2.png", np.zeros((8, 8), np.uint8))
+    data = prepared(root, PairedFolder, options={"mask": "mask"}, join_duplicates="none")
+    texts = {left_out["text"]: left_out["count"] for left_out in data.source.manifest["left_out"]}
+    assert texts == {
+        "pairs whose source is of one single value": 1,
+        "images of one single value": 1,
+        "pairs with an empty mask": 1,
+    }
+
+
+def test_a_mask_that_is_missing_or_of_another_size_is_refused(tmp_path):
+    root = masked_pairs(tmp_path)
+    (root / "mask" / "5.png").unlink()
+    with pytest.raises(InputError, match=r"holds 1 pairs without a mask of the same name in mask, and 11 with one"):
+        PairedFolder(str(root), mask="mask").scan()
+    reader = PairedFolder(str(root), mask="mask", unmatched="skip")
+    assert len(reader.scan().records) == 11
+    save(root / "mask" / "0.png", np.ones((8, 7), np.uint8))
+    with pytest.raises(Unreadable, match="the mask of the pair has another size than its images"):
+        reader.read(reader.scan().records[0])
 
 
 def test_images_without_a_partner_are_counted_on_both_sides(tmp_path):
@@ -512,13 +624,12 @@ def test_images_without_a_partner_are_counted_on_both_sides(tmp_path):
     assert sorted(found.left_out.values()) == [1, 1, 2]
 
 
-def test_pairs_of_different_size_or_type_are_refused(tmp_path):
+def test_pairs_of_different_size_are_refused(tmp_path):
     save(tmp_path / "source" / "0.png", RAMP)
-    for values, message in [(RAMP[:, :7], "different sizes"), (RAMP.astype(np.uint16), "different stored types")]:
-        save(tmp_path / "target" / "0.png", values)
-        reader = PairedFolder(str(tmp_path))
-        with pytest.raises(Unreadable, match=message):
-            reader.read(reader.scan().records[0])
+    save(tmp_path / "target" / "0.png", RAMP[:, :7])
+    reader = PairedFolder(str(tmp_path))
+    with pytest.raises(Unreadable, match="different sizes"):
+        reader.read(reader.scan().records[0])
 
 
 @pytest.mark.parametrize(

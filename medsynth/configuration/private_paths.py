@@ -14,7 +14,10 @@ from typing import Any
 
 HIDDEN = "(not shown)"
 # Options of data sets that hold paths, or names below data.root.
-_PATHS = ("root", "cache_dir", "table", "images", "labels", "source", "target", "path", "folder", "file", "masks")
+_PATHS = (
+    *("root", "target_root", "cache_dir", "table", "images", "labels"),
+    *("source", "target", "mask", "masks", "path", "folder", "file"),
+)
 _NO_PATHS = ("_target_", "patient_pattern", "unit", "description")
 _TEXTS = ("overrides", "sweep.name", "logger.")  # options as typed
 _WORD = re.compile(r"[a-z]*(\.[a-z]+)?")

@@ -23,8 +23,9 @@ from medsynth.data.folders import folders_at, listed
 from medsynth.data.geometry import Geometry, RandomViews
 from medsynth.data.groups import Groups, image_groups
 from medsynth.data.intensity import FULL_RANGE, LEAST_SPAN, Normalization
-from medsynth.data.manifest import Manifest
+from medsynth.data.manifest import Manifest, SourceRecord
 from medsynth.data.module import Datasets, ImageDataModule
+from medsynth.data.pairs import PairOptions
 from medsynth.data.prepared import PreparedImages
 from medsynth.data.preparing import Preparation, Preparer
 from medsynth.data.reading import SPLITS, Reader, Record, Roles, Scan
@@ -50,14 +51,15 @@ def image_files(
 ) -> ImageDataModule:
     """Build the data module of image files from flat options, so that people type ``data.window=lung``.
 
-    ``options`` are the fields with defaults of Normalization, Geometry, RandomViews, SplitOptions and Preparation;
-    conf/data/base/files.yaml describes them.
+    ``options`` are the fields with defaults of Normalization, Geometry, RandomViews, SplitOptions and Preparation,
+    which conf/data/base/files.yaml describes, and of pairs those of PairOptions (conf/data/base/pairs.yaml).
     """
     views = _taken(RandomViews, options, size=image_size)
     source = ImageFiles(
         root,
         reader=reader,
         normalization=_taken(Normalization, options),
+        pairs=_taken(PairOptions, options),
         geometry=_taken(Geometry, options, size=views.prepared_size, channels=channels),
         views=views,
         splits=_taken(SplitOptions, options),
@@ -90,6 +92,7 @@ class ImageFiles:
         root: the path that the reader reads.
         reader: root -> Reader.
         normalization: measured values -> [-1, 1].
+        pairs: the same of the sources of pairs.
         geometry: raw images of any size -> prepared images.
         views: random transforms of training images; they also give the size of all images.
         splits: how images are held out.
@@ -105,6 +108,7 @@ class ImageFiles:
         *,
         reader: Callable[[str | None], Reader],
         normalization: Normalization,
+        pairs: PairOptions,
         geometry: Geometry,
         views: RandomViews,
         splits: SplitOptions,
@@ -114,6 +118,7 @@ class ImageFiles:
         self.root = root
         self.reader = reader
         self.normalization = normalization
+        self.of_sources = pairs.normalization(normalization)
         self.geometry = geometry
         self.views = views
         self.splits = splits
@@ -170,6 +175,7 @@ class ImageFiles:
             "reader": [type(reader).__name__, reader.key()],
             "geometry": self.geometry.key(),
             "normalization": self.normalization.key(),
+            "of_sources": self.of_sources.key(),
             "options": [self.preparation.on_error, self.preparation.cache_dtype, self.splits.patient_pattern],
         }
         return open_store(folder, key, partial(self._prepare, folder))
@@ -251,9 +257,21 @@ class ImageFiles:
         return None if spacing is None else (spacing[0], spacing[1])
 
     @property
+    def source_intensity(self) -> Intensity | None:
+        """The way back from [-1, 1] for the sources of pairs; None without pairs."""
+        source = self.manifest["source"]
+        return None if source is None else Intensity(**source["intensity"])
+
+    @property
     def modality(self) -> str:
         """DICOM's code; "" where it is not known."""
         return self.manifest["modality"]
+
+    @property
+    def source_modality(self) -> str:
+        """DICOM's code of the sources of pairs; "" where it is not known."""
+        source = self.manifest["source"]
+        return "" if source is None else source["modality"]
 
     @property
     def description(self) -> str:
@@ -347,6 +365,7 @@ class ImageFiles:
             scan=scan,
             geometry=self.geometry,
             normalization=self.normalization,
+            of_sources=self.of_sources,
             hashed=partial(hashed, key=salt(cache)),
             named=self._named,
             options=self.preparation,
@@ -419,26 +438,11 @@ class ImageFiles:
             log.warning("No image of the classes %s is left: they are no classes of this training.", listed(empty))
 
     def _report_intensity(self, manifest: Manifest) -> None:
-        low, high = manifest["before"]["low"], manifest["before"]["high"]
-        normalization = self.normalization
-        if normalization.per_image or normalization.clahe:
-            log.warning("Intensities become %s and cannot be mapped back to physical units.", self.intensity.unit)
-            return
-        bounds = (self.intensity.low, self.intensity.high)
-        if normalization.fixed is None and normalization.normalize == "auto" and bounds not in FULL_RANGE.values():
-            log.warning(
-                "Values span [%g, %g], which become -1 and 1 (data.normalize=auto), since they do not fill the "
-                "range of %s files: data.window or data.intensity_range choose others.",
-                *(low, high, next(iter(manifest["stored_types"]))),
-            )
-        if normalization.normalize == "full_range" and high - low < (bounds[1] - bounds[0]) / LEAST_SPAN:
-            log.warning(
-                "Stored values span [%g, %g], a small part of the files' range, which leaves little contrast: "
-                "consider data.intensity_range=[%g,%g].",
-                *(low, high, low, high),
-            )
-        if normalization.intensity_range is not None and (self.intensity.low > low or self.intensity.high < high):
-            log.warning("Values span [%g, %g]; those outside data.intensity_range are clipped.", low, high)
+        source, who = manifest["source"], "Values"
+        if source is not None and self.source_intensity is not None:
+            _report_values("Values of the sources", source, self.of_sources, self.source_intensity)
+            who = "Values of the targets"
+        _report_values(who, manifest, self.normalization, self.intensity)
 
     def _report_leaks(self, rows: dict[str, list[int]]) -> None:
         """Warn of patients and duplicates in two splits, which the data's own splits can cause."""
@@ -465,6 +469,31 @@ class ImageFiles:
                 "%d of these images are left out of validation and test, since exact copies are in another split.",
                 unused,
             )
+
+
+def _report_values(
+    who: str, record: Manifest | SourceRecord, normalization: Normalization, intensity: Intensity
+) -> None:
+    """Warn of values that lose their unit, that are clipped, or that use a small part of their range."""
+    low, high, option = record["before"]["low"], record["before"]["high"], f"data.{normalization.prefix}"
+    if normalization.per_image or normalization.clahe:
+        log.warning("%s become %s and cannot be mapped back to physical units.", who, intensity.unit)
+        return
+    bounds = (intensity.low, intensity.high)
+    if normalization.fixed is None and normalization.normalize == "auto" and bounds not in FULL_RANGE.values():
+        log.warning(
+            f"%s span [%g, %g], which become -1 and 1 ({option}normalize=auto), since they do not fill the "
+            f"range of %s files: {option}window or {option}intensity_range choose others.",
+            *(who, low, high, next(iter(record["stored_types"]))),
+        )
+    if normalization.normalize == "full_range" and high - low < (bounds[1] - bounds[0]) / LEAST_SPAN:
+        log.warning(
+            f"%s, as stored, span [%g, %g], a small part of the files' range, which leaves little contrast: "
+            f"consider {option}intensity_range=[%g,%g].",
+            *(who, low, high, low, high),
+        )
+    if normalization.intensity_range is not None and (intensity.low > low or intensity.high < high):
+        log.warning(f"%s span [%g, %g]; those outside {option}intensity_range are clipped.", who, low, high)
 
 
 def _fingerprint(tree: Tree) -> str:

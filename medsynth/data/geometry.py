@@ -69,17 +69,18 @@ class Geometry:
         """Return the options that the prepared images depend on."""
         return dataclasses.asdict(self)
 
-    def __call__(self, raw: RawImage, *, paired: bool = False) -> tuple[np.ndarray, tuple[float, float] | None]:
-        """Prepare one raw image; a ``paired`` one is a source and its target.
+    def __call__(self, raw: RawImage) -> tuple[np.ndarray, tuple[float, float] | None]:
+        """Prepare one raw image, or a pair.
 
         Returns:
-            Values ``(C, size, size)`` (of pairs ``(2 C, size, size)``), float32 in the raw image's unit, and their
-            spacing in millimeters, None where it is not known.
+            Values ``(C, size, size)``, float32 in the raw image's unit, and their spacing in millimeters, None where it
+            is not known. Of pairs ``(2 C, size, size)``, source first, and one channel more with a foreground, from
+            -1, outside, to 1; it is -inf beyond the border of the raw image.
 
         Raises:
             Unreadable: the raw image lacks information that an option needs.
         """
-        image, spacing = self._with_channels(torch.from_numpy(raw.values), 2 if paired else 1), raw.spacing
+        image, spacing = self._stacked(raw), raw.spacing
         if self.spacing is not None:
             if spacing is None:
                 raise Unreadable(
@@ -92,11 +93,13 @@ class Geometry:
             image = _resampled(image, (max(aspect, 1.0), max(1 / aspect, 1.0)))
             spacing = None if spacing is None else (min(spacing), min(spacing))
         if self.foreground is not None:
-            if not (image > self.foreground).any():
+            shown = range(self.channels) if raw.source is None else range(self.channels, 2 * self.channels)
+            if not (image[list(shown)] > self.foreground).any():
                 raise Unreadable(
                     f"no pixel is above data.foreground={self.foreground:g}, a value in the unit of the data"
                 )
-            image = _plain(CropForeground(select_fn=partial(torch.lt, torch.tensor(self.foreground)))(image))
+            above = partial(torch.lt, torch.tensor(self.foreground))
+            image = _plain(CropForeground(select_fn=above, channel_indices=list(shown))(image))
         if self.crop is not None:
             image = _plain(CenterSpatialCrop([int(extent) for extent in _pair("data.crop", self.crop)])(image))
         image, (down, across) = RESIZES[self.resize](image, self.size)
@@ -108,11 +111,18 @@ class Geometry:
         """Return whether the pixels of a raw image are not square, and are made so along their coarser axis."""
         return self.spacing is None and abs(math.log(raw.pixel_aspect)) > _SQUARE
 
-    def _with_channels(self, image: Tensor, count: int) -> Tensor:
-        images = image.chunk(count)
-        if self.channels == 1:
-            images = [(each * _LUMA).sum(0, keepdim=True) if len(each) == 3 else each for each in images]
-        return torch.cat([each.expand(self.channels, -1, -1) for each in images])
+    def _stacked(self, raw: RawImage) -> Tensor:
+        """Return the channels of all images of a pair, which are transformed alike."""
+        images = [self._with_channels(each.values) for each in (raw.source, raw) if each is not None]
+        if raw.foreground is not None:
+            images.append(torch.from_numpy(np.where(raw.foreground, np.float32(1), np.float32(-1)))[None])
+        return torch.cat(images)
+
+    def _with_channels(self, values: np.ndarray) -> Tensor:
+        image = torch.from_numpy(values)
+        if self.channels == 1 and len(image) == 3:
+            image = (image * _LUMA).sum(0, keepdim=True)
+        return image.expand(self.channels, -1, -1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar
 
 import numpy as np
 from monai.transforms import ScaleIntensityRange  # pyright: ignore[reportPrivateImportUsage]
@@ -57,6 +57,8 @@ class Normalization:
         InputError: an option has an impossible value.
     """
 
+    prefix: ClassVar[str] = ""  # of the options' names, for messages
+
     window: str | Sequence[float] | None = None
     intensity_range: Sequence[float] | None = None
     normalize: str = "auto"
@@ -69,9 +71,12 @@ class Normalization:
 
     def __post_init__(self) -> None:
         if self.window is not None and self.intensity_range is not None:
-            raise InputError("data.window and data.intensity_range both set the range of values: give one of them.")
-        check_choice("data.normalize", self.normalize, METHODS)
-        check_choice("data.normalize_per", self.normalize_per, ("data_set", "image"))
+            raise InputError(
+                f"{self._option('window')} and {self._option('intensity_range')} both set the range of values: "
+                "give one of them."
+            )
+        check_choice(self._option("normalize"), self.normalize, METHODS)
+        check_choice(self._option("normalize_per"), self.normalize_per, ("data_set", "image"))
         if self.clahe is not None and not 0 < self.clahe <= 1:
             raise InputError(f"data.clahe={self.clahe} is not possible: choose a number up to 1, for example 0.01.")
         if self.clahe_window is not None and (self.clahe is None or self.clahe_window < 2):
@@ -86,17 +91,22 @@ class Normalization:
         low, high = _increasing("data.percentiles", self.percentiles)
         if low < 0 or high > 100:
             raise InputError(f"data.percentiles={list(self.percentiles)} are not possible: choose from 0 to 100.")
-        _fixed_range(self.window, self.intensity_range)
+        _ = self.fixed
 
     @cached_property
     def fixed(self) -> tuple[float, float] | None:
         """The values that become -1 and 1 where a window or a range sets them; None: ``normalize`` finds them."""
-        return _fixed_range(self.window, self.intensity_range)
+        if self.window is not None:
+            return _window(self._option("window"), self.window)
+        return None if self.intensity_range is None else _increasing(self.fixed_by, self.intensity_range)
 
     @property
-    def fixed_by(self) -> Literal["data.window", "data.intensity_range"]:
+    def fixed_by(self) -> str:
         """The option that sets ``fixed``."""
-        return "data.window" if self.window is not None else "data.intensity_range"
+        return self._option("window" if self.window is not None else "intensity_range")
+
+    def _option(self, name: str) -> str:
+        return f"data.{self.prefix}{name}"
 
     @property
     def per_image(self) -> bool:
@@ -128,8 +138,9 @@ class Normalization:
             types = sorted(set(stored_types))
             if len(types) > 1 or types[0] not in FULL_RANGE:
                 raise DataError(
-                    f"data.normalize={self.normalize} has no meaning for {' and '.join(types)} images, whose values "
-                    f"span {observed}: set data.intensity_range=[low,high], data.window or data.normalize=percentile."
+                    f"{self._option('normalize')}={self.normalize} has no meaning for {' and '.join(types)} images, "
+                    f"whose values span {observed}: set {self._option('intensity_range')}=[low,high], "
+                    f"{self._option('window')} or {self._option('normalize')}=percentile."
                 )
             low, high = self._full_range(types[0], statistics.low, statistics.high)
         elif self.normalize == "min_max":
@@ -141,8 +152,8 @@ class Normalization:
             low, high = statistics.mean - reach, statistics.mean + reach
         if not low < high:
             raise DataError(
-                f"data.normalize={self.normalize} finds {low:g} as the lowest and {high:g} as the highest value, an "
-                f"empty range: set data.intensity_range=[low,high]; the values span {observed}."
+                f"{self._option('normalize')}={self.normalize} finds {low:g} as the lowest and {high:g} as the highest "
+                f"value, an empty range: set {self._option('intensity_range')}=[low,high]; the values span {observed}."
             )
         return low, high
 
@@ -177,8 +188,8 @@ class Normalization:
         if self.normalize in ("auto", "full_range"):
             if stored_type not in FULL_RANGE:
                 raise DataError(
-                    f"data.normalize={self.normalize} has no meaning for {stored_type} images: choose min_max or "
-                    "percentile."
+                    f"{self._option('normalize')}={self.normalize} has no meaning for {stored_type} images: choose "
+                    "min_max or percentile."
                 )
             return self._full_range(stored_type, float(values.min()), float(values.max()))
         if self.normalize == "z_score":
@@ -224,21 +235,13 @@ def _scale(image: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.asarray(scale(image.astype(np.float64))).astype(np.float32)
 
 
-def _fixed_range(
-    window: str | Sequence[float] | None, intensity_range: Sequence[float] | None
-) -> tuple[float, float] | None:
-    if window is not None:
-        return _window(window)
-    return None if intensity_range is None else _increasing("data.intensity_range", intensity_range)
-
-
-def _window(window: str | Sequence[float]) -> tuple[float, float]:
+def _window(option: str, window: str | Sequence[float]) -> tuple[float, float]:
     if isinstance(window, str):
         if window not in WINDOWS:
-            raise InputError(f"data.window={window} is unknown: choose {', '.join(WINDOWS)}, or give [center,width].")
+            raise InputError(f"{option}={window} is unknown: choose {', '.join(WINDOWS)}, or give [center,width].")
         window = WINDOWS[window]
     if len(window) != 2 or not window[1] > 0:
-        raise InputError(f"data.window={list(window)} is not possible: give [center,width] with a width above 0.")
+        raise InputError(f"{option}={list(window)} is not possible: give [center,width] with a width above 0.")
     center, width = map(float, window)
     return center - width / 2, center + width / 2
 

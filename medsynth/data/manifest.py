@@ -23,6 +23,17 @@ class Histogram(TypedDict):
     counts: list[int]
 
 
+class SourceRecord(TypedDict):
+    """The sources of pairs, like the entries of ``Manifest`` about the targets."""
+
+    intensity: IntensityRecord
+    unit: str
+    modality: str
+    stored_types: dict[str, int]
+    before: Histogram
+    after: Histogram
+
+
 class LeftOut(TypedDict):
     """The number of files, or parts of files, that were left out for one reason."""
 
@@ -46,6 +57,7 @@ class Manifest(Losses):
     ``spacing`` is the median, in millimeters from row to row and from column to column. ``remarks``, ``stored_types``
     and ``sizes`` ("64x48", width first) count images. ``lost_folders`` are positions in ``folders.folders_at`` of those
     of level ``folder_level`` of which no image is used, ``empty_classes`` are classes of which no image is left.
+    ``source`` is None without pairs, ``masked`` pairs have a foreground as their last channel.
     ``roles`` are the fields of ``reading.Roles``. ``before`` are the measured values, ``after`` those in [-1, 1].
     """
 
@@ -53,6 +65,8 @@ class Manifest(Losses):
     unit: str
     modality: str
     paired: bool
+    masked: bool
+    source: SourceRecord | None
     intensity: IntensityRecord
     spacing: list[float] | None
     left_out: list[LeftOut]

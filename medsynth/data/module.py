@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import signal
@@ -18,6 +19,7 @@ from medsynth.contracts import Batch, DataDescription, Intensity, counter_seed
 from medsynth.data.cautions import cautions
 from medsynth.data.reading import SPLITS
 from medsynth.data.sampler import BlockSampler, ResumableBatchSampler
+from medsynth.data.source_statistics import source_statistics
 from medsynth.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -296,6 +298,29 @@ class ImageDataModule(pl.LightningDataModule):
         """The number of channels of the images to translate; 0: there are no targets."""
         first = self.train_dataset[0]
         return len(first["image"]) if "target" in first else 0
+
+    @property
+    def source_modality(self) -> str:
+        """DICOM's code of the images to translate; "" where it is not known, or without targets."""
+        return getattr(self.source, "source_modality", "")
+
+    @property
+    def masked(self) -> bool:
+        """True if the images have a foreground."""
+        return "mask" in self.val_dataset[0]
+
+    @property
+    def val_paired(self) -> bool:
+        """True if the targets of validation and test images show the same anatomy as these."""
+        return "target" in self.val_dataset[0] and getattr(self.source, "val_paired", True)
+
+    @functools.cached_property
+    def source_statistics(self) -> dict[str, Any] | None:
+        """The values of the training images to translate, as ``data.source_statistics`` describes them, or None."""
+        intensity = self.source_intensity
+        if intensity is None:
+            return None
+        return source_statistics(self.train_dataset, intensity, modality=self.source_modality)
 
     @property
     def spacing(self) -> tuple[float, float] | None:

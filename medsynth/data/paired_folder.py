@@ -1,25 +1,26 @@
-"""Reader of image pairs for translation: two subfolders with the same file names, in a folder or zip archive."""
+"""Reader of image pairs for translation: subfolders with the same file names, in a folder or zip archive."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 from pathlib import PurePosixPath
 from typing import Any
 
-import numpy as np
-
-from medsynth.data.errors import DataError, Reason, ReasonKind, Unreadable, check_choice
+from medsynth.data.errors import DataError, Reason, ReasonKind, check_choice
 from medsynth.data.folders import wrapper
-from medsynth.data.image_file import ENDINGS, decode
+from medsynth.data.image_file import ENDINGS
 from medsynth.data.layout import AUTO, find_layout
 from medsynth.data.other_formats import not_read
+from medsynth.data.pair_files import read_pair
 from medsynth.data.reading import RawImage, Record, Scan, reader_options
 from medsynth.data.tree import Tree, open_tree
 from medsynth.errors import InputError
 
 IN_NEITHER_FOLDER = Reason(ReasonKind.NOT_SELECTED, "images in neither data.reader.source nor data.reader.target")
 NO_TARGET = Reason(ReasonKind.UNMATCHED, "source images without a target")
+NO_MASK = Reason(ReasonKind.UNMATCHED, "pairs without a mask")
 NO_SOURCE = Reason(ReasonKind.UNMATCHED, "target images without a source")
 
 
@@ -27,7 +28,8 @@ NO_SOURCE = Reason(ReasonKind.UNMATCHED, "target images without a source")
 class PairedFolder:
     """A reader of aligned pairs of PNG, JPEG, TIFF or BMP images; conf/data/paired_folder.yaml describes its options.
 
-    Two images are a pair if their names below ``source`` and ``target`` differ in nothing but the ending.
+    Two images are a pair if their names below ``source`` and ``target`` differ in nothing but the ending; so does that
+    of their mask below ``mask``, whose pixels above 0 are the foreground.
 
     Raises:
         InputError: an option has an impossible value, or ``root`` cannot be opened.
@@ -37,6 +39,7 @@ class PairedFolder:
     _: dataclasses.KW_ONLY
     source: str = "source"
     target: str = "target"
+    mask: str | None = None
     unmatched: str = "raise"
     patient_level: int | str | None = AUTO
     split_level: int | str | None = AUTO
@@ -44,8 +47,11 @@ class PairedFolder:
     def __post_init__(self) -> None:
         check_choice("data.reader.unmatched", self.unmatched, ("raise", "skip"))
         self.source, self.target = self.source.strip("/"), self.target.strip("/")
-        if self.source == self.target:
-            raise InputError(f"data.reader.source and data.reader.target are both {self.source}: name two folders.")
+        self.mask = None if self.mask is None else self.mask.strip("/")
+        named = {"source": self.source, "target": self.target, "mask": self.mask}
+        for one, other in itertools.combinations(named, 2):
+            if named[one] == named[other]:
+                raise InputError(f"data.reader.{one} and data.reader.{other} are both {named[one]}: name two folders.")
         self.tree: Tree = open_tree(self.root, example="data=paired_folder data.root=/path/to/pairs")
         self._wrapper = wrapper(name for name in self.tree.names if "/" in name)
 
@@ -57,6 +63,7 @@ class PairedFolder:
         """
         names = [name for name in self.tree.names if name.lower().endswith(ENDINGS)]
         sources, targets = self._below("source", self.source, names), self._below("target", self.target, names)
+        masks = {} if self.mask is None else self._below("mask", self.mask, names)
         matched = sorted(sources.keys() & targets.keys())
         alone = len(sources) - len(matched), len(targets) - len(matched)
         if not matched or (any(alone) and self.unmatched == "raise"):
@@ -66,40 +73,54 @@ class PairedFolder:
                 f"images out with data.reader.unmatched=skip."
             )
         left_out = not_read(set(self.tree.names) - set(names))
-        left_out[IN_NEITHER_FOLDER] = len(names) - len(sources) - len(targets)
+        left_out[IN_NEITHER_FOLDER] = len(names) - len(sources) - len(targets) - len(masks)
         left_out[NO_TARGET], left_out[NO_SOURCE] = alone
+        if self.mask is not None:
+            matched = self._masked(matched, masks, left_out)
         layout = find_layout(
             matched, root=self.tree.root, patient_level=self.patient_level, split_level=self.split_level
         )
         records = [
-            Record(sources[key], partner=targets[key], patient=layout.patient(key), split=layout.split(key))
+            Record(
+                sources[key],
+                partner=targets[key],
+                mask=masks.get(key, ""),
+                patient=layout.patient(key),
+                split=layout.split(key),
+            )
             for key in matched
         ]
         others = frozenset(names) - set(sources.values()) - set(targets.values())
-        return Scan(records, left_out=+left_out, paired=True, accounted=others, roles=layout.roles)
+        return Scan(records, left_out=+left_out, paired=True, masked=bool(masks), accounted=others, roles=layout.roles)
 
     def read(self, record: Record) -> tuple[list[RawImage], Counter[Reason]]:
-        """Decode one pair, float32 ``(2 C, H, W)``, source first; gray is repeated if its partner is in color.
+        """Decode one pair; see ``reading.Reader``.
 
         Raises:
-            Unreadable: one of the two is damaged, or they differ in size or stored type.
+            Unreadable: one of the two or its mask is damaged, or they differ in size.
         """
-        pair = [decode(self.tree.read(name)) for name in (record.name, record.partner)]
-        if len({raw.values.shape[1:] for raw in pair}) > 1:
-            raise Unreadable("the two images of the pair have different sizes")
-        if len({raw.stored_type for raw in pair}) > 1:
-            raise Unreadable("the two images of the pair have different stored types")
-        if abs(pair[0].aspect - pair[1].aspect) > 0.01 * pair[0].aspect:
-            raise Unreadable("the pixels of the two images of the pair have different ratios of height and width")
-        channels = max(len(raw.values) for raw in pair)
-        values = [np.broadcast_to(raw.values, (channels, *raw.values.shape[1:])) for raw in pair]
-        remarks = tuple(dict.fromkeys(remark for raw in pair for remark in raw.remarks))
-        stored_type, aspect = pair[0].stored_type, pair[0].aspect
-        return [RawImage(np.concatenate(values), stored_type, aspect=aspect, remarks=remarks)], Counter()
+        return [read_pair(self.tree, record)], Counter()
 
     def key(self) -> dict[str, Any]:
         """Return all options."""
         return reader_options(self)
+
+    def _masked(self, matched: list[str], masks: dict[str, str], left_out: Counter[Reason]) -> list[str]:
+        """Return the pairs that have a mask.
+
+        Raises:
+            DataError: some have none.
+        """
+        kept = [key for key in matched if key in masks]
+        missing = len(matched) - len(kept)
+        if not kept or (missing and self.unmatched == "raise"):
+            raise DataError(
+                f"data.root={self.tree.root} holds {missing} pairs without a mask of the same name in {self.mask}, and "
+                f"{len(kept)} with one: complete the masks, leave those pairs out with data.reader.unmatched=skip, or "
+                f"use no masks with data.reader.mask=null."
+            )
+        left_out[NO_MASK] = missing
+        return kept
 
     def _below(self, option: str, folder: str, names: list[str]) -> dict[str, str]:
         """Return the files below a folder: name below it without the ending -> name."""

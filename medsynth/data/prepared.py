@@ -16,7 +16,10 @@ from medsynth.data.geometry import RandomViews, central
 
 
 class PreparedImages(Dataset[dict[str, Any]]):
-    """Samples ``{"image" (C, size, size), "label" (if labeled), "target" (of pairs), "index"}``, one or many at a time.
+    """Samples ``{"image" (C, size, size), "label" (if labeled), "index"}``, one or many at a time.
+
+    Of pairs "image" is the source, "target" (C, size, size) its translation and, with masks, "mask" (1, size, size) is
+    1 in the foreground and 0 outside. A random view is the same one of all of them.
 
     ``index`` counts within this dataset. If the dataset ``varies``, each index beyond ``len`` is another view of image
     ``index % len``, drawn by ``seed`` and that index alone; "index" in the sample is the image's.
@@ -49,7 +52,7 @@ class PreparedImages(Dataset[dict[str, Any]]):
         self._size = size
         self._views = views
         self._seed = seed
-        self._paired = store.manifest["paired"]
+        self._paired, self._masked = store.manifest["paired"], store.manifest["masked"]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -78,6 +81,9 @@ class PreparedImages(Dataset[dict[str, Any]]):
             images = torch.stack([self._views(image, seed) for image, seed in zip(images, seeds, strict=True)])
         index = torch.from_numpy(positions)
         batch = {"image": images, "index": index}
+        if self._masked:
+            images, mask = images[:, :-1], images[:, -1:]
+            batch |= {"image": images, "mask": (mask > 0).float()}
         if self._paired:
             batch["image"], batch["target"] = (half.contiguous() for half in images.chunk(2, dim=1))
         if self._labels is not None:

@@ -20,8 +20,8 @@ from medsynth.data.cache import quantize
 from medsynth.data.errors import DataError, Reason, check_choice
 from medsynth.data.folders import first_level, lost_folders
 from medsynth.data.geometry import Geometry
-from medsynth.data.intensity import Normalization, Statistics, statistics
-from medsynth.data.manifest import LeftOut, Losses, Manifest
+from medsynth.data.intensity import Normalization, statistics
+from medsynth.data.manifest import Histogram, IntensityRecord, LeftOut, Losses, Manifest, SourceRecord
 from medsynth.data.reading import Reader, Record, Scan
 from medsynth.data.record_reading import ImageInfo, RecordReading, RecordResult, out_of_memory, read_records
 from medsynth.data.table import natural
@@ -66,6 +66,53 @@ class Preparation:
         return min(cpu_count(), 8) if self.prepare_workers is None else self.prepare_workers
 
 
+@dataclasses.dataclass
+class _Side:
+    """The channels of one side of a pair, or of images without a target, and their map to [-1, 1].
+
+    Attributes:
+        channels: of the prepared images.
+        normalization: of their values.
+        extremes: the lowest and highest value of each image.
+        stored_types: of each image's file.
+        observed: statistics of the values; ``read`` sets it.
+        bounds: the values that become -1 and 1; ``read`` sets them.
+        after: counts of the mapped values over [-1, 1], in ``HISTOGRAM_BINS`` bins.
+    """
+
+    channels: slice
+    normalization: Normalization
+    extremes: Sequence[tuple[float, float]]
+    stored_types: Sequence[str]
+
+    def read(self, values: np.ndarray) -> None:
+        """Find the bounds of the values (N, all channels, H, W)."""
+        low, high = min(low for low, _ in self.extremes), max(high for _, high in self.extremes)
+        self.observed = statistics((chunk[:, self.channels] for chunk in _chunks(values)), low, high)
+        self.bounds = (low, high)
+        if not self.normalization.per_image:
+            self.bounds = self.normalization.bounds(self.observed, self.stored_types)
+        self.after = np.zeros(HISTOGRAM_BINS, dtype=np.int64)
+
+    def normalize(self, values: np.ndarray, chunk: slice) -> np.ndarray:
+        """Map the images of a chunk (n, all channels, H, W) to [-1, 1] and count the results."""
+        normalized = self.normalization(values[:, self.channels], self.bounds, self.stored_types[chunk])
+        self.after += np.histogram(normalized, HISTOGRAM_BINS, (-1, 1))[0]
+        return normalized
+
+    def intensity(self, unit: str) -> IntensityRecord:
+        """Return the way back from [-1, 1]."""
+        intensity = self.normalization.intensity(self.bounds, unit)
+        return {"low": intensity.low, "high": intensity.high, "unit": intensity.unit}
+
+    def histograms(self) -> tuple[Histogram, Histogram]:
+        """Return the histograms of the values before and after."""
+        edges = np.linspace(0, len(self.observed.counts), HISTOGRAM_BINS, endpoint=False).astype(int)
+        counts = np.add.reduceat(self.observed.counts, edges)
+        before = Histogram(low=self.observed.low, high=self.observed.high, counts=counts.tolist())
+        return before, Histogram(low=-1.0, high=1.0, counts=self.after.tolist())
+
+
 @dataclasses.dataclass(frozen=True)
 class Preparer:
     """Turn files into the prepared images of one data set.
@@ -75,6 +122,7 @@ class Preparer:
         scan: the reader's result.
         geometry: makes images of one size.
         normalization: measured values -> [-1, 1].
+        of_sources: the same of the sources of pairs.
         hashed: patient -> key; identifiers are not stored.
         named: record -> its file, for messages.
         options: how files are read and cached.
@@ -84,6 +132,7 @@ class Preparer:
     scan: Scan
     geometry: Geometry
     normalization: Normalization
+    of_sources: Normalization
     hashed: Callable[[str], str]
     named: Callable[[Record], str]
     options: Preparation
@@ -117,21 +166,30 @@ class Preparer:
     def _write(self, folder: Path) -> None:
         infos, left_out, shape = self._read(folder / "read.raw")
         values = np.memmap(folder / "read.raw", np.float32, "r", shape=(len(infos), *shape))
-        low, high = min(info.low for info in infos), max(info.high for info in infos)
-        observed = statistics(_chunks(values), low, high)
-        stored_types = [info.stored_type for info in infos]
-        bounds = (low, high)
-        if not self.normalization.per_image:
-            bounds = self.normalization.bounds(observed, stored_types)
-        automatic = np.dtype(np.uint8 if set(stored_types) == {"8-bit"} else np.uint16)
-        dtype = DTYPES[self.options.cache_dtype] or automatic
-        after = self._normalize(values, folder / "images.npy", bounds, stored_types, dtype)
+        sides = self._sides(infos)
+        for side in sides:
+            side.read(values)
+        stored_types = {kind for side in sides for kind in side.stored_types}
+        automatic = np.dtype(np.uint8 if stored_types == {"8-bit"} else np.uint16)
+        self._normalize(values, folder / "images.npy", sides, DTYPES[self.options.cache_dtype] or automatic)
         del values
         (folder / "read.raw").unlink()
-        manifest = self._manifest(infos, left_out, observed, bounds, after)
+        manifest = self._manifest(infos, left_out, sides)
         (folder / "manifest.json").write_text(json.dumps(manifest))
         np.savez(folder / "columns.npz", **self._columns(infos))  # pyright: ignore[reportArgumentType] (numpy's stubs)
         write_checksums(folder)
+
+    def _sides(self, infos: Sequence[ImageInfo]) -> list[_Side]:
+        """Return the sides of the images, the targets last."""
+        channels, sides = self.geometry.channels, []
+        if self.scan.paired:
+            extremes = [(info.source_low, info.source_high) for info in infos]
+            types = [info.source_type for info in infos]
+            sides.append(_Side(slice(0, channels), self.of_sources, extremes, types))
+        start = channels * len(sides)
+        extremes = [(info.low, info.high) for info in infos]
+        types = [info.stored_type for info in infos]
+        return [*sides, _Side(slice(start, start + channels), self.normalization, extremes, types)]
 
     def _read(self, path: Path) -> tuple[list[ImageInfo], Counter[Reason], tuple[int, int, int]]:
         """Read all records and append their images, float32, to ``path``."""
@@ -185,42 +243,38 @@ class Preparer:
             )
         return Counter([Reason(result.unreadable.kind, f"cannot be read: {result.unreadable}")])
 
-    def _normalize(
-        self, values: np.ndarray, path: Path, bounds: tuple[float, float], stored_types: Sequence[str], dtype: np.dtype
-    ) -> np.ndarray:
-        """Write the images as ``dtype`` to ``path`` and return their histogram over [-1, 1]."""
+    def _normalize(self, values: np.ndarray, path: Path, sides: Sequence[_Side], dtype: np.dtype) -> None:
+        """Write the images as ``dtype`` to ``path``."""
         if shutil.disk_usage(path.parent).free < values.size * dtype.itemsize:
             raise OSError(errno.ENOSPC, "no space")  # a full disk would end the process by a fault of the memory map
         images = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=values.shape)
-        counts = np.zeros(HISTOGRAM_BINS, dtype=np.int64)
         chunks = range(0, len(values), _CHUNK)
         for start in tqdm(chunks, "normalizing", unit="chunk", disable=None, leave=False):
             chunk = slice(start, start + _CHUNK)
-            normalized = self.normalization(np.asarray(values[chunk]), bounds, stored_types[chunk])
-            images[chunk] = quantize(normalized, dtype)
-            counts += np.histogram(normalized, HISTOGRAM_BINS, (-1, 1))[0]
+            part = np.asarray(values[chunk])
+            normalized = [side.normalize(part, chunk) for side in sides]
+            if self.scan.masked:
+                normalized.append(np.where(part[:, -1:] > 0, np.float32(1), np.float32(-1)))
+            images[chunk] = quantize(np.concatenate(normalized, axis=1), dtype)
         images.flush()
-        return counts
 
     def _manifest(
         self,
         infos: Sequence[ImageInfo],
         left_out: Counter[Reason],
-        observed: Statistics,
-        bounds: tuple[float, float],
-        after: np.ndarray,
+        sides: Sequence[_Side],
     ) -> Manifest:
-        intensity = self.normalization.intensity(bounds, self.unit)
         spacings = [info.spacing for info in infos if info.spacing]
         spacing = [float(value) for value in np.median(spacings, axis=0)] if len(spacings) == len(infos) else None
-        edges = np.linspace(0, len(observed.counts), HISTOGRAM_BINS, endpoint=False).astype(int)
-        before = np.add.reduceat(observed.counts, edges)
+        before, after = sides[-1].histograms()
         return {
             "class_names": list(self._class_names(infos)),
             "unit": self.unit,
             "modality": self.scan.modality,
             "paired": self.scan.paired,
-            "intensity": {"low": intensity.low, "high": intensity.high, "unit": intensity.unit},
+            "masked": self.scan.masked,
+            "source": self._source(sides[0]) if self.scan.paired else None,
+            "intensity": sides[-1].intensity(self.unit),
             "spacing": spacing,
             "left_out": [
                 LeftOut(kind=reason.kind, text=reason.text, count=count) for reason, count in left_out.items()
@@ -230,8 +284,20 @@ class Preparer:
             "remarks": Counter(remark for info in infos for remark in info.remarks),
             "stored_types": Counter(info.stored_type for info in infos),
             "sizes": Counter(f"{info.width}x{info.height}" for info in infos),
-            "before": {"low": observed.low, "high": observed.high, "counts": before.tolist()},
-            "after": {"low": -1.0, "high": 1.0, "counts": after.tolist()},
+            "before": before,
+            "after": after,
+        }
+
+    def _source(self, side: _Side) -> SourceRecord:
+        unit = self.of_sources.unit or self.scan.source_unit
+        before, after = side.histograms()
+        return {
+            "intensity": side.intensity(unit),
+            "unit": unit,
+            "modality": self.scan.source_modality,
+            "stored_types": Counter(side.stored_types),
+            "before": before,
+            "after": after,
         }
 
     def _losses(self, infos: Sequence[ImageInfo]) -> Losses:
@@ -239,7 +305,7 @@ class Preparer:
         scan, tree = self.scan, self.reader.tree
         level = scan.folder_level or first_level(tree)
         numbers = {info.file_number for info in infos}
-        partners = {record.partner for record in scan.records if record.partner}
+        partners = {name for record in scan.records for name in (record.partner, record.mask) if name}
         used = {tree.names[number] for number in numbers} | partners | scan.accounted
         return {
             "lost_folders": lost_folders(tree, level, used),

@@ -31,6 +31,7 @@ class Record:
         patient: as it is written in the data; "" where it is not known.
         split: "train", "val" or "test" where the data gives it, else "".
         partner: the name of the target image's file, for pairs.
+        mask: the name of the file of a pair's foreground.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Record:
     patient: str = ""
     split: str = ""
     partner: str = ""
+    mask: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +48,10 @@ class RawImage:
     """One two-dimensional image as it was measured.
 
     Attributes:
-        values: float32 ``(C, H, W)``, C 1 or 3, finite, in ``Scan.unit``; ``(2 C, H, W)`` for a pair, target last.
+        values: float32 ``(C, H, W)``, C 1 or 3, finite, in ``Scan.unit``; of a pair those of the target.
         stored_type: the type in the file: "8-bit", "16-bit", "signed 16-bit", "32-bit integer", "floating-point" ...
+        source: of a pair: the image that is to be translated, on the same grid, in ``Scan.source_unit``.
+        foreground: ``(H, W)``, True where a pair is measured; None without masks.
         spacing: millimeters from row to row and from column to column; None: not known.
         aspect: the height of a pixel divided by its width, where ``spacing`` is not known.
         mask: whether it seems to be a mask, which is refused beside other images; see ``Scan.mask_advice``.
@@ -62,6 +66,8 @@ class RawImage:
     remarks: tuple[str, ...] = ()
     aspect: float = 1.0
     mask: bool = False
+    source: RawImage | None = None
+    foreground: np.ndarray | None = None
 
     @property
     def pixel_aspect(self) -> float:
@@ -98,6 +104,9 @@ class Scan:
         left_out: counts of files that are not read.
         damaged: counts of files that should have been read; data.on_error decides whether they end the run.
         paired: whether each raw image is a pair, source and target.
+        masked: whether each raw image has a foreground.
+        source_unit: of the sources' values, like ``unit``.
+        source_modality: of the sources, like ``modality``.
         accounted: names of files that are no records and not lost: label volumes, files that an option excludes.
         mask_advice: the options that sort out masks beside images, for a message that ends with it.
         folder_level: of the folders that are classes, whose names may be shown: 1 for those in the root; 0: none.
@@ -111,6 +120,9 @@ class Scan:
     left_out: Counter[Reason] = dataclasses.field(default_factory=Counter)
     damaged: Counter[Reason] = dataclasses.field(default_factory=Counter)
     paired: bool = False
+    masked: bool = False
+    source_unit: str = "stored value"
+    source_modality: str = ""
     accounted: frozenset[str] = frozenset()
     folder_level: int = 0
     mask_advice: str = ""

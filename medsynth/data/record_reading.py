@@ -24,6 +24,8 @@ from medsynth.errors import EndCode, InputError
 from medsynth.runs.parent_process import die_with_parent
 
 CONSTANT = Reason(ReasonKind.NO_CONTENT, "images of one single value")
+CONSTANT_SOURCE = Reason(ReasonKind.NO_CONTENT, "pairs whose source is of one single value")
+EMPTY_MASK = Reason(ReasonKind.NO_CONTENT, "pairs with an empty mask")
 _BATCH = 16  # records that a process reads at a time, of _BATCH_BYTES together at most
 _BATCH_BYTES = 8 * 2**20
 _RETURNED_EVERY = 32  # images of a record, after which freed memory is returned to the system
@@ -48,6 +50,9 @@ class ImageInfo:
     perceptual: str
     remarks: tuple[str, ...]
     mask: bool
+    source_type: str
+    source_low: float
+    source_high: float
 
 
 @dataclasses.dataclass
@@ -76,7 +81,8 @@ class RecordReading(Dataset[RecordResult]):
 
     def __init__(self, reader: Reader, scan: Scan, geometry: Geometry, hashed: Callable[[str], str]) -> None:
         self.reader, self.scan, self.geometry, self.hashed = reader, scan, geometry, hashed
-        self.shape = (geometry.channels * (2 if scan.paired else 1), geometry.size, geometry.size)
+        channels = geometry.channels * (2 if scan.paired else 1) + scan.masked
+        self.shape = (channels, geometry.size, geometry.size)
         self.file_numbers = {name: number for number, name in enumerate(reader.tree.names)}
 
     def __len__(self) -> int:
@@ -91,8 +97,9 @@ class RecordReading(Dataset[RecordResult]):
             for number, (target, raw) in enumerate(zip(prepared, raw_images, strict=True), start=1):
                 if number % _RETURNED_EVERY == 0:
                     _return_freed_memory()
-                if raw.values.min() == raw.values.max():
-                    result.left_out[CONSTANT] += 1
+                reason = _without_content(raw)
+                if reason:
+                    result.left_out[reason] += 1
                     continue
                 target[:], info = self._prepared(raw, record)
                 result.images.append(target)
@@ -109,15 +116,15 @@ class RecordReading(Dataset[RecordResult]):
         return result
 
     def _prepared(self, raw: RawImage, record: Record) -> tuple[np.ndarray, ImageInfo]:
-        values = raw.values
-        if values.ndim != 3 or not values.size:
-            raise Unreadable("it is empty")
-        if not np.isfinite(values).all():
-            raise Unreadable("it holds values that are not finite numbers")
-        image, spacing = self.geometry(raw, paired=self.scan.paired)
-        channels = values.shape[0] // (2 if self.scan.paired else 1)
-        remarks = list(raw.remarks)
-        if channels != self.geometry.channels:
+        values, sides = raw.values, [raw] if raw.source is None else [raw.source, raw]
+        for side in sides:
+            if side.values.ndim != 3 or not side.values.size:
+                raise Unreadable("it is empty")
+            if not np.isfinite(side.values).all():
+                raise Unreadable("it holds values that are not finite numbers")
+        image, spacing = self.geometry(raw)
+        remarks = list(dict.fromkeys(remark for side in sides for remark in side.remarks))
+        for channels in {len(side.values) for side in sides} - {self.geometry.channels}:
             change = "became gray by ITU-R 601 luma" if channels == 3 else "were repeated in 3 channels"
             remarks.append(f"{change} (data.channels={self.geometry.channels})")
         if self.geometry.makes_square(raw):
@@ -133,12 +140,23 @@ class RecordReading(Dataset[RecordResult]):
             spacing=spacing,
             low=float(values.min()),
             high=float(values.max()),
-            digest=_digest(values),
+            digest=_digest(*(side.values for side in sides)),
             perceptual=_perceptual_hash(values),
             remarks=tuple(remarks),
             mask=raw.mask,
+            source_type=sides[0].stored_type,
+            source_low=float(sides[0].values.min()),
+            source_high=float(sides[0].values.max()),
         )
         return image, info
+
+
+def _without_content(raw: RawImage) -> Reason | None:
+    """Return why nothing can be learned from an image or a pair; None: something can."""
+    for reason, side in ((CONSTANT, raw), (CONSTANT_SOURCE, raw.source)):
+        if side is not None and side.values.min() == side.values.max():
+            return reason
+    return EMPTY_MASK if raw.foreground is not None and not raw.foreground.any() else None
 
 
 def out_of_memory() -> InputError:
@@ -150,9 +168,11 @@ def out_of_memory() -> InputError:
     )
 
 
-def _digest(values: np.ndarray) -> str:
-    content = hashlib.blake2b(str(values.shape).encode(), digest_size=12)
-    content.update(np.ascontiguousarray(values, dtype="<f4").data)
+def _digest(*images: np.ndarray) -> str:
+    content = hashlib.blake2b(digest_size=12)
+    for values in images:
+        content.update(str(values.shape).encode())
+        content.update(np.ascontiguousarray(values, dtype="<f4").data)
     return content.hexdigest()
 
 

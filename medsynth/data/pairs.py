@@ -1,0 +1,45 @@
+"""Options of pairs: the intensities of the sources, which have a map to [-1, 1] of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar
+
+from medsynth.data.intensity import Normalization
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SourceNormalization(Normalization):
+    """The map of the sources' values to [-1, 1]; its options begin with ``source_``."""
+
+    prefix: ClassVar[str] = "source_"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PairOptions:
+    """Options of data with sources and targets.
+
+    The fields are options of data=; conf/data/base/pairs.yaml describes them. None: as for the targets.
+
+    Raises:
+        InputError: an option has an impossible value.
+    """
+
+    source_window: str | Sequence[float] | None = None
+    source_intensity_range: Sequence[float] | None = None
+    source_normalize: str | None = None
+    source_normalize_per: str | None = None
+    source_percentiles: Sequence[float] | None = None
+    source_unit: str | None = None
+
+    def normalization(self, of_targets: Normalization) -> SourceNormalization:
+        """Return the map of the sources; with options that are None it chooses as that of the targets does.
+
+        Each side finds its own lowest and highest values. A window or a range replaces both of the targets'.
+        """
+        options = {field.name: getattr(of_targets, field.name) for field in dataclasses.fields(of_targets)}
+        own = {name.removeprefix("source_"): value for name, value in vars(self).items() if value is not None}
+        if own.keys() & {"window", "intensity_range", "normalize"}:
+            options |= {"window": None, "intensity_range": None}
+        return SourceNormalization(**options | own)
