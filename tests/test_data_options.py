@@ -13,7 +13,7 @@ from medsynth.data.geometry import Geometry, RandomViews
 from medsynth.data.intensity import Normalization
 from medsynth.data.modes import GaussianGrid, GaussianRing, StackedPhantoms
 from medsynth.data.pairs import PairOptions
-from medsynth.data.phantom import Phantoms
+from medsynth.data.phantom import PhantomPairs, Phantoms
 from medsynth.data.preparing import Preparation
 from medsynth.data.split import SplitOptions
 
@@ -64,6 +64,7 @@ def test_each_option_of_a_reader_is_a_field_with_the_same_default(reader, option
     ("choice", "source"),
     [
         ("phantom", Phantoms),
+        ("phantom_pairs", PhantomPairs),
         ("gaussian_ring", GaussianRing),
         ("gaussian_grid", GaussianGrid),
         ("stacked_phantoms", StackedPhantoms),

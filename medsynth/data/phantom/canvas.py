@@ -199,9 +199,13 @@ class Canvas:
 
     def scan(self, *, blur: float, noise: float, rng: np.random.Generator) -> Array:
         """Return the slice as scanned: blurred by a Gaussian of ``blur`` mm, with white noise of ``noise`` HU."""
+        image = self.blurred(self.hu, blur)
+        return image + noise * rng.standard_normal(self.hu.shape, dtype=np.float32)
+
+    def blurred(self, values: Array, blur: float) -> Array:
+        """Return values (H, W) blurred by a Gaussian of ``blur`` mm."""
         matrix = _blur(self.image_size, math.hypot(0.4, blur / self.pixel))
-        grain = rng.standard_normal(self.hu.shape, dtype=np.float32)
-        return matrix @ self.hu @ matrix.T + noise * grain
+        return matrix @ values @ matrix.T
 
     def _to_image(self, x: Position, y: Position) -> tuple[Position, Position]:
         """Map the patient's frame to the image's, both in mm, without the warp."""

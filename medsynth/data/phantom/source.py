@@ -139,9 +139,12 @@ class Phantoms:
 
     def image(self, split: str, index: int) -> Array:
         """Render image ``index`` of a split ``(image_size, image_size)`` in [-1, 1]."""
+        return self._windowed(self.hounsfield(split, index), index)
+
+    def _windowed(self, hounsfield: Array, index: int) -> Array:
+        """Map HU to [-1, 1] by the window of image ``index``."""
         low, high = self.windows[index % len(self.class_names) // len(self.classes)]
-        image = self.hounsfield(split, index)
-        image -= (low + high) / 2
+        image = hounsfield - np.float32((low + high) / 2)
         image *= 2 / (high - low)
         return np.clip(image, -1, 1, out=image)
 
@@ -156,9 +159,14 @@ class Phantoms:
             return canvas, site, []
         rng = self._rng("lesions", split, index)
         fewest, most = LESIONS[self.classes[class_number]]
-        shapes = lesion.place(site, anatomy.lesion, int(rng.integers(fewest, most + 1)), rng)
-        lesion.paint(canvas, site, anatomy.lesion, shapes, rng)
+        kind = self._lesion_type(anatomy.lesion)
+        shapes = lesion.place(site, kind, int(rng.integers(fewest, most + 1)), rng)
+        lesion.paint(canvas, site, kind, shapes, rng)
         return canvas, site, shapes
+
+    def _lesion_type(self, of_anatomy: lesion.LesionType) -> lesion.LesionType:
+        """Return the appearance of the lesions."""
+        return of_anatomy
 
     def _rng(self, purpose: str, split: str, index: int) -> np.random.Generator:
         return np.random.default_rng(counter_seed("phantom", self.seed, split, index, purpose))

@@ -1,0 +1,135 @@
+"""Pairs of phantoms: physics that is known, so that the best prediction and its error are."""
+
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from medsynth.contracts import InputError
+from medsynth.data.phantom import PhantomPairs, Phantoms
+
+WIDE = {"window_center": 500, "window_width": 4000}  # HU, so that nothing is clipped
+
+
+def pairs(**options):
+    return PhantomPairs(**{"image_size": 48, "num_images": 6, "num_val": 4, "seed": 3} | options)
+
+
+def hounsfield(source, image):
+    return source.intensity.to_physical(torch.as_tensor(image)).numpy()
+
+
+@pytest.mark.parametrize("kind", ["mr_to_ct", "denoising"])
+def test_the_target_is_the_phantom_and_pairs_depend_on_seed_split_and_index_alone(kind):
+    source, again = (pairs(kind=kind, anatomies=["abdomen"]) for _ in range(2))
+    train, val, test = source.datasets()
+    phantom = Phantoms(image_size=48, anatomies=["abdomen"], seed=3)
+    for index in (4, 1):
+        sample = again.datasets().train[index]
+        assert all(torch.equal(sample[name], train[index][name]) for name in ("image", "target", "mask"))
+        assert np.allclose(sample["target"][0], phantom.image("train", index), atol=1e-3)
+        assert not np.allclose(sample["image"], sample["target"], atol=0.1)
+    assert not torch.equal(val[1]["image"], train[1]["image"])
+    assert test is not None
+    assert set(pickle.loads(pickle.dumps(train))[0]) == {"image", "target", "mask", "label", "index"}
+
+
+def test_kept_pairs_are_those_rendered_anew():
+    kept, endless = pairs(channels=3).datasets().train, pairs(channels=3, num_images=None).datasets().train
+    for index in (5, 0):
+        for name in ("image", "target", "mask"):
+            assert torch.allclose(kept[index][name], endless[index][name], atol=1e-3)
+    assert endless[100]["image"].shape == endless[100]["target"].shape == (3, 48, 48)
+    with pytest.raises(IndexError):
+        kept[6]
+
+
+def test_what_is_left_of_ct_after_the_best_prediction_from_mr_is_its_noise():
+    source = pairs(noise_hu=5.0, **WIDE)
+    rest = np.stack([hounsfield(source, source.pair("train", i)[1]) for i in range(6)])
+    rest -= np.stack([hounsfield(source, source.conditional_mean("train", i)) for i in range(6)])
+    assert source.least_error == 5.0
+    assert rest.std() == pytest.approx(5.0, rel=0.03)
+    assert abs(rest.mean()) < 0.2
+    signals = np.stack([source.pair("train", i)[0] for i in range(6)])
+    assert abs(np.corrcoef(signals.ravel(), rest.ravel())[0, 1]) < 0.03, "the signal tells nothing of the noise"
+
+
+def test_the_best_denoising_weights_mean_and_source_by_the_dose():
+    """Independent formulas: the regression of both noises, and the errors of other predictions."""
+    source = pairs(kind="denoising", dose=0.2, noise_hu=20.0, **WIDE)
+    clean = pairs(kind="mr_to_ct", noise_hu=20.0, **WIDE)  # its best prediction is the mean
+    mean = np.stack([hounsfield(clean, clean.conditional_mean("train", i)) for i in range(6)])
+    low, full, best = (
+        np.stack([hounsfield(source, image) for image in images])
+        for images in (
+            [source.pair("train", i)[0] for i in range(6)],
+            [source.pair("train", i)[1] for i in range(6)],
+            [source.conditional_mean("train", i) for i in range(6)],
+        )
+    )
+    assert (low - mean).std() == pytest.approx(20 / math.sqrt(0.2), rel=0.03)
+    assert (full - mean).std() == pytest.approx(20, rel=0.03)
+    slope = ((low - mean) * (full - mean)).mean() / np.square(low - mean).mean()
+    assert slope == pytest.approx(0.2, abs=0.01)
+    assert source.least_error == pytest.approx(20 * math.sqrt(0.8))
+    assert (full - best).std() == pytest.approx(source.least_error, rel=0.02)
+    assert (full - best).std() < 0.95 * min((full - mean).std(), (full - low).std())
+
+
+def test_mr_and_ct_are_not_functions_of_each_other_but_show_the_same_edges():
+    source = pairs(source_noise=0, bias_field=0, noise_hu=0, image_size=96)
+    signal, target, mask = source.pair("train", 1)
+    assert vars(source.source_intensity) == {"low": 0.0, "high": 1000.0, "unit": "signal"}
+    assert (source.source_modality, source.modality) == ("MR", "CT")
+    dark = signal < -0.8
+    assert target[dark].min() == -1
+    assert target[dark].max() == 1, "air and bone are both dark"
+    assert (mask[4:-4, 4:-4].mean(), mask[0].max()) == (pytest.approx(0.45, abs=0.2), 0)
+    edges = [np.hypot(*np.gradient(image)) for image in (signal, target)]
+    assert np.corrcoef(edges[0].ravel(), edges[1].ravel())[0, 1] > 0.3
+
+
+def test_unpaired_targets_are_of_other_phantoms_and_new_in_each_epoch():
+    source = pairs(paired=False)
+    train, val, _ = source.datasets()
+    assert train.varies
+    own = torch.stack([sample["target"] for sample in map(pairs().datasets().train.__getitem__, range(6))])
+    epochs = [torch.stack([train[index + 6 * epoch]["target"] for index in range(6)]) for epoch in range(3)]
+    assert not torch.equal(epochs[0], epochs[1])
+    assert torch.cdist(torch.cat(epochs).flatten(1), own.flatten(1)).min() > 1, "no target is of a source"
+    assert [train[index + 6]["index"] for index in range(6)] == list(range(6))
+    assert torch.equal(train[8]["target"], pairs(paired=False).datasets().train[8]["target"])
+    assert np.allclose(val[2]["target"][0], pairs().pair("val", 2)[1], atol=1e-3), "errors of validation are known"
+    assert source.val_paired
+
+
+def test_lesions_have_the_size_that_is_asked_for_and_their_contrast():
+    source = pairs(classes=["several_lesions"], lesion_radius=[3, 6], noise_hu=0, image_size=128, **WIDE)
+    for index in range(3):
+        lesions = source.lesion_maps("train", index)
+        assert len(lesions) == len(source.lesions("train", index)) in (2, 3, 4)
+        image = hounsfield(source, source.pair("train", index)[1])
+        for lesion in lesions:
+            assert 2 < lesion.radius < 6.5
+            inside = 0.6 * math.pi * lesion.radius**2, 1.4 * math.pi * lesion.radius**2
+            assert inside[0] < lesion.core.sum() * source.spacing[0] ** 2 < inside[1]
+            core, ring = ((image * weight).sum() / weight.sum() for weight in (lesion.core, lesion.ring))
+            assert 15 < core - ring < 80, "blood in white matter, blurred"
+    assert not pairs(classes=["healthy"]).lesion_maps("train", 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "ct_to_mr"}, r"data\.source\.kind=ct_to_mr is not possible: choose mr_to_ct or denoising"),
+        ({"dose": 0}, r"data\.source\.dose=0 is not possible"),
+        ({"source_noise": -1}, r"data\.source\.source_noise=-1"),
+        ({"lesion_radius": [5, 2]}, r"data\.source\.lesion_radius=\[5, 2\] is not possible"),
+    ],
+)
+def test_impossible_options_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        pairs(**options)
