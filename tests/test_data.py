@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -395,6 +396,17 @@ def test_val_batch_has_the_first_validation_images():
     data = number_module()
     assert torch.equal(data.val_batch(3)["image"][:, 0, 0, 0], torch.tensor([0, 0.001, 0.002]))
     assert data.val_batch(1000)["image"].shape == (70, 1, 4, 4)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_val_images_of_classes_are_in_the_order_of_the_labels(known):
+    data = number_module()
+    labels = np.arange(70) % 5
+    samples = [data.val_dataset[index] | {"label": int(labels[index])} for index in range(70)]
+    val = type("Val", (list,), {"labels": labels} if known else {})(samples)
+    data._datasets = data.datasets._replace(val=val)
+    values = data.val_images_of([2, 2, 0, 4, 9])[:, 0, 0, 0]
+    assert values.tolist() == pytest.approx([0.002, 0.007, 0.0, 0.004, -1.0]), "class 9 has no image"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from medsynth.errors import InputError
 from medsynth.report import page as page_module
 from medsynth.report.line_figures import Line, curves
 from medsynth.report.live import live_server, version
+from medsynth.report.measures import extractor_of, kind_of, scale_of, share_of_worst
 from medsynth.report.page import write_report
 from medsynth.report.pictures import Pictures, evenly
 from medsynth.report.run_page import run_view
@@ -180,7 +181,7 @@ def test_a_run_shows_its_sections(tmp_path):
     renamed = write_report([folder], tmp_path / "report.html").read_text()
     assert Page(renamed).text.partition("written")[0] == page.text.partition("written")[0]
     assert data_of(renamed) == data_of(html)
-    names = ["Summary", "Configuration", "Curves", "Samples", "Metrics", "Diagnostics", "Environment", "Log"]
+    names = ["Result", "Over time", "Curves", "Measures", "Configuration", "Speed", "Environment", "Log"]
     assert page.headings == names
     assert "cuda.driver" in page.text
     assert "9.000 to 10.00" in page.text
@@ -191,12 +192,73 @@ def test_a_run_shows_its_sections(tmp_path):
     )
     marked = Page(write_report([folder], tmp_path / "report.html").read_text()).text
     assert "against 500 of val, on which the generator was selected" in marked
-    assert [image["alt"] for image in page.all("img")][2:] == [
+    assert [image["alt"] for image in page.all("img")][:2] == [
+        "Real images of the validation set",
+        "Images of the best generator",
+    ], "pictures come first"
+    assert [image["alt"] for image in page.all("img")][3:] == [
         f"Generated after {step:,} real images seen" for step in (10_000, 20_000, 30_000, 40_000)
     ]
     assert page.all("input", type="range")[0]["max"] == "3"
     shapes = [shape for figure in data_of(html)["figures"].values() for shape in figure["layout"].get("shapes", [])]
     assert [shape["y0"] for shape in shapes] == [0.25]  # the baseline of the evaluation, in the curve of that metric
+
+
+def test_the_result_of_a_run_says_what_was_found_and_what_to_type(tmp_path):
+    finding = {"name": "mode_collapse", "sentence": "Mode collapse: images are alike", "advice": ["penalty=r1"]}
+    folder = write_run(tmp_path / "run", options={"loss": "hinge"}, findings=[finding])
+    text = Page(write_report([folder], tmp_path / "report.html").read_text()).text
+    assert "The doctor found one thing: mode collapse." in text
+    assert "Its best generator has fd_mini 10 (Fréchet distance in the features of mini; lower is better)" in text
+    for command in ("evaluate", "utility", "audit", "verdict", "generate"):
+        assert f"medsynth {command} run={folder}" in text
+    (folder / "audit").mkdir()
+    answer = {"answer": "no", "reasons": ["7 copies of training images were found"]}
+    (folder / "audit" / "generator.json").write_text(json.dumps(answer))
+    (folder / "summary.json").write_text(
+        json.dumps(json.loads((folder / "summary.json").read_text()) | {"findings": []})
+    )
+    text = Page(write_report([folder], tmp_path / "report.html").read_text()).text
+    assert "The doctor found nothing wrong" in text
+    assert "7 copies of training images were found" in text
+    assert f"medsynth audit run={folder}" not in text
+    stopped = write_run(tmp_path / "stopped", options={"doctor.enabled": False}, status="stopped", reason="Ctrl-C.")
+    text = Page(write_report([stopped], tmp_path / "report.html").read_text()).text
+    assert "did not complete (stopped): Ctrl-C." in text
+    assert "The doctor was off" in text
+    assert f"python train.py resume={stopped}" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "extractor"),
+    [
+        ("val/fd_mini", "fidelity", "mini"),
+        ("gaussian_kd_imagenet", "fidelity", "imagenet"),
+        ("fid", "fidelity", ""),
+        ("precision_my_network", "fidelity", "my_network"),
+        ("recall_mini", "diversity", "mini"),
+        ("memorization_distance_pixels", "copies", "pixels"),
+        ("reference_copies_mini", "copies", "mini"),
+        ("intensity_distance_physical", "appearance", ""),
+        ("own", "other", ""),
+    ],
+)
+def test_measures_are_grouped_by_what_they_say(name, group, extractor):
+    assert kind_of(name).group == group
+    assert extractor_of(name) == extractor
+
+
+def test_a_bar_goes_from_the_baseline_to_the_worst():
+    assert share_of_worst(0.9, 0.9, 0.0) == 0
+    assert share_of_worst(0.45, 0.9, 0.0) == 0.5
+    assert share_of_worst(0.95, 0.9, 0.0) == 0, "better than the baseline"
+    assert share_of_worst(1.0, 0.1, 10.0, logarithmic=True) == pytest.approx(0.5)
+    assert share_of_worst(1.0, -0.1, 10.0, logarithmic=True) is None
+    assert share_of_worst(1.0, None, 10.0) is None
+    assert scale_of("fd_mini", 0.1, 50.0) == (50.0, True)
+    assert scale_of("fd_mini", 0.1, 2.0) == (10.0, True), "100 times the baseline, which no validation exceeded"
+    assert scale_of("kd_mini", -0.001, 2.0) == (2.0, False)
+    assert scale_of("recall_mini", 0.9, 0.2) == (0.0, False)
 
 
 def test_penalties_and_augmentations_have_figures_of_their_own(tmp_path):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from medsynth.gan import GAN
 from medsynth.generator.export import read_generator
+from medsynth.lightning.sample_grid import class_rows, side_by_side
 from tests.command import TINY, run
 
 
@@ -97,6 +98,28 @@ def test_sample_grids_show_real_beside_generated(finished):
     grid, pair = (np.asarray(Image.open(folder / "samples" / name)) for name in ("000000064.png", "latest.png"))
     assert grid.shape[1] * 1.5 < pair.shape[1]
     assert grid.std() > 1
+
+
+@pytest.mark.parametrize(
+    ("count", "classes", "images", "columns"),
+    [(64, 3, 48, 8), (64, 9, 63, 7), (64, 100, 64, 4), (4, 6, 4, 1), (9, 2, 6, 3)],
+)
+def test_grids_have_rows_of_one_class_each(count, classes, images, columns):
+    rows = class_rows(count, [f"class {number}" for number in range(classes)])
+    assert (len(rows.labels), rows.columns) == (images, columns)
+    by_row = [set(rows.labels[start : start + columns]) for start in range(0, images, columns)]
+    assert all(len(labels) == 1 for labels in by_row)
+    assert [f"class {label}" for label in dict.fromkeys(rows.labels)] == list(rows.names)
+    assert class_rows(count, []).names == ()
+
+
+def test_class_names_stand_to_the_left_of_the_images():
+    rows = class_rows(16, ["glioma", "a very long name of a class"])
+    panels = {"real": torch.full((16, 1, 16, 16), -1.0), "generated": torch.full((16, 1, 16, 16), -1.0)}
+    with_names, without = side_by_side(panels, rows), side_by_side(panels)
+    assert with_names.shape[1] == without.shape[1]
+    assert with_names.shape[2] > without.shape[2] + 2 * 40
+    assert (with_names[:, 20:, 2:30] < 0.5).any(), "letters on white"
 
 
 def generated(folder):

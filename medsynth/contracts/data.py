@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol, TypedDict
 
 from torch import Tensor
@@ -120,4 +120,8 @@ class TrainingData(DataDescription, Protocol):
 
     def val_batch(self, count: int) -> Batch:
         """Return the first ``count`` validation images as one batch, or all where there are fewer."""
+        ...
+
+    def val_images_of(self, labels: Sequence[int]) -> Tensor:
+        """Return validation images (len(labels), C, H, W) of these classes, each once; -1 where a class has no more."""
         ...

@@ -7,7 +7,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 import pytorch_lightning as pl
@@ -23,6 +23,7 @@ from medsynth.data.source_statistics import source_statistics
 from medsynth.errors import InputError
 
 log = logging.getLogger(__name__)
+_SEARCHED = 4096  # validation images among which those of a class are looked for
 _EXAMPLES = {"channels": 1, "image_size": 64, "batch_size": 8, "num_workers": 0, "seed": 0}
 
 
@@ -438,6 +439,26 @@ class ImageDataModule(pl.LightningDataModule):
     def val_batch(self, count: int) -> Batch:
         """Return the first ``count`` validation images, or all of a smaller set, as one batch."""
         return _batch(self.val_dataset, range(min(count, self.num_val)))
+
+    def val_images_of(self, labels: Sequence[int]) -> Tensor:
+        """Return validation images, or targets, ``(len(labels), C, H, W)`` of these classes, in order of their index.
+
+        Each occurs once; where a class has no more among the first ``_SEARCHED`` images, its images are black (-1).
+        """
+        known = getattr(self.val_dataset, "labels", None)
+        images = torch.full((len(labels), self.channels, self.image_size, self.image_size), -1.0)
+        waiting: dict[int, list[int]] = {}
+        for place, label in enumerate(labels):
+            waiting.setdefault(int(label), []).append(place)
+        for index in range(min(self.num_val, _SEARCHED)):
+            if not waiting:
+                break
+            sample = None if known is not None and int(known[index]) not in waiting else self.val_dataset[index]
+            places = None if sample is None else waiting.get(int(sample["label"]))
+            if sample is not None and places:
+                images[places.pop(0)] = sample.get("target", sample["image"])
+                waiting = {label: left for label, left in waiting.items() if left}
+        return images
 
     def _in_order(self, dataset: ImageDataset, rank: int = 0, world_size: int = 1) -> DataLoader:
         batch_size = min(max(self.batch_size, 64), math.ceil(len(dataset) / world_size))  # a batch for each process

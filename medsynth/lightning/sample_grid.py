@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pytorch_lightning as pl
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.transforms.functional import to_tensor
 from torchvision.utils import make_grid, save_image
@@ -20,14 +21,18 @@ from medsynth.lightning.trainer_access import PictureLogger, training_data
 from medsynth.report.points import drawable
 from medsynth.runs.layout import RECONSTRUCTED
 
+_MOST_CLASSES = 16  # rows of a grid
+_LETTERS = 18  # of a class's name
+
 
 class SampleGrid(pl.Callback):
     """Draws generated images, always from the same noise, into ``<images seen>.png`` after each validation.
 
     ``real.png`` is beside them, and ``latest.png`` shows real images on the left and generated ones on the right. Where
     the task has an encoder, ``reconstructed.png`` shows real images and their reconstructions, and ``latest.png`` too.
-    Images of conditional generators are ordered by class; points are drawn into a plane. Loggers that take pictures get
-    all but ``latest.png``.
+    Images of conditional generators are in rows by class, real ones in the same rows, with the names of the classes
+    on the left; of many classes a selection is drawn. Points are drawn into a plane. Loggers that take pictures get all
+    but ``latest.png``.
 
     Args:
         folder: of the pictures.
@@ -45,11 +50,14 @@ class SampleGrid(pl.Callback):
         if not trainer.is_global_zero:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        real = pl_module.real_images(training_data(trainer).val_batch(self.num_images))
-        fake = self._generate(pl_module)
+        data = training_data(trainer)
+        rows = class_rows(self.num_images, data.class_names if pl_module.num_classes else ())
+        labels = rows.labels if rows.names else None
+        real = pl_module.real_images(data.val_batch(self.num_images)) if labels is None else data.val_images_of(labels)
+        fake = self._generate(pl_module, labels)
         real_path, fake_path = self.folder / "real.png", self.folder / f"{pl_module.images_seen:09d}.png"
-        save_picture(_grid(real), real_path)
-        save_picture(_grid(fake), fake_path)
+        save_picture(_grid(real, rows), real_path)
+        save_picture(_grid(fake, rows), fake_path)
         pictures = {"generated": fake_path, "real": real_path}
         panels = {"real": real, "generated": fake}
         if pl_module.reconstructions is not None:
@@ -57,30 +65,73 @@ class SampleGrid(pl.Callback):
             panels = {"real": originals, "reconstructed": made, "generated": fake}
             pictures["reconstructed"] = self.folder / RECONSTRUCTED
             save_picture(side_by_side({"real": originals, "reconstructed": made}), pictures["reconstructed"])
-        save_picture(side_by_side(panels), self.folder / "latest.png")
+        save_picture(side_by_side(panels, rows), self.folder / "latest.png")
         for logger in trainer.loggers:
             if isinstance(logger, PictureLogger):
                 logger.log_pictures("samples", pictures, step=pl_module.images_seen)
 
-    def _generate(self, pl_module: GenerativeModule) -> Tensor:
-        z = noise(self.num_images, pl_module.generator.latent_dim, seed=counter_seed("grid", self.seed))
-        labels = None
-        if pl_module.num_classes:
-            labels = torch.arange(self.num_images) * pl_module.num_classes // self.num_images
-        return pl_module.sample(z, labels).cpu()
+    def _generate(self, pl_module: GenerativeModule, labels: Sequence[int] | None) -> Tensor:
+        count = self.num_images if labels is None else len(labels)
+        z = noise(count, pl_module.generator.latent_dim, seed=counter_seed("grid", self.seed))
+        return pl_module.sample(z, None if labels is None else torch.tensor(labels)).cpu()
 
 
-def side_by_side(panels: Mapping[str, Tensor]) -> Tensor:
+class ClassRows(NamedTuple):
+    """The rows of a grid whose images are ordered by class.
+
+    Attributes:
+        names: of the classes that are drawn; empty: the images have no classes.
+        labels: of the images, one row after the other.
+        columns: images in a row; None: a square grid.
+    """
+
+    names: tuple[str, ...] = ()
+    labels: tuple[int, ...] = ()
+    columns: int | None = None
+
+
+def class_rows(count: int, class_names: Sequence[str]) -> ClassRows:
+    """Arrange at most ``count`` images in rows of one class each, evenly chosen classes where there are many."""
+    if not class_names:
+        return ClassRows()
+    drawn = min(len(class_names), count, _MOST_CLASSES)
+    side = math.ceil(count**0.5)
+    columns = side if drawn <= count // side else count // drawn
+    rows = max(1, count // (columns * drawn))  # of each class
+    chosen = [place * len(class_names) // drawn for place in range(drawn)]
+    labels = tuple(label for label in chosen for _ in range(rows * columns))
+    return ClassRows(tuple(class_names[label] for label in chosen), labels, columns)
+
+
+def side_by_side(panels: Mapping[str, Tensor], rows: ClassRows | None = None) -> Tensor:
     """Draw images in [-1, 1], by title, as one picture (3, H, W) in [0, 1], from left to right."""
-    grids = [_titled(title, _grid(images)) for title, images in panels.items()]
+    grids = [
+        _titled(title, _grid(images, rows if rows and len(images) == len(rows.labels) else ClassRows()))
+        for title, images in panels.items()
+    ]
     height = max(grid.shape[1] for grid in grids)
     gap = torch.ones(3, height, 12)
     return torch.cat([part for grid in grids for part in (gap, _padded(grid, height))][1:], dim=2)
 
 
-def _grid(images: Tensor) -> Tensor:
+def _grid(images: Tensor, rows: ClassRows) -> Tensor:
     images = torch.from_numpy(drawable(images.numpy()))
-    return make_grid(images.clamp(-1, 1) / 2 + 0.5, nrow=math.ceil(len(images) ** 0.5), padding=1)
+    columns = rows.columns or math.ceil(len(images) ** 0.5)
+    grid = make_grid(images.clamp(-1, 1) / 2 + 0.5, nrow=columns, padding=1)
+    return _with_names(grid, rows.names) if rows.names and len(images) == len(rows.labels) else grid
+
+
+def _with_names(grid: Tensor, names: Sequence[str]) -> Tensor:
+    """Write a name to the left of each class's rows, in letters that stay readable when the picture is scaled down."""
+    height = grid.shape[1] / len(names)
+    font = ImageFont.load_default(size=max(10, min(height / 3, grid.shape[1] / 28)))
+    texts = [name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…" for name in names]
+    width = math.ceil(max(font.getlength(text) for text in texts)) + 8
+    strip = Image.new("L", (width, grid.shape[1]), color=255)
+    draw = ImageDraw.Draw(strip)
+    for place, text in enumerate(texts):
+        draw.text((width - 4, (place + 0.5) * height), text, fill=0, font=font, anchor="rm")
+    return torch.cat([to_tensor(strip).expand(len(grid), -1, -1), grid], dim=2)
 
 
 def _titled(title: str, picture: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Records of ``medsynth verdict``: read from the folder of a run, and shown in the terminal."""
+"""Answers of ``medsynth verdict``, ``utility`` and ``audit``, read from a run's folder; the verdict as text."""
 
 from __future__ import annotations
 
@@ -26,6 +26,18 @@ def read_verdict(folder: Path) -> dict[str, Any] | None:
         for name, kind in (("answer", str), ("rule", str), ("reasons", list))
     )
     return record if whole else None
+
+
+def read_answers(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """Return the newest records of ``medsynth utility`` and ``audit`` in a run's folder that have an answer."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for command in ("utility", "audit"):
+        paths = sorted((folder / command).glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+        records = (read_json(path) for path in paths)
+        record = next((record for record in records if isinstance(record.get("answer"), str)), None)
+        if record is not None:
+            found[command] = record
+    return found
 
 
 def verdict_text(record: Mapping[str, Any]) -> str:

@@ -36,6 +36,7 @@ class Run:
         job: content of job.json.
         evaluations: records of ``medsynth evaluate``.
         verdict: record of ``medsynth verdict``; None: it was not asked for.
+        answers: newest records of ``medsynth utility`` and ``audit``, by command.
     """
 
     folder: Path
@@ -56,6 +57,7 @@ class Run:
     job: Mapping[str, Any] = field(default_factory=dict)
     evaluations: tuple[Mapping[str, Any], ...] = ()
     verdict: Mapping[str, Any] | None = None
+    answers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def objective(self) -> str | None:

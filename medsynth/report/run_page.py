@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,20 +9,23 @@ from medsynth.report.columns import (
     DATA_WAIT,
     IMAGES_PER_SECOND,
     NOT_SHOWN,
-    NUM_FAKE,
-    NUM_REAL,
     PANELS,
     Panel,
+    best_step,
     interval_at,
     metrics_of,
 )
-from medsynth.report.evaluation import EXPLANATION, SELECTED
+from medsynth.report.evaluation import EXPLANATION
 from medsynth.report.figures import Figure
 from medsynth.report.findings import finding_pictures
 from medsynth.report.line_figures import curves, description, line_of
 from medsynth.report.pictures import Pictures, evenly
 from medsynth.report.run import Run
 from medsynth.report.run_files import entry, finite
+from medsynth.report.run_measures import baselines, headline, tables
+from medsynth.report.run_verdict import answers, sentences
+from medsynth.runs.placement import shown
+from medsynth.runs.status import KILLED, STOPPED
 
 SPEED = (
     Panel("Images per second", {IMAGES_PER_SECOND: "images per second"}, "Speed of training, without validations."),
@@ -43,17 +45,21 @@ _STRIP = 8  # pictures that are always visible; the others can be reached by the
 
 def run_view(run: Run, budget: int) -> dict[str, Any]:
     """Return all values of templates/run.html; ``budget``: bytes for pictures."""
-    baselines = _baselines(run)
+    of_real = baselines(run)
+    measured = tables(run, of_real)
     figures: dict[str, Figure] = {}
     return {
         "run": run,
-        "properties": list(_properties(run)),
-        "metrics": _metrics(run, baselines),
-        "evaluations": run.evaluations,
-        "selected": SELECTED,
+        "sentences": sentences(run, finite(of_real.get(run.objective or ""))),
+        "cautions": _cautions(run),
+        "answers": answers(run),
+        "headline": headline(measured, run.objective),
+        "measures": measured,
         "explanation": EXPLANATION,
+        "commands": _commands(run),
+        "properties": list(_properties(run)),
         "training": list(_panels(run, [*PANELS, *_component_panels(run)], figures)),
-        "measured": list(_measured(run, baselines, figures)),
+        "measured": list(_measured(run, of_real, figures)),
         "speed": list(_panels(run, SPEED, figures)),
         "environment": list(_environment(run)),
         "figures": figures,
@@ -61,15 +67,20 @@ def run_view(run: Run, budget: int) -> dict[str, Any]:
     }
 
 
-def _baselines(run: Run) -> dict[str, float | None]:
-    """Return the baselines of validation's measures, from evaluations at validation's number of images."""
-    counts = [run.value(NUM_REAL), run.value(NUM_FAKE)]
-    return {
-        f"val/{row['name']}": row.get("baseline")
-        for record in run.evaluations
-        for row in record["measures"]
-        if row.get("num_baseline") == counts
-    }
+def _cautions(run: Run) -> list[str]:
+    """Return what the data say of themselves, and which files are damaged."""
+    cautions = run.summary.get("data_cautions")
+    return [*(map(str, cautions) if isinstance(cautions, list) else ()), *run.damaged]
+
+
+def _commands(run: Run) -> list[tuple[str, str]]:
+    """Return what to type next, each with what it does."""
+    folder = shown(run.folder)
+    return [
+        *([("Resume the training", f"python train.py resume={folder}")] if run.status in (STOPPED, KILLED) else []),
+        ("Generate images", f"medsynth generate run={folder} num_samples=64 out=generated"),
+        ("Ask all three questions", f"medsynth verdict run={folder}"),
+    ]
 
 
 def _properties(run: Run) -> Iterator[tuple[str, Any]]:
@@ -78,9 +89,6 @@ def _properties(run: Run) -> Iterator[tuple[str, Any]]:
     yield "Status", run.status + (f": {run.reason}" if run.reason else "")
     yield "Trained", summary.get("trained")
     yield "Data", summary.get("data")
-    cautions = summary.get("data_cautions")
-    if isinstance(cautions, list) and cautions:
-        yield "Caution", " ".join(map(str, cautions))
     yield "Images seen", run.images_seen
     if best is not None:
         ends = interval_at(run, run.objective or "", at)
@@ -98,25 +106,6 @@ def _properties(run: Run) -> Iterator[tuple[str, Any]]:
         if count is not None:
             yield f"Parameters, {name.replace('_', ' ')}", f"{count:,.0f}"
     yield "Folder", str(run.folder)
-
-
-def _metrics(run: Run, baselines: Mapping[str, float | None]) -> list[dict[str, Any]]:
-    rows = []
-    for name in metrics_of(run):
-        steps, values = run.curves[name]
-        known = [value for value in values if math.isfinite(value)]
-        rows.append(
-            {
-                "name": name,
-                "final": values[-1],
-                "interval": interval_at(run, name, steps[-1]),
-                "lowest": min(known, default=None),
-                "highest": max(known, default=None),
-                "baseline": baselines.get(name),
-                "counts": [run.value(NUM_REAL), run.value(NUM_FAKE)],
-            }
-        )
-    return rows
 
 
 def _panels(run: Run, panels: Sequence[Panel], figures: dict[str, Figure]) -> Iterator[dict[str, str]]:
@@ -157,10 +146,10 @@ def _remark(component: str | None) -> str:
     return f"Recorded by {component}; its options are listed under Configuration." if component else ""
 
 
-def _measured(run: Run, baselines: Mapping[str, float | None], figures: dict[str, Figure]) -> Iterator[dict[str, str]]:
+def _measured(run: Run, of_real: Mapping[str, float | None], figures: dict[str, Figure]) -> Iterator[dict[str, str]]:
     for name in metrics_of(run):
         lines, key = [line_of(run, name, name)], f"metric-{len(figures)}"
-        figures[key] = curves(lines, title=name, baseline=baselines.get(name))
+        figures[key] = curves(lines, title=name, baseline=of_real.get(name))
         remark = "The band is the 95 % interval at this number of images." if lines[0].band else ""
         yield {"id": key, "title": name, "remark": remark, "text": description(lines)}
 
@@ -170,7 +159,10 @@ def _samples(run: Run, budget: int) -> dict[str, Any]:
     seen = {path: step for step, path in sorted(run.samples.items())}
     shown = finding_pictures(run.summary, run.folder)
     still = [path for path in (run.real_samples, run.reconstructed, *shown) if path is not None]
+    best = run.samples.get(best_step(run) or -1, next(reversed(seen), None))
     chosen = evenly(list(seen), budget - 2 * sum(path.stat().st_size for path in still))
+    chosen += [best] if best is not None and best not in chosen else []
+    chosen.sort(key=seen.__getitem__)
     pictures = Pictures([*still, *chosen], budget)
     frames: list[dict[str, Any]] = [
         {"step": seen[path], "uri": pictures.get(path)} for path in chosen if pictures.get(path)
@@ -184,6 +176,7 @@ def _samples(run: Run, budget: int) -> dict[str, Any]:
         remark = f"To keep the file small, {len(chosen)} of {len(seen)} points in time are shown. {remark}"
     return {
         "frames": frames,
+        "best": None if best is None else {"step": seen[best], "uri": pictures.get(best)},
         "real": pictures.get(run.real_samples),
         "reconstructed": pictures.get(run.reconstructed),
         "picture_remark": remark,

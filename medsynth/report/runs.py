@@ -11,7 +11,7 @@ from typing import Any
 
 from medsynth.configuration.private_paths import HIDDEN, private_options, text_without
 from medsynth.errors import InputError
-from medsynth.report.answers import read_verdict
+from medsynth.report.answers import read_answers, read_verdict
 from medsynth.report.evaluation import read_evaluations
 from medsynth.report.run import Run as Run
 from medsynth.report.run_files import (
@@ -68,6 +68,7 @@ def read_run(folder: Path) -> Run:
         job=job,
         evaluations=tuple(read_evaluations(folder)),
         verdict=read_verdict(folder),
+        answers=read_answers(folder),
     )
 
 
@@ -124,6 +125,8 @@ def _run_without_paths(run: Run, shown: dict[str, str]) -> Run:
         summary=public(run.summary),
         job=public(run.job),
         evaluations=tuple(public(record) for record in run.evaluations),
+        verdict=public(run.verdict),
+        answers=public(run.answers),
     )
 
 
