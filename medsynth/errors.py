@@ -37,12 +37,14 @@ class InputError(ValueError):
     Args:
         message: the sentence.
         code: how a run ends that is ended by this error; None: the class's own ``code``.
+        hint: lines that the command line prints below the sentence, such as a table of what can be typed instead.
     """
 
     code: EndCode = EndCode.BAD_OPTION
 
-    def __init__(self, message: str, *, code: EndCode | None = None):
+    def __init__(self, message: str, *, code: EndCode | None = None, hint: str = ""):
         super().__init__(message)
+        self.hint = hint
         if code is not None:
             self.code = code
 

@@ -12,10 +12,12 @@ from omegaconf import DictConfig
 
 from medsynth.configuration.choices import choices_with
 from medsynth.configuration.combinations import cautions, check_combinations, check_pairs, discriminator_of
+from medsynth.data.files import ImageFiles
 from medsynth.data.module import ImageDataModule
 from medsynth.errors import InputError
 from medsynth.lightning.precision import check_compiler, final_precision, on_gpu, set_tf32
 from medsynth.lightning.process_launch import check_processes
+from medsynth.presets.measured import poor
 
 _log = logging.getLogger(__name__)
 _OURS = {"gradient_clip_val": "task.gradient_clip_norm", "accumulate_grad_batches": "task.accumulate"}
@@ -41,7 +43,15 @@ def finalize(config: DictConfig, data: ImageDataModule) -> DictConfig:
     _warn_of_bias(config)
     for sentence in cautions(config):
         _log.warning(sentence)
+    _advise(config, data)
     return config
+
+
+def _advise(config: DictConfig, data: ImageDataModule) -> None:
+    """Say in one line that the discriminator is known to be poor for so few of the user's own images."""
+    module = str(discriminator_of(config).get("_target_", "")).rpartition(".")[0].rpartition(".")[2]
+    if isinstance(data.source, ImageFiles) and (sentence := poor(module, data.num_train)):
+        _log.warning("Advice: %s", sentence)
 
 
 def _refuse_ignored(config: DictConfig) -> None:

@@ -37,7 +37,7 @@ LAYERS = (
         "logger",
         "report",
     },
-    {"diagnosis"},
+    {"diagnosis", "presets"},
     {"lightning"},
     {"gan", "vae"},
     {"vaegan"},

@@ -65,7 +65,7 @@ def test_markdown_and_names_of_the_users_own(monkeypatch, capsys, tmp_path):
     [
         ("names=timm", ["names=timm", "resnet50"]),
         ("names=[resnet5]", ["names=resnet5", "resnet50", "mini"]),
-        ("out=table.txt", ["out=table.txt", ".csv or .md"]),
+        ("out=table.txt", ["out=table.txt", ".csv, .json or .md"]),
         ("out=nowhere/table.csv", ["out=nowhere/table.csv", "folder that exists"]),
         ("name=mini", ["name", "did you mean names"]),
     ],

@@ -10,7 +10,7 @@ import pytest
 from tests.test_conf import compose
 
 ROOT = Path(__file__).parents[1]
-ROWS = [json.loads(line) for line in (ROOT / "medsynth/planning/measured_presets.jsonl").read_text().splitlines()]
+ROWS = [json.loads(line) for line in (ROOT / "medsynth/presets/measured_presets.jsonl").read_text().splitlines()]
 sys.path.append(str(ROOT / "scripts"))  # as where a script is run
 measure_presets = importlib.import_module("measure_presets")
 

@@ -257,6 +257,7 @@ OWN_TEXT = {  # reads files of this installation, or what another process of thi
     "yaml.safe_load": ("configuration/option_help.py",),
     "json.loads": (
         "backbone/availability.py",
+        "presets/measured.py",
         "backbone/sisters.py",
         "diagnosis/diagnose.py",
         "planning/link.py",

@@ -20,13 +20,20 @@ from typing import Any
 
 import huggingface_hub.constants
 
-from medsynth.backbone.packaged import PACKAGES, require_packaged_file
+from medsynth.backbone.packaged import PACKAGES, packaged_file, require_packaged_file
 from medsynth.errors import InputError
 
 CONNECTION_TIMEOUT = 5.0  # seconds; the hub's own client retries for 47 s
 PATIENCE = 0.7  # seconds without an answer after which the user is told
 # Where timm's weights of the networks of conf/backbone/ are: a repository of the hub, or a URL.
 DOWNLOADS: dict[str, str] = json.loads(Path(__file__).with_name("downloads.json").read_text())
+
+EMBEDDED = "medsynth_mini"
+# The networks of conf/backbone/ as `medsynth backbones measure=true out=...json` has measured them.
+MEASURED: tuple[dict[str, str], ...] = tuple(
+    json.loads(Path(__file__).with_name("measured_backbones.json").read_text())
+)
+BACKBONES = {row["timm model"]: row["backbone"] for row in MEASURED}
 
 _log = logging.getLogger(__name__)
 
@@ -68,8 +75,58 @@ def unreachable(name: str, place: str, reason: str) -> InputError:
     """Return the error for weights that are not on this machine and cannot be downloaded from ``place``."""
     return InputError(
         f"The pretrained weights of {name} are not on this machine and cannot be downloaded from {place} ({reason}): "
-        f"{alternatives(name)}."
+        f"{alternatives(name)}.",
+        hint=offers(name),
     )
+
+
+def offers(name: str) -> str:
+    """Return a table of what can be trained on this machine instead of on timm's network ``name``, without a download.
+
+    The numbers are of docs/presets.md: four minutes of one processor core, 800 head CT slices of 64 pixels.
+    """
+    at_hand = [model for model in DOWNLOADS if model not in PACKAGES and location(model) == "cached"]
+    rows = [
+        ("python train.py backbone=efficientnet_lite0", "ImageNet features, installed; crisp: kd_imagenet 0.38"),
+        ("python train.py", "no pretrained network; varied, less crisp: kd_imagenet 0.48"),
+        *(
+            (f"python train.py backbone={_choice(model)}", "ImageNet features, in this machine's cache")
+            for model in at_hand
+        ),
+        (f"medsynth fetch {_choice(name)}", "on a machine with a network: says what to copy to this one"),
+        ("... backbone.weights=random", "untrained features, calibrated on the data: no usable images in our tests"),
+    ]
+    width = max(len(command) for command, _ in rows) + 2
+    lines = [f"  {command:{width}}{expected}" for command, expected in rows]
+    return "\n".join(
+        ["Trains here without a download (800 head CT slices, lower is better, real images 0.001):", *lines]
+    )
+
+
+def location(model_name: str) -> str:
+    """Tell where the weights of a network of conf/backbone/ are, without loading any library.
+
+    Returns:
+        ``embedded``, ``packaged`` (installed with medsynth), ``cached`` (on this machine), ``download`` or ``none``.
+    """
+    if model_name == EMBEDDED:
+        return "embedded"
+    if model_name in PACKAGES and packaged_file(model_name):
+        return "packaged"
+    place = DOWNLOADS.get(model_name)
+    if place is None:
+        return "none"
+    return "cached" if _is_cached(place) else "download"
+
+
+def cache_folders() -> dict[str, Path]:
+    """Return the folders in which downloaded weights are kept, by the service that they are from."""
+    return {"Hugging Face": Path(huggingface_hub.constants.HF_HUB_CACHE), "PyTorch": _torch_hub() / "checkpoints"}
+
+
+def _choice(model_name: str) -> str:
+    """Return the name that ``backbone=`` has for timm's ``model_name``, or how timm's is typed."""
+    return BACKBONES.get(model_name, f"timm backbone.model_name={model_name}")
 
 
 def alternatives(name: str) -> str:
@@ -133,10 +190,14 @@ def _check_download(model_name: str) -> None:
 
 def _is_cached(place: str) -> bool:
     if "://" in place:
-        home = os.environ.get("TORCH_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "torch")
-        return (Path(home).expanduser() / "hub" / "checkpoints" / place.rsplit("/", 1)[-1]).is_file()
+        return (_torch_hub() / "checkpoints" / place.rsplit("/", 1)[-1]).is_file()
     repository = Path(huggingface_hub.constants.HF_HUB_CACHE) / f"models--{place.replace('/', '--')}"
     return any(repository.glob("snapshots/*/*"))  # which of its files is needed is seen when it is loaded
+
+
+def _torch_hub() -> Path:
+    home = os.environ.get("TORCH_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "torch")
+    return Path(home).expanduser() / "hub"
 
 
 def _head(url: str) -> bool:

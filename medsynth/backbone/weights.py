@@ -29,18 +29,29 @@ def load_pretrained(name: str, network_options: dict[str, Any]) -> tuple[TimmNet
         InputError: there are none, or they cannot be downloaded.
     """
     config = pretrained_config(name)
+    overlay: dict[str, Any] = {"file": str(pretrained_file(name))}
     if config.hf_hub_id:
         # These files are in timm's own format; custom_load concerns the file at the model's URL.
-        overlay = {"file": str(_from_hub(name, config)), "custom_load": False}
-    elif config.url:
-        overlay = {"file": str(_from_url(name, config.url))}
-    else:
-        raise InputError(
-            f"timm has no pretrained weights of {name}: backbone.weights=embedded (backbone=mini only), "
-            "backbone.weights=/path/to/file or backbone.weights=random."
-        )
+        overlay["custom_load"] = False
     network = create_network(name, pretrained=True, pretrained_cfg_overlay=overlay, **network_options)
     return network, f"timm {_full_name(config)} (pretrained)"
+
+
+def pretrained_file(name: str) -> Path:
+    """Return the file of a network's pretrained weights in the user's cache, after a download if it is not there.
+
+    Raises:
+        InputError: there is none, or it cannot be downloaded.
+    """
+    config = pretrained_config(name)
+    if config.hf_hub_id:
+        return _from_hub(name, config)
+    if config.url:
+        return _from_url(name, config.url)
+    raise InputError(
+        f"timm has no pretrained weights of {name}: backbone.weights=embedded (backbone=mini only), "
+        "backbone.weights=/path/to/file or backbone.weights=random."
+    )
 
 
 def load_packaged(network: TimmNetwork, *, headless: bool) -> str:

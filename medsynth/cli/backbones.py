@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
-from tqdm import tqdm
 
-from medsynth.backbone.survey import Description, describe, second_derivative
+from medsynth.backbone.availability import MEASURED, location
 from medsynth.configuration.choices import choices
-from medsynth.configuration.compose import compose
-from medsynth.contracts import InputError
+from medsynth.configuration.compose import compose, own_folders
+from medsynth.errors import InputError
 from medsynth.files import replacing
 
+if TYPE_CHECKING:
+    from medsynth.backbone.survey import Description
+
+OPEN = "timm"  # the choice that leaves the network to the user
 SHORT = ("backbone", "parameters", "headless", "paper's", "top-1", "top-5", "pixels", "2nd derivative", "pretrained")
 LEGEND = (
     "parameters: with running statistics. paper's, top-1, top-5: of Keras's network, from the Tomsk paper.",
@@ -29,10 +33,7 @@ LEGEND = (
 def run(config: DictConfig) -> None:
     """Print the table, and write it to the file ``out`` if there is one."""
     out = _target(config.out)
-    rows = [
-        _row(name, describe(model_name), second_derivative(model_name))
-        for name, model_name in tqdm(_networks(config.names), desc="measuring", unit="backbone", leave=False)
-    ]
+    rows = list(_rows(config.names, measure=config.measure))
     print("\n".join([*_lines(rows), "", *LEGEND]))
     if out:
         with replacing(out) as temporary, temporary.open("w", newline="") as file:
@@ -40,21 +41,36 @@ def run(config: DictConfig) -> None:
         print(f"\nThe table is in {out}.")
 
 
-def _networks(chosen: str | Sequence[str] | None) -> list[tuple[str, str]]:
-    """Return the backbones to show and timm's names of them: those chosen, or all, with those of the user's folders.
+def _rows(chosen: str | Sequence[str] | None, *, measure: bool) -> Iterator[dict[str, str]]:
+    """Yield a row for each of the backbones to show: those chosen, or all, with those of the user's folders.
 
-    A choice that leaves timm's name to the user, as ``timm`` does, has no network to show.
+    Rows of conf/backbone/ are stored; others are measured, as all are with ``measure``. A choice that leaves timm's
+    name to the user, as ``timm`` does, has no network to show.
     """
     known = choices("backbone")
     names = [chosen] if isinstance(chosen, str) else list(chosen or known)
     for name in names:
         if name not in known:
             raise InputError(f"names={name} is not a backbone: choose among {', '.join(known)}.")
-    networks = [(name, compose("train", [f"backbone={name}"]).backbone.model_name) for name in names]
-    named = [(name, model_name) for name, model_name in networks if model_name is not None]
-    if not named:
+    shown = [name for name in names if name != OPEN]
+    if not shown:
         raise InputError(f"names={','.join(names)} leaves the network open: choose among {', '.join(known)}.")
-    return named
+    own = {path.stem for folder in own_folders() for path in (Path(folder) / "backbone").glob("*.yaml")}
+    stored = {} if measure else {row["backbone"]: row for row in MEASURED if row["backbone"] not in own}
+    for name in shown:
+        yield _with_location(stored[name]) if name in stored else _measured(name)
+
+
+def _with_location(row: dict[str, str]) -> dict[str, str]:
+    return row | {"pretrained": location(row["timm model"])}
+
+
+def _measured(name: str) -> dict[str, str]:
+    """Measure a network: seconds, most of them for the libraries that this loads."""
+    from medsynth.backbone.survey import describe, second_derivative
+
+    model_name = compose("train", [f"backbone={name}"]).backbone.model_name
+    return _row(name, describe(model_name), second_derivative(model_name))
 
 
 def _target(out: str | None) -> Path | None:
@@ -62,7 +78,7 @@ def _target(out: str | None) -> Path | None:
         return None
     path = Path(out)
     if path.suffix not in WRITERS or not path.parent.is_dir():
-        raise InputError(f"out={out} must be a .csv or .md file in a folder that exists.")
+        raise InputError(f"out={out} must be a .csv, .json or .md file in a folder that exists.")
     return path
 
 
@@ -117,4 +133,10 @@ def _write_markdown(file: Any, rows: Sequence[dict[str, str]]) -> None:
         file.write(f"| {' | '.join(cells)} |\n")
 
 
-WRITERS = {".csv": _write_csv, ".md": _write_markdown}
+def _write_json(file: Any, rows: Sequence[dict[str, str]]) -> None:
+    """Write the rows without the place of the weights, which is this machine's, as medsynth/backbone/ stores them."""
+    stored = [{key: value for key, value in row.items() if key != "pretrained"} for row in rows]
+    file.write(json.dumps(stored, indent=1) + "\n")
+
+
+WRITERS = {".csv": _write_csv, ".json": _write_json, ".md": _write_markdown}

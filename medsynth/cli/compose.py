@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from medsynth.cli.early_checks import check_early
+from medsynth.cli.reader_by_content import with_reader
 from medsynth.cli.user_errors import explain
 from medsynth.configuration.compose import conf_folder, folders_of
 from medsynth.configuration.composition_errors import check_dashes
@@ -44,6 +45,12 @@ BUILT = {  # the parts of its configuration in which a command builds networks
     "evaluate": ("extractor",),
     "audit": ("extractor",),
     "utility": ("network",),
+}
+
+LOADING = {  # the first line of a command that loads PyTorch
+    **dict.fromkeys(("start", "data", "train", "plan", "pretrain", "search"), "Reading data"),
+    **dict.fromkeys(("generate", "export"), "Loading the generator"),
+    **dict.fromkeys(("evaluate", "audit", "utility", "verdict"), "Reading images and loading networks"),
 }
 
 
@@ -111,6 +118,8 @@ def _start(command: str) -> None:
             report_run_end(end_of(error))
             raise error
         print(f"medsynth {command}: error: {end.message}", file=sys.stderr, flush=True)
+        hints = [cause.hint for cause in causes(error) if isinstance(cause, InputError) and cause.hint]
+        print(*hints[:1], sep="", end="\n" * bool(hints), file=sys.stderr, flush=True)
         failures.append(end)
 
     @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=command)
@@ -125,6 +134,7 @@ def _start(command: str) -> None:
     try:
         refuse_earlier_presets(sys.argv[1:])
         check_dashes(sys.argv[1:], command)
+        sys.argv[1:] = with_reader(command, sys.argv[1:])
         job()
     except BrokenPipeError:  # `--help | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -157,6 +167,7 @@ def _run(command: str, config: DictConfig) -> Any:
     check_early(command, config, resumed=resumed)
     if not resumed:
         _check_weights(command, config)
+    _announce(command)
     with _deferred_interrupt():
         try:
             program = importlib.import_module(f"medsynth.cli.{command}")
@@ -166,6 +177,12 @@ def _run(command: str, config: DictConfig) -> Any:
                 raise
             raise InputError(f"{MEMORY_TO_START}.", code=EndCode.OUT_OF_MEMORY) from error
     return program.run(config)
+
+
+def _announce(command: str) -> None:
+    """Say what happens while PyTorch is loaded, which takes seconds; errors that need it not were raised before."""
+    if command in LOADING and "torch" not in sys.modules:
+        print(f"{LOADING[command]} ...", file=sys.stderr, flush=True)
 
 
 def _check_weights(command: str, config: DictConfig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,16 @@ from torch import Tensor
 import medsynth
 from medsynth.contracts import counter_seed
 from medsynth.data.captured_warnings import captured_warnings
+from medsynth.data.files import ImageFiles
 from medsynth.data.module import ImageDataModule, ImageDataset
 from medsynth.data.preview import datasets, labels, preview
 from medsynth.errors import EndCode, InputError
 from medsynth.files import new_folder, write_json
+from medsynth.presets.proposal import advice
 from medsynth.report.data_sheet import Row, draw_contact_sheet, draw_intensities
 from medsynth.report.data_text import SPLIT_NAMES, data_text
 
+LINE = 118  # characters of a sentence with its title
 MAX_BITS = 32  # of near_distance; with more, all images of one kind count as duplicates
 CLASSES_SHOWN = 24  # on the contact sheet
 COLUMNS = {"train": 10, "val": 5}  # of the contact sheet, which has a row for each class
@@ -44,6 +48,12 @@ def run(config: DictConfig) -> None:
     }
     remarks = [warning.getMessage() for warning in warnings if not getattr(warning, "left_out", False)]
     print(data_text(record, remarks=remarks))
+    if isinstance(data.source, ImageFiles):
+        print(
+            "\n".join(
+                textwrap.wrap(advice(data.num_train), LINE, initial_indent="advice      ", subsequent_indent=" " * 12)
+            )
+        )
     if out:
         _write(out, record, _panels(data, config.seed))
         print(f"\ncontact_sheet.png, intensities.png and preview.json are in {out}.")

@@ -33,9 +33,9 @@ def check_early(command: str, config: DictConfig, *, resumed: bool) -> None:
         _CHECKS[command](config)
     if command in ("train", "plan") and not resumed:
         check_combinations(config)
-    if command in ("pretrain", "data"):
+    if command in ("pretrain", "data", "start"):
         check_least_values(config)
-    if command in ("train", "plan", "pretrain", "data") and not resumed:
+    if command in ("train", "plan", "pretrain", "data", "start") and not resumed:
         _check_data(config.data)
 
 

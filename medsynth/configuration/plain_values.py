@@ -18,6 +18,7 @@ from medsynth.configuration.override_text import quoted
 
 _DATA_TEXT = re.compile(r"data\.(.*\.)?(root|cache_dir|table|patient_pattern)")  # the data package expands ~ itself
 _PATH = re.compile(r"run|real|fake|training|out|resume|checkpoint|plan\.out|search\.(folder|resume)|hydra\.\w+\.dir")
+_SWITCH = "run"  # a folder of most commands, and true or false of medsynth start
 _BRACKETS = re.compile(r"[(\[{]")
 _OPENING = ("[", "{", "'", '"')  # of a list, a group or a quoted text, which has to be closed
 
@@ -59,6 +60,8 @@ def _with_quoted_value(override: str, parser: OverridesParser, several: bool) ->
         typed = f"{key}={','.join(written)}"
         return typed if _parsed(typed, parser) else override
     if not is_text or (several and parsed.is_sweep_override()):
+        return override
+    if name == _SWITCH and not parsed.is_sweep_override() and isinstance(parsed.value(), bool):
         return override
     if parsed.is_sweep_override() or not isinstance(parsed.value(), str | None):
         return f"{key}={_text(value, is_path)}"

@@ -9,7 +9,6 @@ environment variables.
 from __future__ import annotations
 
 import logging
-import netrc
 import os
 import secrets
 import sys
@@ -17,13 +16,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medsynth.errors import InputError
 from medsynth.logger.guarded_logger import GuardedLogger
 from medsynth.logger.run_ids import group_of, is_resumed, load_id, save_id
+from medsynth.logger.wandb_mode import resolved_mode
 from medsynth.logger.wandb_service import end_service, kill_service
 from medsynth.runs.status import COMPLETED
 
-MODES = ("auto", "online", "offline", "disabled")
 IMAGES_SEEN = "trainer/images_seen"  # the x-axis of everything
 MAX_NAME_LENGTH = 128  # characters that W&B accepts
 MARGIN = 10.0  # seconds beyond the patience, so that W&B itself times out first: it leaves complete files
@@ -120,7 +118,7 @@ def build(
     Raises:
         InputError: the mode is unknown, or ``online`` without an API key.
     """
-    mode = _resolved(mode)
+    mode = resolved_mode(mode)
     title = None if name is None else str(name)[:MAX_NAME_LENGTH]
     options: dict[str, Any] = {"project": project, "name": title, "group": group_of(group)}
     known = load_id(Path(folder), "wandb") if is_resumed(overrides) else {}
@@ -138,7 +136,7 @@ def reopen(folder: Path, *, patience: float = 120) -> GuardedLogger | None:
     known = load_id(folder, "wandb")
     if not known:
         return None
-    mode = "offline" if known.get("mode") == "offline" else _resolved("auto")
+    mode = "offline" if known.get("mode") == "offline" else resolved_mode("auto")
     options = {"project": known.get("project"), "id": known["id"]}
     return _guarded(folder, mode, patience, options)
 
@@ -197,25 +195,3 @@ def _init(wandb: Any, options: Mapping[str, Any]) -> Any:
         return wandb.init(**options)
     finally:
         sys.argv = arguments
-
-
-def _resolved(mode: str) -> str:
-    if mode not in MODES:
-        raise InputError(f"logger.wandb.mode={mode} is unknown: choose {', '.join(MODES)}.")
-    if mode == "auto":
-        return os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
-    if mode == "online" and not _has_key():
-        raise InputError(
-            "logger.wandb.mode=online needs a W&B key: set WANDB_API_KEY, run `wandb login`, or choose offline."
-        )
-    return mode
-
-
-def _has_key() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        hosts = netrc.netrc(os.environ.get("NETRC")).hosts
-    except (OSError, netrc.NetrcParseError):
-        return False
-    return any("wandb" in host for host in hosts)

@@ -55,7 +55,7 @@ class InceptionExtractor(nn.Module):
 
     def __init__(self, *, weights: str | None = None) -> None:
         super().__init__()
-        path = _cached_weights() if weights is None else Path(weights).expanduser()
+        path = inception_file() if weights is None else Path(weights).expanduser()
         _check_loadable(path)
         try:
             self.network = NoTrainInceptionV3(
@@ -83,7 +83,7 @@ class InceptionExtractor(nn.Module):
         return features @ layer.weight.to(features.dtype).T
 
 
-def _cached_weights() -> Path:
+def inception_file() -> Path:
     """Return the weights' path in PyTorch's cache; download them if they are missing."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rsplit("/", 1)[-1]
     if path.is_file():
