@@ -6,9 +6,14 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from medsynth.contracts import InputError
+from medsynth.data.paired_folder import PairedFolder
 from medsynth.data.phantom import PhantomPairs, Phantoms
+from medsynth.data.reading import RawImage
+from medsynth.data.registration import is_registered
+from tests.files import prepared
 
 WIDE = {"window_center": 500, "window_width": 4000}  # HU, so that nothing is clipped
 
@@ -133,3 +138,58 @@ def test_lesions_have_the_size_that_is_asked_for_and_their_contrast():
 def test_impossible_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         pairs(**options)
+
+
+# Registration
+
+
+def raw_pair(source, target):
+    raw = RawImage(np.asarray(source, np.float32)[None], "floating-point")
+    return RawImage(np.asarray(target, np.float32)[None], "floating-point", source=raw)
+
+
+@pytest.mark.parametrize("kind", ["mr_to_ct", "denoising"])
+@pytest.mark.parametrize("anatomy", ["head", "abdomen", "chest"])
+def test_true_pairs_of_any_contrast_are_registered_and_displaced_ones_are_not(kind, anatomy):
+    source = pairs(kind=kind, anatomies=anatomy, image_size=96)
+    for index in range(3):
+        image, target, _ = source.pair("train", index)
+        assert is_registered(raw_pair(image, target))
+        assert is_registered(raw_pair(-image, 3000 * target + 7))
+        assert is_registered(raw_pair(image, np.roll(target, 1, axis=1))), "a pixel is not noticed"
+        for displacement in [(20, 0), (-12, 16), (0, -20), (5, 0)]:
+            assert not is_registered(raw_pair(image, np.roll(target, displacement, axis=(0, 1)))), displacement
+
+
+def test_large_images_are_reduced_and_images_without_edges_accepted():
+    random = np.random.default_rng(0)
+    image = np.kron(random.random((20, 25)), np.ones((20, 20)))  # 400 x 500 pixels
+    assert is_registered(raw_pair(image, 5 - image))
+    assert not is_registered(raw_pair(image, np.roll(image, (20, 0), axis=(0, 1))))
+    assert is_registered(raw_pair(image, np.zeros_like(image)))
+    assert is_registered(raw_pair(image[:4, :4], image[4:8, 4:8]))
+
+
+def displaced_folder(root, shifted=(2, 5)):
+    source = pairs(image_size=32, num_images=12)
+    for index in range(12):
+        image, target, mask = source.pair("train", index)
+        if index in shifted:
+            target = np.roll(target, 9, axis=0)
+        for folder, values in (("source", image), ("target", target), ("mask", 2 * mask - 1)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray((127.5 * (values + 1)).astype(np.uint8)).save(root / folder / f"{index:02}.png")
+    return root
+
+
+def test_pairs_that_are_not_registered_end_the_run_are_left_out_or_allowed(tmp_path):
+    root = displaced_folder(tmp_path)
+    with pytest.raises(InputError, match=r"images of 2 of the 12 pairs .* do not lie on each other \(in 2 files; data"):
+        prepared(root, PairedFolder, image_size=16)
+    with pytest.raises(InputError, match=r"\(in 2 files: source/02\.png, source/05\.png\): register them"):
+        prepared(root, PairedFolder, image_size=16, show_paths=True)
+    with pytest.raises(InputError, match=r"data\.unregistered=no is not possible"):
+        prepared(root, PairedFolder, unregistered="no")
+    skipped, allowed = (prepared(root, PairedFolder, image_size=16, unregistered=each) for each in ("skip", "allow"))
+    assert (len(skipped.source.store), len(allowed.source.store)) == (10, 12)
+    assert [reason["count"] for reason in skipped.source.manifest["left_out"]] == [12, 2], "no masks are read, and"

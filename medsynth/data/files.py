@@ -92,7 +92,7 @@ class ImageFiles:
         root: the path that the reader reads.
         reader: root -> Reader.
         normalization: measured values -> [-1, 1].
-        pairs: the same of the sources of pairs.
+        pairs: the same of the sources of pairs, and how they are checked.
         geometry: raw images of any size -> prepared images.
         views: random transforms of training images; they also give the size of all images.
         splits: how images are held out.
@@ -118,6 +118,7 @@ class ImageFiles:
         self.root = root
         self.reader = reader
         self.normalization = normalization
+        self.pairs = pairs
         self.of_sources = pairs.normalization(normalization)
         self.geometry = geometry
         self.views = views
@@ -176,6 +177,7 @@ class ImageFiles:
             "geometry": self.geometry.key(),
             "normalization": self.normalization.key(),
             "of_sources": self.of_sources.key(),
+            "unregistered": self.pairs.unregistered,
             "options": [self.preparation.on_error, self.preparation.cache_dtype, self.splits.patient_pattern],
         }
         return open_store(folder, key, partial(self._prepare, folder))
@@ -366,6 +368,7 @@ class ImageFiles:
             geometry=self.geometry,
             normalization=self.normalization,
             of_sources=self.of_sources,
+            unregistered=self.pairs.unregistered,
             hashed=partial(hashed, key=salt(cache)),
             named=self._named,
             options=self.preparation,

@@ -1,4 +1,4 @@
-"""Options of pairs: the intensities of the sources, which have a map to [-1, 1] of their own."""
+"""Options of pairs: the intensities of the sources, which have a map to [-1, 1] of their own, and the registration."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import ClassVar
 
+from medsynth.data.errors import check_choice
 from medsynth.data.intensity import Normalization
 
 
@@ -18,9 +19,9 @@ class SourceNormalization(Normalization):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PairOptions:
-    """Options of data with sources and targets.
+    """Options of data with sources and targets; ``source_...`` that are None are as for the targets.
 
-    The fields are options of data=; conf/data/base/pairs.yaml describes them. None: as for the targets.
+    The fields are options of data=; conf/data/base/pairs.yaml describes them.
 
     Raises:
         InputError: an option has an impossible value.
@@ -32,6 +33,10 @@ class PairOptions:
     source_normalize_per: str | None = None
     source_percentiles: Sequence[float] | None = None
     source_unit: str | None = None
+    unregistered: str = "raise"
+
+    def __post_init__(self) -> None:
+        check_choice("data.unregistered", self.unregistered, ("raise", "skip", "allow"))
 
     def normalization(self, of_targets: Normalization) -> SourceNormalization:
         """Return the map of the sources; with options that are None it chooses as that of the targets does.
@@ -39,7 +44,8 @@ class PairOptions:
         Each side finds its own lowest and highest values. A window or a range replaces both of the targets'.
         """
         options = {field.name: getattr(of_targets, field.name) for field in dataclasses.fields(of_targets)}
-        own = {name.removeprefix("source_"): value for name, value in vars(self).items() if value is not None}
+        given = {name: value for name, value in vars(self).items() if name.startswith("source_") and value is not None}
+        own = {name.removeprefix("source_"): value for name, value in given.items()}
         if own.keys() & {"window", "intensity_range", "normalize"}:
             options |= {"window": None, "intensity_range": None}
         return SourceNormalization(**options | own)

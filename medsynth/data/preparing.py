@@ -18,12 +18,13 @@ from tqdm import tqdm
 from medsynth.checksums import write_checksums
 from medsynth.data.cache import quantize
 from medsynth.data.errors import DataError, Reason, check_choice
-from medsynth.data.folders import first_level, lost_folders
+from medsynth.data.folders import first_level, listed, lost_folders
 from medsynth.data.geometry import Geometry
 from medsynth.data.intensity import Normalization, statistics
 from medsynth.data.manifest import Histogram, IntensityRecord, LeftOut, Losses, Manifest, SourceRecord
 from medsynth.data.reading import Reader, Record, Scan
 from medsynth.data.record_reading import ImageInfo, RecordReading, RecordResult, out_of_memory, read_records
+from medsynth.data.registration import UNREGISTERED
 from medsynth.data.table import natural
 from medsynth.errors import EndCode, InputError
 
@@ -123,6 +124,7 @@ class Preparer:
         geometry: makes images of one size.
         normalization: measured values -> [-1, 1].
         of_sources: the same of the sources of pairs.
+        unregistered: pairs whose two images do not lie on each other: "raise", "skip" or "allow".
         hashed: patient -> key; identifiers are not stored.
         named: record -> its file, for messages.
         options: how files are read and cached.
@@ -133,6 +135,7 @@ class Preparer:
     geometry: Geometry
     normalization: Normalization
     of_sources: Normalization
+    unregistered: str
     hashed: Callable[[str], str]
     named: Callable[[Record], str]
     options: Preparation
@@ -198,16 +201,20 @@ class Preparer:
         shape = (0, 0, 0)
         size = sum(self.reader.tree.state(record.name)[0] for record in self.scan.records)
         parallel = len(self.scan.records) >= _PARALLEL_FROM or size > _PARALLEL_FROM_BYTES
-        reading = RecordReading(self.reader, self.scan, self.geometry, self.hashed)
+        registered = self.unregistered != "allow"
+        reading = RecordReading(self.reader, self.scan, self.geometry, self.hashed, registered=registered)
+        displaced: list[Record] = []
         results = read_records(reading, self.options.workers if parallel else 0, size)
         bar = tqdm(results, "reading images", len(self.scan.records), unit="file", disable=None)
         with path.open("wb") as file:
             for record, result in zip(self.scan.records, bar, strict=True):
                 left_out += self._left_out(record, result)
+                displaced += [record] * (UNREGISTERED in result.left_out)
                 for image, info in zip(result.images, result.infos, strict=True):
                     shape = image.shape
                     image.tofile(file)
                     infos.append(info)
+        self._check_registered(displaced, left_out[UNREGISTERED], len(infos))
         if not infos:
             reasons = "; ".join(f"{reason}: {count}" for reason, count in left_out.most_common(5))
             raise DataError(
@@ -216,6 +223,18 @@ class Preparer:
             )
         self._check_masks(infos)
         return infos, left_out, shape
+
+    def _check_registered(self, displaced: Sequence[Record], count: int, others: int) -> None:
+        """Raise DataError if there are pairs whose two images do not lie on each other, unless they are left out."""
+        if not count or self.unregistered == "skip":
+            return
+        names = [record.name for record in displaced]
+        shown = f": {listed(names)}" if self.options.show_paths else "; data.show_paths=true shows names"
+        raise DataError(
+            f"The two images of {count} of the {count + others} pairs in data.root={self.reader.tree.root} do not lie "
+            f"on each other (in {len(names)} files{shown}): register them, leave them out with data.unregistered=skip, "
+            "or train on them with data.unregistered=allow."
+        )
 
     def _check_masks(self, infos: Sequence[ImageInfo]) -> None:
         """Raise DataError if some of the images seem to be masks, and others not."""

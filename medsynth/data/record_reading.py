@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from medsynth.data.errors import Reason, ReasonKind, Unreadable
 from medsynth.data.geometry import Geometry
 from medsynth.data.reading import RawImage, Reader, Record, Scan
+from medsynth.data.registration import UNREGISTERED, is_registered
 from medsynth.errors import EndCode, InputError
 from medsynth.runs.parent_process import die_with_parent
 
@@ -77,10 +78,20 @@ class RecordReading(Dataset[RecordResult]):
         scan: the reader's result.
         geometry: makes images of one size.
         hashed: patient -> key; identifiers are not kept.
+        registered: leave out pairs whose two images do not lie on each other.
     """
 
-    def __init__(self, reader: Reader, scan: Scan, geometry: Geometry, hashed: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        scan: Scan,
+        geometry: Geometry,
+        hashed: Callable[[str], str],
+        *,
+        registered: bool = False,
+    ) -> None:
         self.reader, self.scan, self.geometry, self.hashed = reader, scan, geometry, hashed
+        self.registered = registered and scan.paired
         channels = geometry.channels * (2 if scan.paired else 1) + scan.masked
         self.shape = (channels, geometry.size, geometry.size)
         self.file_numbers = {name: number for number, name in enumerate(reader.tree.names)}
@@ -98,6 +109,8 @@ class RecordReading(Dataset[RecordResult]):
                 if number % _RETURNED_EVERY == 0:
                     _return_freed_memory()
                 reason = _without_content(raw)
+                if reason is None and self.registered and not is_registered(raw):
+                    reason = UNREGISTERED
                 if reason:
                     result.left_out[reason] += 1
                     continue
