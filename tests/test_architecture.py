@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From the bottom to the top: a file imports its own package and those of lower layers, never of its own layer or above.
 LAYERS = (
     {"errors", "exports"},
-    {"files", "untrusted_files"},
+    {"files", "untrusted_files", "terminal"},
     {"checksums"},
     {"contracts"},
     {"configuration"},
@@ -77,6 +77,7 @@ BOUNDARIES = {
     "plotly": {"report"},
     "jinja2": {"report"},
     "optuna": {"search"},
+    "rich": {"terminal"},
     "hydra": COMPOSED,
     "omegaconf": COMPOSED,
 }

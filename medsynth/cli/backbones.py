@@ -15,6 +15,7 @@ from medsynth.configuration.choices import choices
 from medsynth.configuration.compose import compose, own_folders
 from medsynth.errors import InputError
 from medsynth.files import replacing
+from medsynth.terminal import table
 
 if TYPE_CHECKING:
     from medsynth.backbone.survey import Description
@@ -109,17 +110,10 @@ def _channels(levels: Sequence[int]) -> str:
 
 def _lines(rows: Sequence[dict[str, str]]) -> list[str]:
     """Format the table with two lines a backbone, to fit a terminal: the columns of ``SHORT``, then the others."""
-    widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in SHORT}
-    left = ("backbone", "2nd derivative", "pretrained")
-
-    def line(cells: dict[str, str]) -> str:
-        aligned = (cells[k].ljust(widths[k]) if k in left else cells[k].rjust(widths[k]) for k in SHORT)
-        return "  ".join(aligned).rstrip()
-
-    lines = [line({key: key for key in SHORT})]
-    for row in rows:
-        lines += [line(row), f"    {row['timm model']}: {row['features']} features, levels {row['levels']}"]
-    return lines
+    left = [SHORT.index(key) for key in ("backbone", "2nd derivative", "pretrained")]
+    head, *lines = table(SHORT, [[row[key] for key in SHORT] for row in rows], left=left)
+    further = [f"    {row['timm model']}: {row['features']} features, levels {row['levels']}" for row in rows]
+    return [head, *(line for pair in zip(lines, further, strict=True) for line in pair)]
 
 
 def _write_csv(file: Any, rows: Sequence[dict[str, str]]) -> None:

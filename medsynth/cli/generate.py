@@ -12,13 +12,13 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 from torchvision.utils import make_grid, save_image
-from tqdm import tqdm
 
 import medsynth
 from medsynth.contracts import InputError
 from medsynth.data.writer import WRITERS, ImageSet, Writer
 from medsynth.files import new_folder
 from medsynth.generator.trained import TrainedGenerator, load_generator
+from medsynth.terminal import Bar
 
 SHEET = 100  # images on the contact sheet
 
@@ -83,8 +83,10 @@ def _images(generator: TrainedGenerator, labels: Tensor | None, config: DictConf
     """Yield the images one by one: float64 (C, H, W) in [-1, 1]."""
     count, size = config.num_samples, config.batch_size
     batches = generator.batches(labels, count=count, seed=config.seed, batch_size=size)
-    for batch in tqdm(batches, total=-(-count // size), unit="batch", desc="generating"):
-        yield from batch.double()
+    with Bar(count, "generating", "img") as bar:
+        for batch in batches:
+            bar.advance(len(batch))
+            yield from batch.double()
 
 
 def _class_made(generator: TrainedGenerator, labels: Tensor | None, config: DictConfig) -> str | None:

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from tqdm import tqdm
 
 from medsynth.data.reading import SPLITS
+from medsynth.terminal import track
 
 NEAR = 6  # bits in which near duplicates that stay in one split differ at most
 LISTED = 1000  # pairs and groups; all are counted
@@ -50,7 +50,8 @@ def near(perceptual: Sequence[str], distance: int) -> Iterator[np.ndarray]:
     content = np.frombuffer(bytes.fromhex("".join(perceptual)), np.uint64)
     words = content.reshape(max(len(perceptual), 1), -1)
     height, width = _BLOCK
-    for first in tqdm(range(0, len(perceptual), height), "comparing", unit="block", disable=None, leave=False):
+    firsts = range(0, len(perceptual), height)
+    for first in track(firsts, "comparing", total=len(firsts), unit="blocks"):
         for second in range(first - first % width, len(words), width):
             pairs = _pairs(words, first, second, distance)
             if len(pairs):

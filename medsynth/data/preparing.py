@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 from joblib import cpu_count
-from tqdm import tqdm
 
 from medsynth.checksums import write_checksums
 from medsynth.data.cache import quantize
@@ -27,6 +26,7 @@ from medsynth.data.record_reading import ImageInfo, RecordReading, RecordResult,
 from medsynth.data.registration import UNREGISTERED
 from medsynth.data.table import natural
 from medsynth.errors import EndCode, InputError
+from medsynth.terminal import track
 
 DTYPES = {"auto": None, "uint8": np.dtype(np.uint8), "uint16": np.dtype(np.uint16)}
 HISTOGRAM_BINS = 100
@@ -205,7 +205,7 @@ class Preparer:
         reading = RecordReading(self.reader, self.scan, self.geometry, self.hashed, registered=registered)
         displaced: list[Record] = []
         results = read_records(reading, self.options.workers if parallel else 0, size)
-        bar = tqdm(results, "reading images", len(self.scan.records), unit="file", disable=None)
+        bar = track(results, "reading images", total=len(self.scan.records), unit="files", lasting=True)
         with path.open("wb") as file:
             for record, result in zip(self.scan.records, bar, strict=True):
                 left_out += self._left_out(record, result)
@@ -268,7 +268,7 @@ class Preparer:
             raise OSError(errno.ENOSPC, "no space")  # a full disk would end the process by a fault of the memory map
         images = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=values.shape)
         chunks = range(0, len(values), _CHUNK)
-        for start in tqdm(chunks, "normalizing", unit="chunk", disable=None, leave=False):
+        for start in track(chunks, "normalizing", total=len(chunks), unit="chunks"):
             chunk = slice(start, start + _CHUNK)
             part = np.asarray(values[chunk])
             normalized = [side.normalize(part, chunk) for side in sides]

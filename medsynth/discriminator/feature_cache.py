@@ -5,19 +5,18 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from medsynth.checksums import Checksums, Damaged, mark_damaged, opened_if_whole, write_checksums
 from medsynth.contracts import Batch, Features, InputError
 from medsynth.errors import EndCode
 from medsynth.files import cache_entry, private_folder
+from medsynth.terminal import Bar
 
 _log = logging.getLogger(__name__)
 _PROBE = 16  # images whose features tell a cache from those of other networks, weights and precisions
@@ -140,12 +139,11 @@ class FeatureCache:
             )
             for number, array in enumerate(probe)
         ]
-        seconds = 0.5 if sys.stderr.isatty() else 15
-        with tqdm(total=num_images, unit="img", desc="feature cache", mininterval=seconds) as bar:
+        with Bar(num_images, "feature cache", "img") as bar:
             for batch in batches:
                 for array, values in zip(arrays, self._encoded(encode, batch["image"]), strict=True):
                     array[batch["index"].numpy()] = values
-                bar.update(len(batch["image"]))
+                bar.advance(len(batch["image"]))
         for array in arrays:
             array.flush()
 

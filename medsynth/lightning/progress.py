@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
-from tqdm import tqdm
 
 from medsynth.lightning.module import GenerativeModule
 from medsynth.lightning.trainer_access import seconds_waited
+from medsynth.terminal import SECONDS, Bar
 
 
 class Progress(ProgressBar):
@@ -24,11 +23,11 @@ class Progress(ProgressBar):
         seconds: between two lines in a file.
     """
 
-    def __init__(self, seconds: float = 15.0) -> None:
+    def __init__(self, seconds: float = SECONDS) -> None:
         super().__init__()
         self.seconds = seconds
         self._enabled = True
-        self._bar: tqdm | None = None
+        self._bar: Bar | None = None
         self._clock = 0.0  # when the last batch ended
         self._trained = 0.0  # seconds of training
         self._waited = 0.0  # seconds waited for data before this training
@@ -44,19 +43,15 @@ class Progress(ProgressBar):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: GenerativeModule) -> None:
         """Open the bar at the images seen so far."""
-        terminal = sys.stderr.isatty()
         self._clock, self._trained = time.perf_counter(), 0.0
         self._waited = seconds_waited(trainer)
-        self._bar = tqdm(
-            total=pl_module.max_images,
+        self._bar = Bar(
+            pl_module.max_images,
+            "training",
+            "img",
             initial=pl_module.images_seen,
-            unit="img",
-            unit_scale=False,
-            desc="training",
-            dynamic_ncols=terminal,
-            mininterval=0.5 if terminal else self.seconds,
-            maxinterval=10 if terminal else 2 * self.seconds,
-            disable=not self._enabled,
+            seconds=self.seconds,
+            enabled=self._enabled,
         )
 
     def on_train_batch_end(
@@ -70,13 +65,12 @@ class Progress(ProgressBar):
         now = time.perf_counter()
         self._trained, self._clock = self._trained + now - self._clock, now
         self._shown["data"] = f"{(seconds_waited(trainer) - self._waited) / self._trained:.0%}"
-        self._bar.set_postfix(self._shown, refresh=False)
-        self._bar.update(pl_module.images_seen - self._bar.n)
+        self._bar.show(pl_module.images_seen, self._shown)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: GenerativeModule) -> None:
         """Say that a validation runs."""
         if self._bar is not None:
-            self._bar.set_description_str("validating", refresh=sys.stderr.isatty())
+            self._bar.rename("validating")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: GenerativeModule) -> None:
         """Show the validation's objective."""
@@ -85,7 +79,7 @@ class Progress(ProgressBar):
             self._shown[objective] = f"{float(trainer.callback_metrics[objective]):.3g}"
         self._clock = time.perf_counter()  # validation is no training time
         if self._bar is not None:
-            self._bar.set_description_str("training", refresh=False)
+            self._bar.rename("training")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: GenerativeModule) -> None:
         """Close the bar."""
@@ -98,3 +92,4 @@ class Progress(ProgressBar):
     def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
+            self._bar = None

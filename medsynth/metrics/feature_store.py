@@ -12,12 +12,12 @@ from typing import Any, Protocol, cast
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from medsynth.checksums import Checksums, opened_if_whole, write_checksums
 from medsynth.contracts import InputError
 from medsynth.files import cache_entry, make_writable, user_cache
 from medsynth.metrics.image_set import ImageSet
+from medsynth.terminal import Bar
 
 FORMAT = 2  # part of the key: entries of another format are not opened
 _FILE = "features.npy"
@@ -93,11 +93,11 @@ class FeatureStore:
         with contextlib.ExitStack() as stack:
             folders = {key: stack.enter_context(cache_entry(paths[key])) for key in extractors}
             written = {key: _Written(folder, images.count, extractors[key]) for key, folder in folders.items()}
-            with torch.inference_mode(), tqdm(total=images.count, unit="img", desc=f"{images.name} images") as bar:
+            with torch.inference_mode(), Bar(images.count, f"{images.name} images", "img") as bar:
                 for start, batch in self._batches(images):
                     for key, extractor in extractors.items():
                         written[key].write(start, extractor(batch), images.name)
-                    bar.update(len(batch))
+                    bar.advance(len(batch))
             for file in written.values():
                 file.finish()
 

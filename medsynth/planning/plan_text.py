@@ -8,6 +8,7 @@ from typing import Any
 from medsynth.planning.estimate import Estimates, Row, exchanges, payload
 from medsynth.planning.link import Link
 from medsynth.planning.measure import Measurement
+from medsynth.terminal import table
 
 _LASTING = {
     "generator": "generator",
@@ -121,10 +122,7 @@ def _table(rows: tuple[Row, ...]) -> list[str]:
         )
         for row in rows
     ]
-    widths = [max(len(line[column]) for line in (head, *body)) for column in range(len(head))]
-    lines = [
-        "  " + "  ".join(word.rjust(width) for word, width in zip(line, widths, strict=True)) for line in (head, *body)
-    ]
+    lines = [f"  {line}" for line in table(head, body, left=())]
     beyond = ["  * more or fewer images than were measured: extrapolated"]
     return lines + (beyond if any(row.beyond for row in rows) else [])
 

@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from medsynth.terminal import table
+
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 _SHADES = " .:-=+*#@"  # plain ASCII, for terminals of any encoding
 _WIDTH = 50  # characters of a histogram
@@ -31,11 +33,7 @@ def _table(record: Mapping[str, Any]) -> list[str]:
     if record.get("patients"):
         counts = record["patients"]
         rows.append(["patients", *(f"{counts[split]:,}" for split in splits), f"{counts['all']:,}"])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    ]
+    return table(rows[0], rows[1:])
 
 
 def _sections(record: Mapping[str, Any], remarks: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:

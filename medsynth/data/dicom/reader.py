@@ -8,8 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from tqdm import tqdm
-
 from medsynth.data.dicom.elements import damage, parse, quiet
 from medsynth.data.dicom.headers import Header, read_header
 from medsynth.data.dicom.patients import find_patients
@@ -23,6 +21,7 @@ from medsynth.data.reading import RawImage, Record, Roles, Scan, reader_options
 from medsynth.data.table import natural
 from medsynth.data.tree import Tree, open_tree
 from medsynth.errors import InputError
+from medsynth.terminal import track
 
 OTHER_MODALITY = Reason(ReasonKind.NOT_SELECTED, "another modality (data.reader.modality)")
 OTHER_SERIES = Reason(ReasonKind.NOT_SELECTED, "another series (data.reader.series)")
@@ -142,7 +141,7 @@ class Dicom:
         """Return the headers of all images, and counts of files that are left out and of damaged ones."""
         headers: list[Header] = []
         left_out, damaged = Counter[Reason](), Counter[Reason]()
-        for name in tqdm(self.tree.names, "reading DICOM headers", disable=None):
+        for name in track(self.tree.names, "reading DICOM headers", total=len(self.tree.names), unit="files"):
             try:
                 headers.append(read_header(self.tree, name))
             except Unreadable as error:
