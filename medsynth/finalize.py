@@ -11,7 +11,14 @@ from typing import Any
 from omegaconf import DictConfig
 
 from medsynth.configuration.choices import choices_with
-from medsynth.configuration.combinations import cautions, check_combinations, check_pairs, discriminator_of
+from medsynth.configuration.combinations import (
+    cautions,
+    check_combinations,
+    check_pairs,
+    discriminator_of,
+    sees_source,
+    translates,
+)
 from medsynth.data.files import ImageFiles
 from medsynth.data.module import ImageDataModule
 from medsynth.errors import InputError
@@ -33,6 +40,7 @@ def finalize(config: DictConfig, data: ImageDataModule) -> DictConfig:
     _refuse_ignored(config)
     check_combinations(config)
     config.num_classes = _num_classes(config, data)
+    _fill_in_source(config, data)
     config.max_images = _max_images(config, data)
     config.trainer.val_check_interval = _validation_interval(config, data)
     _check_batch(config, data)
@@ -76,6 +84,27 @@ def _num_classes(config: DictConfig, data: ImageDataModule) -> int:
             "labels in a table (data=csv), or leave conditional=true out."
         )
     return data.num_classes if config.conditional else 0
+
+
+def _fill_in_source(config: DictConfig, data: ImageDataModule) -> None:
+    """Fill in the channels of a translation's sources, and of what its discriminator is given."""
+    if not translates(config):
+        return
+    channels = data.source_channels
+    if channels == 0:
+        raise InputError(
+            "This task translates images, and the data has no targets: choose data=paired_folder, or another choice of "
+            "data= that reads sources and targets, or leave task= out."
+        )
+    config.source_channels = channels
+    if config.generator.get("source_channels", channels) != channels:
+        raise InputError(
+            f"generator.source_channels={config.generator.source_channels} is not that of the data's sources, "
+            f"{channels}: leave it out."
+        )
+    if "conditional_on_source" in config.task:
+        config.task.conditional_on_source = sees_source(config)
+        config.discriminator_channels = config.data.channels + channels * config.task.conditional_on_source
 
 
 def _max_images(config: DictConfig, data: ImageDataModule) -> int:

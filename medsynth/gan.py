@@ -77,14 +77,15 @@ class GAN(AdversarialModule):
 
     def generate(self, microbatch: Microbatch) -> None:
         """Generate images, and compute the features that the discriminator sees of them."""
-        microbatch.fake = self.generator(microbatch.z, microbatch.labels)
-        microbatch.fake_features = self.discriminator.features(self._augmented(microbatch.fake))
+        microbatch.fake = self.made_by(self.generator, microbatch.z, microbatch.labels, microbatch.source)
+        shown = self.shown(microbatch.fake, microbatch.source)
+        microbatch.fake_features = self.discriminator.features(self._augmented(shown))
 
     @torch.no_grad()
     def _real_features(self, microbatch: Microbatch) -> Features:
         if self.cached_features is not None:
             return self.cached_features.read(microbatch.index)
-        return self.discriminator.features(self._augmented(microbatch.real))
+        return self.discriminator.features(self._augmented(self.shown(microbatch.real, microbatch.source)))
 
     def _augmented(self, images: Tensor) -> Tensor:
         for augmentation in self.augmentations.values():
@@ -148,7 +149,8 @@ class GAN(AdversarialModule):
             return self._head(features, microbatch.labels)
 
         assert microbatch.fake is not None
-        images = {"real": microbatch.real, "fake": microbatch.fake.detach()}
+        sides = {"real": microbatch.real, "fake": microbatch.fake.detach()}
+        images = {name: self.shown(side, microbatch.source) for name, side in sides.items()}
         return penalty(**images, real_logits=real, fake_logits=fake, logits=logits)
 
     def _outputs(self, features: Features, labels: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -20,12 +20,15 @@ from medsynth.contracts import (
     Generator,
     GeneratorPenalty,
     HasActivations,
+    HasEncoding,
     ImagePenalty,
     LogitPenalty,
     Loss,
     MinibatchLayer,
     Penalty,
     PerturbedPenalty,
+    ReconstructionTerm,
+    Translator,
 )
 from medsynth.discriminator.dcgan import DCGANDiscriminator
 from medsynth.discriminator.grid import GridDiscriminator
@@ -41,8 +44,10 @@ from medsynth.generator.dcgan import DCGANGenerator
 from medsynth.generator.fastgan import FastGANGenerator
 from medsynth.generator.mlp import MLPGenerator
 from medsynth.generator.resnet import ResNetGenerator
+from medsynth.generator.resnet_translator import ResNetTranslator
 from medsynth.generator.style import StyleGenerator
 from medsynth.generator.tomsk import TomskGenerator
+from medsynth.generator.unet import UNetTranslator
 from medsynth.generator_penalty.feature_matching import FeatureMatching
 from medsynth.generator_penalty.mode_seeking import ModeSeeking
 from medsynth.generator_penalty.path_length import PathLength
@@ -63,6 +68,10 @@ from medsynth.penalty.lecam import LeCam
 from medsynth.penalty.r1 import R1
 from medsynth.penalty.r2 import R2
 from medsynth.penalty.wasserstein_gp import WassersteinGradientPenalty
+from medsynth.reconstruction.l1 import L1
+from medsynth.reconstruction.l2 import L2
+from medsynth.reconstruction.perceptual import Perceptual
+from medsynth.reconstruction.ssim import SSIM
 
 LOSSES: list[type[Loss]] = [
     DualContrastive,
@@ -90,6 +99,9 @@ MINIBATCH: list[type[MinibatchLayer]] = [MinibatchDiscrimination, MinibatchStd]
 ADAPTIVE: list[type[Adaptive]] = [LeCam, AdaptiveAugmentation]
 AUGMENTATIONS: list[type[Augmentation]] = [AdaptiveAugmentation, DiffAugment, InstanceNoise]
 BACKBONES: list[type[Backbone]] = [TimmBackbone]
+TRANSLATORS: list[type[Translator]] = [ResNetTranslator, UNetTranslator]
+ENCODINGS: list[type[HasEncoding]] = [ResNetTranslator, UNetTranslator]
+RECONSTRUCTIONS: list[type[ReconstructionTerm]] = [L1, L2, SSIM, Perceptual]
 GENERATORS: list[type[Generator]] = [
     DCGANGenerator,
     FastGANGenerator,
@@ -120,7 +132,17 @@ ACTIVATIONS: list[type[HasActivations]] = [
     TransferDiscriminator,
     VisionAidedDiscriminator,
 ]
-GROUPS = ["loss", "minibatch", "penalty", "generator_penalty", "augment", "backbone", "generator", "discriminator"]
+GROUPS = [
+    "loss",
+    "minibatch",
+    "penalty",
+    "generator_penalty",
+    "reconstruction",
+    "augment",
+    "backbone",
+    "generator",
+    "discriminator",
+]
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -134,7 +156,8 @@ def test_every_class_of_conf_is_in_the_lists(group: str) -> None:
         "generator_penalty": GENERATOR_PENALTIES,
         "augment": AUGMENTATIONS,
         "backbone": BACKBONES,
-        "generator": GENERATORS,
+        "generator": [*GENERATORS, *TRANSLATORS],
+        "reconstruction": [*RECONSTRUCTIONS, *BACKBONES],
         "discriminator": DISCRIMINATORS,
     }
     assert named == {f"{listed.__module__}.{listed.__qualname__}" for listed in lists[group]}

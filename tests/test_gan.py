@@ -651,7 +651,7 @@ def test_a_fresh_training_calibrates_the_discriminator_and_a_resumed_one_does_no
 def test_each_validation_generates_from_the_same_noise_and_the_labels_of_the_real_images():
     model, seen = gan(num_classes=2, max_images=32), []
     sample = model.sample
-    model.sample = lambda z, labels: seen.append((z, labels)) or sample(z, labels)
+    model.sample = lambda z, labels, source=None: seen.append((z, labels)) or sample(z, labels)
     fit(model, val_check_interval=2)  # after 16 and 32 images
     z, labels = (torch.cat(values).chunk(2) for values in zip(*seen, strict=True))
     expected = noise(20, 4, seed=counter_seed("validation", 0, 0))

@@ -11,6 +11,7 @@ from medsynth.configuration.choices import choices_with
 from medsynth.configuration.least_values import check_least_values
 from medsynth.errors import InputError
 
+_OF_NOISE = ("medsynth.generator_penalty.mode_seeking.", "medsynth.generator_penalty.path_length.")
 _WITHOUT_SCALER = ("None", "auto", "32", "32-true", "bf16", "bf16-mixed")  # precisions in which no update is left out
 
 
@@ -20,6 +21,7 @@ _OF_TASKS = {  # groups whose component a task takes or does not, and the option
     "loss": "loss",
     "penalty": "penalties",
     "generator_penalty": "generator_penalties",
+    "reconstruction": "reconstructions",
     "augment": "augmentations",
     "minibatch": "discriminator",
     "discriminator_optimizer": "discriminator_optimizer",
@@ -40,6 +42,7 @@ def check_combinations(config: DictConfig) -> None:
     check_least_values(config)
     _check_shapes(config)
     _check_task(config)
+    _check_translation(config)
     _check_minibatch(config)
     packing = discriminator_of(config).get("packing") or 1
     if packing > 1 and config.get("conditional"):
@@ -60,7 +63,8 @@ def _check_shapes(config: DictConfig) -> None:
         for name, source in (("channels", "data."), ("image_size", "data."), ("num_classes", "")):
             own = OmegaConf.select(config, f"{network}.{name}")
             shared = OmegaConf.select(config, f"{source}{name}")
-            if isinstance(own, int) and isinstance(shared, int) and own != shared:
+            with_source = OmegaConf.select(config, "discriminator_channels") if name == "channels" else shared
+            if isinstance(own, int) and isinstance(shared, int) and own not in (shared, with_source):
                 instead = f"type {source}{name}={own}" if source else "type conditional=true for classes"
                 raise InputError(
                     f"{network}.{name}={own} is not that of the images, {shared}: leave {network}.{name} out, or "
@@ -124,6 +128,86 @@ def _check_task(config: DictConfig) -> None:
                 f"{group}= has no effect on task={task}: leave it out, or an experiment that chooses it, or choose "
                 f"task={' or '.join(choices_with('task', option))}."
             )
+
+
+def translates(config: DictConfig) -> bool:
+    """Tell whether the task of a training's configuration makes images of other images."""
+    return "source_channels" in (config.get("task") or {})
+
+
+def sees_source(config: DictConfig) -> bool:
+    """Tell whether the discriminator is to be given the source beside the image.
+
+    Raises:
+        InputError: it is asked for, and the discriminator has no part that is trained from pixels.
+    """
+    asked = config.task.get("conditional_on_source", False)
+    if asked not in (True, False, "auto"):
+        raise InputError(f"task.conditional_on_source={asked} is unknown: choose auto, true or false.")
+    with_source = config.data.channels + config.source_channels  # as filled in, in the configuration of a resumed run
+    can = _refers(discriminator_of(config), "discriminator_channels") or with_source in _values(
+        discriminator_of(config), "channels"
+    )
+    if asked is True and not can:
+        raise InputError(
+            "task.conditional_on_source=true needs a discriminator that is trained from pixels, and this one sees "
+            "images by a frozen network: leave it out, or choose discriminator=patch or vision_aided."
+        )
+    return bool(asked) and can
+
+
+def _check_translation(config: DictConfig) -> None:
+    """Check that generator and task both translate or both do not, and what does not go with a translation."""
+    task = translates(config)
+    if (
+        config.get("generator")
+        and _is_of_medsynth(config, "generator")
+        and ("source_channels" in config.generator) != task
+    ):
+        name = str(config.generator.get("_target_")).split(".")[-2]
+        suitable = choices_with("generator", "source_channels")
+        if task:
+            raise InputError(
+                f"generator={name} makes images of noise, and this task translates images: choose "
+                f"generator={' or '.join(suitable)}."
+            )
+        tasks = choices_with("task", "source_channels")
+        raise InputError(
+            f"generator={name} translates images, and this task makes them of noise: choose task="
+            f"{', '.join(tasks[:-1])} or {tasks[-1]}, or another generator."
+        )
+    if not task:
+        return
+    if config.get("conditional"):
+        raise InputError(
+            "conditional=true has no effect on a translation, whose condition is the source: leave it out."
+        )
+    if (discriminator_of(config).get("packing") or 1) > 1:
+        raise InputError(
+            "discriminator.packing joins images of different sources, which a translation does not compare: leave it "
+            "out."
+        )
+    for name, penalty in (config.get("generator_penalty") or {}).items():
+        if _target(penalty).startswith(_OF_NOISE):
+            raise InputError(
+                f"generator_penalty={name} compares what images are made of different noise, and a translation has its "
+                "source: leave it out."
+            )
+
+
+def _refers(node: Any, name: str) -> bool:
+    """Tell whether a value below ``node`` is the interpolation of ``name``."""
+    return isinstance(node, DictConfig) and any(
+        value == f"${{{name}}}" or _refers(value, name) for _, value in node.items_ex(resolve=False)
+    )
+
+
+def _values(node: Any, key: str) -> list[Any]:
+    """Return the values of ``key`` anywhere below ``node``."""
+    if not isinstance(node, DictConfig):
+        return []
+    own = [node.get(key)] if key in node else []
+    return own + [value for name in node for value in _values(node.get(name), key)]
 
 
 def _check_minibatch(config: DictConfig) -> None:

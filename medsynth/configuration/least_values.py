@@ -44,7 +44,7 @@ def check_least_values(config: DictConfig) -> None:
         if value < 0:
             raise InputError(f"{option}={value} must be 0 or more.")
     for option, value in (*_of_networks(config, _COUNTS), *_options(config, _STEPS), *_intervals(config)):
-        if value < 1:
+        if value < 1 and not (value == 0 and option == "generator.latent_dim" and _translates(config.generator)):
             raise InputError(f"{option}={_shown(config, option)} must be 1 or more.")
     for option, value in _of_networks(config, _ABOVE_0):
         if value <= 0:
@@ -54,6 +54,11 @@ def check_least_values(config: DictConfig) -> None:
         betas = optimizer.get("betas") if isinstance(optimizer, DictConfig) else None
         if isinstance(betas, ListConfig) and len(betas) != 2:
             raise InputError(f"{name}.betas={betas} must be two numbers, such as {name}.betas=[0.0,0.99].")
+
+
+def _translates(generator: DictConfig) -> bool:
+    """Tell whether a generator makes images of other images, and needs no noise."""
+    return "source_channels" in generator
 
 
 def _of_networks(config: DictConfig, names: tuple[str, ...]) -> Iterator[tuple[str, float]]:

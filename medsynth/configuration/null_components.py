@@ -9,6 +9,7 @@ GROUPS = (
     "logger",
     "penalty",
     "generator_penalty",
+    "reconstruction",
     "augment",
     "metrics.parts",
     "extractor",

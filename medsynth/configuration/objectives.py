@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from medsynth.contracts import Better
 
 
+PAIRED_MEASURES: dict[str, Better] = {  # of translations against their targets, in the target's unit
+    "mae": "lower",
+    "mse": "lower",
+    "psnr": "higher",
+    "ssim": "higher",
+    "ms_ssim": "higher",
+}
+
+
 def logged_measures(metrics: Mapping[str, Any]) -> dict[str, Better]:
     """Ask the class of a metrics configuration for the measures that it logs: names without prefix, and directions.
 
@@ -57,7 +66,10 @@ def check_objectives(
 
 def directions(config: DictConfig) -> dict[str, Better]:
     """Return which values are better of each measure that a training with ``config`` logs, as ``val/<name>``."""
-    return {f"val/{name}": better for name, better in logged_measures(_plain(config.metrics)).items()}
+    measures = logged_measures(_plain(config.metrics))
+    if measures and config.get("task") and "reconstructions" in config.task:  # a task that is given pairs
+        measures |= PAIRED_MEASURES
+    return {f"val/{name}": better for name, better in measures.items()}
 
 
 def _concerns_objective(override: str) -> bool:

@@ -26,6 +26,7 @@ _PACKAGES = (
     "loss",
     "penalty",
     "generator_penalty",
+    "reconstruction",
     "augment",
     "schedule",
     "data",

@@ -41,7 +41,7 @@ class VisionAidedDiscriminator(nn.Module):
         trained: any trained discriminator.
         backbone: will be frozen.
         image_size: height and width of the images in pixels.
-        channels: channels of the images.
+        channels: channels of the images; the trained discriminator may be given further ones behind them, a source.
         levels: number of maps from the backbone, counted from its end; each has a head of its own. None: all, at most
             five.
         width: channels of the heads.
@@ -80,6 +80,7 @@ class VisionAidedDiscriminator(nn.Module):
             if value is not None and value < least:
                 raise InputError(f"discriminator.{name}={value} must be {least} or more.")
         self.trained = trained
+        self.channels = channels
         self.levels = FrozenLevels(backbone=backbone, count=levels, channels=channels, image_size=image_size)
         self.heads = nn.ModuleList(
             LevelHead(inputs, size, width, spectral=spectral, num_classes=num_classes)
@@ -96,7 +97,7 @@ class VisionAidedDiscriminator(nn.Module):
 
     def features(self, images: Tensor) -> Features:
         """Return the trained discriminator's features (the images), then the backbone's maps after the warm-up."""
-        return (*self.trained.features(images), *(self.levels(images) if self.warm else ()))
+        return (*self.trained.features(images), *(self.levels(images[:, : self.channels]) if self.warm else ()))
 
     def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
         """Return logits (N, K), with the heads on the backbone after the warm-up."""
@@ -125,7 +126,7 @@ class VisionAidedDiscriminator(nn.Module):
     def calibrate(self, batches: Sequence[Tensor]) -> None:
         """Calibrate both discriminators on real images in [-1, 1]: statistics of random weights, and scales of maps."""
         self.trained.calibrate(batches)
-        self.levels.calibrate(batches)
+        self.levels.calibrate([images[:, : self.channels] for images in batches])
 
 
 class LevelHead(nn.Module):

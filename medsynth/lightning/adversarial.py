@@ -6,7 +6,7 @@ The step itself is in ``medsynth/gan.py``, the base in ``medsynth/lightning/modu
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -45,6 +45,17 @@ from medsynth.lightning.preparation import (
 from medsynth.lightning.schedules import Setter
 from medsynth.lightning.trainer_access import training_data
 from medsynth.runs.provenance import described_discriminator, described_generator
+
+
+class _RealImages:
+    """All training batches in the order of their index, with what is real to the task as "image"; again and again."""
+
+    def __init__(self, data: TrainingData, real_images: Callable[[Batch], Tensor]) -> None:
+        self._data, self._real_images = data, real_images
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._data.ordered_batches():
+            yield {**batch, "image": self._real_images(batch)}
 
 
 class AdversarialModule(GenerativeModule):
@@ -218,7 +229,11 @@ class AdversarialModule(GenerativeModule):
 
     def discriminator_input(self, batch: Batch) -> Tensor:
         """Return the real images of a batch as the discriminator is given them, before augmentation."""
-        return self.real_images(batch).to(self.device)
+        return self.shown(self.real_images(batch), self.sources(batch)).to(self.device)
+
+    def shown(self, images: Tensor, source: Tensor | None) -> Tensor:
+        """Return what the discriminator is given of real or generated images, before augmentation."""
+        return images
 
     def _unrolled_head(self, images: Tensor, labels: Tensor | None) -> UnrolledHead:
         """Return the head that looks ahead, tried on a few images."""
@@ -248,7 +263,7 @@ class AdversarialModule(GenerativeModule):
         with evaluating(self.discriminator):
             return cache.open(
                 encode=encode,
-                batches=data.ordered_batches(),
+                batches=_RealImages(data, self.real_images),
                 num_images=data.num_train,
                 images_left=self.max_images - self.images_seen,
                 obstacle=obstacle,

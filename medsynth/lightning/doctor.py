@@ -96,7 +96,7 @@ class Doctor(pl.Callback):
     ) -> None:
         """Keep the first images of the validation, generated and real."""
         if self.enabled and trainer.is_global_zero:
-            self._images.add(cast(Batch, batch), outputs)
+            self._images.add(pl_module, cast(Batch, batch), outputs)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: GenerativeModule) -> None:
         """Compute the signals and write the row."""
@@ -123,7 +123,7 @@ class Doctor(pl.Callback):
             if finding.name not in self._told:
                 self._told.add(finding.name)
                 self._say(trainer, finding)
-                self._draw(finding.name, observation, training_data(trainer))
+                self._draw(finding.name, observation, pl_module, training_data(trainer))
 
     def _say(self, trainer: pl.Trainer, finding: Finding) -> None:
         if finding.name not in _SAID_BY_THE_DATA:
@@ -132,9 +132,9 @@ class Doctor(pl.Callback):
             if isinstance(logger, FindingLogger):
                 logger.log_finding(finding.record(), finding.text())
 
-    def _draw(self, name: str, observation: Observation, data: TrainingData) -> None:
+    def _draw(self, name: str, observation: Observation, model: GenerativeModule, data: TrainingData) -> None:
         """Write the picture that shows a finding beside the rows; it stays there, since it may show training images."""
-        panels = copies(observation, data) if name == "copying" else evidence(name, observation)
+        panels = copies(observation, model, data) if name == "copying" else evidence(name, observation)
         if panels:
             folder = self.path.with_suffix("")
             folder.mkdir(parents=True, exist_ok=True)

@@ -49,6 +49,7 @@ class GeneratorExport(pl.Callback):
             "spacing": data.spacing,
             "modality": data.modality,
             "seed": pl_module.seed,
+            **pl_module.card_entries(data),
         }
         save_generator(self.path, pl_module.ema_generator.module, config=self.config, card=card)
         self._card = card

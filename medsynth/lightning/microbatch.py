@@ -12,7 +12,8 @@ from torch import Tensor
 class DrawnMicrobatch:
     """The data of one of the ``accumulate`` pieces that a process computes one after the other.
 
-    ``z`` is noise, a row for each image; ``weight`` is the fraction of the share.
+    ``z`` is noise, a row for each image; ``weight`` is the fraction of the share. ``source`` and ``mask`` are those of
+    a translation (``contracts.Batch``), whose ``real`` images are the targets; None: there are none.
     """
 
     real: Tensor
@@ -20,6 +21,8 @@ class DrawnMicrobatch:
     index: Tensor
     z: Tensor
     weight: float
+    source: Tensor | None = dataclasses.field(default=None, kw_only=True)
+    mask: Tensor | None = dataclasses.field(default=None, kw_only=True)
 
     @property
     def images(self) -> int:

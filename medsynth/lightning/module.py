@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytorch_lightning as pl
 import torch
@@ -26,6 +26,7 @@ from medsynth.contracts import (
     Metrics,
     Network,
     Scheduled,
+    TrainingData,
     counter_seed,
     noise,
 )
@@ -78,6 +79,7 @@ class GenerativeModule(pl.LightningModule, abc.ABC):
     counters: tuple[str, ...] = ("images_seen", "generator_updates")  # kept in checkpoints
     images_seen: int
     generator_updates: int
+    has_pairs: bool = False  # whether sources and real images are the same cases
     reconstructions: tuple[Tensor, Tensor] | None = None  # real images and theirs, after a validation with an encoder
 
     def __init__(
@@ -131,6 +133,18 @@ class GenerativeModule(pl.LightningModule, abc.ABC):
     def real_images(self, batch: Batch) -> Tensor:
         """Return the images of a batch that generated ones are to be like."""
         return batch["image"]
+
+    def sources(self, batch: Batch) -> Tensor | None:
+        """Return the images of a batch that are to be translated; None: images are made of noise alone."""
+        return None
+
+    def made_by(self, network: Network, z: Tensor, labels: Tensor | None, source: Tensor | None) -> Tensor:
+        """Return the images (N, C, H, W) that a generator makes of noise and labels, or of sources."""
+        return cast(Generator, network)(z, labels)
+
+    def card_entries(self, data: TrainingData) -> dict[str, Any]:
+        """Return what the card of the exported generator has beside what every task's has."""
+        return {}
 
     @abc.abstractmethod
     def describe(self) -> str:
@@ -218,8 +232,13 @@ class GenerativeModule(pl.LightningModule, abc.ABC):
         if self.num_classes and "label" in batch:
             labels = batch["label"][: len(real)].chunk(count)
         index = batch["index"][: len(real)].chunk(count)
-        pieces = zip(real.chunk(count), labels, index, z.chunk(count), strict=False)
-        return [kind(*tensors, weight=len(tensors[0]) / len(real)) for tensors in pieces]
+        source, mask = self.sources(batch), batch.get("mask")
+        sources = [None] * count if source is None else source[: len(real)].chunk(count)
+        masks = [None] * count if source is None or mask is None else mask[: len(real)].chunk(count)
+        pieces = zip(real.chunk(count), labels, index, z.chunk(count), sources, masks, strict=False)
+        return [
+            kind(*drawn, weight=len(drawn[0]) / len(real), source=source, mask=mask) for *drawn, source, mask in pieces
+        ]
 
     def count_images(self, images: int) -> None:
         """Count the real images that each process has just seen, and end the training after the last one."""
@@ -292,11 +311,12 @@ class GenerativeModule(pl.LightningModule, abc.ABC):
     # ---- validation --------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def sample(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+    def sample(self, z: Tensor, labels: Tensor | None = None, source: Tensor | None = None) -> Tensor:
         """Return images (N, C, H, W) in [-1, 1], float32, of the averaged generator in evaluation mode."""
         with torch.autocast(self.device.type, enabled=False):
             labels = labels.to(self.device) if self.num_classes and labels is not None else None
-            return self.ema_generator.module(z.to(self.device), labels).float()
+            source = None if source is None else source.to(self.device)
+            return self.made_by(self.ema_generator.module, z.to(self.device), labels, source).float()
 
     def on_validation_epoch_start(self) -> None:
         """Forget the generated images of the last validation; the real ones stay."""
@@ -314,7 +334,7 @@ class GenerativeModule(pl.LightningModule, abc.ABC):
         if self._real_needed:
             self.metrics.update(real, real=True)
         z = self.validation_noise(len(real), start=int(batch["index"][0]))
-        fake = self.sample(z, batch.get("label"))
+        fake = self.sample(z, batch.get("label"), self.sources(batch))
         self.metrics.update(fake, real=False)
         return fake
 

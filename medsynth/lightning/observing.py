@@ -43,11 +43,13 @@ class ObservedImages:
         """Forget the images of the validation before."""
         self._batches = []
 
-    def add(self, batch: Batch, fake: Tensor) -> None:
+    def add(self, model: GenerativeModule, batch: Batch, fake: Tensor) -> None:
         """Keep a batch of a validation, until there are ``num_images``."""
         if len(self) < self.num_images:
             start = int(batch["index"][0])
-            self._batches.append(_Validated(fake.cpu(), batch["image"].cpu(), batch.get("label"), start))
+            real, source = model.real_images(batch).cpu(), model.sources(batch)
+            source = None if source is None else source.cpu()
+            self._batches.append(_Validated(fake.cpu(), real, batch.get("label"), start, source))
 
     def observe(
         self, trainer: pl.Trainer, model: GenerativeModule, steps: Steps, earlier: Mapping[str, float]
@@ -64,7 +66,8 @@ class ObservedImages:
         real = torch.cat([b.real for b in self._batches])[: self.num_images]
         labels = self._labels(model)
         noises = [model.validation_noise(len(b.fake), b.start) for b in self._batches]
-        raw, augmented = _raw_images(model, torch.cat(noises)[:_FEW], labels), None
+        sources = self._sources()
+        raw, augmented = _raw_images(model, torch.cat(noises)[:_FEW], labels, sources), None
         if isinstance(model, AdversarialModule) and model.augmentations:
             augmented = augmented_images(model, real[:_FEW])
         self._know_training(model, training_data(trainer))
@@ -76,7 +79,7 @@ class ObservedImages:
             raw=raw.cpu(),
             augmented=None if augmented is None else augmented.cpu(),
             features=self._features(model, len(fake), raw, augmented),
-            logits=self._logits(model, fake, real, labels),
+            logits=self._logits(model, fake, real, labels, sources),
             steps=steps,
             earlier=earlier,
             objective=float(objective),
@@ -94,12 +97,16 @@ class ObservedImages:
             if sum(len(kept["image"]) for kept in self._training) < _FEW:
                 self._training.append(batch)
             if source is not None:
-                features.append(source.features_of(batch["image"]).cpu())
+                features.append(source.features_of(model.real_images(batch)).cpu())
         self._training_features = torch.cat(features) if features else None
 
     def _labels(self, model: GenerativeModule) -> Tensor | None:
         labels = [b.labels for b in self._batches if b.labels is not None]
         return torch.cat(labels).cpu()[: self.num_images] if model.num_classes and labels else None
+
+    def _sources(self) -> Tensor | None:
+        sources = [b.source for b in self._batches if b.source is not None]
+        return torch.cat(sources)[: self.num_images] if sources else None
 
     def _features(
         self, model: GenerativeModule, count: int, raw: Tensor, augmented: Tensor | None
@@ -113,36 +120,44 @@ class ObservedImages:
         of_augmented = None if augmented is None else metrics.features_of(augmented).cpu()
         return FeatureSets(fake, real, training, of_raw, metrics.classify, of_augmented)
 
-    def _logits(self, model: GenerativeModule, fake: Tensor, real: Tensor, labels: Tensor | None) -> LogitSets | None:
+    def _logits(
+        self, model: GenerativeModule, fake: Tensor, real: Tensor, labels: Tensor | None, sources: Tensor | None
+    ) -> LogitSets | None:
         if not isinstance(model, AdversarialModule):
             return None
-        training = torch.cat([batch["image"] for batch in self._training])[:_FEW]
+        training = torch.cat([model.discriminator_input(batch) for batch in self._training])[:_FEW]
+        sources = None if sources is None else sources[:_FEW]
+        held_out, made = (model.shown(images[:_FEW], sources) for images in (real, fake))
         own = None
         if model.num_classes:
             own = torch.cat([label for b in self._training if (label := b.get("label")) is not None])[:_FEW]
         with evaluating(model.discriminator), torch.no_grad():
             return LogitSets(
                 training=_logits_of(model, training, own),
-                held_out=_logits_of(model, real[:_FEW], labels),
-                fake=_logits_of(model, fake[:_FEW], labels),
+                held_out=_logits_of(model, held_out, labels),
+                fake=_logits_of(model, made, labels),
                 loss=model.loss,
             )
 
 
 class _Validated(NamedTuple):
-    """A batch of a validation: generated and real images of the same labels, and the number of its first image."""
+    """A batch of a validation: generated and real images of the same labels, and the number of its first image.
+
+    ``source``: what was translated; None: nothing was.
+    """
 
     fake: Tensor
     real: Tensor
     labels: Tensor | None
     start: int
+    source: Tensor | None
 
 
-def copies(observation: Observation, data: TrainingData) -> dict[str, Tensor]:
+def copies(observation: Observation, model: GenerativeModule, data: TrainingData) -> dict[str, Tensor]:
     """Return generated images, each with the nearest training image after it, by a panel's title."""
     pairs = nearest_training(observation)
     last = max((number for _, number in pairs), default=-1)
-    known = torch.cat([batch["image"].cpu() for batch in _first_batches(data, last + 1)]) if pairs else None
+    known = torch.cat([model.real_images(batch).cpu() for batch in _first_batches(data, last + 1)]) if pairs else None
     if known is None:
         return {}
     shown = [image for made, trained in pairs for image in (observation.fake[made], known[trained])]
@@ -161,11 +176,12 @@ def augmented_images(model: AdversarialModule, images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _raw_images(model: GenerativeModule, z: Tensor, labels: Tensor | None) -> Tensor:
+def _raw_images(model: GenerativeModule, z: Tensor, labels: Tensor | None, sources: Tensor | None) -> Tensor:
     """Return images of the generator itself, not of its average."""
     labels = None if labels is None else labels[: len(z)].to(model.device)
+    sources = None if sources is None else sources[: len(z)].to(model.device)
     with evaluating(model.generator), torch.autocast(model.device.type, enabled=False):
-        return model.generator(z.to(model.device), labels).float()
+        return model.made_by(model.generator, z.to(model.device), labels, sources).float()
 
 
 def _logits_of(model: AdversarialModule, images: Tensor, labels: Tensor | None) -> Tensor:

@@ -16,11 +16,14 @@ from torchvision.utils import make_grid, save_image
 
 from medsynth.contracts import counter_seed, noise
 from medsynth.files import replacing
+from medsynth.layers.translation import middle
 from medsynth.lightning.module import GenerativeModule
 from medsynth.lightning.trainer_access import PictureLogger, training_data
 from medsynth.report.points import drawable
-from medsynth.runs.layout import RECONSTRUCTED
+from medsynth.runs.layout import RECONSTRUCTED, TRANSLATED
 
+_COLUMNS = 8  # cases of a picture of translations
+_ERROR_GAIN = 4  # an absolute error of 1 / 4 of the range is white
 _MOST_CLASSES = 16  # rows of a grid
 _LETTERS = 18  # of a class's name
 
@@ -30,6 +33,8 @@ class SampleGrid(pl.Callback):
 
     ``real.png`` is beside them, and ``latest.png`` shows real images on the left and generated ones on the right. Where
     the task has an encoder, ``reconstructed.png`` shows real images and their reconstructions, and ``latest.png`` too.
+    Where it translates, ``translated.png`` and ``latest.png`` show source, target, output and absolute error of the
+    first validation images, one below the other.
     Images of conditional generators are in rows by class, real ones in the same rows, with the names of the classes
     on the left; of many classes a selection is drawn. Points are drawn into a plane. Loggers that take pictures get all
     but ``latest.png``.
@@ -53,8 +58,10 @@ class SampleGrid(pl.Callback):
         data = training_data(trainer)
         rows = class_rows(self.num_images, data.class_names if pl_module.num_classes else ())
         labels = rows.labels if rows.names else None
-        real = pl_module.real_images(data.val_batch(self.num_images)) if labels is None else data.val_images_of(labels)
-        fake = self._generate(pl_module, labels)
+        batch = data.val_batch(self.num_images)
+        real = pl_module.real_images(batch) if labels is None else data.val_images_of(labels)
+        sources = pl_module.sources(batch)
+        fake = self._generate(pl_module, labels, sources)
         real_path, fake_path = self.folder / "real.png", self.folder / f"{pl_module.images_seen:09d}.png"
         save_picture(_grid(real, rows), real_path)
         save_picture(_grid(fake, rows), fake_path)
@@ -65,15 +72,20 @@ class SampleGrid(pl.Callback):
             panels = {"real": originals, "reconstructed": made, "generated": fake}
             pictures["reconstructed"] = self.folder / RECONSTRUCTED
             save_picture(side_by_side({"real": originals, "reconstructed": made}), pictures["reconstructed"])
-        save_picture(side_by_side(panels, rows), self.folder / "latest.png")
+        latest = side_by_side(panels, rows)
+        if sources is not None:
+            pictures["translated"] = self.folder / TRANSLATED
+            latest = translations(sources, real, fake, paired=pl_module.has_pairs)
+            save_picture(latest, pictures["translated"])
+        save_picture(latest, self.folder / "latest.png")
         for logger in trainer.loggers:
             if isinstance(logger, PictureLogger):
                 logger.log_pictures("samples", pictures, step=pl_module.images_seen)
 
-    def _generate(self, pl_module: GenerativeModule, labels: Sequence[int] | None) -> Tensor:
-        count = self.num_images if labels is None else len(labels)
+    def _generate(self, pl_module: GenerativeModule, labels: Sequence[int] | None, sources: Tensor | None) -> Tensor:
+        count = len(labels if sources is None else sources) if labels or sources is not None else self.num_images
         z = noise(count, pl_module.generator.latent_dim, seed=counter_seed("grid", self.seed))
-        return pl_module.sample(z, None if labels is None else torch.tensor(labels)).cpu()
+        return pl_module.sample(z, None if labels is None else torch.tensor(labels), sources).cpu()
 
 
 class ClassRows(NamedTuple):
@@ -112,6 +124,25 @@ def side_by_side(panels: Mapping[str, Tensor], rows: ClassRows | None = None) ->
     height = max(grid.shape[1] for grid in grids)
     gap = torch.ones(3, height, 12)
     return torch.cat([part for grid in grids for part in (gap, _padded(grid, height))][1:], dim=2)
+
+
+def translations(sources: Tensor, targets: Tensor, outputs: Tensor, *, paired: bool) -> Tensor:
+    """Draw a column for each of the first cases, (3, H, W) in [0, 1]: source, target, output and absolute error.
+
+    The error is white at a quarter of the range and beyond. Unpaired targets are not those of the sources: without
+    ``paired`` there is no error.
+    """
+    channels = targets.shape[1]
+    rows = {"source": middle(sources, channels), "target" if paired else "unpaired image": targets, "output": outputs}
+    if paired:
+        rows[f"absolute error, white: {1 / _ERROR_GAIN:g} of the range"] = _error(outputs, targets)
+    columns = min(_COLUMNS, *map(len, rows.values()))
+    pictures = [_titled(title, _grid(images[:columns], ClassRows(columns=columns))) for title, images in rows.items()]
+    return torch.cat(pictures, dim=1)
+
+
+def _error(outputs: Tensor, targets: Tensor) -> Tensor:
+    return ((outputs - targets).abs() * _ERROR_GAIN - 1).clamp(-1, 1)
 
 
 def _grid(images: Tensor, rows: ClassRows) -> Tensor:

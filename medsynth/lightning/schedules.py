@@ -13,6 +13,7 @@ from medsynth.contracts import (
     GeneratorPenalty,
     InputError,
     Penalty,
+    ReconstructionTerm,
     Schedule,
     check_contract,
     contract_members,
@@ -20,7 +21,12 @@ from medsynth.contracts import (
 from medsynth.generator.ema import EMA
 
 Setter = Callable[[float], None]
-_CONTRACTS: Mapping[str, type] = {"penalty": Penalty, "generator_penalty": GeneratorPenalty, "augment": Augmentation}
+_CONTRACTS: Mapping[str, type] = {
+    "penalty": Penalty,
+    "generator_penalty": GeneratorPenalty,
+    "reconstruction": ReconstructionTerm,
+    "augment": Augmentation,
+}
 
 
 class Schedules:

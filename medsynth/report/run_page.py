@@ -38,6 +38,7 @@ SPEED = (
 _GROUPS = (
     "penalty",
     "generator_penalty",
+    "reconstruction",
     "augment",
 )  # of the configuration, whose components may record values of their own
 _STRIP = 8  # pictures that are always visible; the others can be reached by the slider

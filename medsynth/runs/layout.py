@@ -15,6 +15,7 @@ LOG = "train.log"
 CHECKPOINT = "checkpoints/last.ckpt"
 GENERATOR = "generator.safetensors"  # the best averaged generator
 REPORT = "report.html"
+TRANSLATED = "translated.png"  # among the samples of a run that translates
 RECONSTRUCTED = "reconstructed.png"  # among the samples of a run with an encoder
 FEATURES = "feature_cache"  # of the real images by a frozen backbone; deleted when the run completes
 EARLIER_FEATURES = "feature_bank"  # the name of that folder in runs of earlier versions

@@ -18,6 +18,11 @@ class Difference:
     new: tuple[str, ...] = ()
 
 
-COMPOSITIONS: tuple[Difference, ...] = ()
+COMPOSITIONS: tuple[Difference, ...] = (
+    Difference(
+        "tasks of translation have sources and reconstruction terms",
+        new=("discriminator_channels: *", "reconstruction: {}", "source_channels: 0"),
+    ),
+)
 COMMANDS: dict[str, str] = {}  # recorded command -> the one that README has instead
 FILES: dict[str, str] = {}  # name of a recorded file -> today's name; "" where it is not written any more
