@@ -64,7 +64,7 @@ def assert_same(first, second):
     assert best[0]["medsynth"] == best[1]["medsynth"]
     exported = [read_generator(folder / "generator.safetensors") for folder in (first, second)]
     assert exported[0][1] == exported[1][1]
-    assert torch.equal(*(generator(torch.ones(1, 128), None) for generator, _ in exported))
+    assert all(map(torch.equal, *(generator.state_dict().values() for generator, _ in exported)))
     summaries = [json.loads((folder / "summary.json").read_text()) for folder in (first, second)]
     assert summaries[0]["best"] == summaries[1]["best"]
     assert summaries[0]["metrics"] == summaries[1]["metrics"]

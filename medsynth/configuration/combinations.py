@@ -145,9 +145,8 @@ def sees_source(config: DictConfig) -> bool:
     if asked not in (True, False, "auto"):
         raise InputError(f"task.conditional_on_source={asked} is unknown: choose auto, true or false.")
     with_source = config.data.channels + config.source_channels  # as filled in, in the configuration of a resumed run
-    can = _refers(discriminator_of(config), "discriminator_channels") or with_source in _values(
-        discriminator_of(config), "channels"
-    )
+    filled_in = config.source_channels > 0 and with_source in _values(discriminator_of(config), "channels")
+    can = filled_in or _refers(discriminator_of(config), "discriminator_channels")
     if asked is True and not can:
         raise InputError(
             "task.conditional_on_source=true needs a discriminator that is trained from pixels, and this one sees "

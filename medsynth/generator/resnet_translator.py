@@ -33,8 +33,8 @@ class ResNetTranslator(nn.Module):
         latent_dim: length of the noise; 0: none.
         width: feature maps at full resolution.
         blocks: residual blocks; None: 6 up to 128 pixels, 9 above, as in the paper.
-        residual: the network's values are added to the source, of whose channels the middle ones, so that it begins
-            near the source copied unchanged: for images of the same kind (Zhang et al. 2017, DnCNN). With ``clamp``.
+        residual: the network's values, 0 at first, are added to the source, or to the middle ones of its channels: for
+            images of the same kind (Zhang et al. 2017, DnCNN). With ``clamp``.
         output: ``clamp`` or ``tanh``: how values are brought into [-1, 1].
 
     Raises:
@@ -88,6 +88,8 @@ class ResNetTranslator(nn.Module):
         self._shown = tuple(number for number in _SHOWN_BLOCKS if number < count)
         self.encoding_channels = (source_channels, 2 * width, 4 * width, *[4 * width for _ in self._shown])
         self.apply(normal_weights)
+        if residual:
+            nn.init.zeros_(self.up[-1].weight)  # pyright: ignore[reportArgumentType]
 
     def forward(self, source: Tensor, z: Tensor | None = None) -> Tensor:
         """Return images (N, C, H, W) in [-1, 1]."""

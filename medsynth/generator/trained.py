@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from medsynth.contracts import Generator, InputError, Intensity, counter_seed, noise
+from medsynth.contracts import Generator, InputError, Intensity, Translator, counter_seed, noise
 from medsynth.generator.export import read_generator
 
+TRANSLATOR = "translator"  # kind of a generator that makes images of other images, on its card
 FILE = "generator.safetensors"  # in the folder of a run
 
 
@@ -135,13 +136,112 @@ def load_generator(path: str | Path, *, trust: bool = False) -> TrainedGenerator
         trust: the file is your own and may name any generator; False: those of medsynth only.
 
     Raises:
-        InputError: there is no such file, or it is damaged or of no generator of medsynth.
+        InputError: there is no such file, it is damaged or of no generator of medsynth, or it translates images.
     """
+    network, card, file = _read(path, trust=trust)
+    if card.get("kind") == TRANSLATOR:
+        raise InputError(
+            f"{file} translates images, and makes none of noise: type medsynth translate run={path} data.root= and the "
+            "folder of the images to translate."
+        )
+    return TrainedGenerator(cast(Generator, network), card, file)
+
+
+def _read(path: str | Path, *, trust: bool) -> tuple[nn.Module, dict[str, Any], Path]:
+    """Return the network of a run's folder or of a file, its card, and the file."""
     path = Path(path).expanduser()
     if not path.exists():
         raise InputError(f"{path} does not exist: give the folder of a run, or a {FILE}.")
     file = path / FILE if path.is_dir() else path
     # Networks are built with random weights first: the caller's random numbers are not to depend on that.
     with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
-        network, card = read_generator(file, trusted=trust)
-    return TrainedGenerator(cast(Generator, network), card, file)
+        return *read_generator(file, trusted=trust), file
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedTranslator:
+    """A trained translator, on the CPU and in evaluation mode.
+
+    Attributes:
+        network: the module, ``(source, z) -> images``.
+        card: the description in its file: data, intensities of sources and targets, images seen, metrics.
+        path: the file.
+
+    >>> translator = load_translator("outputs/2026-01-31/12-00-00")  # doctest: +SKIP
+    >>> images = translator.translate(sources)  # doctest: +SKIP
+    """
+
+    network: Translator
+    card: dict[str, Any]
+    path: Path
+
+    @property
+    def intensity(self) -> Intensity:
+        """The mapping from [-1, 1] to physical units of the images that it makes."""
+        return Intensity(**self.card["intensity"])
+
+    @property
+    def source_intensity(self) -> Intensity:
+        """The mapping from [-1, 1] to physical units of the images that it takes."""
+        return Intensity(**self.card["source_intensity"])
+
+    @property
+    def source_channels(self) -> int:
+        """The number of channels of the images that it takes."""
+        return self.network.source_channels
+
+    @property
+    def image_size(self) -> int:
+        """Height and width in pixels of the images that it was trained with."""
+        return int(self.card["image_size"])
+
+    @property
+    def channels(self) -> int:
+        """The number of channels of the images that it makes."""
+        return int(self.card["channels"])
+
+    def translate(self, source: Tensor, *, seed: int = 0, sample: int = 0, batch_size: int = 16) -> Tensor:
+        """Translate ``source`` (N, source_channels, H, W) in [-1, 1]; return (N, C, H, W) in [-1, 1], float32.
+
+        Args:
+            source: the images.
+            seed: of the noise, of a translator that has some.
+            sample: number of the sample; another number gives other noise. Image i of a sample depends on seed, sample
+                and i alone.
+            batch_size: images computed at a time.
+
+        Raises:
+            InputError: other channels than it was trained with, or values that are not finite.
+        """
+        if source.shape[1] != self.source_channels:
+            raise InputError(
+                f"{self.path} translates images of {self.source_channels} channels, not {source.shape[1]}."
+            )
+        z = noise(len(source), self.network.latent_dim, seed=counter_seed("translate", seed, sample))
+        made: list[Tensor] = []
+        for images, values in zip(source.split(batch_size), z.split(batch_size), strict=True):
+            with torch.inference_mode():
+                made.append(self.network(images.float(), values).float())
+        images = torch.cat(made)
+        if not images.isfinite().all():
+            raise InputError(f"{self.path} makes values that are not finite numbers: choose a run that converged.")
+        return images.clamp(-1, 1).clone()
+
+
+def load_translator(path: str | Path, *, trust: bool = False) -> TrainedTranslator:
+    """Load a trained translator; PyTorch's random state stays as it is.
+
+    Args:
+        path: the folder of a run, or a ``generator.safetensors``.
+        trust: the file is your own and may name any translator; False: those of medsynth only.
+
+    Raises:
+        InputError: there is no such file, it is damaged or of no generator of medsynth, or it makes images of noise.
+    """
+    network, card, file = _read(path, trust=trust)
+    if card.get("kind") != TRANSLATOR:
+        raise InputError(
+            f"{file} makes images of noise, and translates none: type medsynth generate run={path} num_samples=64 "
+            "out=generated, or name the run of a translation."
+        )
+    return TrainedTranslator(cast(Translator, network), card, file)

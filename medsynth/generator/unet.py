@@ -38,8 +38,8 @@ class UNetTranslator(nn.Module):
         levels: halvings of the resolution; None: as many as divide the size, 8 at most: to one pixel for powers of two.
         normalization: ``instance``, ``batch`` or ``none``.
         dropout: probability with which values of the three coarsest blocks of the decoder are left out in training.
-        residual: the network's values are added to the source, of whose channels the middle ones, so that it begins
-            near the source copied unchanged: for images of the same kind (Zhang et al. 2017, DnCNN). With ``clamp``.
+        residual: the network's values, 0 at first, are added to the source, or to the middle ones of its channels: for
+            images of the same kind (Zhang et al. 2017, DnCNN). With ``clamp``.
         output: ``clamp`` or ``tanh``: how values are brought into [-1, 1].
 
     Raises:
@@ -89,6 +89,8 @@ class UNetTranslator(nn.Module):
         self.last = nn.ConvTranspose2d(2 * widths[0], channels, 4, stride=2, padding=1)
         self.encoding_channels = (source_channels, *widths[: min(levels - 1, 4)])
         self.apply(normal_weights)
+        if residual:
+            nn.init.zeros_(self.last.weight)
 
     def forward(self, source: Tensor, z: Tensor | None = None) -> Tensor:
         """Return images (N, C, H, W) in [-1, 1]."""

@@ -142,6 +142,10 @@ class GenerativeModule(pl.LightningModule, abc.ABC):
         """Return the images (N, C, H, W) that a generator makes of noise and labels, or of sources."""
         return cast(Generator, network)(z, labels)
 
+    def next_command(self, run: str) -> str:
+        """Return the command that uses the generator of the folder ``run``."""
+        return f"medsynth generate run={run} num_samples=64 out=generated"
+
     def card_entries(self, data: TrainingData) -> dict[str, Any]:
         """Return what the card of the exported generator has beside what every task's has."""
         return {}

@@ -136,7 +136,7 @@ class RunSummary:
             "predecessor": self.predecessor,
             "files": self._files(bool(curves)),
             "test": f"medsynth evaluate run={shown(self.folder)}" if data.num_test else None,
-            "next": f"medsynth generate run={shown(self.folder)} num_samples=64 out=generated",
+            "next": self.model.next_command(shown(self.folder)),
         }
         write_json(self.folder / SUMMARY, summary)
 

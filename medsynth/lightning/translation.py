@@ -17,6 +17,7 @@ from medsynth.contracts import (
     Translator,
     check_contract,
 )
+from medsynth.generator.trained import TRANSLATOR
 from medsynth.lightning.components import check_network
 from medsynth.lightning.distributed import averaged
 from medsynth.lightning.microbatch import DrawnMicrobatch
@@ -95,11 +96,18 @@ class TranslationModule(GenerativeModule):
             for name, term in self.target_terms.items()
         }
 
+    def next_command(self, run: str) -> str:
+        """Return the command that translates images by the generator of the folder ``run``."""
+        return f"medsynth translate run={run} data.root=my/sources out=translated"
+
     def card_entries(self, data: TrainingData) -> dict[str, Any]:
         """Return what the card of a translator has beside that of a generator."""
-        intensity = data.source_intensity
+        intensity, first = data.source_intensity, data.val_batch(1)
+        assert "target" in first
         return {
-            "kind": "translator",
+            "kind": TRANSLATOR,
+            "channels": len(first["target"][0]),
+            "image_size": first["target"].shape[-1],
             "source_channels": self.generator.source_channels,
             "source_intensity": None if intensity is None else vars(intensity),
             "source_statistics": getattr(data, "source_statistics", None),
