@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 
+import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
 from medsynth.cli import main
+from medsynth.data.phantom.source import Phantoms
+from tests.shortcuts import kept_phantoms
 
 # The smallest training there is: 16 px phantoms, tiny networks, two validations.
 TINY = (
@@ -23,6 +26,8 @@ TINY = (
     "report=false",
 )
 
+_image = kept_phantoms(Phantoms.image)
+
 
 def forget_hydra() -> None:
     """Leave Hydra as it is when a process starts; a command that ran before has left its configuration there."""
@@ -37,7 +42,9 @@ def run(monkeypatch, capsys, *arguments: str, command: str = "train") -> tuple[i
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     code = 0
     try:
-        main(command)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Phantoms, "image", _image)
+            main(command)
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
     out, err = capsys.readouterr()

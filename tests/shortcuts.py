@@ -7,30 +7,68 @@ text in the pictures of its curves. Commands that tests start as processes of th
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
 import pytest
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
-from hydra.plugins.config_source import ConfigSource
+from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.sweeper import Sweeper
 from matplotlib.figure import Figure
+from numpy import ndarray
 from omegaconf import DictConfig
 
 from medsynth.configuration.compose import is_group
+from medsynth.data.phantom.source import Phantoms
 
 
 def take_shortcuts(patch: pytest.MonkeyPatch) -> None:
     """Keep compositions of conf/ for later, and draw curves without rendering them, until ``patch`` is undone."""
     # Hydra copies its sources, which do not change, before each composition and each look at a group's choices.
     patch.setattr(ConfigSource, "__deepcopy__", lambda self, memo: self, raising=False)
+    patch.setattr(FileConfigSource, "load_config", kept_files(FileConfigSource.load_config))
     patch.setattr(hydra, "compose", kept_compositions(hydra.compose))
     patch.setattr(Sweeper, "validate_batch_is_legal", kept_batches(Sweeper.validate_batch_is_legal))
     patch.setattr(Hydra, "get_mode", kept_modes(Hydra.get_mode))
     patch.setattr("medsynth.report.curves.Figure", UnrenderedFigure)
+
+
+def kept_files(load: Callable[..., ConfigResult]) -> Callable[..., ConfigResult]:
+    """Return a source's ``load_config`` that parses a YAML file again only after it has changed."""
+    kept: dict[Any, ConfigResult] = {}
+
+    def loaded(self: FileConfigSource, config_path: str) -> ConfigResult:
+        path = Path(self.path) / self._normalize_file_name(config_path)
+        if not path.is_file():
+            return load(self, config_path)
+        state = path.stat()
+        key = (self.path, self.provider, config_path, state.st_mtime_ns, state.st_size)
+        if key not in kept:
+            kept[key] = load(self, config_path)
+        return dataclasses.replace(kept[key], config=copy.deepcopy(kept[key].config))
+
+    return loaded
+
+
+def kept_phantoms(image: Callable[..., ndarray]) -> Callable[..., ndarray]:
+    """Return ``Phantoms.image`` that paints each small image of the same options once."""
+    kept: dict[Any, ndarray] = {}
+
+    def painted(self: Phantoms, split: str, index: int) -> ndarray:
+        if self.image_size > 16:
+            return image(self, split, index)
+        options = (type(self), self.anatomies, self.classes, self.image_size, self.windows, self.noise_hu, self.seed)
+        key = (*options, split, index)
+        if key not in kept:
+            kept[key] = image(self, split, index)
+        return kept[key].copy()
+
+    return painted
 
 
 def kept_compositions(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:

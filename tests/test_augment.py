@@ -205,7 +205,7 @@ def test_edge_hides_a_square_by_the_mean_of_the_margin():
 @pytest.mark.parametrize("fill", ["gray", "edge"])
 @pytest.mark.parametrize("policy", [*([name] for name in ALL), ALL])
 def test_gradient_is_exact(policy, fill):
-    images = random_images(3, 2, 8, 8, dtype=torch.float64).requires_grad_(True)
+    images = random_images(1, 2, 8, 8, dtype=torch.float64).requires_grad_(True)
     assert torch.autograd.gradcheck(lambda images: augmented(images, policy, fill=fill), images)
 
 

@@ -244,7 +244,9 @@ resumable = pytest.mark.filterwarnings("ignore", "error:You're resuming from a c
 @resumable
 @pytest.mark.parametrize(
     ("num_workers", "hook", "batches", "options"),
-    [(0, *save) for save in SAVES] + [(2, *save) for save in WITH_WORKERS],
+    [(0, *save) for save in SAVES]
+    + [(2, *save) for save in WITH_WORKERS[::2]]
+    + [pytest.param(2, *save, marks=pytest.mark.slow) for save in WITH_WORKERS[1::2]],
 )
 def test_a_resumed_run_sees_the_images_of_an_uninterrupted_one(num_workers, hook, batches, options, tmp_path):
     expected = fit(0, **options)
