@@ -44,7 +44,7 @@ LAYERS = (
     {"vaegan", "regression", "paired_translation"},
     {"finalize"},
     {"training"},
-    {"evaluation", "planning", "sweep"},
+    {"evaluation", "planning", "sweep", "translate"},
     {"search"},
     {"utility", "audit"},
     {"verdict"},
@@ -54,7 +54,10 @@ LAYERS = (
     {"__init__", "__main__"},
 )
 LAYER = {package: number for number, packages in enumerate(LAYERS) for package in packages}
-COMPOSED = {"configuration", "runs", "finalize", "training", "evaluation", "planning", "sweep", "search", "cli"}
+COMPOSED = {
+    *("configuration", "runs", "finalize", "training", "evaluation", "planning"),
+    *("sweep", "translate", "search", "cli"),
+}
 # Libraries that only these packages import, so that a library's next major version touches one place.
 BOUNDARIES = {
     "timm": {"backbone"},

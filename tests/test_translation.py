@@ -327,7 +327,7 @@ TASKS = {
 STEPS = {"regression": Regression, "paired_translation": PairedTranslation}
 
 
-@pytest.mark.parametrize("task", ["paired_translation", pytest.param("regression", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("task", TASKS)
 def test_resumed_runs_are_bit_for_bit_the_same(task, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     options = [*TINY, *TASKS[task], "task.accumulate=2"]
@@ -381,7 +381,6 @@ def test_choices_that_do_not_go_with_a_translation_are_refused(options, words, m
         combinations.check_combinations(config)
 
 
-@pytest.mark.slow
 def test_the_suggested_choices_exist():
     assert choices_with("generator", "source_channels") == ["resnet_translator", "unet"]
     assert {"paired_translation", "regression"} <= set(choices_with("task", "source_channels"))

@@ -49,6 +49,16 @@ def _check_data(data: DictConfig) -> None:
         instantiate(reader)(root)
 
 
+def _check_translate(config: DictConfig) -> None:
+    _check_generator(config)
+    if config.out is None:
+        raise InputError("out= is needed: the folder to write the translations to, for example out=translated.")
+    _check_new(config.out)
+    if OmegaConf.is_missing(config.data, "reader") or not config.data.get("root"):
+        raise InputError("data.root= is needed: the folder of the series to translate, such as data.root=my/series.")
+    require_images("data.root", config.data.root)
+
+
 def _check_generate(config: DictConfig) -> None:
     _check_generator(config)
     if config.out is None:
@@ -161,6 +171,7 @@ def _check_new(out: str) -> None:
 
 _CHECKS: dict[str, Callable[[DictConfig], None]] = {
     "generate": _check_generate,
+    "translate": _check_translate,
     "evaluate": _check_evaluate,
     "audit": _check_audit,
     "card": _check_generator,

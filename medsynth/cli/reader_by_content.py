@@ -9,7 +9,7 @@ from medsynth.configuration.override_text import override
 from medsynth.configuration.plain_values import text_value
 from medsynth.errors import InputError
 
-COMMANDS = ("start", "data")
+COMMANDS = ("start", "data", "translate")
 _ROOT, _CHOICE = "data.root=", "data="
 
 

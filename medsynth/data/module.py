@@ -321,7 +321,14 @@ class ImageDataModule(pl.LightningDataModule):
         intensity = self.source_intensity
         if intensity is None:
             return None
-        return source_statistics(self.train_dataset, intensity, modality=self.source_modality)
+        geometry, normalization = (getattr(self.source, name, None) for name in ("geometry", "of_sources"))
+        return source_statistics(
+            self.train_dataset,
+            intensity,
+            modality=self.source_modality,
+            geometry=None if geometry is None else geometry.key(),
+            normalization=None if normalization is None else normalization.key(),
+        )
 
     @property
     def spacing(self) -> tuple[float, float] | None:

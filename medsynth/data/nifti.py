@@ -138,7 +138,7 @@ class Nifti:
         volume = load(self.tree.read(record.name), volume=self.volume, nan_value=self.nan_value)
         if volume.low == volume.high:
             raise Unreadable("all its voxels have the same value")
-        slices = _Slices(volume, AXES[self.axis])
+        slices = Slices(volume, AXES[self.axis])
         content = _content(slices.voxels, volume.scaled)
         names = self._class_names(record, volume) if self.labels is not None else [""] * len(slices)
         kept = np.flatnonzero(content >= self.min_content).tolist()
@@ -196,7 +196,7 @@ class Nifti:
         except Unreadable as error:
             raise Unreadable(f"its label volume cannot be read: {error}") from error
         _check_aligned(image, labels)
-        present = [_labels_in(values) for values in _Slices(labels, AXES[self.axis])]
+        present = [_labels_in(values) for values in Slices(labels, AXES[self.axis])]
         known = {0} | (set(self.label_names) if self.label_names else set[int]().union(*present))
         if not known.issuperset(label for counts in present for label in counts):
             raise Unreadable("its label volume holds a label that data.reader.label_names does not name")
@@ -204,7 +204,7 @@ class Nifti:
         return [names[max(sorted(counts), key=counts.__getitem__, default=0)] for counts in present]
 
 
-class _Slices(Sequence[np.ndarray]):
+class Slices(Sequence[np.ndarray]):
     """The slices of a volume along an axis, as displayed, float32 ``(C, H, W)``; each is scaled when it is asked for.
 
     The volume's indices run to the right, anterior and superior. So both axes of each slice are reversed, and its rows
@@ -227,6 +227,11 @@ class _Slices(Sequence[np.ndarray]):
     def __len__(self) -> int:
         return len(self.voxels)
 
+    @staticmethod
+    def to_volume(images: np.ndarray, axis: int) -> np.ndarray:
+        """Return the voxels (I, J, K) of slices (N, H, W) as displayed: the inverse of cutting a volume."""
+        return np.moveaxis(images.swapaxes(-1, -2)[:, ::-1, ::-1], 0, axis)
+
     def __getitem__(self, number: int) -> np.ndarray:  # pyright: ignore[reportIncompatibleMethodOverride]
         return np.ascontiguousarray(self.volume.scaled(self.voxels[number]))
 
@@ -234,7 +239,7 @@ class _Slices(Sequence[np.ndarray]):
 class _Kept(Sequence[RawImage]):
     """The slices ``numbers`` as raw images, each made when it is asked for: all at once would be another volume."""
 
-    def __init__(self, slices: _Slices, numbers: Sequence[int], names: Sequence[str], mask: bool) -> None:
+    def __init__(self, slices: Slices, numbers: Sequence[int], names: Sequence[str], mask: bool) -> None:
         self.slices, self.numbers, self.names, self.mask = slices, numbers, names, mask
 
     def __len__(self) -> int:

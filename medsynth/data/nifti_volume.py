@@ -56,6 +56,8 @@ class Volume:
         scaled: any part of them -> float32 ``(C, ...)``.
         low, high: the lowest and the highest value.
         affine: index -> millimeters.
+        file_affine: the same of the file's own order of voxels.
+        orientation: of the file's axes, nibabel's (3, 2): the axis of the volume and the direction of each.
         stored_type: see ``RawImage``.
         remarks: see ``RawImage``.
         labels: whether it seems to hold labels: by its intent, or since its values are few integers.
@@ -66,6 +68,8 @@ class Volume:
     low: float
     high: float
     affine: np.ndarray
+    file_affine: np.ndarray
+    orientation: np.ndarray
     stored_type: str
     remarks: tuple[str, ...]
     labels: bool
@@ -95,9 +99,9 @@ def load(content: bytes, *, volume: int | None = None, nan_value: float | None =
     """
     header, voxels = _unpacked(content)
     array = _stored_voxels(header, voxels, volume)
-    affine = _affine(header)
-    orientation = io_orientation(affine)
-    affine = affine @ inv_ornt_aff(orientation, array.shape)
+    file_affine = _affine(header)
+    orientation = io_orientation(file_affine)
+    affine = file_affine @ inv_ornt_aff(orientation, array.shape)
     array = apply_orientation(array, orientation)
     scaled, stored_type, remarks = _colors(array) if array.dtype.names else _scaling(header, array, nan_value)
     extremes = [(values.min(), values.max()) for values in (scaled(plane) for _, plane in planes(array))]
@@ -112,7 +116,8 @@ def load(content: bytes, *, volume: int | None = None, nan_value: float | None =
     integers = array.dtype.kind in "iu" and holds_few_integers(plane for _, plane in planes(array))
     labels = integers or int(header["intent_code"]) == _LABELS
     low, high = min(low for low, _ in extremes), max(high for _, high in extremes)
-    return Volume(array, scaled, float(low), float(high), affine, stored_type, remarks, labels)
+    place = (affine, file_affine, orientation)
+    return Volume(array, scaled, float(low), float(high), *place, stored_type, remarks, labels)
 
 
 def _unpacked(content: bytes) -> tuple[Nifti1Header, memoryview]:

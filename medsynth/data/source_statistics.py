@@ -17,24 +17,35 @@ TOLERANCE = 1.5  # times the largest distance of a training image from all of th
 LEAST = 0.05  # of the range of values; images that are closer to the training images than this are like them
 
 
-def source_statistics(dataset: Any, intensity: Intensity, *, modality: str) -> dict[str, Any]:
-    """Describe the values of training images.
+def source_statistics(
+    dataset: Any,
+    intensity: Intensity,
+    *,
+    modality: str,
+    geometry: dict[str, Any] | None = None,
+    normalization: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Describe the values of training images, and what they went through.
 
     Args:
         dataset: samples with "image" (C, H, W) in [-1, 1]; ``len`` of them.
         intensity: of the images.
         modality: DICOM's code, "" where it is not known.
+        geometry: the options of ``data.geometry.Geometry``; None: the images were not made of others.
+        normalization: the options of ``data.intensity.Normalization``; None: the intensity is linear.
 
     Returns:
-        Plain values: "modality", "mean" and "sd" in the unit of the intensity, "quantiles", ``QUANTILES`` of them from
-        the lowest to the highest value, and "spread", the largest distance of one image's quantiles from these
-        (``distance``) as a fraction of the intensity's range.
+        Plain values: "geometry", "normalization", "modality", "mean" and "sd" in the unit of the intensity,
+        "quantiles", ``QUANTILES`` of them from the lowest to the highest value, and "spread", the largest distance of
+        one image's quantiles from these (``distance``) as a fraction of the intensity's range.
     """
     count = min(len(dataset), IMAGES)
     chosen = [dataset[number * len(dataset) // count]["image"] for number in range(count)]
     images = [intensity.to_physical(image).double().numpy().ravel() for image in chosen]
     quantiles, width = _quantiles(np.concatenate(images)), intensity.high - intensity.low
     return {
+        "geometry": geometry,
+        "normalization": normalization,
         "modality": modality,
         "mean": float(np.mean([image.mean() for image in images])),
         "sd": float(np.sqrt(np.mean([np.square(image).mean() for image in images]) - np.mean(images) ** 2)),

@@ -28,12 +28,19 @@ def raw_images(
         Unreadable: they cannot be decoded.
     """
     stored, raw = stored_frames(dataset)
-    frames = order = selection.frames(dataset, len(raw))
-    if len(raw) > 1:
+    order, left_out = frame_order(dataset, len(raw), selection, every=every, skip_ends=skip_ends)
+    return [_raw_image(stored[frame], raw[frame], dataset, frame) for frame in order], left_out
+
+
+def frame_order(
+    dataset: Dataset, count: int, selection: Selection, *, every: int, skip_ends: int
+) -> tuple[list[int], Counter[Reason]]:
+    """Return the numbers of the selected frames of ``count``, and counts of the others; see ``raw_images``."""
+    frames = order = selection.frames(dataset, count)
+    if count > 1:
         positions = [frame_position(dataset, frame) for frame in frames]
         order = [frames[index] for index in selected(positions, every=every, skip_ends=skip_ends)]
-    left_out = Counter({SLICES: len(frames) - len(order), OTHER_TYPE: len(raw) - len(frames)})
-    return [_raw_image(stored[frame], raw[frame], dataset, frame) for frame in order], left_out
+    return order, Counter({SLICES: len(frames) - len(order), OTHER_TYPE: count - len(frames)})
 
 
 def _raw_image(stored: np.ndarray, raw: np.ndarray, dataset: Dataset, frame: int) -> RawImage:

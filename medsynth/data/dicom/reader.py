@@ -8,13 +8,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from medsynth.data.dicom.elements import damage, parse, quiet
+from pydicom.dataset import Dataset
+
+from medsynth.data.dicom.elements import PIXELS, damage, parse, quiet
 from medsynth.data.dicom.headers import Header, read_header
 from medsynth.data.dicom.patients import find_patients
 from medsynth.data.dicom.pixels import plugins
-from medsynth.data.dicom.raw_image import raw_images
+from medsynth.data.dicom.raw_image import frame_order, raw_images
 from medsynth.data.dicom.selection import INTENTS, SLICES, Selection
-from medsynth.data.dicom.series import by_series
+from medsynth.data.dicom.series import by_series, grouped
 from medsynth.data.errors import DataError, Reason, ReasonKind, Unreadable
 from medsynth.data.layout import AUTO, Layout, find_layout
 from medsynth.data.reading import RawImage, Record, Roles, Scan, reader_options
@@ -82,11 +84,7 @@ class Dicom:
         Raises:
             DataError: nothing fits the options, or images of several modalities or units are mixed.
         """
-        with quiet():
-            headers, left_out, damaged = self._headers()
-            selected = self._selected(headers, left_out)
-            self._check_uniform(selected)
-            selected = _decodable(selected, left_out, damaged)
+        selected, left_out, damaged = self._readable()
         ordered = by_series(selected, every=self.every, skip_ends=self.skip_ends)
         left_out[SLICES] += len(selected) - len(ordered)
         layout = find_layout(
@@ -125,6 +123,45 @@ class Dicom:
                 layout.doubt if layout.class_level else "",
             ),
         )
+
+    def files_of_series(self) -> list[list[Header]]:
+        """Return the files of each series, in the order of its slices.
+
+        Raises:
+            DataError: nothing fits the options, files of several modalities or units are mixed, or one is damaged.
+        """
+        selected, _, damaged = self._readable()
+        damaged += Counter(reason for _, reason in self.tree.lost if reason.kind is ReasonKind.DAMAGED)
+        if damaged:
+            raise DataError(
+                f"{sum(damaged.values())} files in data.root={self.tree.root} are damaged ({_listed(damaged)}): a "
+                "series is read as a whole; repair or remove them."
+            )
+        return grouped(selected, every=self.every, skip_ends=self.skip_ends)
+
+    def slices(self, header: Header) -> tuple[Dataset, list[int], list[RawImage]]:
+        """Return the data set of a file without its pixels, and the numbers and images of its frames in order.
+
+        Raises:
+            Unreadable: it is damaged.
+        """
+        with quiet(), damage("it is damaged"):
+            dataset, _ = parse(self.tree.read(header.name))
+            images, _ = raw_images(dataset, self._selection, every=self.every, skip_ends=self.skip_ends)
+            options = {"every": self.every, "skip_ends": self.skip_ends}
+            order, _ = frame_order(dataset, header.frames, self._selection, **options)
+            for keyword in PIXELS.values():
+                if keyword in dataset:
+                    delattr(dataset, keyword)
+        return dataset, order, images
+
+    def _readable(self) -> tuple[list[Header], Counter[Reason], Counter[Reason]]:
+        """Return the files that the options select and a decoder reads, and counts of those left out and damaged."""
+        with quiet():
+            headers, left_out, damaged = self._headers()
+            selected = self._selected(headers, left_out)
+            self._check_uniform(selected)
+            return _decodable(selected, left_out, damaged), left_out, damaged
 
     def read(self, record: Record) -> tuple[list[RawImage], Counter[Reason]]:
         """Decode the frames of a file; see ``reading.Reader``."""

@@ -16,6 +16,11 @@ def by_series(headers: Sequence[Header], *, every: int, skip_ends: int) -> list[
 
     Files of several frames follow the slices of their series. Their frames are sorted and selected when they are read.
     """
+    return [header for files in grouped(headers, every=every, skip_ends=skip_ends) for header in files]
+
+
+def grouped(headers: Sequence[Header], *, every: int, skip_ends: int) -> list[list[Header]]:
+    """Return the files of each series in the order of ``by_series``."""
     series: dict[tuple[str, ...], list[Header]] = defaultdict(list)
     for header in headers:
         # A file without a series belongs to those in its folder.
@@ -26,7 +31,7 @@ def by_series(headers: Sequence[Header], *, every: int, skip_ends: int) -> list[
         slices = [header for header in files if header.frames == 1]
         positions = [header.position for header in slices]
         order = selected(positions, every=every, skip_ends=skip_ends) if len(slices) > 1 else range(len(slices))
-        result += [slices[index] for index in order] + [header for header in files if header.frames > 1]
+        result.append([slices[index] for index in order] + [header for header in files if header.frames > 1])
     return result
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -15,6 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, ge
 from pydicom.valuerep import format_number_as_ds
 from torch import Tensor
 
+from medsynth.contracts import Intensity
 from medsynth.data.writer.base import FilePerImage, ImageSet, quantized, to_levels
 
 LEVELS = 2**16 - 1  # of gray images; color images have 8 bits
@@ -39,8 +41,7 @@ class DicomWriter(FilePerImage):
         self.color = images.shape[1] == 3
         self.stored = quantized(images.intensity, 255 if self.color else LEVELS)
         if not self.color:
-            written = {name: format_number_as_ds(float(self.stored[name])) for name in ("slope", "intercept")}
-            self.stored |= {name: float(text) for name, text in written.items()}
+            self.stored = rounded(self.stored)
         self.study = generate_uid(prefix=None)
         self.series = [generate_uid(prefix=None) for _ in images.class_names or ("all",)]
         self.now = datetime.datetime.now()
@@ -109,19 +110,24 @@ class DicomWriter(FilePerImage):
             values = to_levels(image, 255).permute(1, 2, 0).numpy().astype(np.uint8)
             dataset.set_pixel_data(values, "RGB", 8, generate_instance_uid=False)
             return
-        slope, intercept = self.stored["slope"], self.stored["intercept"]
-        physical = self.images.intensity.to_physical(image[0]).numpy()
-        values = ((physical - intercept) / slope).round().clip(0, LEVELS).astype("<u2")
-        dataset.set_pixel_data(values, "MONOCHROME2", 16, generate_instance_uid=False)
-        dataset.RescaleSlope, dataset.RescaleIntercept = format_number_as_ds(slope), format_number_as_ds(intercept)
-        dataset.RescaleType = "HU" if self.images.intensity.unit == "HU" else "US"  # Hounsfield, or unspecified
-        self._set_window(dataset)
+        gray_pixels(dataset, image, self.images.intensity, self.stored)
 
-    def _set_window(self, dataset: Dataset) -> None:
-        """Set black at ``low`` and white at ``high``, in units after the rescale.
 
-        The standard's window extends from c - w / 2 to c + w / 2 - 1 (PS3.3 C.11.2.1.2.1).
-        """
-        low, high = self.images.intensity.low, self.images.intensity.high
-        dataset.WindowCenter = format_number_as_ds((low + high) / 2 + 0.5)
-        dataset.WindowWidth = format_number_as_ds(float(high - low + 1))
+def rounded(stored: dict[str, Any]) -> dict[str, Any]:
+    """Return ``Writer.stored`` with slope and intercept as they are written: decimal strings of 16 characters."""
+    written = {name: format_number_as_ds(float(stored[name])) for name in ("slope", "intercept")}
+    return stored | {name: float(text) for name, text in written.items()}
+
+
+def gray_pixels(dataset: Dataset, image: Tensor, intensity: Intensity, stored: dict[str, Any]) -> None:
+    """Set the pixels of an image (1, H, W) in [-1, 1], 16 bits with the map ``stored``, and a window of its range."""
+    slope, intercept = stored["slope"], stored["intercept"]
+    physical = intensity.to_physical(image[0]).numpy()
+    values = ((physical - intercept) / slope).round().clip(0, LEVELS).astype("<u2")
+    dataset.set_pixel_data(values, "MONOCHROME2", 16, generate_instance_uid=False)
+    dataset.RescaleSlope, dataset.RescaleIntercept = format_number_as_ds(slope), format_number_as_ds(intercept)
+    dataset.RescaleType = "HU" if intensity.unit == "HU" else "US"  # Hounsfield, or unspecified
+    # Black at ``low``, white at ``high``, in units after the rescale. The standard's window extends from c - w / 2 to
+    # c + w / 2 - 1 (PS3.3 C.11.2.1.2.1).
+    dataset.WindowCenter = format_number_as_ds((intensity.low + intensity.high) / 2 + 0.5)
+    dataset.WindowWidth = format_number_as_ds(float(intensity.high - intensity.low + 1))
