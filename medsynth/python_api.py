@@ -21,6 +21,7 @@ from medsynth.cli.compose import register_resolvers
 from medsynth.configuration.checked_composition import compose_checked
 from medsynth.configuration.input_errors import input_errors
 from medsynth.configuration.override_text import override, quoted
+from medsynth.figures.completion import complete_report
 from medsynth.runs.placement import choose_folder, make_folder, remove_unused
 from medsynth.runs.run_folder import Launch, RunResult
 from medsynth.runs.successor import link, successor_of
@@ -57,6 +58,7 @@ def train(
             else:
                 place = make_folder(_absolute(folder))
             result = _train(config, Launch(place, tuple(typed), folder_named=folder is not None))
+            result = complete_report(result, config)
         finally:
             remove_unused()
     successor = successor_of(result, typed)

@@ -45,7 +45,7 @@ LAYERS = (
     {"finalize"},
     {"training"},
     {"evaluation", "planning", "sweep", "translate"},
-    {"search"},
+    {"search", "figures"},
     {"utility", "audit"},
     {"verdict"},
     {"release"},
@@ -56,7 +56,7 @@ LAYERS = (
 LAYER = {package: number for number, packages in enumerate(LAYERS) for package in packages}
 COMPOSED = {
     *("configuration", "runs", "finalize", "training", "evaluation", "planning"),
-    *("sweep", "translate", "search", "cli"),
+    *("sweep", "translate", "search", "figures", "cli"),
 }
 # Libraries that only these packages import, so that a library's next major version touches one place.
 BOUNDARIES = {
@@ -82,6 +82,7 @@ BOUNDARIES = {
     "jinja2": {"report"},
     "optuna": {"search"},
     "rich": {"terminal"},
+    "umap": {"figures"},
     "hydra": COMPOSED,
     "omegaconf": COMPOSED,
 }

@@ -324,7 +324,9 @@ def test_pictures_are_compressed_or_left_out_only_if_they_do_not_fit(tmp_path):
 def test_an_old_report_is_replaced_completely_or_not_at_all(tmp_path, monkeypatch, sweep):
     out = tmp_path / "report.html"
     out.write_text("old")
-    monkeypatch.setattr(page_module, "render", lambda *_: "\ud800")  # cannot be encoded: fails while it is written
+    monkeypatch.setattr(
+        page_module, "render", lambda *_, **__: "\ud800"
+    )  # cannot be encoded: fails while it is written
     with pytest.raises(UnicodeEncodeError):
         write_report([sweep], out)
     assert out.read_text() == "old"

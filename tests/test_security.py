@@ -426,7 +426,9 @@ def test_hostile_class_folders_stay_text(monkeypatch, capsys, tmp_path):
     assert code == 0, err
     assert all(name in out for name in names)
     tiny = [option for option in TINY if not option.startswith(("data.source", "report"))]
-    code, _, err = run(monkeypatch, capsys, *tiny, *data, "conditional=true", "hydra.run.dir=run", "report=true")
+    code, _, err = run(
+        monkeypatch, capsys, *tiny, *data, "conditional=true", "hydra.run.dir=run", "report=true", "figures=false"
+    )
     assert code == 0, err
     html = (tmp_path / "run" / "report.html").read_text()
     page = Page(html)

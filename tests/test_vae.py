@@ -166,7 +166,7 @@ def test_a_plan_knows_no_step_of_an_encoder(monkeypatch, capsys, tmp_path):
 def test_a_run_that_was_stopped_equals_an_uninterrupted_one(task, step, monkeypatch, capsys, tmp_path):
     """And it is reported with its reconstructions, and its generator generates."""
     monkeypatch.chdir(tmp_path)
-    options = [*LONGER, f"task={task}", "encoder.width=8", "task.accumulate=2", "report=true"]
+    options = [*LONGER, f"task={task}", "encoder.width=8", "task.accumulate=2", "report=true", "figures=false"]
     assert run(monkeypatch, capsys, *options, "hydra.run.dir=whole")[0] == 0
     arguments = [*options, "hydra.run.dir=stopped"]
     for images, validating in ((48, False), (96, True)):

@@ -1,5 +1,6 @@
 """W&B: modes, agents, jobs of a sweep, and failures of its service; read back from what it wrote offline."""
 
+import glob
 import json
 import os
 import subprocess
@@ -17,8 +18,8 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 
 from medsynth.contracts import InputError
 from medsynth.logger import wandb as logger_wandb
-from medsynth.logger.run_ids import load_id
-from medsynth.logger.wandb import build, reopen
+from medsynth.logger.run_ids import load_id, save_id
+from medsynth.logger.wandb import build, place_of, reopen
 from tests.command import TINY, run
 from tests.test_logger import history, of_type, offline_records, rows
 
@@ -79,6 +80,17 @@ def test_a_finished_run_is_reopened_for_its_evaluation(tmp_path):
     first, second = offline_runs(tmp_path)
     assert of_type(first, "run")[0]["run_id"] == of_type(second, "run")[0]["run_id"]
     assert {"test/fd_mini": 1.5} in [update["update"] for update in of_type(second, "summary")]
+    command, action, pattern = place_of(tmp_path).split()
+    assert (command, action) == ("wandb", "sync")
+    assert [offline_records(Path(path)) for path in sorted(glob.glob(pattern))] == [first, second]
+
+
+def test_the_place_of_a_run_is_its_address_or_nothing(tmp_path):
+    assert place_of(tmp_path) is None
+    save_id(tmp_path, "wandb", id="a", project="p", mode="online", url="https://wandb.ai/me/p/runs/a")
+    assert place_of(tmp_path) == "https://wandb.ai/me/p/runs/a"
+    save_id(tmp_path, "wandb", id="a", project="p", mode="online")
+    assert place_of(tmp_path) is None
 
 
 def test_disabled_writes_nothing(tmp_path):

@@ -20,6 +20,7 @@ from medsynth.evaluation.evaluate import build_extractors, choose_device, extrac
 from medsynth.files import replacing, write_json
 from medsynth.metrics.feature_store import FeatureStore, features_folder
 from medsynth.report.audit import audit_text
+from medsynth.report.final_report import refresh_report
 from medsynth.runs.layout import record_path
 
 _LEAST = {"batch_size": 1, "planted": 20, "max_members": 20}
@@ -45,6 +46,8 @@ def run(config: DictConfig) -> None:
         pairs = out.with_name(f"{out.stem}_pairs.png")
         _draw_pairs(pairs, result, sets)
         print(f"\nThe record is in {out}; the closest pairs, with real images, are in {pairs}.")
+    if config.run:
+        refresh_report(Path(config.run))
     if result.answer == NO or (config.strict and result.answer != YES):
         sys.exit(1)
 

@@ -14,6 +14,7 @@ from medsynth.evaluation.evaluation_sets import of_images, of_run
 from medsynth.files import write_json
 from medsynth.logger.wandb import reopen
 from medsynth.report.evaluation import evaluation_text
+from medsynth.report.final_report import refresh_report
 from medsynth.runs.layout import record_path
 
 
@@ -29,6 +30,8 @@ def run(config: DictConfig) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_json(out, record)
         print(f"\nThe record is in {out}.")
+    if config.run:
+        refresh_report(Path(config.run))
     service = reopen(Path(config.run)) if config.run else None
     if service:
         service.log_summary(_tracked(record))

@@ -18,6 +18,8 @@ def run(config: DictConfig) -> None:
     folders = _folders(config)
     for folder in folders:
         check_links(folder, trusted=config.trust)
+    if config.figures:
+        _draw_figures(folders, trust=config.trust)
     if config.watch:
         if config.out is not None:
             raise InputError("watch=true writes no file, so that out= cannot be given with it: leave one of them out.")
@@ -27,6 +29,17 @@ def run(config: DictConfig) -> None:
     print(f"The report is in {out} ({out.stat().st_size / 1e6:.1f} MB).")
     if config.open:
         webbrowser.open(out.resolve().as_uri())
+
+
+def _draw_figures(folders: list[Path], *, trust: bool) -> None:
+    if len(folders) != 1:
+        raise InputError("figures=true draws those of one run: name one folder.")
+    from medsynth.figures.run_figures import write_figures  # here, since torch takes seconds
+
+    out = write_figures(folders[0], trust=trust)
+    if out is None:
+        raise InputError("figures=true needs images of 8 pixels or more: leave it out.")
+    print(f"The figures are in {out}.")
 
 
 def _folders(config: DictConfig) -> list[Path]:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from medsynth.configuration.override_text import override
 from medsynth.errors import EndCode
+from medsynth.figures.completion import complete_report
 from medsynth.report.summary import summary_text
 from medsynth.runs.placement import shown
 from medsynth.runs.run_folder import Launch
@@ -23,6 +24,7 @@ def run(config: DictConfig) -> float:
     hydra = HydraConfig.get()
     named = any(override.startswith("hydra.run.dir=") for override in hydra.overrides.hydra)
     result = train(config, Launch(Path(hydra.runtime.output_dir), tuple(hydra.overrides.task), folder_named=named))
+    result = complete_report(result, config)
     typed = tuple(hydra.overrides.task)
     if result.summary:
         opening = f"The run {shown(result.folder)} is complete.\n" if result.code == EndCode.ALREADY_COMPLETE else ""

@@ -13,6 +13,7 @@ from medsynth.errors import InputError
 from medsynth.evaluation.evaluate import choose_device
 from medsynth.evaluation.labeled_sets import LabeledSets, of_folders, of_runs, with_points
 from medsynth.files import write_json
+from medsynth.report.final_report import refresh_report
 from medsynth.report.utility import draw_gains, utility_text
 from medsynth.runs.existing import named_folders
 from medsynth.runs.layout import record_path
@@ -41,6 +42,8 @@ def run(config: DictConfig) -> None:
     write_json(out, record)
     figure = draw_gains(record, out.with_suffix(".png"))
     print(f"\nThe record is in {out}, the figure in {figure}.")
+    if config.run:
+        refresh_report(named_folders(config.run)[0])
 
 
 def _sets(config: DictConfig, device: torch.device) -> LabeledSets:

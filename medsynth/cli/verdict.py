@@ -18,6 +18,7 @@ from medsynth.evaluation.answers import NO, NOT_SHOWN
 from medsynth.files import write_json
 from medsynth.generator.trained import FILE, load_generator
 from medsynth.report.answers import verdict_text
+from medsynth.report.final_report import refresh_report
 from medsynth.runs.existing import require_run
 from medsynth.verdict.records import FOLDERS, newest, read
 from medsynth.verdict.verdict import QUESTIONS, UNMEASURED, verdict
@@ -49,6 +50,7 @@ def run(config: DictConfig) -> None:
     write_json(out, record)
     print(verdict_text(record))
     print(f"\nThe record is in {out}; medsynth report {folder} shows it in the run's page.")
+    refresh_report(folder)
     refused = (NO, NOT_SHOWN) if config.strict else (NO,)
     if any(answer.answer in refused for answer in found.answers if answer.question not in config.skip):
         sys.exit(1)

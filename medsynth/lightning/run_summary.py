@@ -25,6 +25,7 @@ from medsynth.lightning.generator_export import GeneratorExport
 from medsynth.lightning.last_checkpoint import LastCheckpoint
 from medsynth.lightning.module import GenerativeModule
 from medsynth.lightning.trainer_access import training_data
+from medsynth.logger.wandb import place_of
 from medsynth.report.curves import draw_curves
 from medsynth.runs.launcher_environment import rank
 from medsynth.runs.layout import DIAGNOSIS, EARLIER_FEATURES, FEATURES, GENERATOR, METRICS, SUMMARY
@@ -135,6 +136,7 @@ class RunSummary:
             **self._diagnosis(),
             "predecessor": self.predecessor,
             "files": self._files(bool(curves)),
+            "wandb": place_of(self.folder),
             "test": f"medsynth evaluate run={shown(self.folder)}" if data.num_test else None,
             "next": self.model.next_command(shown(self.folder)),
         }

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from medsynth.logger.guarded_logger import GuardedLogger
 from medsynth.logger.run_ids import group_of, is_resumed, load_id, save_id
 from medsynth.logger.wandb_mode import resolved_mode
 from medsynth.logger.wandb_service import end_service, kill_service
+from medsynth.runs.placement import shown
 from medsynth.runs.status import COMPLETED
 
 IMAGES_SEEN = "trainer/images_seen"  # the x-axis of everything
@@ -184,8 +186,20 @@ def _open(folder: Path, mode: str, patience: float, options: dict[str, Any]) -> 
         options["mode"] = mode = "offline"
         run = _init(wandb, options)
     if mode != "disabled":
-        save_id(folder, "wandb", id=run.id, project=run.project, mode=mode)
+        url = getattr(run, "url", None) if mode != "offline" else None
+        known = {"url": url} if isinstance(url, str) else {}
+        save_id(folder, "wandb", id=run.id, project=run.project, mode=mode, **known)
     return Wandb(run)
+
+
+def place_of(folder: Path) -> str | None:
+    """Return where W&B has the run of ``folder``: its address, or the command that sends it; None: nowhere."""
+    known = load_id(folder, "wandb")
+    if known.get("url"):
+        return known["url"]
+    if known.get("mode") != "offline":
+        return None
+    return f"wandb sync {shlex.quote(shown(folder))}/wandb/offline-run-*"  # resumed runs and evaluations have their own
 
 
 def _init(wandb: Any, options: Mapping[str, Any]) -> Any:

@@ -45,11 +45,14 @@ class FeatureStore:
         cache: folder for features of images that have a key; None: they are not kept.
         batch_size: images at a time.
         device: where extractors compute.
+        progress: show a bar for each set of images.
     """
 
-    def __init__(self, folder: Path, *, cache: Path | None, batch_size: int, device: torch.device) -> None:
+    def __init__(
+        self, folder: Path, *, cache: Path | None, batch_size: int, device: torch.device, progress: bool = True
+    ) -> None:
         self.folder, self.cache = folder, cache
-        self.batch_size, self.device = batch_size, device
+        self.batch_size, self.device, self.progress = batch_size, device, progress
         self._fingerprints: dict[int, str] = {}
 
     def features(self, images: ImageSet, extractors: Mapping[str, ImageDescriber]) -> dict[str, np.ndarray]:
@@ -93,11 +96,13 @@ class FeatureStore:
         with contextlib.ExitStack() as stack:
             folders = {key: stack.enter_context(cache_entry(paths[key])) for key in extractors}
             written = {key: _Written(folder, images.count, extractors[key]) for key, folder in folders.items()}
-            with torch.inference_mode(), Bar(images.count, f"{images.name} images", "img") as bar:
+            bar = Bar(images.count, f"{images.name} images", "img") if self.progress else contextlib.nullcontext()
+            with torch.inference_mode(), bar as shown:
                 for start, batch in self._batches(images):
                     for key, extractor in extractors.items():
                         written[key].write(start, extractor(batch), images.name)
-                    bar.advance(len(batch))
+                    if shown is not None:
+                        shown.advance(len(batch))
             for file in written.values():
                 file.finish()
 

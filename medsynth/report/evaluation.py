@@ -33,17 +33,20 @@ _RENAMED = {"floor": "baseline", "num_floor": "num_baseline"}  # in records of v
 
 def read_evaluations(folder: Path) -> list[dict[str, Any]]:
     """Read the complete records in ``evaluation/`` of a run's folder, each with its file's name as ``file``."""
-    records = []
-    for path in sorted((folder / "evaluation").glob("*.json")):
-        record = read_json(path)
-        measures, notes = record.get("measures"), record.get("notes")
-        counted = [entry(record, side, name) for side in ("real", "fake") for name in ("source", "count")]
-        named = isinstance(measures, list) and all(isinstance(row, dict) and row.get("name") for row in measures)
-        if named and None not in counted:
-            measures = [with_baseline(row) for row in measures or ()]
-            notes = notes if isinstance(notes, list) else []
-            records.append({**record, "measures": measures, "notes": notes, "file": path.name})
-    return records
+    found = ((path, read_evaluation(path)) for path in sorted((folder / "evaluation").glob("*.json")))
+    return [{**record, "file": path.name} for path, record in found if record is not None]
+
+
+def read_evaluation(path: Path) -> dict[str, Any] | None:
+    """Return the record in a file, its measures with their current names; None if it is not complete."""
+    record = read_json(path)
+    measures, notes = record.get("measures"), record.get("notes")
+    counted = [entry(record, side, name) for side in ("real", "fake") for name in ("source", "count")]
+    named = isinstance(measures, list) and all(isinstance(row, dict) and row.get("name") for row in measures)
+    if not named or None in counted:
+        return None
+    measures = [with_baseline(row) for row in measures or ()]
+    return {**record, "measures": measures, "notes": notes if isinstance(notes, list) else []}
 
 
 def with_baseline(measure: Mapping[str, Any]) -> dict[str, Any]:

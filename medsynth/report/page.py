@@ -42,7 +42,7 @@ def write_report(folders: Sequence[Path], out: Path, metric: str | None = None) 
     Raises:
         InputError: a folder has no run, no run has ``metric``, or ``out`` cannot be written.
     """
-    page = render(read_runs(folders), metric)
+    page = render(read_runs(folders), metric, place=out.parent)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out) as temporary:
@@ -52,8 +52,15 @@ def write_report(folders: Sequence[Path], out: Path, metric: str | None = None) 
     return out
 
 
-def render(runs: Sequence[Run], metric: str | None = None, live: bool = False) -> str:
-    """Return the page of one run or several; a ``live`` one reloads itself from ``medsynth report watch=true``."""
+def render(runs: Sequence[Run], metric: str | None = None, live: bool = False, *, place: Path | None = None) -> str:
+    """Return the page of one run or several.
+
+    Args:
+        runs: to show.
+        metric: by which they are compared; None: their objective.
+        live: the page reloads itself from ``medsynth report watch=true``.
+        place: folder of the page, from which it links files; None: it has no links.
+    """
     if metric is not None and not any(metric in run.curves for run in runs):
         known = metric_names(sorted({name for run in runs for name in run.curves}))
         choice = (
@@ -61,7 +68,7 @@ def render(runs: Sequence[Run], metric: str | None = None, live: bool = False) -
         )
         raise InputError(f"metric={metric} was not logged by any run: {choice}.")
     if len(runs) == 1:
-        name, view = "run.html", run_view(runs[0], PICTURES)
+        name, view = "run.html", run_view(runs[0], PICTURES, place)
     else:
         name, view = "sweep.html", sweep_view(runs, metric, PICTURES)
     page = {

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medsynth.report.figure_files import FigureFiles
 from medsynth.report.findings import finding_names, finding_texts
 from medsynth.report.run_files import Curve, Option, entry, finite
 
@@ -37,6 +38,8 @@ class Run:
         evaluations: records of ``medsynth evaluate``.
         verdict: record of ``medsynth verdict``; None: it was not asked for.
         answers: newest records of ``medsynth utility`` and ``audit``, by command.
+        figures: for a paper, each with the files that there are of it.
+        measures: what was measured with the figures, as a record of an evaluation; None: nothing.
     """
 
     folder: Path
@@ -58,6 +61,8 @@ class Run:
     evaluations: tuple[Mapping[str, Any], ...] = ()
     verdict: Mapping[str, Any] | None = None
     answers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    figures: tuple[FigureFiles, ...] = ()
+    measures: Mapping[str, Any] | None = None
 
     @property
     def objective(self) -> str | None:

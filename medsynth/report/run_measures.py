@@ -29,10 +29,18 @@ def baselines(run: Run) -> dict[str, float | None]:
     counts = [run.value(NUM_REAL), run.value(NUM_FAKE)]
     return {
         f"val/{row['name']}": row.get("baseline")
-        for record in run.evaluations
+        for record in evaluations(run)
         for row in record["measures"]
         if row.get("num_baseline") == counts
     }
+
+
+def evaluations(run: Run) -> list[Mapping[str, Any]]:
+    """Return the records of ``medsynth evaluate``, or else that of the figures, by path in the run's folder."""
+    records: list[Mapping[str, Any]] = [
+        {**record, "file": f"evaluation/{record['file']}"} for record in run.evaluations
+    ]
+    return records or ([] if run.measures is None else [run.measures])
 
 
 def tables(run: Run, of_validation: Mapping[str, float | None]) -> list[dict[str, Any]]:
@@ -43,10 +51,10 @@ def tables(run: Run, of_validation: Mapping[str, float | None]) -> list[dict[str
         count = run.value(NUM_FAKE), run.value(NUM_REAL)
         images = "" if None in count else f", {count[0]:,.0f} generated and {count[1]:,.0f} real images"
         found.append(_table("validation", f"In validation, of the best generator{images}", rows))
-    for record in run.evaluations:
+    for record in evaluations(run):
         real, fake = record["real"], record["fake"]
         caption = (
-            f"evaluation/{record['file']}: {_counted(fake['count'])} images of {fake['source']} against "
+            f"{record['file']}: {_counted(fake['count'])} images of {fake['source']} against "
             f"{_counted(real['count'])} of {real['source']}{SELECTED if real.get('selected') else ''}"
         )
         measured = [_evaluated(run, row) for row in record["measures"]]
@@ -63,7 +71,10 @@ def headline(measured: list[dict[str, Any]], objective: str | None) -> list[Row]
                 if row["value"] is not None and row["kind"].title:
                     chosen.setdefault(row["kind"].title, row)
     wanted = ["Precision", "Recall", "MS-SSIM", "Modes caught", "Copies", "Intensity distance", "Inception score"]
-    rows = [row for table in measured for group in table["groups"] for row in group["rows"] if row["key"] == objective]
+    named = objective and objective.removeprefix("val/")
+    rows = [row for table in measured for group in table["groups"] for row in group["rows"]]
+    rows = [row for row in rows if row["name"].removeprefix("val/") == named]
+    rows.sort(key=lambda row: row["baseline"] is None)  # of an evaluation, where validation has none
     titles = [title for title in wanted if title in chosen and chosen[title] not in rows[:1]]
     return [*rows[:1], *(chosen[title] for title in titles)][:_HEADLINES]
 

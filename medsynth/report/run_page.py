@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from medsynth.report.columns import (
@@ -16,12 +17,13 @@ from medsynth.report.columns import (
     metrics_of,
 )
 from medsynth.report.evaluation import EXPLANATION
+from medsynth.report.figure_charts import figure_views
 from medsynth.report.figures import Figure
 from medsynth.report.findings import finding_pictures
 from medsynth.report.line_figures import curves, description, line_of
 from medsynth.report.pictures import Pictures, evenly
 from medsynth.report.run import Run
-from medsynth.report.run_files import entry, finite
+from medsynth.report.run_files import entry, finite, text
 from medsynth.report.run_measures import baselines, headline, tables
 from medsynth.report.run_verdict import answers, sentences
 from medsynth.runs.placement import shown
@@ -44,14 +46,20 @@ _GROUPS = (
 _STRIP = 8  # pictures that are always visible; the others can be reached by the slider
 
 
-def run_view(run: Run, budget: int) -> dict[str, Any]:
-    """Return all values of templates/run.html; ``budget``: bytes for pictures."""
+def run_view(run: Run, budget: int, page: Path | None = None) -> dict[str, Any]:
+    """Return all values of templates/run.html.
+
+    Args:
+        run: the run.
+        budget: bytes for pictures.
+        page: folder of the page, from which it links files of the run; None: it is served, without these.
+    """
     of_real = baselines(run)
     measured = tables(run, of_real)
     figures: dict[str, Figure] = {}
     return {
         "run": run,
-        "sentences": sentences(run, finite(of_real.get(run.objective or ""))),
+        "sentences": sentences(run, next(iter(headline(measured, run.objective)), None)),
         "cautions": _cautions(run),
         "answers": answers(run),
         "headline": headline(measured, run.objective),
@@ -64,7 +72,7 @@ def run_view(run: Run, budget: int) -> dict[str, Any]:
         "speed": list(_panels(run, SPEED, figures)),
         "environment": list(_environment(run)),
         "figures": figures,
-        **_samples(run, budget),
+        **_samples(run, budget, figures, page),
     }
 
 
@@ -81,6 +89,7 @@ def _commands(run: Run) -> list[tuple[str, str]]:
         *([("Resume the training", f"python train.py resume={folder}")] if run.status in (STOPPED, KILLED) else []),
         ("Generate images", f"medsynth generate run={folder} num_samples=64 out=generated"),
         ("Ask all three questions", f"medsynth verdict run={folder}"),
+        *([("Weights & Biases", place)] if (place := text(run.summary.get("wandb"))) else []),
     ]
 
 
@@ -155,11 +164,12 @@ def _measured(run: Run, of_real: Mapping[str, float | None], figures: dict[str, 
         yield {"id": key, "title": name, "remark": remark, "text": description(lines)}
 
 
-def _samples(run: Run, budget: int) -> dict[str, Any]:
-    """Return pictures by images seen, that of real images, and which of them are always visible."""
+def _samples(run: Run, budget: int, figures: dict[str, Figure], page: Path | None) -> dict[str, Any]:
+    """Return pictures by images seen, that of real images, which of them are always visible, and the figures."""
     seen = {path: step for step, path in sorted(run.samples.items())}
     shown = finding_pictures(run.summary, run.folder)
-    still = [path for path in (run.real_samples, run.reconstructed, *shown) if path is not None]
+    of_figures = [figure.picture for figure in run.figures]
+    still = [path for path in (run.real_samples, run.reconstructed, *shown, *of_figures) if path is not None]
     best = run.samples.get(best_step(run) or -1, next(reversed(seen), None))
     chosen = evenly(list(seen), budget - 2 * sum(path.stat().st_size for path in still))
     chosen += [best] if best is not None and best not in chosen else []
@@ -179,6 +189,7 @@ def _samples(run: Run, budget: int) -> dict[str, Any]:
         "frames": frames,
         "best": None if best is None else {"step": seen[best], "uri": pictures.get(best)},
         "real": pictures.get(run.real_samples),
+        "paper": list(figure_views(run.figures, pictures, figures, page)),
         "reconstructed": pictures.get(run.reconstructed),
         "picture_remark": remark,
         "findings": [

@@ -42,14 +42,14 @@ def answers(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
-def sentences(run: Run, baseline: float | None) -> list[str]:
+def sentences(run: Run, first: Mapping[str, Any] | None) -> list[str]:
     """Return the verdict: how the run ended, what the doctor found, and how near its images are to real ones.
 
     Args:
         run: the run.
-        baseline: the value of its objective between real images, at the same number of images; None: not known.
+        first: the row of the headline about its objective, with a baseline at the same number of images; None: none.
     """
-    return [*_end(run), *_doctor(run), *_distance(run, baseline)]
+    return [*_end(run), *_doctor(run), *_distance(run, first or {})]
 
 
 def _end(run: Run) -> Iterator[str]:
@@ -74,18 +74,20 @@ def _doctor(run: Run) -> Iterator[str]:
         yield "The doctor found nothing wrong at the last validation: no collapse, no copies, no divergence."
 
 
-def _distance(run: Run, baseline: float | None) -> Iterator[str]:
+def _distance(run: Run, first: Mapping[str, Any]) -> Iterator[str]:
     if run.objective is None or run.best is None:
         yield "No validation was reached, so that nothing was measured."
         return
     name = run.objective.removeprefix("val/")
     title, extractor = kind_of(name).title or "the objective", extractor_of(name)
     meaning = f"{title} in the features of {extractor}" if extractor else title
-    value = f"Its best generator has {name} {run.best:.4g} ({meaning}; lower is better)"
-    if baseline is None or baseline <= 0:
-        yield f"{value}; medsynth evaluate measures what real images have."
+    of_objective = first.get("name", "").removeprefix("val/") == name
+    value, baseline = (first.get(key) if of_objective else None for key in ("value", "baseline"))
+    said = f"Its best generator has {name} {value or run.best:.4g} ({meaning}; lower is better)"
+    if not value or baseline is None or baseline <= 0:
+        yield f"{said}; medsynth evaluate measures what real images have."
     else:
-        yield f"{value}. Real images have {baseline:.3g} against other real ones: {_times(run.best / baseline)}."
+        yield f"{said}. Real images have {baseline:.3g} against other real ones: {_times(value / baseline)}."
 
 
 def _times(ratio: float) -> str:

@@ -13,6 +13,7 @@ from medsynth.configuration.private_paths import HIDDEN, private_options, text_w
 from medsynth.errors import InputError
 from medsynth.report.answers import read_answers, read_verdict
 from medsynth.report.evaluation import read_evaluations
+from medsynth.report.figure_files import read_figures, read_measures
 from medsynth.report.run import Run as Run
 from medsynth.report.run_files import (
     Damage,
@@ -29,7 +30,8 @@ from medsynth.runs.layout import CONFIGURATION, JOB, LOG, METRICS, SUMMARY, SWEE
 from medsynth.runs.records import read_json
 from medsynth.runs.status import FAILED, MISSING, RUNNING, State, state
 
-_RUN_KEYS = ("overrides", "sweep", "vary", "hydra", "run_dir", "resume", "report")  # where and how it was started
+# Where and how it was started:
+_RUN_KEYS = ("overrides", "sweep", "vary", "hydra", "run_dir", "resume", "report", "figures")
 _OUTPUT = "output.log"  # what the process of a job printed, also before its log was opened
 
 
@@ -69,6 +71,8 @@ def read_run(folder: Path) -> Run:
         evaluations=tuple(read_evaluations(folder)),
         verdict=read_verdict(folder),
         answers=read_answers(folder),
+        figures=read_figures(folder),
+        measures=read_measures(folder),
     )
 
 
@@ -127,6 +131,7 @@ def _run_without_paths(run: Run, shown: dict[str, str]) -> Run:
         evaluations=tuple(public(record) for record in run.evaluations),
         verdict=public(run.verdict),
         answers=public(run.answers),
+        measures=public(run.measures),
     )
 
 

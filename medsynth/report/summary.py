@@ -8,7 +8,10 @@ from typing import Any
 from medsynth.report.columns import NUM_FAKE, NUM_REAL, without_intervals
 from medsynth.report.findings import finding_texts
 
-_FILES = {"samples": "samples", "curves": "curves", "checkpoint": "checkpoint", "generator": "generator", "log": "logs"}
+_FILES = {
+    **{name: name for name in ("samples", "curves", "checkpoint", "generator")},
+    **{"log": "logs", "figures": "figures", "report": "report"},  # the page stands last, beside the next command
+}
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:
@@ -41,6 +44,8 @@ def _summary_text(summary: Mapping[str, Any]) -> str:
         ]
     lines += [f"finding    {text}" for text in finding_texts(summary)]
     lines += [f"{label:10} {files[key]}" for key, label in _FILES.items() if files.get(key)]
+    if summary.get("wandb"):
+        lines.append(f"W&B        {summary['wandb']}")
     lines.append(f"next       {summary['next']}")
     if summary.get("test"):
         lines.append(f"           {summary['test']} (the best on test images that it was not selected on)")
