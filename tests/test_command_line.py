@@ -1,6 +1,9 @@
 """Words of the command line: help, version, guesses, folders without a key, and what is said before PyTorch loads."""
 
 import importlib.util
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -164,3 +167,31 @@ def test_checks_show_the_machine_and_write_it(monkeypatch, capsys, tmp_path):
         assert words in out
     assert "secret" not in out + (tmp_path / "checks.json").read_text()
     assert run(monkeypatch, capsys, "out=checks.txt", command="checks")[0] == 1
+
+
+SHELL = """
+eval "$(cat completion.sh)"
+medsynth() { PYTHON -m medsynth "$@"; }
+COMP_LINE="$1"; COMP_POINT=${#1}
+_medsynth
+echo "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="completion is for bash")
+@pytest.mark.parametrize(
+    ("line", "replies"),
+    [
+        ("medsynth tr", "train"),
+        ("medsynth train loss=hin", "loss=hinge"),
+        ("medsynth data data=nif", "data=nifti"),
+    ],
+)
+def test_completion_in_bash(monkeypatch, capsys, tmp_path, line, replies):
+    (tmp_path / "completion.sh").write_text(typed(monkeypatch, capsys, "completion")[1])
+    program = SHELL.replace("PYTHON", sys.executable)
+    environment = {**os.environ, "PYTHONPATH": str(conf_folder().parent), "HYDRA_FULL_ERROR": "0"}
+    ended = subprocess.run(
+        ["bash", "-c", program, "bash", line], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert replies in ended.stdout.split(), ended.stderr

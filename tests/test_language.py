@@ -9,7 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SUFFIXES = (".py", ".yaml", ".sh", ".md", ".html", ".css", ".js")
 FILES = [path for folder in ("medsynth", "conf", "scripts") for path in sorted((ROOT / folder).rglob("*"))]
-FILES = [path for path in [*FILES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"] if path.suffix in SUFFIXES]
+FILES += [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+FILES = [path for path in FILES if path.suffix in SUFFIXES]
 MODULES = [path for path in FILES if path.suffix == ".py"]
 
 PACKAGE, SMALL_DATA = r"rooms?", r"remed(?:y|ies)"

@@ -1,4 +1,6 @@
-"""Every command of README.md composes to, ends with and writes what it did when ``snapshots/readme.json`` was recorded.
+"""Every command of README.md and docs/ composes.
+
+Those of README.md compose to, end with and write what they did when ``snapshots/readme.json`` was recorded.
 
 What is meant to differ is listed in ``snapshots/differences.py``.
 """
@@ -16,6 +18,7 @@ from tests.snapshots.update import RUNS, SNAPSHOT
 
 STORED = json.loads(SNAPSHOT.read_text())
 README = record.commands(record.README.read_text())
+DOCS = list(dict.fromkeys(command for path in record.DOCS for command in record.commands(path.read_text())))
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +56,14 @@ def unexplained(lines, side):
 def test_every_command_of_readme_has_a_record():
     recorded = {COMMANDS.get(command, command) for command in STORED["commands"]}
     assert not set(README) - recorded, "python -m tests.snapshots.update --new"
-    assert not recorded - set(README), "recorded, and not in README: name the command that it has instead in COMMANDS"
+    gone = recorded - {*README, *DOCS}
+    assert not gone, "recorded, and neither in README nor in docs: name the command that it has instead in COMMANDS"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [command for command in DOCS if command not in STORED["commands"]])
+def test_commands_of_the_documentation_compose(command):
+    assert record.composition(command) or record.exit_code(command) == 1
 
 
 @pytest.mark.parametrize("command", [*STORED["base"], *STORED["commands"]])

@@ -10,7 +10,7 @@ import math
 import sys
 
 import medsynth
-from medsynth.cli.command_line import ALIASES, COMMANDS, unknown_command, usage, with_keys
+from medsynth.cli.command_line import ALIASES, COMMANDS, completion, unknown_command, usage, with_keys
 from medsynth.errors import MEMORY_TO_START, is_lack_of_memory
 
 try:
@@ -44,6 +44,9 @@ def _command(arguments: list[str]) -> tuple[str, list[str]]:
     word, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     if word in ("--version", "-V", "version"):
         print(f"medsynth {medsynth.__version__}")
+        sys.exit(0)
+    if word == "completion":
+        print(completion())
         sys.exit(0)
     if word == "help" and rest:
         word, rest = rest[0], ["--help", *rest[1:]]

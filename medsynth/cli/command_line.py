@@ -54,6 +54,23 @@ OTHER_NAMES = {  # words of other programs -> command
     "fit": "train",
 }
 ALIASES = {"weights": "fetch"}
+# For bash, and zsh with bashcompinit: commands first, then what Hydra knows of options and choices, and files.
+_COMPLETION = """
+_medsynth() {
+    local line="${COMP_LINE:0:COMP_POINT}" words choices
+    read -ra words <<< "$line"
+    local word="${line##* }"
+    if [ "${#words[@]}" -lt 2 ] || { [ "${#words[@]}" -eq 2 ] && [ -n "$word" ]; }; then
+        choices="@COMMANDS@"
+    else
+        local rest="medsynth ${line#*"${words[1]}" }"
+        choices=$(COMP_LINE="$rest" COMP_POINT="${#rest}" "${words[0]}" "${words[1]}" -sc query=bash 2>/dev/null)
+    fi
+    COMPREPLY=($(compgen -o nospace -o default -W "$choices" -- "$word"))
+}
+COMP_WORDBREAKS=${COMP_WORDBREAKS//=}
+complete -o nospace -o default -F _medsynth medsynth
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +116,14 @@ def usage() -> str:
             "",
             "`medsynth help COMMAND` describes its options. New here? `medsynth start my/images` looks at a folder of",
             "images and proposes a training; `medsynth train` trains on embedded images, without any data.",
+            '`eval "$(medsynth completion)"` completes commands and options in bash.',
         ]
     )
+
+
+def completion() -> str:
+    """Return the program of the shell that completes commands, options and choices."""
+    return _COMPLETION.replace("@COMMANDS@", " ".join(["help", *COMMANDS]))
 
 
 def unknown_command(word: str) -> str:

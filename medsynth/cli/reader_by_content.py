@@ -10,7 +10,9 @@ from medsynth.configuration.plain_values import text_value
 from medsynth.errors import InputError
 
 COMMANDS = ("start", "data", "translate")
-_ROOT, _CHOICE = "data.root=", "data="
+_ROOT = "data.root="
+_SKIPPED = ("data=", "--he", "--cf", "--sh")  # the reader is chosen; help, configuration, completion look at no file
+_SHORT = ("-h", "-c", "-sc")
 
 
 def with_reader(command: str, arguments: Sequence[str]) -> list[str]:
@@ -20,8 +22,7 @@ def with_reader(command: str, arguments: Sequence[str]) -> list[str]:
         InputError: ``medsynth start`` has no data, or the folder holds nothing that is read here.
     """
     arguments = list(arguments)
-    chosen = any(argument.startswith(_CHOICE) for argument in arguments)
-    if command not in COMMANDS or chosen or {"--help", "-h", "--cfg", "-c"} & {word[:6] for word in arguments}:
+    if command not in COMMANDS or any(argument.startswith(_SKIPPED) or argument in _SHORT for argument in arguments):
         return arguments
     root = next((text_value(argument) for argument in arguments if argument.startswith(_ROOT)), None)
     if root is None:

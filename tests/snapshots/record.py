@@ -22,6 +22,8 @@ from medsynth.cli import main
 from tests.command import TINY
 
 README = Path(__file__).parents[2] / "README.md"
+DOCS = sorted((README.parent / "docs").glob("*.md"))
+_NO_COMPOSITION = ("help", "completion", "--version")  # words after medsynth that compose nothing
 _PROGRAM = re.compile(r"(?:(?:python|uv run) train\.py|medsynth)(?: .+)?", re.DOTALL)
 _HYDRA = ("hydra.mode", "hydra.sweeper", "hydra.launcher")  # the rest of Hydra's own has dates and folders in it
 _ABSENT = re.compile(r"\b(my/|outputs/2026|multirun/2026)")  # folders of README's examples, which no machine has
@@ -47,6 +49,8 @@ def _plain(block: str) -> Iterator[str]:
         if word.startswith("srun "):
             yield from _plain(word.removeprefix("srun "))
     text = shlex.join(word for word in words if word != "...")
+    if words[1:2] and words[1] in _NO_COMPOSITION:
+        return
     if _PROGRAM.fullmatch(text) and len(words) > 2 and "<" not in text and " COMMAND" not in text:
         yield text
 
