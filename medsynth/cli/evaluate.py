@@ -56,4 +56,7 @@ def _tracked(record: dict[str, Any]) -> dict[str, float]:
         for measure in measures
         for end, suffix in (("value", ""), ("low", "_low"), ("high", "_high"), ("baseline", "_baseline"))
     }
+    for row in record.get("translation", {}).get("measures", ()):
+        values |= {f"evaluation/{end.replace('value', row['name'])}": row[end] for end in ("value", "copy_value")}
+        values |= {f"evaluation/{row['name']}_{end}": row[end] for end in ("low", "high")}
     return {name: value for name, value in values.items() if math.isfinite(value)}

@@ -21,6 +21,7 @@ from medsynth.configuration.override_text import override
 from medsynth.contracts import InputError
 from medsynth.evaluation.cautions import cautions
 from medsynth.evaluation.evaluation_sets import EvaluationSets, Images, of_images
+from medsynth.evaluation.translations import PairedResult
 from medsynth.metrics.evaluation import Evaluation, check_classes
 from medsynth.metrics.extractor_module import ExtractorModule
 from medsynth.metrics.feature_store import FeatureStore, features_folder
@@ -45,6 +46,7 @@ class EvaluationResult:
         notes: sentences about what biases the values.
         split: of the run's data that the reference is; None: it is not of a run.
         selected: the generator was chosen as the best on images of the reference.
+        paired: errors of translations against their targets; None: it is no translation, or without pairs.
     """
 
     real: tuple[str, int]
@@ -57,6 +59,7 @@ class EvaluationResult:
     notes: tuple[str, ...]
     split: str | None = None
     selected: bool = False
+    paired: PairedResult | None = None
 
     def __getitem__(self, name: str) -> Measure:
         """Return a measure by name: ``result["fd_mini"].value``."""
@@ -77,6 +80,8 @@ class EvaluationResult:
             "measures": [measure.to_dict() for measure in self.measures],
             "notes": list(self.notes),
         }
+        if self.paired is not None:
+            record["translation"] = self.paired.to_dict()
         if self.classes:
             record["classes"] = {name: [m.to_dict() for m in measures] for name, measures in self.classes.items()}
         return record
@@ -189,6 +194,7 @@ def evaluate_sets(sets: EvaluationSets, config: DictConfig) -> EvaluationResult:
         ),
         split=sets.split,
         selected=sets.selected,
+        paired=sets.paired,
     )
 
 

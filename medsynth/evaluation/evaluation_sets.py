@@ -19,9 +19,17 @@ from medsynth.data.geometry import RandomViews
 from medsynth.data.module import ImageDataModule
 from medsynth.evaluation.folders import ImageFolder, folder_images, open_folder
 from medsynth.evaluation.image_sets import HELD_OUT, SourceImages, generated, shuffled, split_of, tensor_images
+from medsynth.evaluation.translations import (
+    PairedEvaluation,
+    PairedResult,
+    check_same_pairs,
+    is_translation,
+    name_of,
+    translations,
+)
 from medsynth.generator.export import read_generator
 from medsynth.metrics.image_set import ImageSet
-from medsynth.runs.existing import require_run
+from medsynth.runs.existing import named_folders, require_run
 
 AVERAGED = "ema_generator.module."  # the averaged generator in a checkpoint
 IMAGENET = {"pretrained", "packaged"}  # choices of weights that were trained on it
@@ -44,6 +52,7 @@ class EvaluationSets(NamedTuple):
         split: of the run's data that the reference is; None: it is not of a run.
         selected: the generator was chosen as the best on images of the reference.
         patients: number of people that the reference is of; None: not known.
+        paired: errors of translations against their targets; None: there are no pairs.
     """
 
     real: ImageSet
@@ -57,22 +66,32 @@ class EvaluationSets(NamedTuple):
     split: str | None = None
     selected: bool = False
     patients: int | None = None
+    paired: PairedResult | None = None
 
 
 def of_run(config: DictConfig, device: torch.device) -> EvaluationSets:
     """Compare the images of a run's generator with a split of the run's data.
 
+    Those of a translation are the translations of the split's sources, compared with its targets.
+
     Raises:
         InputError: no run, generator, checkpoint or split of that name.
     """
-    trained, data, generator, path = open_run(Path(config.run), config, device)
+    trained, data, generator, path = open_run(Path(config.run), config, device, translators=True)
+    translates = is_translation(trained)
+    if config.get("against") and not translates:
+        raise InputError("against= compares translations, and run= makes images from noise: leave it out.")
     split = config.split or ("val" if data.test_dataset is None else "test")
-    real = shuffled(split_of(data, trained, split))
+    of = "target" if translates else "image"
+    real = shuffled(split_of(data, trained, split, of=of))
     apart = split in ("val", "test", HELD_OUT) and data.num_train > 1
-    training = shuffled(split_of(data, trained, "train"), most=config.max_training) if apart else None
+    training = shuffled(split_of(data, trained, "train", of=of), most=config.max_training) if apart else None
     selected = split in ("val", HELD_OUT, "all") and (not config.checkpoint or path.stem == "best")
     count = config.num_samples or real.count
-    fake = generated(generator, count, reference=real, conditional=trained.num_classes > 0, seed=config.seed)
+    if translates:
+        fake = translations(generator, data, split, seed=config.seed, count=config.num_samples)
+    else:
+        fake = generated(generator, count, reference=real, conditional=trained.num_classes > 0, seed=config.seed)
     return EvaluationSets(
         real,
         fake,
@@ -85,7 +104,21 @@ def of_run(config: DictConfig, device: torch.device) -> EvaluationSets:
         split=split,
         selected=selected,
         patients=(getattr(data.source, "patients_of_splits", None) or {}).get(split),
+        paired=_paired(generator, data, split, config, device) if translates and data.val_paired else None,
     )
+
+
+def _paired(
+    network: nn.Module, data: ImageDataModule, split: str, config: DictConfig, device: torch.device
+) -> PairedResult:
+    """Measure a translator and those of ``against`` on the pairs of a split."""
+    others: dict[str, nn.Module] = {}
+    against = config.get("against") or []
+    for folder in named_folders(against) if isinstance(against, str) else against:
+        run = open_run(Path(folder), OmegaConf.merge(config, {"checkpoint": None}), device, translators=True)
+        check_same_pairs(data, run.data, str(folder))
+        others[name_of(str(folder), tuple(others))] = run.generator
+    return PairedEvaluation(data, split, seed=config.seed, batch_size=config.batch_size)(network, others)
 
 
 class OpenedRun(NamedTuple):
@@ -98,7 +131,12 @@ class OpenedRun(NamedTuple):
 
 
 def open_run(
-    folder: Path, config: DictConfig, device: torch.device, *, built: Sequence[str] = ("data", "generator")
+    folder: Path,
+    config: DictConfig,
+    device: torch.device,
+    *,
+    built: Sequence[str] = ("data", "generator"),
+    translators: bool = False,
 ) -> OpenedRun:
     """Read a run's generator and prepare its data, without random crops and flips.
 
@@ -107,11 +145,17 @@ def open_run(
         config: ``checkpoint`` and ``trust``, as in conf/evaluate.yaml.
         device: to bring the generator to.
         built: entries of the run's configuration of which the caller builds objects.
+        translators: whether the run may be of a translation.
 
     Raises:
         InputError: no run, generator or checkpoint of that name.
     """
     trained = _configuration(folder, trusted=config.trust, built=built)
+    if is_translation(trained) and not translators:
+        raise InputError(
+            f"{folder} is the run of a translation, whose images are made of others and not of noise: medsynth "
+            "evaluate measures it, medsynth translate translates by it."
+        )
     path = checkpoint_path(folder, config.checkpoint) if config.checkpoint else folder / "generator.safetensors"
     generator = _from_checkpoint(path, trained) if config.checkpoint else read_generator(path, trusted=config.trust)[0]
     generator.eval().to(device)
@@ -179,7 +223,7 @@ def _selection_notes(data: ImageDataModule, selected: bool) -> Iterator[str]:
 
 def _bias_notes(config: DictConfig, trained: DictConfig) -> Iterator[str]:
     """Name the extractors whose values are biased: a generator that was trained to please a network pleases it here."""
-    seen = dict(_backbones(trained.discriminator))
+    seen = {name: kind for part in ("discriminator", "reconstruction") for name, kind in _backbones(trained.get(part))}
     for name, extractor in config.extractor.items():
         own = dict(_backbones(extractor))
         if seen.keys() & own.keys():

@@ -6,12 +6,13 @@ import functools
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 
 import medsynth
 from medsynth.contracts import Generator, InputError, counter_seed, noise
@@ -34,8 +35,8 @@ def shuffled(images: ImageSet, *, most: int | None = None) -> ImageSet:
     return images.subset(random.permutation(images.count)[:most])
 
 
-def split_of(data: ImageDataModule, config: DictConfig, split: str) -> ImageSet:
-    """Return the images of a prepared data module's split: train, val, test, held_out (the two before) or all.
+def parts_of(data: ImageDataModule, split: str) -> dict[str, ImageDataset]:
+    """Return the datasets of a prepared data module's split: train, val, test, held_out (the two before) or all.
 
     Raises:
         InputError: there is no such split.
@@ -46,19 +47,34 @@ def split_of(data: ImageDataModule, config: DictConfig, split: str) -> ImageSet:
     if split == "test" and split not in there:
         raise InputError("split=test is empty: this run held no test images out (data.test_fraction); choose val.")
     names = {"all": tuple(there), HELD_OUT: tuple(name for name in there if name != "train")}.get(split, (split,))
-    chosen = {name: there[name] for name in names}
-    of_images = labels(data)
+    return {name: there[name] for name in names}
+
+
+def split_of(data: ImageDataModule, config: DictConfig, split: str, *, of: str = "image") -> ImageSet:
+    """Return the images of a split, as ``parts_of`` has them.
+
+    Args:
+        data: prepared.
+        config: of the run.
+        split: its name.
+        of: entry of the samples, "target" for those of translations.
+
+    Raises:
+        InputError: there is no such split.
+    """
+    chosen, of_images = parts_of(data, split), labels(data)
     return ImageSet(
         name="training" if split == "train" else "reference",
         count=sum(map(len, chosen.values())),
-        read=functools.partial(read_datasets, list(chosen.values())),
+        read=functools.partial(read_datasets, list(chosen.values()), of=of),
         labels=np.concatenate([of_images[name] for name in chosen]) if of_images else None,
-        key={"version": medsynth.__version__, "split": split, "size": data.image_size, **_content(data, config)},
-        groups=_groups_of(data, list(chosen)),
+        key={"version": medsynth.__version__, "split": split, "size": data.image_size, **_content(data, config)}
+        | ({} if of == "image" else {"of": of}),
+        groups=groups_of(data, list(chosen)),
     )
 
 
-def _groups_of(data: ImageDataModule, splits: Sequence[str]) -> np.ndarray | None:
+def groups_of(data: ImageDataModule, splits: Sequence[str]) -> np.ndarray | None:
     """Return the patients of the images of splits, one split after the other; None: they are not known."""
     if not isinstance(data.source, ImageFiles):
         return None
@@ -137,14 +153,19 @@ def tensor_images(name: str, images: Tensor, *, size: int, channels: int) -> Sou
     return SourceImages(ImageSet(name, len(images), lambda numbers: images[list(numbers)]), (), tuple(digests))
 
 
-def read_datasets(parts: list[ImageDataset], numbers: Sequence[int]) -> Tensor:
-    """Read images by number from datasets that follow one another."""
+def read_datasets(parts: Sequence[ImageDataset], numbers: Sequence[int], *, of: str = "image") -> Tensor:
+    """Read images, or another entry of the samples, by number from datasets that follow one another."""
+    return read_batch(parts, numbers)[of]
+
+
+def read_batch(parts: Sequence[ImageDataset], numbers: Sequence[int]) -> dict[str, Tensor]:
+    """Read samples by number from datasets that follow one another, as one batch."""
     starts = np.cumsum([0, *map(len, parts)])
     which = np.searchsorted(starts, np.asarray(numbers), side="right") - 1
     if len(set(which.tolist())) == 1 and hasattr(parts[which[0]], "__getitems__"):
-        return parts[which[0]].__getitems__([int(number) - int(starts[which[0]]) for number in numbers])["image"]
-    return torch.stack(
-        [parts[part][int(number) - int(starts[part])]["image"] for part, number in zip(which, numbers, strict=True)]
+        return cast(Any, parts[which[0]]).__getitems__([int(number) - int(starts[which[0]]) for number in numbers])
+    return default_collate(
+        [parts[part][int(number) - int(starts[part])] for part, number in zip(which, numbers, strict=True)]
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medsynth.report.run_files import entry
+from medsynth.report.translation import aligned, translation_remarks, translation_tables
 from medsynth.runs.records import read_json
 
 HEADER = ("", "value", "95 % interval", "baseline", "ratio", "N real", "N fake", "N baseline", "better")
@@ -63,6 +64,9 @@ def evaluation_text(record: Mapping[str, Any]) -> str:
         f"against {real['count']:,} of {real['source']}{SELECTED if real.get('selected') else ''}",
         "",
     ]
+    for caption, rows in translation_tables(record):
+        lines += [caption, *aligned(rows), ""]
+    lines += [*translation_remarks(record), ""] if "translation" in record else []
     lines += table(record["measures"])
     for name, measures in record.get("classes", {}).items():
         lines += ["", f"class {name}", *table(measures)]
@@ -85,14 +89,7 @@ def _networks(record: Mapping[str, Any]) -> Iterator[str]:
 def table(measures: Sequence[Mapping[str, Any]]) -> list[str]:
     """Format measures as aligned lines, the names of the columns first."""
     rows = [HEADER, *(_row(with_baseline(measure)) for measure in measures)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
-    return [
-        "  ".join(
-            cell.ljust(width) if column in (0, len(HEADER) - 1) else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    return aligned(rows)
 
 
 def _row(measure: Mapping[str, Any]) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from medsynth.report.measures import (
 )
 from medsynth.report.run import Run
 from medsynth.report.run_files import finite
+from medsynth.report.translation import translation_remarks, translation_tables
 
 Row = dict[str, Any]
 _HEADLINES = 5
@@ -58,7 +59,8 @@ def tables(run: Run, of_validation: Mapping[str, float | None]) -> list[dict[str
             f"{_counted(real['count'])} of {real['source']}{SELECTED if real.get('selected') else ''}"
         )
         measured = [_evaluated(run, row) for row in record["measures"]]
-        found.append(_table(record["file"], caption, measured) | {"notes": record["notes"]})
+        paired = {"paired": translation_tables(record), "remarks": translation_remarks(record)}
+        found.append(_table(record["file"], caption, measured) | {"notes": record["notes"], **paired})
     return found
 
 
@@ -84,7 +86,8 @@ def _table(key: str, caption: str, rows: list[Row]) -> dict[str, Any]:
         {"title": title, "question": question, "rows": [row for row in rows if row["kind"].group == group]}
         for group, (title, question) in GROUPS.items()
     ]
-    return {"key": key, "caption": caption, "groups": [group for group in groups if group["rows"]], "notes": []}
+    shown = [group for group in groups if group["rows"]]
+    return {"key": key, "caption": caption, "groups": shown, "notes": [], "paired": [], "remarks": []}
 
 
 def _validated(run: Run, name: str, baseline: float | None) -> Row:

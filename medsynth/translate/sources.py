@@ -20,6 +20,7 @@ from medsynth.data.reading import RawImage
 from medsynth.data.source_statistics import QUANTILES, distance, limit
 from medsynth.data.whole_series import Series
 
+LARGEST = 4096  # pixels of the side of a translator's images
 CHECKED = 64  # slices of a series whose values are compared with those of the training
 _LUMA = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)  # ITU-R BT.601, as Geometry
 _ALMOST = 0.01  # a grid whose spacing differs from that of the training by a smaller fraction is not resampled
@@ -139,10 +140,15 @@ def sources_of(card: Mapping[str, Any], network: Any) -> Sources:
     statistics: dict[str, Any] | None = card.get("source_statistics")
     options = statistics or {}
     reach, spacing = int(options.get("neighbors", 0)), card.get("spacing")
-    size, channels = int(network.image_size), int(network.source_channels) // (2 * reach + 1)
+    size, channels = int(card["image_size"]), int(network.source_channels) // (2 * reach + 1)
     intensity = Intensity(**card["source_intensity"])
     low, high, _ = float(intensity.low), float(intensity.high), str(intensity.unit)
-    if channels not in (1, 3) or channels * (2 * reach + 1) != network.source_channels or not low < high:
+    if (
+        not 1 <= size <= LARGEST
+        or channels not in (1, 3)
+        or channels * (2 * reach + 1) != network.source_channels
+        or not low < high
+    ):
         raise ValueError("numbers that do not fit each other")
     if statistics and not np.isfinite([*map(float, statistics["quantiles"]), float(statistics["spread"])]).all():
         raise ValueError("quantiles that are no numbers")

@@ -5,28 +5,23 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from omegaconf import DictConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 import medsynth
 from medsynth.contracts import InputError, Intensity, Translator, counter_seed, noise
 from medsynth.data.reading import Reader
 from medsynth.data.whole_series import Series, whole_series
 from medsynth.data.writer.series import SERIES_WRITERS, SeriesWriter, Translation, new_uids
-from medsynth.generator.export import read_generator
-from medsynth.generator.trained import FILE
+from medsynth.generator.trained import load_translator
 from medsynth.terminal import track
 from medsynth.translate.patches import translated
 from medsynth.translate.sources import Sources, neighbors, positive, resized, sources_of
-
-log = logging.getLogger(__name__)
-KIND = "translator"  # of the card of a generator that translates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,32 +52,23 @@ def open_translator(folder: str, *, trusted: bool, device: torch.device) -> Open
     """Open the translator of a run, or a file of one.
 
     Raises:
-        InputError: there is none, or the run's generator makes images from noise.
+        InputError: there is none, the run's generator makes images from noise, or the file's description is damaged.
     """
-    path = Path(folder).expanduser()
-    if not path.exists():
-        raise InputError(f"run={folder} does not exist: give the folder of a run, or a {FILE}.")
-    path = path / FILE if path.is_dir() else path
-    network, card = read_generator(path, trusted=trusted)
-    if card.get("kind") != KIND:
-        raise InputError(
-            f"{path} makes images from noise and translates none: type medsynth generate run={folder}, or give a run "
-            "of task=regression, paired_translation or unpaired_translation."
-        )
-    translator = cast(Translator, network.to(device))
+    trained = load_translator(folder, trust=trusted)
+    network = cast(Translator, cast(nn.Module, trained.network).to(device))
     try:
-        sources, intensity = sources_of(card, translator), Intensity(**card["intensity"])
+        sources, intensity = sources_of(trained.card, network), trained.intensity
         if not intensity.low < intensity.high:
             raise ValueError("an empty range")
         size = sources.image_size
         with torch.inference_mode():
-            made = translator(torch.zeros(1, translator.source_channels, size, size, device=device))
+            made = network(torch.zeros(1, network.source_channels, size, size, device=device))
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise InputError(
-            f"{path} does not describe the images that it translates ({type(error).__name__}): copy it again, or train "
-            "it with this version of medsynth."
+            f"{trained.path} does not describe the images that it translates ({type(error).__name__}): copy it again, "
+            "or train it with this version of medsynth."
         ) from error
-    return OpenedTranslator(translator, card, path, made.shape[1], sources)
+    return OpenedTranslator(network, trained.card, trained.path, made.shape[1], sources)
 
 
 def check_options(config: DictConfig) -> None:

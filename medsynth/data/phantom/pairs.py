@@ -128,6 +128,10 @@ class PhantomPairs(Phantoms):
             mean = mean + self.dose * (self._low_dose(target, split, index) - mean)
         return self._windowed(mean, index)
 
+    def mean_image(self, split: str, index: int) -> Array:
+        """Return a target without noise, in [-1, 1]."""
+        return self._windowed(self._scanned(split, index)[1], index)
+
     def lesion_maps(self, split: str, index: int) -> list[Lesion]:
         """Return an image's lesions with the weights of the pixels in their cores and in the tissue around them."""
         canvas, site, shapes = self._paint(split, index, lesions=True)
