@@ -19,6 +19,7 @@ from medsynth.configuration.combinations import (
     sees_source,
     translates,
 )
+from medsynth.configuration.objectives import PAIRED_MEASURES
 from medsynth.data.files import ImageFiles
 from medsynth.data.module import ImageDataModule
 from medsynth.errors import InputError
@@ -96,6 +97,7 @@ def _fill_in_source(config: DictConfig, data: ImageDataModule) -> None:
             "This task translates images, and the data has no targets: choose data=paired_folder, or another choice of "
             "data= that reads sources and targets, or leave task= out."
         )
+    _check_pairs_of_task(config, data)
     config.source_channels = channels
     if config.generator.get("source_channels", channels) != channels:
         raise InputError(
@@ -105,6 +107,18 @@ def _fill_in_source(config: DictConfig, data: ImageDataModule) -> None:
     if "conditional_on_source" in config.task:
         config.task.conditional_on_source = sees_source(config)
         config.discriminator_channels = config.data.channels + channels * config.task.conditional_on_source
+
+
+def _check_pairs_of_task(config: DictConfig, data: ImageDataModule) -> None:
+    """Check that a task that learns from pairs has some; without pairs in validation monitor the metrics' objective."""
+    needs_pairs = "reconstructions" in config.task
+    if needs_pairs and not (data.val_paired and getattr(data.source, "paired", True)):
+        raise InputError(
+            "This task learns from pairs, and the targets of this data are not those of its sources: choose "
+            "task=unpaired_translation or task=cut, or data with pairs."
+        )
+    if not data.val_paired and config.task.get("objective") in PAIRED_MEASURES:
+        config.task.objective = config.metrics.objective
 
 
 def _max_images(config: DictConfig, data: ImageDataModule) -> int:

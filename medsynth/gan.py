@@ -79,18 +79,13 @@ class GAN(AdversarialModule):
         """Generate images, and compute the features that the discriminator sees of them."""
         microbatch.fake = self.made_by(self.generator, microbatch.z, microbatch.labels, microbatch.source)
         shown = self.shown(microbatch.fake, microbatch.source)
-        microbatch.fake_features = self.discriminator.features(self._augmented(shown))
+        microbatch.fake_features = self.discriminator.features(self.augmented(shown))
 
     @torch.no_grad()
     def _real_features(self, microbatch: Microbatch) -> Features:
         if self.cached_features is not None:
             return self.cached_features.read(microbatch.index)
-        return self.discriminator.features(self._augmented(self.shown(microbatch.real, microbatch.source)))
-
-    def _augmented(self, images: Tensor) -> Tensor:
-        for augmentation in self.augmentations.values():
-            images = augmentation(images)
-        return images
+        return self.discriminator.features(self.augmented(self.shown(microbatch.real, microbatch.source)))
 
     # ---- the discriminator's update ----------------------------------------------------------------------------------
 
@@ -139,7 +134,7 @@ class GAN(AdversarialModule):
     def _penalty_term(self, penalty: Penalty, real: Features, fake: Features, labels: Tensor | None) -> Tensor:
         # In float32 at all times: a gradient's gradient does not survive bfloat16.
         with torch.autocast(self.device.type, enabled=False):
-            inputs = _penalized_inputs(penalty, real, fake)
+            inputs = penalized_inputs(penalty, real, fake)
             return penalty(inputs=inputs, logits=self._head(inputs, labels))
 
     def _image_term(self, penalty: ImagePenalty, microbatch: Microbatch, real: Tensor, fake: Tensor) -> Tensor:
@@ -261,7 +256,7 @@ def best_rows(logits: Tensor, fraction: float) -> Tensor:
     return logits.detach().mean(dim=1).topk(count).indices
 
 
-def _penalized_inputs(penalty: Penalty, real: Features, fake: Features) -> Features:
+def penalized_inputs(penalty: Penalty, real: Features, fake: Features) -> Features:
     """Return the head's inputs at which a penalty is taken, detached, float32, requiring a gradient."""
     real, fake = (tuple(tensor.detach().float() for tensor in features) for features in (real, fake))
     if penalty.at == "between":

@@ -41,7 +41,7 @@ LAYERS = (
     {"diagnosis", "presets"},
     {"lightning"},
     {"gan", "vae"},
-    {"vaegan", "regression", "paired_translation"},
+    {"vaegan", "regression", "paired_translation", "unpaired_translation", "cut"},
     {"finalize"},
     {"training"},
     {"evaluation", "planning", "sweep", "translate"},

@@ -67,7 +67,7 @@ def check_objectives(
 def directions(config: DictConfig) -> dict[str, Better]:
     """Return which values are better of each measure that a training with ``config`` logs, as ``val/<name>``."""
     measures = logged_measures(_plain(config.metrics))
-    if measures and config.get("task") and "reconstructions" in config.task:  # a task that is given pairs
+    if measures and "source_channels" in (config.get("task") or {}):  # a task of translation
         measures |= PAIRED_MEASURES
     return {f"val/{name}": better for name, better in measures.items()}
 

@@ -269,6 +269,12 @@ class AdversarialModule(GenerativeModule):
                 obstacle=obstacle,
             )
 
+    def augmented(self, images: Tensor) -> Tensor:
+        """Return what the discriminator sees of images that it is given."""
+        for augmentation in self.augmentations.values():
+            images = augmentation(images)
+        return images
+
     # ---- in the step -------------------------------------------------------------------------------------------------
 
     def leaves_out(self, network: str, values: dict[str, Tensor]) -> bool:

@@ -95,6 +95,16 @@ def share(items: Any, rank: int, world_size: int) -> Any:
     return items[rank::world_size]
 
 
+def gathered(images: Tensor, rank: int, world_size: int) -> Tensor:
+    """Return the whole batch, of which ``share`` gives each process its part; all have equally many images."""
+    if world_size == 1:
+        return images
+    whole = images.new_zeros(len(images) * world_size, *images.shape[1:])
+    whole[rank::world_size] = images
+    dist.all_reduce(whole)
+    return whole
+
+
 def _average(tensors: Sequence[Tensor]) -> None:
     for bucket in _buckets(tensors):
         flat = torch.cat([tensor.reshape(-1) for tensor in bucket])

@@ -119,11 +119,12 @@ class TranslationModule(GenerativeModule):
         """Forget the translations of the last validation."""
         super().on_validation_epoch_start()
         self._sums: dict[str, Tensor] = {}  # of each measure, and of the images that have a value of it
+        self.has_pairs = getattr(training_data(self.trainer), "val_paired", True)
 
     def validation_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Translate the sources, measure the translations, and return them."""
         output = super().validation_step(batch, batch_index)
-        if self.has_pairs:
+        if self.has_pairs and "target" in batch:
             self._measure(batch, output)
         return output
 
