@@ -140,9 +140,8 @@ def table(out: Path, data: Path) -> None:
         if (run / FILE).is_file():
             outputs[method] = load_translator(run).translate(source, batch_size=4)
     values = {name: measured(output, target, mask) for name, output in outputs.items()}
-    print(
-        "| method | images seen | MAE, HU | less than copying | PSNR, dB | SSIM | texture |\n|---|---|---|---|---|---|---|"
-    )
+    print("| method | images seen | MAE, HU | less than copying | PSNR, dB | SSIM | texture |")
+    print("|---|---|---|---|---|---|---|")
     for name, own in values.items():
         run = out / name.replace(", ", "_")
         seen = f"{json.loads((run / 'summary.json').read_text())['images_seen']:,}" if name in METHODS else ""

@@ -327,6 +327,7 @@ TASKS = {
 STEPS = {"regression": Regression, "paired_translation": PairedTranslation}
 
 
+@pytest.mark.slow  # by default that of task=unpaired_translation, which has a pool of images beside
 @pytest.mark.parametrize("task", TASKS)
 def test_resumed_runs_are_bit_for_bit_the_same(task, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
