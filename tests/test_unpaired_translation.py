@@ -61,7 +61,8 @@ def cyclegan(**options):
 
 def cut(**options):
     torch.manual_seed(5)
-    settings = {"loss": NonSaturating(), "penalties": {}, "max_images": 16, "patches": 12, "patch_features": 6, "channels": 1}
+    small = {"patches": 12, "patch_features": 6, "channels": 1}
+    settings = small | {"loss": NonSaturating(), "penalties": {}, "max_images": 16}
     return CUT(
         generator=ShownTranslator(),
         discriminator=discriminator(),
