@@ -20,10 +20,12 @@ from optuna.trial import TrialState
 from medsynth.configuration.compose import conf_folder
 from medsynth.configuration.objectives import check_objectives, logged_measures
 from medsynth.errors import EndCode, InputError
+from medsynth.report.page import write_report
 from medsynth.runs.records import read_json
 from medsynth.runs.run_end import RunEnd
 from medsynth.search.arguments import fold
 from medsynth.search.objective import COSTS, Objective, make_objectives, read_curve, value_of
+from medsynth.search.plots import search_plots
 from medsynth.search.search import Search, Settings
 from medsynth.search.search_summary import search_summary
 from medsynth.search.space import Choices, Interval
@@ -32,6 +34,8 @@ from medsynth.search.study import best_trials, importances, open_study, quiet
 from medsynth.sweep import job as jobs
 from medsynth.sweep.process import Ended
 from tests.command import TINY, run
+from tests.run_folders import write_run
+from tests.test_report_pages import Page, data_of
 
 LR = "generator_optimizer.lr=tag(log,interval(1e-5,1e-3))"
 
@@ -544,3 +548,42 @@ def test_a_search_of_real_trainings_is_resumed_after_a_kill(tmp_path):
     study = optuna.load_study(study_name="search", storage=f"sqlite:///{tmp_path}/s/study.db")
     values = [read_json(tmp_path / f"s/{number}/summary.json")["best"]["value"] for number in range(2)]
     assert [trial.value for trial in study.trials] == values
+
+
+@pytest.mark.parametrize("objectives", [("val/fd_mini",), ("val/fd_mini", "seconds")])
+def test_the_page_of_a_search_has_optunas_plots(tmp_path, objectives):
+    assert search_plots(tmp_path) == []
+    with quiet():
+        study = open_study(
+            tmp_path,
+            make_objectives(list(objectives), None, {"val/fd_mini": "lower"}),
+            sampler="random",
+            pruner="none",
+            seed=0,
+            startup=1,
+            val_every_images=1,
+            max_images=None,
+        )
+        for number in range(8):
+            trial = study.ask()
+            rate = trial.suggest_float("generator_optimizer.lr", 1e-5, 1e-2, log=True)
+            trial.suggest_categorical("loss", ["hinge", "minimax"])
+            study.tell(trial, [100 * abs(rate - 1e-3), float(number)][: len(objectives)])
+    write = {"objective": objectives[0], "search": {"objectives": list(objectives)}, "jobs": [], "swept": []}
+    (tmp_path / "sweep.json").write_text(json.dumps(write))
+    plots = search_plots(tmp_path)
+    assert [plot.kind for plot in plots] == ["history", "importance", "slice"] * len(objectives)
+    assert objectives[-1] in plots[-1].title
+    (slices,) = (plot for plot in plots if plot.kind == "slice" and objectives[0] in plot.title)
+    assert slices.figure["layout"]["xaxis"]["type"] == "log"
+    assert "template" not in slices.figure["layout"]
+    for number in range(2):
+        write_run(
+            tmp_path / str(number), options={"loss": "hinge", "seed": number}, job={"number": number, "name": "a"}
+        )
+    html = write_report([tmp_path], tmp_path / "report.html", plots=plots).read_text()
+    page = Page(html)
+    assert "Search over" in page.text or "Runs of one configuration" in page.text
+    assert f"optuna-dashboard sqlite:///{tmp_path / 'study.db'}" in page.text
+    assert page.headings[:3] == ["Verdict", "Search", "Trials"]
+    assert len([name for name in data_of(html)["figures"] if name.startswith("search-")]) == len(plots)

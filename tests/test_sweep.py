@@ -395,7 +395,7 @@ def test_a_sweep_with_failed_jobs_is_resumed_and_extended(stub, monkeypatch, cap
     grid = ("-m", "report=false", "loss=hinge")
     code, out, err = run(monkeypatch, capsys, *grid, "seed=1,2,3,3")
     assert code == 1
-    assert "job 1 of 4 killed: seed=1: killed by SIGKILL" in err
+    assert "job 0 killed: seed=1: killed by SIGKILL" in err
     assert "2 of 4 jobs did not complete (1 killed, 1 diverged)" in err
     assert "job 3 of 4 completed: seed=3  val/fd_mini 3" in out
     (sweep,) = Path("multirun").glob("*/*")

@@ -11,6 +11,7 @@ from medsynth.configuration.trusted_paths import check_links
 from medsynth.contracts import InputError
 from medsynth.report.live import serve
 from medsynth.report.page import write_report
+from medsynth.report.search_plots import STUDY, SearchPlot
 
 
 def run(config: DictConfig) -> None:
@@ -25,10 +26,19 @@ def run(config: DictConfig) -> None:
             raise InputError("watch=true writes no file, so that out= cannot be given with it: leave one of them out.")
         serve(folders, metric=config.metric, port=config.port, open_browser=config.open)
         return
-    out = write_report(folders, _target(config, folders), metric=config.metric)
+    out = write_report(folders, _target(config, folders), metric=config.metric, plots=_search_plots(folders))
     print(f"The report is in {out} ({out.stat().st_size / 1e6:.1f} MB).")
     if config.open:
         webbrowser.open(out.resolve().as_uri())
+
+
+def _search_plots(folders: list[Path]) -> list[SearchPlot]:
+    """Return Optuna's plots where the one folder is that of a search."""
+    if len(folders) != 1 or not (folders[0] / STUDY).is_file():
+        return []
+    from medsynth.search.plots import search_plots  # here, since Optuna takes a second
+
+    return search_plots(folders[0])
 
 
 def _draw_figures(folders: list[Path], *, trust: bool) -> None:

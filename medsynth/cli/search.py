@@ -145,8 +145,9 @@ def _report(folder: Path) -> None:
     """Write the search's report.html; print why where it cannot be written."""
     try:
         from medsynth.report.page import write_report  # here: its libraries take a second to import
+        from medsynth.search.plots import search_plots
 
-        print(f"Report: {write_report([folder], folder / 'report.html')}")
+        print(f"Report: {write_report([folder], folder / 'report.html', plots=search_plots(folder))}")
     except Exception as error:
         print(f"The report could not be written: {sentence_of(error)}")
 

@@ -112,6 +112,32 @@ def front(points: Sequence[Point], *, cost: str, title: str) -> Figure:
     return plain(figure)
 
 
+def over_numbers(points: Sequence[tuple[str, float, float]], *, label: str, title: str) -> Figure:
+    """Draw a dot for each run (name, value of an option, metric) over an option with many values.
+
+    The axis is logarithmic where the option is positive and spans two powers of ten.
+    """
+    x = [value for _, value, _ in points]
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[number(value) for value in x],
+        y=[number(value) for _, _, value in points],
+        text=[name for name, _, _ in points],
+        mode="markers",
+        marker={"color": COLORS[0], "size": 8, "opacity": 0.75},
+        hovertemplate=f"%{{text}}<br>{short(label)}: %{{x}}<br>{short(title)}: %{{y}}<extra></extra>",
+    )
+    wide = min(x) > 0 and max(x) / min(x) >= 100
+    figure.update_layout(xaxis={"title": label, "type": "log" if wide else "linear"}, yaxis_title=title)
+    return plain(figure)
+
+
+def optuna_figure(figure: go.Figure) -> Figure:
+    """Convert a figure of Optuna: no title, which stands above it, and no sizes, which the page decides."""
+    figure.update_layout(title=None, width=None, height=None)
+    return plain(figure)
+
+
 def number(value: float) -> float:
     """Round to five significant digits, more than a reader can see, to save two thirds of the bytes."""
     return float(f"{value:.5g}")

@@ -33,6 +33,11 @@ def finding_names(summary: Mapping[str, Any]) -> list[str]:
     return [record["name"].replace("_", " ") for record in findings(summary)]
 
 
+def finding_record_names(summary: Mapping[str, Any]) -> list[str]:
+    """Return the findings' names as the doctor records them: "mode_collapse"."""
+    return [record["name"] for record in findings(summary)]
+
+
 def finding_texts(summary: Mapping[str, Any]) -> list[str]:
     """Return a text for each finding."""
     return [finding_text(record) for record in findings(summary)]

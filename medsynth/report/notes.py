@@ -13,6 +13,7 @@ from medsynth.report.run import Run
 from medsynth.report.run_files import entry
 from medsynth.runs.status import COMPLETED, DUPLICATE, RUNNING
 
+_OF_LOADING = ("data.seed", "data.batch_size", "data.num_workers", "data.balance_classes")
 _MAX_NAMES = 4  # in a sentence
 
 
@@ -67,10 +68,10 @@ def _cells(jobs: Sequence[Run]) -> list[list[Run]]:
 
 
 def _unequal(done: Sequence[Run]) -> Iterator[str]:
-    varied = {factor.key.split(".")[0].split("@")[0] for factor in factors_without_seed(done)}
+    differing = _differing_data(done)
     data = _by(done, lambda run: str(entry(run.summary, "environment", "data_fingerprint") or run.summary.get("data")))
     if len(data) > 1:
-        reason = "" if "data" in varied else ", although the options of the data are equal"
+        reason = f" by {_named(differing)}" if differing else ", although the options of the data are equal"
         yield f"The data differ{reason}: only values on the same data are comparable. {_groups(data)}"
     seen = _by(done, lambda run: f"{run.images_seen or 0:,} images")
     if len(seen) > 1:
@@ -91,6 +92,13 @@ def _unequal(done: Sequence[Run]) -> Iterator[str]:
         if len(found) > 1:
             affected = "times are not comparable" if name == "device" else "times and values may differ for that reason"
             yield f"The runs are from different {description}: {affected}. {_groups(found)}"
+
+
+def _differing_data(done: Sequence[Run]) -> list[str]:
+    """Return the options of the data in which runs differ, however these were chosen; no order, no batches."""
+    keys = dict.fromkeys(key for run in done for key in run.options if key.split(".")[0] == "data")
+    known = [run for run in done if run.options]
+    return [key for key in keys if key not in _OF_LOADING and len({str(run.options.get(key)) for run in known}) > 1]
 
 
 def _cautions(jobs: Sequence[Run]) -> Iterator[str]:

@@ -22,19 +22,23 @@ from medsynth.report.figures import COLORS, DASHES
 from medsynth.report.run import Run
 from medsynth.report.run_page import run_view
 from medsynth.report.runs import read_runs
+from medsynth.report.search_plots import SearchPlot
 from medsynth.report.sweep_page import sweep_view
 
 LIMIT = 20_000_000  # bytes of the file
 PICTURES = 12_000_000  # bytes of these for pictures; plotly.js has 5 million
 
 
-def write_report(folders: Sequence[Path], out: Path, metric: str | None = None) -> Path:
+def write_report(
+    folders: Sequence[Path], out: Path, metric: str | None = None, *, plots: Sequence[SearchPlot] = ()
+) -> Path:
     """Write the report of runs to ``out``, completely or not at all.
 
     Args:
         folders: folders of runs or of sweeps.
         out: the HTML file.
         metric: metric by which the runs are compared, such as ``val/kd_mini``; None: their objective.
+        plots: of the search in the one folder.
 
     Returns:
         ``out``.
@@ -42,7 +46,7 @@ def write_report(folders: Sequence[Path], out: Path, metric: str | None = None) 
     Raises:
         InputError: a folder has no run, no run has ``metric``, or ``out`` cannot be written.
     """
-    page = render(read_runs(folders), metric, place=out.parent)
+    page = render(read_runs(folders), metric, place=out.parent, plots=plots)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out) as temporary:
@@ -52,7 +56,14 @@ def write_report(folders: Sequence[Path], out: Path, metric: str | None = None) 
     return out
 
 
-def render(runs: Sequence[Run], metric: str | None = None, live: bool = False, *, place: Path | None = None) -> str:
+def render(
+    runs: Sequence[Run],
+    metric: str | None = None,
+    live: bool = False,
+    *,
+    place: Path | None = None,
+    plots: Sequence[SearchPlot] = (),
+) -> str:
     """Return the page of one run or several.
 
     Args:
@@ -60,6 +71,7 @@ def render(runs: Sequence[Run], metric: str | None = None, live: bool = False, *
         metric: by which they are compared; None: their objective.
         live: the page reloads itself from ``medsynth report watch=true``.
         place: folder of the page, from which it links files; None: it has no links.
+        plots: of a search.
     """
     if metric is not None and not any(metric in run.curves for run in runs):
         known = metric_names(sorted({name for run in runs for name in run.curves}))
@@ -70,7 +82,7 @@ def render(runs: Sequence[Run], metric: str | None = None, live: bool = False, *
     if len(runs) == 1:
         name, view = "run.html", run_view(runs[0], PICTURES, place)
     else:
-        name, view = "sweep.html", sweep_view(runs, metric, PICTURES)
+        name, view = "sweep.html", sweep_view(runs, metric, PICTURES, plots)
     page = {
         "version": medsynth.__version__,
         "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),

@@ -94,9 +94,12 @@ class Run:
 
     @property
     def seconds(self) -> float | None:
-        """Duration of the training if it was recorded, else that of the job's process."""
-        value = finite(self.summary.get("seconds"))
-        return value if value is not None else finite(self.job.get("seconds"))
+        """Duration of the training if it was recorded, else that of the job's process; of all attempts of a job."""
+        value, attempts = finite(self.summary.get("seconds")), finite(self.job.get("attempts"))
+        own, before = (finite(self.job.get(name)) for name in ("seconds", "seconds_before"))
+        if own is None or (value is not None and (attempts or 1) <= 1):
+            return value
+        return max(value or 0.0, own + (before or 0.0))
 
     @property
     def memory_gib(self) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from medsynth.report import figures
@@ -19,18 +19,30 @@ COSTS = {
     "parameters.generator": "parameters of the generator",
 }
 _MAX_FACTORS = 3  # whose interactions are shown
+_MOST_COMPARED = 6  # values of a factor of which all pairs are compared
 _MIN_RUNS = 2  # with a value, to compare
 
 
 def factor_effects(
-    runs: Sequence[Run], varied: Sequence[Factor], metric: str, drawn: dict[str, figures.Figure]
+    runs: Sequence[Run],
+    varied: Sequence[Factor],
+    metric: str,
+    drawn: dict[str, figures.Figure],
+    names: Mapping[Run, str],
 ) -> Iterator[dict[str, Any]]:
-    """Yield for each factor a plot of the runs, the means with the spread between seeds, and paired differences."""
+    """Yield for each factor a plot of the runs, the means with the spread between seeds, and paired differences.
+
+    A number that took many values, each once or twice as in a search, has a plot alone; of many choices only those that
+    involve the best are compared.
+    """
     means = effects(runs, metric)
     for factor in varied:
         rows = [effect for effect in means if effect.factor.key == factor.key]
-        dots = {value: _dots(runs, factor, value, metric) for value in factor.values}
+        dots = {value: _dots(runs, factor, value, metric, names) for value in factor.values}
         if not any(dots.values()):
+            continue
+        if is_continuous(factor, dots):
+            yield _scatter(factor, dots, metric, drawn)
             continue
         drawn[f"effect-{len(drawn)}"] = figures.effect(
             dots, {row.value: (row.mean, row.spread) for row in rows if row.mean is not None}, title=metric
@@ -42,6 +54,10 @@ def factor_effects(
             "text": _means(rows),
         }
         pairs = differences(runs, metric, factor)
+        if len(factor.values) > _MOST_COMPARED:
+            known = {row.value: row.mean for row in rows if row.mean is not None}
+            best = (max if better(metric, runs) == "higher" else min)(known, key=known.__getitem__)
+            pairs = [pair for pair in pairs if best in (pair.a, pair.b)]
         yield {
             "label": factor.label,
             "together": factor.together,
@@ -75,7 +91,11 @@ def interactions(
 
 
 def parallel_coordinates(
-    runs: Sequence[Run], varied: Sequence[Factor], metric: str, drawn: dict[str, figures.Figure]
+    runs: Sequence[Run],
+    varied: Sequence[Factor],
+    metric: str,
+    drawn: dict[str, figures.Figure],
+    names: Mapping[Run, str],
 ) -> dict[str, Any] | None:
     """Return a figure with a line for each run that has a value, across factors, minutes and the metric."""
     measured = completed(runs, metric)
@@ -87,18 +107,18 @@ def parallel_coordinates(
     axes.append(number_axis(metric, list(measured.values())))
     higher = better(metric, runs) == "higher"
     best = (max if higher else min)(measured, key=measured.__getitem__)
-    drawn["parallel"] = draw_parallel([run.name for run in measured], axes, higher=higher)
+    drawn["parallel"] = draw_parallel([names[run] for run in measured], axes, higher=higher)
     return {
         "id": "parallel",
         "title": f"{len(measured)} jobs from their options to {metric}",
         "remark": "Stronger lines are better runs; the widest is the best.",
-        "text": f"The best {metric} is {measured[best]:.4g}, of {best.name}.",
+        "text": f"The best {metric} is {measured[best]:.4g}, of {names[best]}.",
         "width": 120 * len(axes),
     }
 
 
 def fronts(
-    runs: Sequence[Run], labels: Sequence[str], metric: str, drawn: dict[str, figures.Figure]
+    runs: Sequence[Run], names: Mapping[Run, str], metric: str, drawn: dict[str, figures.Figure]
 ) -> Iterator[dict[str, Any]]:
     """Yield for each known cost a figure of the runs by cost and quality, with the Pareto front marked."""
     for cost, label in COSTS.items():
@@ -108,9 +128,10 @@ def fronts(
         if len(measured) < _MIN_RUNS:
             continue
         best = pareto(measured, cost, metric)
-        of_run = dict(zip(runs, labels, strict=True))
-        names = {run: f"job {of_run[run]} ({figures.short(run.name, 60)})" for run in measured}
-        points = [figures.Point(names[run], costs[run] / scale, values[run], run in best) for run in measured]
+        points = [
+            figures.Point(figures.short(names[run], 60), costs[run] / scale, values[run], run in best)
+            for run in measured
+        ]
         drawn[f"front-{cost}"] = figures.front(points, cost=label, title=metric)
         on_front = sorted((point for point in points if point.on_front), key=lambda point: point.cost)
         text = "; ".join(f"{point.name} with {point.value:.4g} at {_cost(point.cost)}" for point in on_front)
@@ -123,9 +144,43 @@ def fronts(
         yield {"key": cost, "label": label, "chart": chart}
 
 
-def _dots(runs: Sequence[Run], factor: Factor, value: str, metric: str) -> list[tuple[str, float]]:
+def is_continuous(factor: Factor, dots: Mapping[str, Sequence[Any]]) -> bool:
+    """Tell whether a factor is a number that took many values, hardly any of them twice."""
+    known = [value for value in factor.values if dots[value]]
+    if len(known) <= _MOST_COMPARED or sum(map(len, dots.values())) > 2 * len(known):
+        return False
+    return all(_as_number(value) is not None for value in known)
+
+
+def _as_number(value: str) -> float | None:
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _scatter(
+    factor: Factor, dots: Mapping[str, Sequence[tuple[str, float]]], metric: str, drawn: dict[str, figures.Figure]
+) -> dict[str, Any]:
+    points = [(name, float(value), y) for value, of_value in dots.items() for name, y in of_value]
+    key = f"effect-{len(drawn)}"
+    drawn[key] = figures.over_numbers(points, label=factor.label, title=metric)
+    low, high = min(points, key=lambda point: point[2]), max(points, key=lambda point: point[2])
+    chart = {
+        "id": key,
+        "title": f"{metric} by {factor.label}",
+        "remark": f"A dot is a completed run; {factor.label} took {len(dots)} values.",
+        "text": f"Lowest {low[2]:.4g} at {low[1]:.4g}, highest {high[2]:.4g} at {high[1]:.4g}.",
+    }
+    of_factor = {"label": factor.label, "together": factor.together, "chart": chart, "rows": []}
+    return {**of_factor, "differences": [], "unpaired": False}
+
+
+def _dots(
+    runs: Sequence[Run], factor: Factor, value: str, metric: str, names: Mapping[Run, str]
+) -> list[tuple[str, float]]:
     measured = completed(runs, metric)
-    return [(figures.short(run.name, 60), measured[run]) for run in measured if value_of(run, factor) == value]
+    return [(figures.short(names[run], 60), measured[run]) for run in measured if value_of(run, factor) == value]
 
 
 def _cost(value: float) -> str:

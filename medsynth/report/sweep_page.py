@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from medsynth.report import figures, line_figures
 from medsynth.report.columns import LOSSES, best_step, interval_at, metrics_of
+from medsynth.report.effects import better, completed
 from medsynth.report.factors import SEED, Factor, factors, value_of
 from medsynth.report.notes import notes
 from medsynth.report.option_values import UNKNOWN, typed_value
 from medsynth.report.pictures import Pictures
 from medsynth.report.run import Run
+from medsynth.report.search_plots import SearchPlot, dashboard_command, search_folder
 from medsynth.report.sweep_effects import factor_effects, fronts, interactions, parallel_coordinates
+from medsynth.report.sweep_kind import (
+    COMPARISON,
+    NOUNS,
+    collapse_warning,
+    command_of,
+    differences,
+    kind_of,
+    label_of,
+    title_of,
+)
 from medsynth.report.verdict import verdict
 from medsynth.runs.status import COMPLETED, RUNNING, STATUSES
 
@@ -22,36 +34,58 @@ _COLUMNS = 3  # metrics besides the objective that are shown at first; the other
 _FEW = 6  # jobs whose intervals can be distinguished in one figure
 
 
-def sweep_view(runs: Sequence[Run], metric: str | None, budget: int) -> dict[str, Any]:
-    """Return all values of templates/sweep.html; ``budget``: bytes for pictures."""
+def sweep_view(
+    runs: Sequence[Run], metric: str | None, budget: int, plots: Sequence[SearchPlot] = ()
+) -> dict[str, Any]:
+    """Return all values of templates/sweep.html.
+
+    Args:
+        runs: the runs.
+        metric: by which they are compared; None: their objective.
+        budget: bytes for pictures.
+        plots: of the search whose trials they are.
+    """
     metric = metric or _common_objective(runs)
     varied = factors(runs)
     chosen = [*varied, *_seeds(runs, varied)]
     drawn: dict[str, figures.Figure] = {}
     others = [name for name in dict.fromkeys(name for run in runs for name in metrics_of(run)) if name != metric]
     labels = _labels(runs)
+    kind = kind_of(runs)
+    noun, search = NOUNS[kind], search_folder(runs)
+    names = {run: label_of(run, label, noun) for run, label in zip(runs, labels, strict=True)}
+    best = _best(runs, metric)
     colored = _colored(runs, chosen, labels)
     return {
-        "title": _title(varied),
-        "tally": _tally(runs),
+        "title": title_of(runs, varied),
+        "kind": kind,
+        "noun": noun,
+        "tally": _tally(runs, noun),
+        "warning": collapse_warning(runs, noun),
+        "command": command_of(best) if best and best.choices else "",
+        "winner": names[best] if best else "",
+        "differing": differences(runs) if kind == COMPARISON else [],
+        "labels": labels,
+        "dashboard": dashboard_command(search) if search else "",
+        "plots": list(_search_plots(plots, drawn)),
         "metric": metric,
         "verdict": verdict(runs, metric) if metric else "No run has a value of its objective to compare.",
         "notes": notes(runs),
         "factors": chosen,
         "others": [{"name": name, "shown": place < _COLUMNS} for place, name in enumerate(others)],
         "rows": [_row(run, label, chosen, metric, others) for run, label in zip(runs, labels, strict=True)],
-        "effects": list(factor_effects(runs, varied, metric, drawn)) if metric else [],
+        "effects": list(factor_effects(runs, varied, metric, drawn, names)) if metric else [],
         "interactions": list(interactions(runs, varied, metric, drawn)) if metric else [],
-        "parallel": parallel_coordinates(runs, varied, metric, drawn) if metric else None,
-        "fronts": list(fronts(runs, labels, metric, drawn)) if metric else [],
-        "curves": list(_curves(runs, metric, others[:_COLUMNS], drawn)),
+        "parallel": parallel_coordinates(runs, varied, metric, drawn, names) if metric else None,
+        "fronts": list(fronts(runs, names, metric, drawn)) if metric else [],
+        "curves": list(_curves(runs, metric, others[:_COLUMNS], drawn, names)),
         "bands": len(runs) <= _FEW,
         "colored": [{"label": label, "values": values} for label, values, _ in colored],
         "jobs": [
             {"values": [values.index(of_runs[place]) for _, values, of_runs in colored]} for place in range(len(runs))
         ],
         "figures": drawn,
-        **_grids(runs, labels, chosen, metric, budget),
+        **_grids(runs, labels, chosen, metric, budget, best),
     }
 
 
@@ -78,16 +112,24 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     return [f"{run.folder.parent.name}/{run.folder.name}" for run in runs]
 
 
-def _title(varied: Sequence[Factor]) -> str:
-    if not varied:
-        return "Runs of one configuration"
-    labels = [factor.label for factor in varied]
-    return "Sweep over " + " and ".join(filter(None, [", ".join(labels[:-1]), labels[-1]]))
+def _best(runs: Sequence[Run], metric: str | None) -> Run | None:
+    measured = completed(runs, metric) if metric else {}
+    if not measured or metric is None:
+        return None
+    return (max if better(metric, runs) == "higher" else min)(measured, key=measured.__getitem__)
 
 
-def _tally(runs: Sequence[Run]) -> str:
+def _search_plots(plots: Sequence[SearchPlot], drawn: dict[str, figures.Figure]) -> Iterator[dict[str, Any]]:
+    for place, plot in enumerate(plots):
+        drawn[f"search-{place}"] = plot.figure
+        columns = sum(name.startswith("xaxis") for name in plot.figure["layout"])
+        wide = 260 * columns if plot.kind == "slice" else 0
+        yield {"id": f"search-{place}", "title": plot.title, "remark": plot.remark, "text": "", "wide": wide}
+
+
+def _tally(runs: Sequence[Run], noun: str) -> str:
     counts = Counter(run.status for run in runs)
-    return f"{len(runs)} jobs: " + ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
+    return f"{len(runs)} {noun}s: " + ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
 
 
 def _row(run: Run, label: str, varied: Sequence[Factor], metric: str | None, others: Sequence[str]) -> dict[str, Any]:
@@ -120,16 +162,18 @@ def _colored(runs: Sequence[Run], varied: Sequence[Factor], labels: Sequence[str
     return [*groups, ("job", list(labels), list(labels))]
 
 
-def _curves(runs: Sequence[Run], metric: str | None, others: Sequence[str], drawn: dict) -> Iterator[dict[str, str]]:
+def _curves(
+    runs: Sequence[Run], metric: str | None, others: Sequence[str], drawn: dict, names: Mapping[Run, str]
+) -> Iterator[dict[str, str]]:
     losses = {column: f"{label.capitalize()} loss" for column, label in reversed(LOSSES.labels.items())}
     titles = ({metric: f"{metric} (objective)"} if metric else {}) | losses | {name: name for name in others}
     for name, title in titles.items():
         logged = [(place, run) for place, run in enumerate(runs) if run.curves.get(name, ([], []))[0]]
         if not logged:
             continue
-        lines = [line_figures.line_of(run, name, run.name, place) for place, run in logged]
+        lines = [line_figures.line_of(run, name, names[run], place) for place, run in logged]
         drawn[f"curve-{len(drawn)}"] = line_figures.curves(lines, title=name.split("/")[-1])
-        last = {run.name: values[-1] for _, run in logged for values in [_finite(run, name)] if values}
+        last = {names[run]: values[-1] for _, run in logged for values in [_finite(run, name)] if values}
         text = f"{name} of {len(lines)} jobs over real images seen."
         if last:
             low, high = min(last, key=last.__getitem__), max(last, key=last.__getitem__)
@@ -142,7 +186,12 @@ def _finite(run: Run, name: str) -> list[float]:
 
 
 def _grids(
-    runs: Sequence[Run], labels: Sequence[str], varied: Sequence[Factor], metric: str | None, budget: int
+    runs: Sequence[Run],
+    labels: Sequence[str],
+    varied: Sequence[Factor],
+    metric: str | None,
+    budget: int,
+    best: Run | None,
 ) -> dict[str, Any]:
     """Return the pictures: real images, and for each run those of its best generator, or else the last ones."""
     chosen = {}
@@ -157,6 +206,7 @@ def _grids(
         {
             "uri": pictures.get(chosen[run][1]),
             "label": label,
+            "is_best": run is best,
             "step": chosen[run][0],
             "values": [(factor.label, value_of(run, factor)) for factor in varied],
             "best": run.value(metric) if metric else None,

@@ -38,7 +38,18 @@ from medsynth.sweep.recorded_arguments import check_jobs, without_trust
 from medsynth.sweep.records import SETTLED
 
 # Entries of a configuration that do not change what is trained: where the run's files are, how it is logged ...
-_NOT_TRAINED = ("hydra", "run_dir", "resume", "resume_data", "trust", "overrides", "sweep", "report", "logger")
+_NOT_TRAINED = (
+    "hydra",
+    "run_dir",
+    "resume",
+    "resume_data",
+    "trust",
+    "overrides",
+    "sweep",
+    "report",
+    "figures",
+    "logger",
+)
 
 
 class SweepCallback(Callback):

@@ -63,14 +63,14 @@ def progress_line(rows: Sequence[Row], number: int, total: int, objective: str, 
     reason = f": {row.reason}" if row.reason else ""
     if row.status == DIVERGED:
         reason += " (resuming the sweep does not repeat it)"
-    notes = [_duration(row.seconds)]
+    notes = [_duration(row.seconds), f"{len(ended)} of {total} jobs done"]
     usual = [row.seconds for row in rows if row.status == COMPLETED and row.seconds]
     left = total - len(ended)
     if left and usual:
         notes.append(f"about {_duration(statistics.mean(usual) * left / parallel)} left")
     if failed:
         notes.append(f"{failed} failed")
-    head = f"job {len(ended)} of {total} {row.status}: {row.name}"
+    head = f"job {row.number} {row.status}: {row.name}"  # the number of its folder and of the report
     return f"{head}{value}{reason}  ({'; '.join(notes)})"
 
 

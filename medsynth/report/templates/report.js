@@ -16,11 +16,12 @@
     const axis = { gridcolor: line, zeroline: false, linecolor: line, automargin: true, tickcolor: line };
     const legend = { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", ...layout.legend };
     const annotations = layout.annotations?.map((note) => ({ ...note, bgcolor: printing ? "#ffffff" : variable("--ground") }));
+    const axes = Object.keys(layout).filter((name) => /^[xy]axis\d*$/.test(name));
+    const drawn = Object.fromEntries(["xaxis", "yaxis", ...axes].map((name) => (
+      [name, { ...axis, ...layout[name], title: { standoff: 8, ...layout[name]?.title } }])));
     return {
-      ...layout, legend, annotations, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      ...layout, ...drawn, legend, annotations, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: text, size: 12, family: getComputedStyle(document.body).fontFamily },
-      xaxis: { ...axis, ...layout.xaxis, title: { standoff: 8, ...layout.xaxis?.title } },
-      yaxis: { ...axis, ...layout.yaxis, title: { standoff: 8, ...layout.yaxis?.title } },
     };
   }
 
@@ -107,7 +108,7 @@
       row.hidden = !(words.every((word) => text.includes(word)) && chosen.every(fits));
       seen += !row.hidden;
     }
-    one("#rows-seen").textContent = `${seen} of ${rows.length} jobs`;
+    one("#rows-seen").textContent = `${seen} of ${rows.length} ${one("#jobs-table").dataset.noun}s`;
   }
   function searchOptions(input) {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -147,6 +148,11 @@
     }));
     filter();
   }
+  all("button[data-copy]").forEach((button) => button.addEventListener("click", async () => {
+    const text = document.getElementById(button.dataset.copy), said = button.parentElement.querySelector("[role=status]");
+    getSelection().selectAllChildren(text);  // what can be copied by hand where the browser does not allow more
+    said.textContent = await navigator.clipboard?.writeText(text.textContent).then(() => "copied", () => "selected") ?? "selected";
+  }));
   all("input[data-search]").forEach((input) => input.addEventListener("input", () => searchOptions(input)));
   const slider = one("#slider");
   if (slider) {
