@@ -32,7 +32,7 @@ SUMMARY = {
 
 
 def proposed(aim="appearance", has_packaged=True, typed=(), **changes):
-    summary = DataSummary(**{**SUMMARY, **changes})
+    summary = DataSummary(**SUMMARY | changes)
     proposal = propose(summary, aim=aim, has_packaged=has_packaged, typed=dict.fromkeys(typed, ""))
     return list(proposal.options), dict(proposal.reasons)
 
@@ -91,6 +91,18 @@ def test_the_comparison_is_the_mean_over_sets_of_the_mean_over_seeds():
     found = compare(900, AIMS["appearance"])
     assert (found.train_images, found.values["vision_aided"]) == (800, pytest.approx(expected))
     assert compare(20_000, AIMS["appearance"]).train_images == 3_000, "all 8,407 were measured with one of both alone"
+
+
+def test_the_nearest_number_of_images_is_by_ratio():
+    """1,700 is nearer to 800 than to 3,000 by difference, and to 3,000 by ratio."""
+    assert compare(1_500, AIMS["appearance"]).train_images == 800
+    assert compare(1_700, AIMS["appearance"]).train_images == 3_000
+
+
+def test_the_preset_name_goes_by_the_training_images():
+    """Of 2,400 images 1,920 are for training."""
+    assert proposed(images=2_400)[0] == ["experiment=small_data"]
+    assert proposed(images=2_600)[0] == ["experiment=vision_aided"]
 
 
 def test_each_aim_takes_what_the_table_says():
@@ -174,7 +186,7 @@ def test_start_proposes_a_command_that_composes(monkeypatch, capsys, images):
     assert "The folder holds images: data=image_folder" in err
     command = next(line for line in out.splitlines() if line.startswith("command"))
     words = shlex.split(command.removeprefix("command"))
-    assert words[:3] == ["python", "train.py", "data=image_folder"]
+    assert words[:4] == ["python", "train.py", "experiment=small_data", "data=image_folder"]
     config = compose(*words[2:])
     assert config.data.root == "my images"
     assert config.data.image_size == 32
@@ -199,7 +211,7 @@ def test_run_starts_the_training_that_is_proposed(monkeypatch, capsys, images):
     monkeypatch.setattr(start, "subprocess", ended)
     code, _, err = run(monkeypatch, capsys, "data.root=my images", "measure=false", "run=true", command="start")
     assert code == 3, err
-    assert started[0][1:5] == ["-m", "medsynth", "train", "data=image_folder"]
+    assert started[0][1:5] == ["-m", "medsynth", "train", "experiment=small_data"]
 
 
 def test_data_finds_the_reader_too_and_advises(monkeypatch, capsys, images):

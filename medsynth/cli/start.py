@@ -62,7 +62,8 @@ def run(config: DictConfig) -> None:
     has_window = config.data.get("window") is not None or config.data.get("intensity_range") is not None
     summary = _summary(record, data, has_window=has_window)
     proposal = propose(summary, aim=config.aim, has_packaged=location(PACKAGED) == "packaged", typed=keys)
-    options = [*map(_plain, typed), *proposal.options]
+    chosen = [option for option in proposal.options if not option.startswith("data.")]
+    options = [*chosen, *map(_plain, typed), *(option for option in proposal.options if option not in chosen)]
     _print("images", [f"{data.description}: {_counts(record)}", *_about_images(record)])
     remarks = [warning.getMessage() for warning in warnings if not getattr(warning, "left_out", False)]
     _print("remarks", [text for text in remarks if "data.val_fraction" not in text])

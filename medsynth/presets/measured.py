@@ -86,7 +86,7 @@ def compare(count: int, aim: Aim, also: str | None = None) -> Comparison | None:
     sets = sorted({row["images"] for row in rows})
     values = {name: _mean(aim.measure, [row for row in rows if row["preset"] == name]) for name in named}
     baseline = fmean(row["measures"][aim.measure]["baseline"] for row in rows)
-    return Comparison(nearest, tuple(_NAMES.get(name, name) for name in sets), values, baseline)
+    return Comparison(nearest, tuple(_NAMES.get(str(name), str(name)) for name in sets), values, baseline)
 
 
 def poor(discriminator: str, count: int) -> str | None:
