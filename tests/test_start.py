@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+import sys
 import zipfile
 from types import SimpleNamespace
 
@@ -207,8 +208,7 @@ def test_start_measures_and_fits_the_length_to_the_minutes(monkeypatch, capsys, 
 
 def test_run_starts_the_training_that_is_proposed(monkeypatch, capsys, images):
     started = []
-    ended = SimpleNamespace(run=lambda words, check: started.append(words) or SimpleNamespace(returncode=3))
-    monkeypatch.setattr(start, "subprocess", ended)
+    monkeypatch.setattr(start.os, "execv", lambda program, words: started.append(words) or sys.exit(3))
     code, _, err = run(monkeypatch, capsys, "data.root=my images", "measure=false", "run=true", command="start")
     assert code == 3, err
     assert started[0][1:5] == ["-m", "medsynth", "train", "experiment=small_data"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,7 +48,7 @@ _SIMPLE = re.compile(r"[\w./-]*[A-Za-z_/][\w./-]*")  # text that Hydra reads wit
 
 
 def run(config: DictConfig) -> None:
-    """Print the proposal; with ``run=true`` start the training and end with its exit code."""
+    """Print the proposal; with ``run=true`` become the training."""
     if config.minutes is not None and not (isinstance(config.minutes, int | float) and config.minutes > 0):
         raise InputError(f"minutes={config.minutes} must be a number above 0, or null.")
     quiet_libraries()
@@ -73,7 +72,8 @@ def run(config: DictConfig) -> None:
     options += _length(config, options)
     _print("\ncommand", [shlex.join(["python", "train.py", *options])], wrap=False)
     if config.run:
-        sys.exit(subprocess.run([sys.executable, "-m", "medsynth", "train", *options], check=False).returncode)
+        # In the place of this process, whose libraries and images would take memory beside the training's.
+        os.execv(sys.executable, [sys.executable, "-m", "medsynth", "train", *options])
     _print("next", ["type it, or the same medsynth start with run=true; then medsynth verdict run=outputs/..."])
 
 
