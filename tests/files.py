@@ -25,7 +25,7 @@ def defaults() -> dict[str, Any]:
     return OmegaConf.to_container(OmegaConf.merge({"seed": 5}, {"data": config}), resolve=False)["data"]
 
 
-def files_module(root, reader=ImageFolder, *, options=None, **changes):
+def files_module(root, reader=ImageFolder, *, options=None, make=image_files, **changes):
     """Return a data module of files below ``root``; ``options`` are the reader's, ``changes`` all others."""
     values = {name: value for name, value in defaults().items() if name != "_target_"} | {
         "root": root and str(root),
@@ -36,7 +36,7 @@ def files_module(root, reader=ImageFolder, *, options=None, **changes):
         "prepare_workers": 0,
     }
     assert set(changes) <= set(values), f"no such option: {set(changes) - set(values)}"
-    return image_files(**values | changes)
+    return make(**values | changes)
 
 
 def prepared(root, reader=ImageFolder, **changes):

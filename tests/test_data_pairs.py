@@ -13,7 +13,8 @@ from medsynth.data.paired_folder import PairedFolder
 from medsynth.data.phantom import PhantomPairs, Phantoms
 from medsynth.data.reading import RawImage
 from medsynth.data.registration import is_registered
-from tests.files import prepared
+from medsynth.data.unpaired import UnpairedFolders, unpaired_files
+from tests.files import files_module, prepared
 
 WIDE = {"window_center": 500, "window_width": 4000}  # HU, so that nothing is clipped
 
@@ -193,3 +194,77 @@ def test_pairs_that_are_not_registered_end_the_run_are_left_out_or_allowed(tmp_p
     skipped, allowed = (prepared(root, PairedFolder, image_size=16, unregistered=each) for each in ("skip", "allow"))
     assert (len(skipped.source.store), len(allowed.source.store)) == (10, 12)
     assert [reason["count"] for reason in skipped.source.manifest["left_out"]] == [12, 2], "no masks are read, and"
+
+
+# Unpaired sets
+
+
+def two_sets(root, counts=(30, 20)):
+    """Write sources of even and targets of odd levels, 16 bits."""
+    for side, (folder, count) in enumerate(zip(("source", "target"), counts, strict=True)):
+        (root / folder).mkdir(parents=True)
+        for number in range(count):
+            values = np.random.default_rng(number + 100 * side).integers(0, 100, (8, 8)) * 2 + side + 1000 * side
+            Image.fromarray(values.astype(np.uint16)).save(root / folder / f"{number:03}.png")
+    return root
+
+
+def unpaired(root, *, options=None, **changes):
+    data = files_module(root, UnpairedFolders, options=options, make=unpaired_files, join_duplicates="none", **changes)
+    data.prepare()
+    return data
+
+
+@pytest.mark.parametrize("two_roots", [True, False])
+def test_unpaired_sets_have_their_own_splits_and_intensities(two_roots, tmp_path):
+    root = two_sets(tmp_path)
+    options = {"target_root": str(root / "target")} if two_roots else None
+    data = unpaired(root / "source" if two_roots else root, options=options, val_fraction=0.2, test_fraction=0.1)
+    assert (data.num_train, data.num_val, data.num_test) == (21, 6, 3)
+    assert (data.source_channels, data.val_paired, data.images_are_fixed) == (1, False, False)
+    assert data.source_intensity.high < 300 < 1000 < data.intensity.low
+    seen = {}
+    for name, dataset in zip(("train", "val", "test"), data.datasets, strict=True):
+        counters = range(10 * len(dataset) if dataset.varies else len(dataset))
+        samples = [dataset[counter] for counter in counters]
+        sources = torch.stack([sample["image"] for sample in samples[: len(dataset)]])
+        assert len(sources.unique(dim=0)) == len(dataset)
+        targets = torch.stack([data.intensity.to_physical(sample["target"]).round() for sample in samples])
+        assert (targets % 2 == 1).all(), "images of the other set"
+        seen[name] = {target.numpy().tobytes() for target in targets}
+        assert [sample["index"] for sample in samples] == [counter % len(dataset) for counter in counters]
+    assert len(seen["train"]) == 14, "all training targets are drawn"
+    assert not seen["train"] & seen["val"]
+    assert not (seen["train"] | seen["val"]) & seen["test"]
+    train = data.train_dataset
+    assert not torch.equal(train[3]["target"], train[3 + 21]["target"]) or not torch.equal(
+        train[4]["target"], train[4 + 21]["target"]
+    )
+    assert torch.equal(train[3 + 21]["target"], pickle.loads(pickle.dumps(train))[3 + 21]["target"])
+
+
+def test_views_of_unpaired_images_are_of_each_side(tmp_path):
+    data = unpaired(two_sets(tmp_path), image_size=6, random_crop=8, flip="both")
+    batch = [data.train_dataset[index] for index in range(60)]
+    assert batch[0]["image"].shape == batch[0]["target"].shape == (1, 6, 6)
+    assert data.val_dataset[0]["image"].shape == (1, 6, 6)
+    assert len(torch.stack([sample["target"] for sample in batch]).unique(dim=0)) > 40
+
+
+def test_patients_on_both_sides_of_an_unpaired_split_are_warned_of(tmp_path, caplog):
+    unpaired(two_sets(tmp_path), patient_pattern="([0-9]+)")
+    assert "patients are in the training images of one side and in the held-out images of the other" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"format": "jpeg"}, r"data\.reader\.format=jpeg is not possible"),
+        ({"source": "mr"}, r"data\.reader\.source=mr is no folder in data\.root"),
+        ({"target": "source"}, "of one folder: name two"),
+        ({"target_root": "nowhere"}, r"data\.reader\.target_root=nowhere does not exist"),
+    ],
+)
+def test_folders_that_are_not_two_are_refused(options, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        unpaired(two_sets(tmp_path), options=options)

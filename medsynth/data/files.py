@@ -54,16 +54,16 @@ def image_files(
     ``options`` are the fields with defaults of Normalization, Geometry, RandomViews, SplitOptions and Preparation,
     which conf/data/base/files.yaml describes, and of pairs those of PairOptions (conf/data/base/pairs.yaml).
     """
-    views = _taken(RandomViews, options, size=image_size)
+    views = taken(RandomViews, options, size=image_size)
     source = ImageFiles(
         root,
         reader=reader,
-        normalization=_taken(Normalization, options),
-        pairs=_taken(PairOptions, options),
-        geometry=_taken(Geometry, options, size=views.prepared_size, channels=channels),
+        normalization=taken(Normalization, options),
+        pairs=taken(PairOptions, options),
+        geometry=taken(Geometry, options, size=views.prepared_size, channels=channels),
         views=views,
-        splits=_taken(SplitOptions, options),
-        preparation=_taken(Preparation, options),
+        splits=taken(SplitOptions, options),
+        preparation=taken(Preparation, options),
         seed=seed,
     )
     if options:
@@ -79,7 +79,7 @@ def image_files(
     )
 
 
-def _taken(group: type, options: dict[str, Any], **others: Any) -> Any:
+def taken(group: type, options: dict[str, Any], **others: Any) -> Any:
     """Build a group of options from those that it knows, and remove these from ``options``."""
     names = [field.name for field in dataclasses.fields(group) if field.name in options]
     return group(**{name: options.pop(name) for name in names}, **others)

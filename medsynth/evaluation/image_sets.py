@@ -175,4 +175,6 @@ def _content(data: ImageDataModule, config: DictConfig) -> dict[str, object]:
         rows = json.dumps({name: list(map(int, rows)) for name, rows in data.source.rows.items()})
         digest = hashlib.blake2b(rows.encode(), digest_size=16).hexdigest()
         return {"store": data.source.store.folder.name, "rows": digest}
+    if "source" not in config.data:
+        return {"content": data.content, "splits": [len(part) for part in datasets(data).values()]}
     return {"source": OmegaConf.to_container(config.data.source, resolve=True)}

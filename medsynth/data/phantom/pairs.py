@@ -23,12 +23,13 @@ from scipy.ndimage import binary_fill_holes  # pyright: ignore[reportMissingType
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from medsynth.contracts import Intensity, counter_seed
+from medsynth.contracts import Intensity
 from medsynth.data.errors import check_choice
-from medsynth.data.module import Datasets
+from medsynth.data.module import Datasets, ImageDataset
 from medsynth.data.phantom.canvas import Array, Canvas, Shape
 from medsynth.data.phantom.lesion import LesionType
 from medsynth.data.phantom.source import ANATOMIES, BLUR, Phantoms
+from medsynth.data.unpaired_images import UnpairedImages
 from medsynth.errors import InputError
 
 KINDS = ("mr_to_ct", "denoising")
@@ -107,9 +108,12 @@ class PhantomPairs(Phantoms):
         """Return training, validation and test pairs; see medsynth.data.module.Source."""
         endless, count = self.num_images is None, self.num_images or self.epoch_images
         num_test = self.num_val if self.num_test is None else self.num_test
-        train = PhantomPairImages(self, "train", count, endless=endless)
+        train: ImageDataset = PhantomPairImages(self, "train", count, endless=endless)
+        if not self.paired:
+            targets = PhantomPairImages(self, "train targets", count)
+            train = UnpairedImages(train, targets, seed=self.seed, of="target")
         return Datasets(
-            train if self.paired else UnpairedPhantoms(train, PhantomPairImages(self, "train targets", count)),
+            train,
             PhantomPairImages(self, "val", self.num_val),
             PhantomPairImages(self, "test", num_test) if num_test else None,
         )
@@ -224,28 +228,3 @@ class PhantomPairImages(Dataset[dict[str, Any]]):
             self._kept[index] = self.source.pair(self.split, index)
             self._rendered[index] = True
         return torch.from_numpy(self._kept[index].astype(np.float32))
-
-
-class UnpairedPhantoms(Dataset[dict[str, Any]]):
-    """Sources with targets of other phantoms: the target of each index is drawn by a counter.
-
-    A mask is that of the source.
-    """
-
-    endless = False
-    varies = True
-
-    def __init__(self, sources: PhantomPairImages, targets: PhantomPairImages) -> None:
-        self.labels = sources.labels
-        self.endless, self.varies = sources.endless, not sources.endless
-        self._sources, self._targets = sources, targets
-
-    def __len__(self) -> int:
-        return len(self._sources)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        sources = self._sources
-        seed = counter_seed("unpaired", sources.source.seed, int(index))
-        drawn = int(np.random.default_rng(seed).integers(len(self._targets)))
-        sample = sources[int(index) if self.endless else int(index) % len(self)]
-        return sample | {"target": self._targets[drawn]["target"]}
