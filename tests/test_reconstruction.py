@@ -4,6 +4,7 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
+from medsynth.contracts import InputError
 from medsynth.reconstruction.foreground import foreground_mean
 from medsynth.reconstruction.l1 import L1
 from medsynth.reconstruction.l2 import L2
@@ -22,7 +23,7 @@ def pair(size=16, channels=1):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_l1_and_l2_are_means_over_the_foreground_of_each_image(channels):
     output, target, mask = pair(channels=channels)
-    for term, power in ((L1(weight=3.0), 1), (L2(weight=3.0), 2)):
+    for term, power in ((L1(weight=3.0, outside=0.0), 1), (L2(weight=3.0, outside=0.0), 2)):
         whole = 3 * sum(((o - t).abs() ** power).sum() / o.numel() for o, t in zip(output, target, strict=True)) / 2
         torch.testing.assert_close(term(output, target, None, output), whole)
         masked = sum(
@@ -34,16 +35,34 @@ def test_l1_and_l2_are_means_over_the_foreground_of_each_image(channels):
 
 def test_what_is_outside_of_the_foreground_has_no_gradient():
     output, target, mask = pair()
-    for term in (L1(), L2()):
+    for term in (L1(outside=0.0), L2(outside=0.0)):
         moved = output.clone().requires_grad_(True)
         term(moved, target, mask, output).backward()
         assert torch.equal((moved.grad != 0).double(), mask)
 
 
+@pytest.mark.parametrize(("term", "power"), [(L1(weight=3.0, outside=0.2), 1), (L2(weight=3.0, outside=0.2), 2)])
+def test_a_pixel_outside_of_the_foreground_weighs_as_much_as_is_asked_for(term, power):
+    output, target, mask = pair()
+    expected = 0.0
+    for o, t, m in zip(output, target, mask, strict=True):
+        error, inside = (o - t).abs() ** power, m.bool().expand_as(o)
+        weights = inside.sum() + 0.2 * (~inside).sum()
+        expected += (error[inside].sum() + 0.2 * error[~inside].sum()) / weights
+    torch.testing.assert_close(term(output, target, mask, output), 3 * expected / 2)
+
+
+def test_a_weight_outside_of_the_foreground_above_that_inside_is_refused():
+    for term in (L1, L2):
+        with pytest.raises(InputError, match="from 0 to 1"):
+            term(outside=1.5)
+
+
 def test_an_empty_mask_contributes_nothing():
     output, target, mask = pair()
     mask[0] = 0
-    torch.testing.assert_close(2 * L1()(output, target, mask, output), L1()(output[1:], target[1:], mask[1:], output))
+    l1 = L1(outside=0.0)
+    torch.testing.assert_close(2 * l1(output, target, mask, output), l1(output[1:], target[1:], mask[1:], output))
     assert foreground_mean(output, torch.zeros_like(mask)) == 0
 
 

@@ -79,7 +79,7 @@ def sgd(parameters):
 
 def regression(**options):
     torch.manual_seed(5)
-    settings = {"reconstructions": {"l1": L1(weight=2.0), "l2": L2(weight=3.0)}, "max_images": 16}
+    settings = {"reconstructions": {"l1": L1(weight=2.0, outside=0.0), "l2": L2(weight=3.0, outside=0.0)}, "max_images": 16}
     return Regression(generator=PlainTranslator(), generator_optimizer=sgd, metrics=PixelMean(), **settings | options)
 
 
@@ -88,7 +88,7 @@ def translation(**options):
     discriminator = DCGANDiscriminator(image_size=16, channels=2, width=8, normalization="none")
     settings = {
         "discriminator": discriminator,
-        "reconstructions": {"l1": L1(weight=2.0)},
+        "reconstructions": {"l1": L1(weight=2.0, outside=0.0)},
         "loss": NonSaturating(),
         "penalties": {},
         "max_images": 16,

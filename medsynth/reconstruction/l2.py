@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from medsynth.contracts import InputError
 from medsynth.reconstruction.foreground import foreground_mean
 
 
@@ -12,11 +13,19 @@ class L2:
 
     Args:
         weight: of the term.
+        outside: weight of a pixel outside the mask, where that of one inside is 1. With 0 nothing but a discriminator
+            tells the network that the background is empty.
+
+    Raises:
+        InputError: ``outside`` is not from 0 to 1.
     """
 
-    def __init__(self, *, weight: float = 100.0):
+    def __init__(self, *, weight: float = 100.0, outside: float = 0.1):
+        if not 0 <= outside <= 1:
+            raise InputError(f"reconstruction.l2.outside={outside:g} must be from 0 to 1.")
         self.weight = weight
+        self.outside = outside
 
     def __call__(self, output: Tensor, target: Tensor, mask: Tensor | None, source: Tensor) -> Tensor:
         """Return the term, a scalar."""
-        return self.weight * foreground_mean((output - target).square(), mask)
+        return self.weight * foreground_mean((output - target).square(), mask, outside=self.outside)
