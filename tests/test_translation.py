@@ -79,7 +79,8 @@ def sgd(parameters):
 
 def regression(**options):
     torch.manual_seed(5)
-    settings = {"reconstructions": {"l1": L1(weight=2.0, outside=0.0), "l2": L2(weight=3.0, outside=0.0)}, "max_images": 16}
+    l1, l2 = L1(weight=2.0, outside=0.0), L2(weight=3.0, outside=0.0)
+    settings = {"reconstructions": {"l1": l1, "l2": l2}, "max_images": 16}
     return Regression(generator=PlainTranslator(), generator_optimizer=sgd, metrics=PixelMean(), **settings | options)
 
 
@@ -328,7 +329,7 @@ STEPS = {"regression": Regression, "paired_translation": PairedTranslation}
 
 
 @pytest.mark.slow  # by default that of task=unpaired_translation, which has a pool of images beside
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", ["paired_translation", pytest.param("regression", marks=pytest.mark.slow)])
 def test_resumed_runs_are_bit_for_bit_the_same(task, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     options = [*TINY, *TASKS[task], "task.accumulate=2"]
@@ -382,6 +383,7 @@ def test_choices_that_do_not_go_with_a_translation_are_refused(options, words, m
         combinations.check_combinations(config)
 
 
+@pytest.mark.slow
 def test_the_suggested_choices_exist():
     assert choices_with("generator", "source_channels") == ["resnet_translator", "unet"]
     assert {"paired_translation", "regression"} <= set(choices_with("task", "source_channels"))

@@ -177,6 +177,7 @@ def _check_translation(config: DictConfig) -> None:
         )
     if not task:
         return
+    sees_source(config)
     if config.get("conditional"):
         raise InputError(
             "conditional=true has no effect on a translation, whose condition is the source: leave it out."
