@@ -10,10 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
+from medsynth.cli import data as data_command
 from medsynth.data.module import ImageDataModule
 from medsynth.data.preview import labels, preview
 from tests.command import run
 from tests.test_data import NumberSource
+from tests.test_report_pages import Page
 
 PATIENTS = ("MUSTERMANN", "DOE", "ROSSI", "DUPONT", "NOVAK")
 PATTERN = r"data.patient_pattern='/([A-Z]+)_'"
@@ -118,7 +120,7 @@ def test_the_counts_of_planted_files(command, tmp_path):
         "groups: 1, images in them: 2, groups across splits: 0",
         "pairs: 5, images in them: 4",
         "pairs within a patient: 2, others: 3",
-        "preview.json are in preview",
+        "preview.json are beside it",
     ):
         assert words in out, out
     assert max(map(len, out.splitlines())) <= 120
@@ -145,6 +147,7 @@ def test_out_holds_a_contact_sheet_and_histograms(command, tmp_path):
     command("out=preview")
     assert sorted(path.name for path in (tmp_path / "preview").iterdir()) == [
         "contact_sheet.png",
+        "data.html",
         "intensities.png",
         "preview.json",
     ]
@@ -153,6 +156,34 @@ def test_out_holds_a_contact_sheet_and_histograms(command, tmp_path):
     sheets = [np.asarray(image(tmp_path / name / "contact_sheet.png")) for name in ("preview", "one")]
     assert len(sheets[0]) > 1.5 * len(sheets[1]), "a row for each class"
     assert len(np.unique(sheets[0])) > 50
+
+
+def test_the_page_has_counts_pictures_of_copies_and_advice(command, tmp_path):
+    out = command("out=preview", "data.test_fraction=0.2", "near_distance=32")
+    page = Page((tmp_path / "preview" / "data.html").read_text())
+    assert page.headings == ["Counts", "Images", "Intensities", "Copies", "Files"]
+    record = written(tmp_path / "preview")
+    found = record["duplicates"]
+    assert f"Equal images: {found['exact']['groups']} groups" in page.text
+    assert f"Nearly equal: {found['near']['pairs']} pairs" in page.text
+    captions = [image["alt"] for image in page.all("img") if image["alt"].startswith("Images that are ")]
+    shown = [group for group in found["exact"]["first"] if any(image["split"] != "test" for image in group)]
+    assert len([caption for caption in captions if "are equal" in caption]) == len(shown) > 0
+    assert any("of 256 bits differ" in caption for caption in captions)
+    assert all(image["src"].startswith("data:image/png") for image in page.all("img"))
+    assert "medsynth start proposes" in page.text
+    assert f"{tmp_path.name}" not in page.text, "no path of the data"
+    assert "data.html" in out
+
+
+def test_equal_images_are_the_ones_that_are_shown(command, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(data_command, "write_data_page", lambda *_, same, **__: shown.extend(same))
+    command("out=preview", "near_distance=null")
+    assert shown
+    for group in shown:
+        assert all((image == group.images[0]).all() for image in group.images), group.names
+        assert group.images.std() > 0.01
 
 
 @pytest.mark.parametrize("show", [False, True])

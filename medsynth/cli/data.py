@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from medsynth.data.preview import datasets, labels, preview
 from medsynth.errors import EndCode, InputError
 from medsynth.files import new_folder, write_json
 from medsynth.presets.proposal import advice
+from medsynth.report.data_page import PAGE, SameImages, write_data_page
 from medsynth.report.data_sheet import Row, draw_contact_sheet, draw_intensities
 from medsynth.report.data_text import SPLIT_NAMES, data_text
 
@@ -30,6 +31,8 @@ LINE = 118  # characters of a sentence with its title
 MAX_BITS = 32  # of near_distance; with more, all images of one kind count as duplicates
 CLASSES_SHOWN = 24  # on the contact sheet
 COLUMNS = {"train": 10, "val": 5}  # of the contact sheet, which has a row for each class
+GROUPS_SHOWN = 12  # of copies, and as many of near copies
+COPIES_SHOWN = 6  # of a group
 SQUARE = 8  # rows and columns of the contact sheet without classes
 
 
@@ -48,15 +51,16 @@ def run(config: DictConfig) -> None:
     }
     remarks = [warning.getMessage() for warning in warnings if not getattr(warning, "left_out", False)]
     print(data_text(record, remarks=remarks))
-    if isinstance(data.source, ImageFiles):
-        print(
-            "\n".join(
-                textwrap.wrap(advice(data.num_train), LINE, initial_indent="advice      ", subsequent_indent=" " * 12)
-            )
-        )
+    advised = advice(data.num_train) if isinstance(data.source, ImageFiles) else ""
+    if advised:
+        wrapped = textwrap.wrap(advised, LINE, initial_indent="advice      ", subsequent_indent=" " * 12)
+        print("\n".join(wrapped))
     if out:
-        _write(out, record, _panels(data, config.seed))
-        print(f"\ncontact_sheet.png, intensities.png and preview.json are in {out}.")
+        same = list(_same_images(data, record.get("duplicates") or {}))
+        _write(out, record, _panels(data, config.seed), remarks=remarks, advised=advised, same=same)
+        print(f"\nThe page is {out / PAGE}; contact_sheet.png, intensities.png and preview.json are beside it.")
+    else:
+        print("\nout=FOLDER writes this as a page with pictures, also of the copies.")
 
 
 def _distance(distance: int | None) -> int | None:
@@ -94,13 +98,37 @@ def _side_by_side(sample: Mapping[str, Tensor]) -> Tensor:
     return torch.cat([sample["image"], sample["target"]], dim=2) if "target" in sample else sample["image"]
 
 
-def _write(out: Path, record: Mapping[str, Any], panels: Mapping[str, Sequence[Row]]) -> None:
+def _same_images(data: ImageDataModule, duplicates: Mapping[str, Any]) -> Iterator[SameImages]:
+    """Yield copies and near copies to be shown, those across splits first; none that are all test images."""
+    exact = [(group, None) for group in (duplicates.get("exact") or {}).get("first", ())]
+    near = [(pair["images"], pair["bits"]) for pair in (duplicates.get("near") or {}).get("first", ())]
+    for found in (exact, near):
+        seen = [(images, bits) for images, bits in found if any(image["split"] != "test" for image in images)]
+        seen.sort(key=lambda one: len({image["split"] for image in one[0]}) == 1)
+        for images, bits in seen[:GROUPS_SHOWN]:
+            shown = images[:COPIES_SHOWN]
+            pictures = [_side_by_side(datasets(data)[image["split"]][image["index"]]) for image in shown]
+            names, splits = (tuple(image[key] for image in shown) for key in ("file", "split"))
+            yield SameImages(torch.stack(pictures).numpy(), names, splits, bits)
+
+
+def _write(
+    out: Path,
+    record: Mapping[str, Any],
+    panels: Mapping[str, Sequence[Row]],
+    *,
+    remarks: Sequence[str],
+    advised: str,
+    same: Sequence[SameImages],
+) -> None:
     """Write the folder under a temporary name and rename it at the end, so that it is complete or absent."""
     try:
         with new_folder(out) as folder:
             draw_contact_sheet(folder / "contact_sheet.png", panels)
             draw_intensities(folder / "intensities.png", record["intensity"])
             write_json(folder / "preview.json", record)
+            sheet = folder / "contact_sheet.png"
+            write_data_page(folder / PAGE, record, remarks=remarks, advice=advised, sheet=sheet, same=same)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise InputError(

@@ -124,15 +124,16 @@ def _duplicates(source: ImageFiles, rows: Mapping[str, list[int]], near_distance
     found = find_duplicates(source.columns, rows, near_distance)
     files = source.columns["file_number"]
     splits = {row: name for name, split_rows in rows.items() for row in split_rows}
+    places = {row: place for split_rows in rows.values() for place, row in enumerate(split_rows)}
     images_in_file: Counter[int] = Counter()
     numbers = []  # of each image within its file
     for file in files:
         images_in_file[file] += 1
         numbers.append(images_in_file[file])
 
-    def shown(row: int) -> dict[str, str]:
+    def shown(row: int) -> dict[str, str | int]:
         number = f", image {numbers[row]}" if images_in_file[files[row]] > 1 else ""
-        return {"file": source.file_name(row) + number, "split": splits[row]}
+        return {"file": source.file_name(row) + number, "split": splits[row], "index": places[row]}
 
     exact, near = found["exact"], found.get("near")
     exact["dropped"] = len(source.store) - len(splits)

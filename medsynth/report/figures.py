@@ -128,13 +128,18 @@ def over_numbers(points: Sequence[tuple[str, float, float]], *, label: str, titl
         hovertemplate=f"%{{text}}<br>{short(label)}: %{{x}}<br>{short(title)}: %{{y}}<extra></extra>",
     )
     wide = min(x) > 0 and max(x) / min(x) >= 100
-    figure.update_layout(xaxis={"title": label, "type": "log" if wide else "linear"}, yaxis_title=title)
+    figure.update_layout(xaxis={"title": label, **_axis(wide)}, yaxis_title=title)
     return plain(figure)
+
+
+def _axis(logarithmic: bool) -> dict[str, Any]:
+    return {"type": "log", "exponentformat": "power", "dtick": 1} if logarithmic else {"type": "linear"}
 
 
 def optuna_figure(figure: go.Figure) -> Figure:
     """Convert a figure of Optuna: no title, which stands above it, and no sizes, which the page decides."""
     figure.update_layout(title=None, width=None, height=None)
+    figure.for_each_xaxis(lambda axis: axis.update(exponentformat="power", dtick=1) if axis.type == "log" else None)
     return plain(figure)
 
 

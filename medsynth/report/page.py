@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from medsynth.errors import InputError
 from medsynth.files import replacing
 from medsynth.report.columns import metric_names
 from medsynth.report.evaluation import counts_text
-from medsynth.report.figures import COLORS, DASHES
+from medsynth.report.figures import COLORS, DASHES, Figure
 from medsynth.report.run import Run
 from medsynth.report.run_page import run_view
 from medsynth.report.runs import read_runs
@@ -83,13 +83,23 @@ def render(
         name, view = "run.html", run_view(runs[0], PICTURES, place)
     else:
         name, view = "sweep.html", sweep_view(runs, metric, PICTURES, plots)
+    figures = {"figures": view.pop("figures"), "jobs": view.pop("jobs", []), "colors": COLORS, "dashes": DASHES}
+    return _rendered(name, view, figures, live=live)
+
+
+def render_page(template: str, content: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
+    """Return the page of a template with its values and its figures by id."""
+    return _rendered(template, content, {"figures": dict(figures), "jobs": [], "colors": COLORS, "dashes": DASHES})
+
+
+def _rendered(template: str, content: Mapping[str, Any], data: Mapping[str, Any], *, live: bool = False) -> str:
     page = {
         "version": medsynth.__version__,
         "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         "live": live,
-        "data": {"figures": view.pop("figures"), "jobs": view.pop("jobs", []), "colors": COLORS, "dashes": DASHES},
+        "data": data,
     }
-    return _environment().get_template(name).render(**page, **view)
+    return _environment().get_template(template).render(**page, **content)
 
 
 @lru_cache(maxsize=1)

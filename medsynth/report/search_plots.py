@@ -14,7 +14,7 @@ STUDY = "study.db"  # Optuna's file in the folder of a search
 _REMARKS = {
     "history": "A point is a trial; the line is the best so far.",
     "importance": "Share of the objective's spread that an option explains, by PED-ANOVA (Watanabe et al. 2023).",
-    "slice": "A point is a trial, darker for later ones.",
+    "slice": "A point is a trial; its color goes with its number.",
 }
 
 
