@@ -19,12 +19,15 @@ from medsynth.discriminator.patch import PatchDiscriminator
 from medsynth.generator.resnet_translator import ResNetTranslator
 from medsynth.generator.trained import load_generator, load_translator
 from medsynth.generator.unet import UNetTranslator
+from medsynth.lightning.sample_grid import translations
 from medsynth.loss.non_saturating import NonSaturating
 from medsynth.metrics.paired import copied, paired_measures
 from medsynth.paired_translation import PairedTranslation
 from medsynth.reconstruction.l1 import L1
 from medsynth.reconstruction.l2 import L2
 from medsynth.regression import Regression
+from medsynth.report.measures import kind_of
+from medsynth.report.summary import summary_text
 from tests.command import run
 from tests.test_gan import Images, PixelMean, descend, fit, transfer, weights
 from tests.test_resume import assert_same, stop_at
@@ -405,3 +408,45 @@ def test_data_and_options_that_do_not_suit_a_translation_are_refused(options, wo
     code, _, err = run(monkeypatch, capsys, *tiny, *options)
     assert code == 1
     assert words in err
+
+
+# ---- pictures and words ----------------------------------------------------------------------------------------------
+
+
+def test_the_picture_shows_source_target_output_and_error_one_below_the_other():
+    source, target = torch.full((3, 3, 8, 8), -1.0), torch.full((3, 1, 8, 8), 0.5)
+    source[:, 1] = 0.0  # the slice itself, between its neighbors
+    output = target.clone()
+    output[1] -= 0.25
+    picture = translations(source, target, output, paired=True)
+    rows = picture.split([16 + 10] * 4, dim=1)
+    inside = [[row[0, 16 + 5, 1 + 9 * column + 4].item() for column in range(3)] for row in rows]
+    expected = [[0.5] * 3, [0.75] * 3, [0.75, 0.625, 0.75], [0.0, 0.5, 0.0]]  # 1 / 8 of the range is half of white
+    assert inside == pytest.approx(np.array(expected), abs=1e-6)
+    assert translations(source, target, output, paired=False).shape[1] == 3 * 26
+
+
+def test_the_measures_of_pairs_have_a_group_of_their_own():
+    assert kind_of("val/mae").title == "Mean absolute error"
+    assert kind_of("val/copy_psnr").title == "PSNR, source copied"
+    assert kind_of("val/ms_ssim").group == "translation"
+    assert kind_of("ms_ssim").group == "diversity"  # of generated images, in medsynth evaluate
+
+
+def test_the_closing_text_compares_with_the_source_copied():
+    summary = {
+        "files": {},
+        "metrics": {"val/mae": 6.0, "val/num_fake": 4, "val/num_real": 4},
+        "best": {"objective": "val/mae", "value": 6.0, "images_seen": 10},
+        "seconds": 1,
+        "trained": "",
+        "data": "",
+        "images_seen": 10,
+        "images_per_second": 1,
+        "precision": "",
+        "peak_memory_gib": 0,
+        "next": "",
+    }
+    for copied_value, words in ((10.0, "has 10: the best is 40% less"), (5.0, "has 5: the best is 20% more")):
+        assert f"baseline   the source copied unchanged {words}" in summary_text({**summary, "copied": copied_value})
+    assert "copied" not in summary_text(summary)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from omegaconf import DictConfig
 
+from medsynth.configuration.combinations import translates
 from medsynth.errors import EndCode, sentence_of
 from medsynth.report.final_report import is_wanted, record_file, write_final_report
 from medsynth.runs.layout import SUMMARY
@@ -28,6 +29,8 @@ def complete_report(result: RunResult, config: DictConfig) -> RunResult:
     Returns:
         The result with the files that its summary now names.
     """
+    if translates(config) or "copied" in result.summary:
+        return result  # the figures are of images made of noise
     in_sweep = config.sweep.folder is not None
     options = (config.report, config.figures)
     if result.code != EndCode.COMPLETED or not result.summary:

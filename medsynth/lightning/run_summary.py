@@ -133,6 +133,7 @@ class RunSummary:
             "metrics": {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("val/")},
             "better": self.better,
             "best": self._best(),
+            **self._copied(),
             **self._diagnosis(),
             "predecessor": self.predecessor,
             "files": self._files(bool(curves)),
@@ -145,6 +146,12 @@ class RunSummary:
     def _best(self) -> dict[str, Any]:
         export = next(c for c in _callbacks(self.trainer) if isinstance(c, GeneratorExport))
         return {"objective": export.objective, "value": export.best, "images_seen": export.best_images_seen}
+
+    def _copied(self) -> dict[str, float]:
+        """Return the objective's value of the source copied unchanged, where a translation has measured it."""
+        objective = str(self._best()["objective"]).removeprefix("val/")
+        values = self.trainer.callback_metrics
+        return {"copied": float(values[f"val/copy_{objective}"])} if f"val/copy_{objective}" in values else {}
 
     def _diagnosis(self) -> dict[str, Any]:
         """Return the findings, when the doctor ended the training, and which override it proposes for a next run."""

@@ -12,6 +12,7 @@ from medsynth.report.run_files import entry
 
 BETTER = {"lower": "lower is better", "higher": "higher is better", "baseline": "near the baseline"}
 GROUPS = {
+    "translation": ("Translation", "How far are translations from their targets, and how far is the source itself?"),
     "fidelity": ("Fidelity", "Do single generated images look like real ones, and does the whole set?"),
     "diversity": ("Diversity", "Do generated images differ from each other as much as real ones do?"),
     "copies": ("Copies", "Are generated images nearer to training images than other real images are?"),
@@ -41,7 +42,18 @@ class Kind:
 _FRECHET = Kind("fidelity", "Fréchet distance", "of the features of the two sets; 0: the same mean and covariance")
 _KERNEL = Kind("fidelity", "Kernel distance", "of the features of the two sets, unbiased by their size; about 0: alike")
 _SCORE = Kind("fidelity", "Inception score", "classes that single images show and the set varies; 1: none", 1.0)
+_PAIRED = {
+    "mae": ("Mean absolute error", "against the targets, in their unit"),
+    "mse": ("Mean squared error", "against the targets, in the square of their unit"),
+    "psnr": ("PSNR", "against the targets, in decibels"),
+    "ssim": ("SSIM", "structural similarity to the targets; 1: equal"),
+}
+_COPIED = ", source copied"  # behind the title of a measure of the source as it is
 KINDS: Mapping[str, Kind] = {
+    **{name: Kind("translation", title, meaning) for name, (title, meaning) in _PAIRED.items()},
+    **{f"copy_{name}": Kind("translation", title + _COPIED, meaning) for name, (title, meaning) in _PAIRED.items()},
+    "val/ms_ssim": Kind("translation", "MS-SSIM of pairs", "similarity to the targets at several scales; 1: equal"),
+    "copy_ms_ssim": Kind("translation", f"MS-SSIM of pairs{_COPIED}", "the same of the source; 1: equal"),
     "fd": _FRECHET,
     "fid": _FRECHET,
     "kd": _KERNEL,
@@ -77,6 +89,8 @@ UNKNOWN = Kind("other", "", "")
 
 def kind_of(name: str) -> Kind:
     """Return the kind of the measure ``name``, such as ``val/precision_mini``; ``UNKNOWN`` where it is none of them."""
+    if name in KINDS:
+        return KINDS[name]
     stem = name.rpartition("/")[2]
     known = [known for known in KINDS if stem == known or stem.startswith(f"{known}_")]
     return KINDS[max(known, key=len)] if known else UNKNOWN

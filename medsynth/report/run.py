@@ -30,6 +30,7 @@ class Run:
         summary: content of summary.json.
         samples: images seen -> picture of images generated from fixed noise, in order.
         real_samples: picture of real images.
+        translated: picture of sources, targets, translations and errors; None: the run does not translate.
         reconstructed: picture of real images and their reconstructions; None without an encoder.
         damaged: sentences about files that were skipped, entirely or in part.
         choices: options of the command line, by key without +; those of the job if its configuration was never written.
@@ -54,6 +55,7 @@ class Run:
     samples: Mapping[int, Path] = field(default_factory=dict)
     real_samples: Path | None = None
     reconstructed: Path | None = None
+    translated: Path | None = None
     damaged: tuple[str, ...] = ()
     choices: Mapping[str, str] = field(default_factory=dict)
     swept: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from medsynth.runs.layout import RECONSTRUCTED
+from medsynth.runs.layout import RECONSTRUCTED, TRANSLATED
 from medsynth.untrusted_files import LARGEST_TABLE, UnreadableFile, load_bytes, load_json, load_yaml, parsed_table
 
 Curve = tuple[list[int], list[float]]
@@ -116,6 +116,12 @@ def read_samples(folder: Path, damage: Damage) -> tuple[dict[int, Path], Path | 
     others = (folder / name for name in ("real.png", RECONSTRUCTED))
     real, reconstructed = (path if path.is_file() and _is_picture(path, damage) else None for path in others)
     return complete, real, reconstructed
+
+
+def read_translated(folder: Path, damage: Damage) -> Path | None:
+    """Return the picture of sources, targets, translations and errors of the last validation; None: there is none."""
+    path = folder / TRANSLATED
+    return path if path.is_file() and _is_picture(path, damage) else None
 
 
 def _is_picture(path: Path, damage: Damage) -> bool:

@@ -72,7 +72,18 @@ def headline(measured: list[dict[str, Any]], objective: str | None) -> list[Row]
             for row in group["rows"]:
                 if row["value"] is not None and row["kind"].title:
                     chosen.setdefault(row["kind"].title, row)
-    wanted = ["Precision", "Recall", "MS-SSIM", "Modes caught", "Copies", "Intensity distance", "Inception score"]
+    wanted = [
+        "Mean absolute error, source copied",
+        "PSNR",
+        "SSIM",
+        "Precision",
+        "Recall",
+        "MS-SSIM",
+        "Modes caught",
+        "Copies",
+        "Intensity distance",
+        "Inception score",
+    ]
     named = objective and objective.removeprefix("val/")
     rows = [row for table in measured for group in table["groups"] for row in group["rows"]]
     rows = [row for row in rows if row["name"].removeprefix("val/") == named]

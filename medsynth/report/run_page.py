@@ -169,7 +169,9 @@ def _samples(run: Run, budget: int, figures: dict[str, Figure], page: Path | Non
     seen = {path: step for step, path in sorted(run.samples.items())}
     shown = finding_pictures(run.summary, run.folder)
     of_figures = [figure.picture for figure in run.figures]
-    still = [path for path in (run.real_samples, run.reconstructed, *shown, *of_figures) if path is not None]
+    still = [
+        path for path in (run.real_samples, run.reconstructed, run.translated, *shown, *of_figures) if path is not None
+    ]
     best = run.samples.get(best_step(run) or -1, next(reversed(seen), None))
     chosen = evenly(list(seen), budget - 2 * sum(path.stat().st_size for path in still))
     chosen += [best] if best is not None and best not in chosen else []
@@ -191,6 +193,7 @@ def _samples(run: Run, budget: int, figures: dict[str, Figure], page: Path | Non
         "real": pictures.get(run.real_samples),
         "paper": list(figure_views(run.figures, pictures, figures, page)),
         "reconstructed": pictures.get(run.reconstructed),
+        "translated": pictures.get(run.translated),
         "picture_remark": remark,
         "findings": [
             {"text": text, "picture": pictures.get(path)} for text, path in zip(run.findings, shown, strict=True)

@@ -84,7 +84,10 @@ def _distance(run: Run, first: Mapping[str, Any]) -> Iterator[str]:
     of_objective = first.get("name", "").removeprefix("val/") == name
     value, baseline = (first.get(key) if of_objective else None for key in ("value", "baseline"))
     said = f"Its best generator has {name} {value or run.best:.4g} ({meaning}; lower is better)"
-    if not value or baseline is None or baseline <= 0:
+    copied = run.value(f"val/copy_{name}")
+    if copied is not None:
+        yield f"{said}; the source copied unchanged has {copied:.4g}."
+    elif not value or baseline is None or baseline <= 0:
         yield f"{said}; medsynth evaluate measures what real images have."
     else:
         yield f"{said}. Real images have {baseline:.3g} against other real ones: {_times(value / baseline)}."

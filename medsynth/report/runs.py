@@ -23,6 +23,7 @@ from medsynth.report.run_files import (
     read_metrics,
     read_record,
     read_samples,
+    read_translated,
     text,
     texts,
 )
@@ -65,6 +66,7 @@ def read_run(folder: Path) -> Run:
         samples=samples,
         real_samples=real,
         reconstructed=reconstructed,
+        translated=read_translated(folder / "samples", damage),
         damaged=tuple(damage),
         choices=choices([*texts(config.get("overrides")), *texts(job.get("overrides"))]),
         job=job,

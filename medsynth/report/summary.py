@@ -42,6 +42,10 @@ def _summary_text(summary: Mapping[str, Any]) -> str:
             f"best       {objective} {best['value']:.4g} at {best['images_seen']:,} images, "
             "selected on these real images",
         ]
+    if summary.get("copied"):
+        less = 1 - best["value"] / summary["copied"]
+        than = f"{less:.0%} less" if less >= 0 else f"{-less:.0%} more"
+        lines.append(f"baseline   the source copied unchanged has {summary['copied']:.4g}: the best is {than}")
     lines += [f"finding    {text}" for text in finding_texts(summary)]
     lines += [f"{label:10} {files[key]}" for key, label in _FILES.items() if files.get(key)]
     if summary.get("wandb"):
