@@ -61,6 +61,7 @@ PLACES = [
     ("data.own", {"_target_": "medsynth.logger.csv.CSVLogger", "path": "/tmp/elsewhere"}),
     ("task.feature_cache.folder", "/tmp/elsewhere"),
     ("trainer.default_root_dir", "/tmp/elsewhere"),
+    ("trainer.output", "tanh"),
     ("trainer.profiler", {"_target_": "torch.nn.Identity", "dirpath": "elsewhere"}),
 ]
 
@@ -85,6 +86,7 @@ def test_places_in_the_folder_and_places_that_are_read_are_allowed(composition, 
         "data.reader.path": "image_path",
         "backbone.weights": "/weights/resnet.safetensors",
         "logger.wandb.name": "a title: with / and more",
+        "generator.output": "tanh",
     }.items():
         check_configuration(changed(composition, option, value), source)
 

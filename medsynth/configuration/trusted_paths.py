@@ -24,6 +24,7 @@ _WRITTEN = re.compile(
 )
 _READ = ("root", "weights")  # options that name what is read
 _READERS = "medsynth.data."  # all of whose options but the cache are read
+_BOUNDS = ("medsynth.generator.", "output")  # classes whose option of this name is how values are bounded, no place
 _CACHE = "cache_dir"
 _SET_ANEW = ("run_dir", "overrides", "sweep", "resume", "hydra")  # by the program, whatever a stored run has there
 _RUN_FOLDERS = ("${run_dir}", "${hydra:runtime.output_dir}")
@@ -111,8 +112,10 @@ def _texts(node: Any, path: str = "", reads: bool | None = None) -> Iterator[tup
             reads = target.startswith(_READERS)
         elif reads is None and path:
             reads = path.split(".")[0] == "data"
+        bounds = isinstance(target, str) and target.startswith(_BOUNDS[0])
         for name, value in node.items():
-            yield from _texts(value, f"{path}.{name}" if path else str(name), reads)
+            inner = True if bounds and name == _BOUNDS[1] else reads
+            yield from _texts(value, f"{path}.{name}" if path else str(name), inner)
     elif isinstance(node, list):
         for value in node:
             yield from _texts(value, path, reads)
