@@ -113,7 +113,7 @@ def comparison_text(found: Comparison, aim: str) -> str:
     (other,) = {DEFAULT, SMALL_DATA} & set(found.values) - {chosen}
     titles = {DEFAULT: "the default", SMALL_DATA: "small_data"}
     return (
-        f"with {found.train_images:,} training images of {' and '.join(found.sets)} at 64 pixels and equal time, "
+        f"With {found.train_images:,} training images of {' and '.join(found.sets)} at 64 pixels and equal time, "
         f"{titles[chosen]} had a {measure.words} of {found.values[chosen]:.2f}, {titles[other]} of "
         f"{found.values[other]:.2f}; real images have {abs(found.baseline):.2f} (docs/presets.md)"
     )
