@@ -164,7 +164,7 @@ def test_advice_is_one_sentence_for_what_is_known_to_be_poor():
     assert "head CT slices:" in poor("projected", 500), "measured on heads alone"
     assert poor("dcgan", 500) is None
     assert poor("vision_aided", 500) is None
-    assert advice(700).startswith("with 800 training images")
+    assert advice(700).startswith("With 800 training images")
 
 
 # ---- the command ----------------------------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ def test_data_finds_the_reader_too_and_advises(monkeypatch, capsys, images):
     code, out, err = run(monkeypatch, capsys, "data.root=my images", "near_distance=null", command="data")
     assert code == 0, err
     assert "60 images" in out
-    assert "\nadvice      with 800 training images" in out
+    assert "\nadvice      With 800 training images" in out
 
 
 def test_start_without_a_folder(monkeypatch, capsys, tmp_path):
