@@ -1,9 +1,14 @@
 """The report in headless chromium, at two widths, light and dark."""
 
+import json
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from medsynth.report.data_page import SameImages, write_data_page
+from medsynth.report.drawings import draw_images, write_table
 from medsynth.report.page import write_report
 from tests.run_folders import write_run, write_sweep
 
@@ -24,8 +29,50 @@ def reports(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reports")
     grid = {"loss": ["hinge", "non_saturating"], "backbone": ["mini", "resnet50"], "seed": [1, 2, 3]}
     write_sweep(folder / "sweep", grid, failures=FAILURES)
-    write_run(folder / "run", options={"loss": "hinge"})
-    return {name: write_report([folder / name], folder / f"{name}.html") for name in ("sweep", "run")}
+    run = write_run(folder / "run", options={"loss": "hinge"})
+    _write_figures(run)
+    write_run(folder / "other", options={"loss": "minimax", "data.image_size": 128})
+    written = {name: write_report([folder / name], folder / f"{name}.html") for name in ("sweep", "run")}
+    written["comparison"] = write_report([folder / "run", folder / "other"], folder / "comparison.html")
+    return written | {"data": _data_page(folder)}
+
+
+def _write_figures(run):
+    """Write figures as the end of a training does, of numbers instead of images."""
+    folder = run / "report"
+    folder.mkdir()
+    names = ("nearest", "embedding", "intensities", "spectrum", "classes")
+    (folder / "figures.json").write_text(json.dumps({"figures": [{"name": name, "caption": name} for name in names]}))
+    draw_images(folder, "nearest", [("generated", np.zeros((8, 1, 32, 32))), ("nearest 1", np.ones((8, 1, 32, 32)))])
+    points = [{"set": kind, "class": "", "x": x, "y": x**2} for kind in ("real", "generated") for x in range(5)]
+    lines = [{"from": x, "cycles": x, "real": 0.1 * (x + 1), "generated": 0.2} for x in range(8)]
+    ends = {f"{name}{end}": 0.5 for name in ("precision", "recall") for end in ("", "_low", "_high")}
+    tables = {"embedding": points, "intensities": lines, "spectrum": lines, "classes": [{"class": "glioma", **ends}]}
+    for name, table in tables.items():
+        write_table(folder / f"{name}.csv", table)
+
+
+def _data_page(folder):
+    Image.new("L", (600, 200)).save(folder / "sheet.png")
+    histogram = {"low": 0, "high": 255, "counts": list(range(1, 101)), "unit": "HU"}
+    intensity = {"low": 0, "high": 255, "unit": "HU", "percent_below": 1.0, "percent_above": 2.0}
+    record = {
+        "description": "ImageFolder: 49 images, 2 classes, 5 patients",
+        "images": {"train": 30, "val": 19},
+        "classes": {"glioma": {"train": 20, "val": 10}, "none": {"train": 10, "val": 9}},
+        "patients": {"train": 3, "val": 2, "all": 5},
+        "shape": [1, 32, 32],
+        "spacing": [0.5, 0.5],
+        "sizes": {"48x48": 49},
+        "intensity": {**intensity, "before": histogram, "after": histogram},
+        "duplicates": {"exact": {"groups": 1, "images": 2, "groups_across_splits": 1, "dropped": 0, "first": []}},
+    }
+    same = SameImages(np.zeros((2, 1, 32, 32)), ("file 1", "file 2"), ("train", "val"))
+    out = folder / "data.html"
+    write_data_page(
+        out, record, remarks=["few"], advice="small_data is better", sheet=folder / "sheet.png", same=[same]
+    )
+    return out
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +116,15 @@ def numbers(page):
     return page.eval_on_selector_all("#jobs-table tbody tr:not([hidden]) th", "cells => cells.map(c => c.textContent)")
 
 
-@pytest.mark.parametrize("name", ["sweep", "run"])
+@pytest.mark.parametrize(("name", "fewest"), [("sweep", 7), ("run", 11), ("comparison", 5), ("data", 2)])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1600])
-def test_everything_is_drawn_and_nothing_overflows(opened, name, scheme, width):
+def test_everything_is_drawn_and_nothing_overflows(opened, name, fewest, scheme, width):
     page = opened(name, width, scheme)
     plots = page.locator(".plot:visible")
-    assert plots.count() >= 7
+    assert plots.count() >= fewest
+    assert page.locator(".modebar-btn").count() > 0
+    assert page.locator("[data-title*='loud'], .modebar-btn--logo").count() == 0, "no figure is sent anywhere"
     assert all(plot.locator("svg.main-svg").count() for plot in plots.all())
     assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
     luminance = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0]")
@@ -89,12 +138,12 @@ def test_the_table_sorts_by_mouse_and_keyboard(opened):
     head = page.locator("#jobs-table th", has_text="best fd_mini")
     head.locator("button").click()
     assert head.get_attribute("aria-sort") == "ascending"
-    values = [float(value) for value in column(page, 6)]
+    values = [float(value) for value in column(page, 7)]
     assert values[:9] == sorted(values[:9])
     assert set(numbers(page)[9:]) == {"3", "5", "10"}  # failed jobs stay at the end
     head.locator("button").press("Enter")
     assert head.get_attribute("aria-sort") == "descending"
-    values = [float(value) for value in column(page, 6)]
+    values = [float(value) for value in column(page, 7)]
     assert values[:9] == sorted(values[:9], reverse=True)
     assert set(numbers(page)[9:]) == {"3", "5", "10"}
     page.locator("#jobs-table th", has_text="job").locator("button").press("Space")
@@ -167,6 +216,22 @@ def test_samples_slide_by_keyboard_and_by_the_strip(opened):
     page.locator("#frames button").last.press("Enter")
     assert slide.get_attribute("src") == last
     assert slider.input_value() == "3"
+
+
+def test_the_result_is_on_the_first_screen(opened):
+    page = opened("run")
+    real = page.locator("#result img").first.bounding_box()
+    assert real["y"] + real["height"] / 2 < 900
+
+
+def test_the_winning_command_is_copied_or_selected_by_keyboard(opened):
+    page = opened("sweep")
+    button = page.locator("button[data-copy]")
+    button.press("Enter")
+    status = page.locator(".copy [role=status]")
+    page.wait_for_function("document.querySelector('.copy [role=status]').textContent !== ''")
+    assert status.text_content() in ("copied", "selected")
+    assert page.evaluate("getSelection().toString()").startswith("python train.py")
 
 
 def test_options_are_searched(opened):

@@ -12,10 +12,10 @@ from medsynth.report.run_files import entry
 from medsynth.runs.placement import shown
 from medsynth.runs.status import COMPLETED, RUNNING
 
-QUESTIONS = {  # what is asked, and the command that answers it
-    "faithful": ("Are generated images like real ones?", "evaluate"),
-    "useful": ("Do they help to train a network?", "utility"),
-    "private": ("Do they give away training images?", "audit"),
+QUESTIONS = {  # what is asked, so that yes is the good answer, and the command that answers it
+    "faithful": ("Faithful: are generated images like real ones?", "evaluate"),
+    "useful": ("Useful: do they help to train a network?", "utility"),
+    "private": ("Private: do they keep training images to themselves?", "audit"),
 }
 NOT_ASKED, MEASURED = "not asked", "measured"
 _REASONS = 3  # of an answer

@@ -71,8 +71,9 @@ def factor_effects(
 def interactions(
     runs: Sequence[Run], varied: Sequence[Factor], metric: str, drawn: dict[str, figures.Figure]
 ) -> Iterator[dict[str, Any]]:
-    """Yield a table and a figure of the means for each pair of factors."""
-    for first, second in itertools.combinations(varied[:_MAX_FACTORS], 2):
+    """Yield a table and a figure of the means for each pair of factors, of those with few values."""
+    few = [factor for factor in varied if len(factor.values) <= _MOST_COMPARED]
+    for first, second in itertools.combinations(few[:_MAX_FACTORS], 2):
         found = interaction(runs, first, second, metric)
         rows = [
             {"value": value, "cells": list(zip(means, counts, strict=True))}

@@ -31,6 +31,7 @@ from medsynth.report.verdict import verdict
 from medsynth.runs.status import COMPLETED, RUNNING, STATUSES
 
 _COLUMNS = 3  # metrics besides the objective that are shown at first; the others can be selected
+_MOST_COLORED = 12  # values of a factor by which curves are colored; more look alike
 _FEW = 6  # jobs whose intervals can be distinguished in one figure
 
 
@@ -157,7 +158,8 @@ def _last(run: Run, metric: str | None) -> float | None:
 
 def _colored(runs: Sequence[Run], varied: Sequence[Factor], labels: Sequence[str]) -> list[tuple]:
     """Return what curves are colored and filtered by: (label, values, value of each run), the jobs last."""
-    groups = [(factor.label, list(factor.values), [value_of(run, factor) for run in runs]) for factor in varied]
+    few = [factor for factor in varied if len(factor.values) <= _MOST_COLORED]
+    groups = [(factor.label, list(factor.values), [value_of(run, factor) for run in runs]) for factor in few]
     groups = [(label, values + sorted(set(of_runs) - set(values)), of_runs) for label, values, of_runs in groups]
     return [*groups, ("job", list(labels), list(labels))]
 

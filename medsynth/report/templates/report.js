@@ -74,7 +74,7 @@
       }
       draw(plot);
     }
-    one("#curves-seen").textContent = `${seen} of ${data.jobs.length} jobs are shown.`;
+    one("#curves-seen").textContent = `${seen} of ${data.jobs.length} ${one("#jobs-table").dataset.noun}s are shown.`;
   }
 
   // Tables: numbers are sorted as numbers; rows without a value, such as failed jobs, stay at the end.
