@@ -15,9 +15,11 @@ from medsynth.data.folders import wrapper
 from medsynth.data.image_file import ENDINGS, decode
 from medsynth.data.layout import doubt_about_table
 from medsynth.data.other_formats import not_read
+from medsynth.data.pair_files import read_pair
 from medsynth.data.reading import RawImage, Record, Roles, Scan
 from medsynth.data.table import natural, table_rows
 from medsynth.data.tree import Tree, open_tree, outside
+from medsynth.errors import InputError
 
 COLUMNS = ("path", "label", "patient", "split")
 SPLITS = {"": "", "train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -33,6 +35,13 @@ class Row(NamedTuple):
     label: str
     patient: str
     split: str
+    target: str = ""
+    mask: str = ""
+
+    @property
+    def paths(self) -> list[str]:
+        """All files of the row."""
+        return [path for path in (self.path, self.target, self.mask) if path]
 
 
 @dataclasses.dataclass
@@ -41,7 +50,7 @@ class Csv:
 
     The first line of the table names its columns. ``label``, ``patient`` and ``split`` may be missing unless an option
     gives them another name. Classes are sorted, numbers by value. All mistakes in the table are reported at once, by
-    line numbers.
+    line numbers. With ``target_column`` a row is a pair for translation, of which ``path`` is the source.
 
     Raises:
         InputError: ``root`` cannot be opened.
@@ -54,12 +63,19 @@ class Csv:
     label: str | None = "label"
     patient: str | None = "patient"
     split: str | None = "split"
+    target_column: str | None = None
+    mask_column: str | None = None
 
     def __post_init__(self) -> None:
         example = "data=csv data.root=/path/to/images data.reader.table=/path/to/table.csv"
         self.tree: Tree = open_tree(self.root, example=example)
         self._wrapper = wrapper(self.tree.names)
         self.columns: dict[str, str | None] = {column: getattr(self, column) for column in COLUMNS}
+        self.files = {
+            name: column for name, column in {"target": self.target_column, "mask": self.mask_column}.items() if column
+        }
+        if "mask" in self.files and "target" not in self.files:
+            raise InputError("data.reader.mask_column= is of pairs: name the column of targets too, by target_column=.")
 
     def scan(self) -> Scan:
         """Read the table, one record for each row.
@@ -69,7 +85,7 @@ class Csv:
         """
         rows = self._rows()
         self._check(rows)
-        listed = {row.path for row in rows}
+        listed = {path for row in rows for path in row.paths}
         tables = (self.table, self._wrapper + self.table)
         others = {name for name in self.tree.names if name not in listed and name not in tables}
         unlisted = {name for name in others if name.lower().endswith(ENDINGS)}
@@ -81,19 +97,35 @@ class Csv:
         )
         classes, patients, splits = (f"the column {self.columns[name]}" if known[name] else "" for name in known)
         return Scan(
-            [Record(row.path, class_name=row.label, patient=row.patient, split=SPLITS[row.split]) for row in rows],
+            [
+                Record(
+                    row.path,
+                    class_name=row.label,
+                    patient=row.patient,
+                    split=SPLITS[row.split],
+                    partner=row.target,
+                    mask=row.mask,
+                )
+                for row in rows
+            ],
+            paired="target" in self.files,
+            masked="mask" in self.files,
             class_names=tuple(sorted({row.label for row in rows} - {""}, key=natural)),
             roles=Roles(classes, patients, splits, doubt),
             left_out=+(Counter({NOT_LISTED: len(unlisted)}) + not_read(others - unlisted)),
         )
 
     def read(self, record: Record) -> tuple[list[RawImage], Counter[Reason]]:
-        """Decode the one image of a file; see ``reading.Reader``."""
-        return [decode(self.tree.read(record.name))], Counter()
+        """Decode the one image of a file, or a pair; see ``reading.Reader``."""
+        return [read_pair(self.tree, record) if record.partner else decode(self.tree.read(record.name))], Counter()
 
     def key(self) -> dict[str, Any]:
         """Return the columns and a digest of the table, which may be elsewhere than the images."""
-        return {"columns": self.columns, "table": hashlib.blake2b(self._content(), digest_size=16).hexdigest()}
+        return {
+            "columns": self.columns,
+            "files": self.files,
+            "table": hashlib.blake2b(self._content(), digest_size=16).hexdigest(),
+        }
 
     def _content(self) -> bytes:
         try:
@@ -122,11 +154,14 @@ class Csv:
         rows, names = [], set(self.tree.names)
         for line, fields in body:
             path, label, patient, split = ("" if position is None else fields[position] for position in positions)
-            path = _normal(path)
-            if path not in names and self._wrapper + path in names:
-                path = self._wrapper + path
-            rows.append(Row(line, path, label, patient, split.lower()))
+            others = {name: self._file(fields[header.index(column)], names) for name, column in self.files.items()}
+            rows.append(Row(line, self._file(path, names), label, patient, split.lower(), **others))
         return rows
+
+    def _file(self, path: str, names: set[str]) -> str:
+        """Return the name of a file of the table, below the folders around all files where it is there."""
+        path = _normal(path)
+        return self._wrapper + path if path not in names and self._wrapper + path in names else path
 
     def _positions(self, header: list[str]) -> list[int | None]:
         """Return the position of each of COLUMNS in the table."""
@@ -140,8 +175,11 @@ class Csv:
         asked = {column: name for column, name in self.columns.items() if name is not None}
         missing = [column for column in asked if asked[column] not in header]
         missing = [column for column in missing if column == "path" or asked[column] != column]
-        if missing:
-            options = " and ".join(f"data.reader.{column}={asked[column]}" for column in missing)
+        without = [name for name, column in self.files.items() if column not in header]
+        if missing or without:
+            named = [f"data.reader.{column}={asked[column]}" for column in missing]
+            named += [f"data.reader.{name}_column={self.files[name]}" for name in without]
+            options = " and ".join(named)
             raise DataError(
                 f"{options} names no column of data.reader.table={self.table}, which has {names}: name one of them."
             )
@@ -155,7 +193,8 @@ class Csv:
         mistakes: dict[str, list[int]] = defaultdict(list)
         names, seen = set(self.tree.names), set[str]()
         for row in rows:
-            if mistake := self._misplaced(row.path, names) or _mistake(row, seen):
+            wrong = (self._misplaced(path, names) for path in (row.path, *(getattr(row, name) for name in self.files)))
+            if mistake := next(filter(None, wrong), "") or _mistake(row, seen):
                 mistakes[mistake].append(row.line)
             seen.add(row.path)
         for column in COLUMNS[1:]:
@@ -207,7 +246,7 @@ class GeneratedTable(Csv):
 
 def _mistake(row: Row, seen: set[str]) -> str:
     """Return what is wrong with a row that names a file, as a predicate of "3 rows ..."; "" if it can be used."""
-    if not row.path.lower().endswith(ENDINGS):
+    if not all(path.lower().endswith(ENDINGS) for path in row.paths):
         return f"name files other than images ({', '.join(ENDINGS)})"
     if row.path in seen:
         return "name a file for the second time"

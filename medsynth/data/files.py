@@ -134,10 +134,45 @@ class ImageFiles:
         """
         rows, labels = self.rows, self.labels
         self._report(rows)
+        near = {name: self._neighbors(rows[name]) for name in SPLITS}
         size, views = self.image_size, self.views if self.views.active else None
-        train = PreparedImages(self.store, rows["train"], labels=labels, size=size, views=views, seed=self.seed)
-        val, test = (PreparedImages(self.store, rows[name], labels=labels, size=size) for name in ("val", "test"))
+        train = PreparedImages(
+            self.store, rows["train"], labels=labels, size=size, views=views, seed=self.seed, neighbors=near["train"]
+        )
+        val, test = (
+            PreparedImages(self.store, rows[name], labels=labels, size=size, neighbors=near[name])
+            for name in ("val", "test")
+        )
         return Datasets(train, val, test if len(test) else None)
+
+    def _neighbors(self, rows: list[int]) -> np.ndarray | None:
+        """Return the rows of the slices around those of a split; None: sources are single slices.
+
+        Raises:
+            InputError: slices of one series are not known in order, or are in several splits.
+        """
+        reach = self.pairs.neighbors
+        if not reach:
+            return None
+        series, places = self.columns["series"], self.columns["place"]
+        if not all(series):
+            raise InputError(
+                f"data.neighbors={reach} needs slices whose series and order are known, and those in "
+                f"data.root={self.root} are single images: read series by data=paired_dicom or synthrad, or type "
+                "data.neighbors=0."
+            )
+        splits = [{series[row] for row in own} for own in self.rows.values()]
+        if sum(map(len, splits)) > len(set().union(*splits)):
+            raise InputError(
+                f"data.neighbors={reach} would show slices of held-out images in training, since images of one series "
+                "are in several splits: split by patient (data.split_by=patient)."
+            )
+        return neighboring_rows(rows, series, places, reach)
+
+    @property
+    def neighbors(self) -> int:
+        """The number of slices on either side of a source that are channels beside it."""
+        return self.pairs.neighbors
 
     @property
     def image_size(self) -> int:
@@ -472,6 +507,23 @@ class ImageFiles:
                 "%d of these images are left out of validation and test, since exact copies are in another split.",
                 unused,
             )
+
+
+def neighboring_rows(rows: list[int], series: list[str], places: list[int], reach: int) -> np.ndarray:
+    """Return for each of ``rows`` those of the slices around it, (n, 2 ``reach`` + 1), itself in the middle.
+
+    A slice that is not there, beyond the end of its series or left out, is replaced by the next one towards the middle.
+    """
+    known = {(series[row], places[row]): row for row in rows}
+    result = np.empty((len(rows), 2 * reach + 1), dtype=np.int64)
+    for number, row in enumerate(rows):
+        result[number, reach] = row
+        for direction in (-1, 1):
+            last = row
+            for offset in range(1, reach + 1):
+                last = known.get((series[row], places[row] + direction * offset), last)
+                result[number, reach + direction * offset] = last
+    return result
 
 
 def _report_values(

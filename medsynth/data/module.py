@@ -328,6 +328,7 @@ class ImageDataModule(pl.LightningDataModule):
             modality=self.source_modality,
             geometry=None if geometry is None else geometry.key(),
             normalization=None if normalization is None else normalization.key(),
+            neighbors=getattr(self.source, "neighbors", 0),
         )
 
     @property

@@ -8,6 +8,9 @@ from typing import ClassVar
 
 from medsynth.data.errors import check_choice
 from medsynth.data.intensity import Normalization
+from medsynth.errors import InputError
+
+MOST_NEIGHBORS = 16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,8 +37,14 @@ class PairOptions:
     source_percentiles: Sequence[float] | None = None
     source_unit: str | None = None
     unregistered: str = "raise"
+    neighbors: int = 0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.neighbors, int) or not 0 <= self.neighbors <= MOST_NEIGHBORS:
+            raise InputError(
+                f"data.neighbors={self.neighbors} is not possible: 0, or the number of slices on either side, up to "
+                f"{MOST_NEIGHBORS}."
+            )
         check_choice("data.unregistered", self.unregistered, ("raise", "skip", "allow"))
 
     def normalization(self, of_targets: Normalization) -> SourceNormalization:

@@ -31,6 +31,8 @@ class PreparedImages(Dataset[dict[str, Any]]):
         size: height and width of the samples, in pixels.
         views: random transforms; None: always the central part.
         seed: of the views.
+        neighbors: of each row in this dataset, the rows (n, 2 k + 1) of the slices around its source, itself in the
+            middle, which are channels in this order; None: the source alone.
     """
 
     endless = False
@@ -44,6 +46,7 @@ class PreparedImages(Dataset[dict[str, Any]]):
         size: int,
         views: RandomViews | None = None,
         seed: int = 0,
+        neighbors: np.ndarray | None = None,
     ) -> None:
         self.varies = views is not None
         self.rows = np.asarray(rows, dtype=np.int64)
@@ -52,6 +55,7 @@ class PreparedImages(Dataset[dict[str, Any]]):
         self._size = size
         self._views = views
         self._seed = seed
+        self._neighbors = neighbors
         self._paired, self._masked = store.manifest["paired"], store.manifest["masked"]
 
     def __len__(self) -> int:
@@ -73,7 +77,7 @@ class PreparedImages(Dataset[dict[str, Any]]):
         """Return a whole batch: a loop over single images would take longer than reading them."""
         counters = np.asarray(indices, dtype=np.int64)
         positions = counters % len(self)
-        images = self._store.read(self.rows[positions])
+        images = self._stacked(positions)
         if self._views is None:
             images = central(images, self._size) if images.shape[-1] != self._size else images
         else:
@@ -85,7 +89,23 @@ class PreparedImages(Dataset[dict[str, Any]]):
             images, mask = images[:, :-1], images[:, -1:]
             batch |= {"image": images, "mask": (mask > 0).float()}
         if self._paired:
-            batch["image"], batch["target"] = (half.contiguous() for half in images.chunk(2, dim=1))
+            count = images.shape[1] * self._reach // (self._reach + 1)
+            batch["image"], batch["target"] = images[:, :count].contiguous(), images[:, count:].contiguous()
         if self._labels is not None:
             batch["label"] = self._labels[index]
         return batch
+
+    @property
+    def _reach(self) -> int:
+        """The number of slices that are the source of a target."""
+        return 1 if self._neighbors is None else self._neighbors.shape[1]
+
+    def _stacked(self, positions: np.ndarray) -> Tensor:
+        """Return the stored channels of images, those of neighboring sources before them."""
+        images = self._store.read(self.rows[positions])
+        if self._neighbors is None:
+            return images
+        count = (images.shape[1] - self._masked) // 2
+        near = self._store.read(self._neighbors[positions].reshape(-1))[:, :count]
+        sources = near.reshape(len(images), -1, *images.shape[2:])
+        return torch.cat([sources, images[:, count:]], dim=1)

@@ -342,7 +342,7 @@ class Preparer:
         labels = {name: label for label, name in enumerate(self._class_names(infos))}
         columns = {
             name: np.array([getattr(info, name) for info in infos])
-            for name in ("split", "patient", "file_number", "digest", "perceptual")
+            for name in ("split", "patient", "file_number", "digest", "perceptual", "series", "place")
         }
         return columns | {"label": np.array([labels[info.class_name] if labels else 0 for info in infos])}
 

@@ -32,6 +32,8 @@ class Record:
         split: "train", "val" or "test" where the data gives it, else "".
         partner: the name of the target image's file, for pairs.
         mask: the name of the file of a pair's foreground.
+        series: of slices that follow each other in space: what tells their series from others; "" where none is known.
+        place: of the slice in its series, counted from 0.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Record:
     split: str = ""
     partner: str = ""
     mask: str = ""
+    series: str = ""
+    place: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +56,7 @@ class RawImage:
         stored_type: the type in the file: "8-bit", "16-bit", "signed 16-bit", "32-bit integer", "floating-point" ...
         source: of a pair: the image that is to be translated, on the same grid, in ``Scan.source_unit``.
         foreground: ``(H, W)``, True where a pair is measured; None without masks.
+        place: of the slice in the volume of its file, counted from 0; None where the record gives it.
         spacing: millimeters from row to row and from column to column; None: not known.
         aspect: the height of a pixel divided by its width, where ``spacing`` is not known.
         mask: whether it seems to be a mask, which is refused beside other images; see ``Scan.mask_advice``.
@@ -68,6 +73,7 @@ class RawImage:
     mask: bool = False
     source: RawImage | None = None
     foreground: np.ndarray | None = None
+    place: int | None = None
 
     @property
     def pixel_aspect(self) -> float:

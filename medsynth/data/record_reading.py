@@ -54,6 +54,8 @@ class ImageInfo:
     source_type: str
     source_low: float
     source_high: float
+    series: str
+    place: int
 
 
 @dataclasses.dataclass
@@ -160,6 +162,8 @@ class RecordReading(Dataset[RecordResult]):
             source_type=sides[0].stored_type,
             source_low=float(sides[0].values.min()),
             source_high=float(sides[0].values.max()),
+            series=self.hashed(record.series),
+            place=record.place if raw.place is None else raw.place,
         )
         return image, info
 

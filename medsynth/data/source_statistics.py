@@ -24,6 +24,7 @@ def source_statistics(
     modality: str,
     geometry: dict[str, Any] | None = None,
     normalization: dict[str, Any] | None = None,
+    neighbors: int = 0,
 ) -> dict[str, Any]:
     """Describe the values of training images, and what they went through.
 
@@ -33,17 +34,19 @@ def source_statistics(
         modality: DICOM's code, "" where it is not known.
         geometry: the options of ``data.geometry.Geometry``; None: the images were not made of others.
         normalization: the options of ``data.intensity.Normalization``; None: the intensity is linear.
+        neighbors: slices on either side of a source that are channels beside it.
 
     Returns:
-        Plain values: "geometry", "normalization", "modality", "mean" and "sd" in the unit of the intensity,
-        "quantiles", ``QUANTILES`` of them from the lowest to the highest value, and "spread", the largest distance of
-        one image's quantiles from these (``distance``) as a fraction of the intensity's range.
+        Plain values: "neighbors", "geometry", "normalization", "modality", "mean" and "sd" in the unit of the
+        intensity, "quantiles", ``QUANTILES`` of them from the lowest to the highest value, and "spread", the largest
+        distance of one image's quantiles from these (``distance``) as a fraction of the intensity's range.
     """
     count = min(len(dataset), IMAGES)
     chosen = [dataset[number * len(dataset) // count]["image"] for number in range(count)]
     images = [intensity.to_physical(image).double().numpy().ravel() for image in chosen]
     quantiles, width = _quantiles(np.concatenate(images)), intensity.high - intensity.low
     return {
+        "neighbors": neighbors,
         "geometry": geometry,
         "normalization": normalization,
         "modality": modality,

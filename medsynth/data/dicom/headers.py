@@ -47,7 +47,7 @@ _KEYWORDS = (
     "SeriesInstanceUID InstanceNumber ImagePositionPatient ImageOrientationPatient SliceLocation Laterality "
     "ImageLaterality SamplesPerPixel NumberOfFrames Rows BitsStored RescaleSlope RescaleType ModalityLUTSequence Units "
     "SharedFunctionalGroupsSequence PhotometricInterpretation BurnedInAnnotation PresentationIntentType "
-    "ComplexImageComponent SegmentationType"
+    "ComplexImageComponent SegmentationType FrameOfReferenceUID"
 )
 # Elements of manufacturers' blocks: group, creator, element. What they say is missing in the standard's elements.
 _RAW_DATA_TYPE = (0x0043, "GEMS_PARM_01", 0x2F)  # of GE: 0 to 3
@@ -96,6 +96,7 @@ class Header:
         intent: "presentation", "processing" or "".
         image_type: the values of ImageType.
         component: of complex MR values, such as "MAGNITUDE" and "PHASE", or a map computed from them; "" if unknown.
+        frame_of_reference: what positions are relative to.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Header:
     intent: str
     image_type: tuple[str, ...]
     component: str
+    frame_of_reference: str
 
 
 def read_header(tree: Tree, name: str) -> Header:
@@ -210,6 +212,7 @@ def _header(name: str, dataset: Dataset) -> Header:
         intent=next((word for word in ("presentation", "processing") if intent.endswith(f"FOR {word.upper()}")), ""),
         image_type=image_type,
         component=component(dataset, image_type) if modality == "MR" else "",
+        frame_of_reference=text(dataset, "FrameOfReferenceUID"),
     )
 
 

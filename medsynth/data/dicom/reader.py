@@ -11,7 +11,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from medsynth.data.dicom.elements import PIXELS, damage, parse, quiet
-from medsynth.data.dicom.headers import Header, read_header
+from medsynth.data.dicom.headers import Header, SlicePosition, read_header, slice_position
 from medsynth.data.dicom.patients import find_patients
 from medsynth.data.dicom.pixels import plugins
 from medsynth.data.dicom.raw_image import frame_order, raw_images
@@ -155,12 +155,35 @@ class Dicom:
                     delattr(dataset, keyword)
         return dataset, order, images
 
+    def slice(self, name: str) -> tuple[SlicePosition, RawImage]:
+        """Return the position and the image of a file with one frame.
+
+        Raises:
+            Unreadable: it is damaged.
+        """
+        with quiet(), damage("it is damaged"):
+            dataset, _ = parse(self.tree.read(name))
+            images, _ = raw_images(dataset, self._selection, every=1, skip_ends=0)
+            return slice_position(dataset), images[0]
+
+    def headers(self) -> tuple[list[Header], Counter[Reason], Counter[Reason]]:
+        """Return the headers of all images that a decoder reads but scouts, and counts of the others and damaged ones.
+
+        Raises:
+            DataError: there is no image.
+        """
+        with quiet():
+            headers, left_out, damaged = self._headers()
+            kept = [header for header in headers if self.scouts or not header.scout]
+            left_out[SCOUT] += len(headers) - len(kept)
+            return _decodable(kept, left_out, damaged), left_out, damaged
+
     def _readable(self) -> tuple[list[Header], Counter[Reason], Counter[Reason]]:
         """Return the files that the options select and a decoder reads, and counts of those left out and damaged."""
         with quiet():
             headers, left_out, damaged = self._headers()
             selected = self._selected(headers, left_out)
-            self._check_uniform(selected)
+            self.check_uniform(selected)
             return _decodable(selected, left_out, damaged), left_out, damaged
 
     def read(self, record: Record) -> tuple[list[RawImage], Counter[Reason]]:
@@ -215,7 +238,7 @@ class Dicom:
             )
         return selected
 
-    def _check_uniform(self, headers: list[Header]) -> None:
+    def check_uniform(self, headers: list[Header]) -> None:
         """Raise DataError unless there is one unit, and one modality if none was chosen."""
         modalities = Counter(header.modality or "unknown" for header in headers)
         if len(modalities) > 1 and not self._modalities:
