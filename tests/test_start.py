@@ -221,6 +221,12 @@ def test_data_finds_the_reader_too_and_advises(monkeypatch, capsys, images):
     assert "\nadvice      With 800 training images" in out
 
 
+def test_a_training_is_told_which_reader_to_type(monkeypatch, capsys, images):
+    code, out, err = run(monkeypatch, capsys, "data.root=my images")
+    assert (code, out) == (1, "")
+    assert err.endswith("the folder holds images, so type data=image_folder, too.\n")
+
+
 def test_start_without_a_folder(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert "type medsynth start my/images" in run(monkeypatch, capsys, command="start")[2]

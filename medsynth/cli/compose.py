@@ -48,7 +48,7 @@ BUILT = {  # the parts of its configuration in which a command builds networks
 }
 
 LOADING = {  # the first line of a command that loads PyTorch
-    **dict.fromkeys(("start", "data", "train", "plan", "pretrain", "search"), "Reading data"),
+    **dict.fromkeys(("start", "data", "train", "plan", "pretrain"), "Reading data"),
     **dict.fromkeys(("generate", "export", "translate"), "Loading the generator"),
     **dict.fromkeys(("evaluate", "audit", "utility", "verdict"), "Reading images and loading networks"),
 }

@@ -101,6 +101,12 @@ def _check_evaluate(config: DictConfig) -> None:
             require_images(name, str(config[name]))
 
 
+def _check_verdict(config: DictConfig) -> None:
+    if config.run is None:
+        raise InputError("run= is needed: the folder of a run, for example run=outputs/2026-01-31/12-00-00.")
+    require_run(Path(config.run))
+
+
 def _check_utility(config: DictConfig) -> None:
     folders = [config[name] for name in ("real", "test", "fake")]
     if bool(config.run) == any(folders) or (any(folders) and not all(folders)):
@@ -177,6 +183,7 @@ _CHECKS: dict[str, Callable[[DictConfig], None]] = {
     "card": _check_generator,
     "export": _check_export,
     "utility": _check_utility,
+    "verdict": _check_verdict,
     "report": _check_report,
     "pretrain": _check_pretrain,
     "data": _check_preview,
