@@ -124,7 +124,7 @@ def test_experiment_header_says_command_hardware_and_score(experiment):
         (["gpus=1"], ["did you mean trainer.devices?\n"]),
         (["batch=8"], ["did you mean data.batch_size?\n"]),
         (["lr=0.1"], ["did you mean generator_optimizer.lr or discriminator_optimizer.lr?\n"]),
-        (["data.window=lung"], ["data.window is an option of data=csv or dicom", "image_folder", "choose one of these"]),
+        (["data.window=lung"], ["data.window is an option of data=csv or dicom", "choose one of these"]),
         (["data=image_folder", "data.reader.table=a"], ["data.reader.table is an option of data=csv: choose"]),
         (["--max_images", "1000"], ["--max_images is typed without dashes", "equal sign: max_images=1000\n"]),
         (["--max-images=1000"], ["equal sign: max_images=1000\n"]),
