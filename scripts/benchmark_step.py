@@ -2,11 +2,12 @@
 
     uv run scripts/benchmark_step.py reference [--width 0.35]   ours against the loop of the reference system
     uv run scripts/benchmark_step.py lightning                  ours under Lightning against a bare PyTorch loop
+    uv run scripts/benchmark_step.py translation                pix2pix, U-Net and patches, against a bare loop
     uv run scripts/benchmark_step.py memory                     peak memory by discriminator.unfreeze
     uv run scripts/benchmark_step.py formats                    channels_last, bf16, torch.compile
     uv run scripts/benchmark_step.py                            all of them
 
-The first two take turns step by step; medians, and in brackets the quartiles. On a GPU where there is one.
+The first three take turns step by step; medians, and in brackets the quartiles. On a GPU where there is one.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from torch.nn.functional import softplus
 
 from medsynth.cli.compose import register_resolvers
 from medsynth.configuration.compose import conf_folder
+from medsynth.contracts import Batch
 from medsynth.generator.ema import EMA
 from medsynth.lightning.precision import best_precision
 
@@ -60,7 +62,7 @@ PLAIN = {"enable_model_summary": False, "enable_progress_bar": False, "use_distr
 class Turns(pl.Callback):
     """Time each step of a fit, all that Lightning does around it included; after each, ``other`` takes its turn."""
 
-    def __init__(self, other: Callable[[Tensor], None] | None = None, warm_up: int = 2):
+    def __init__(self, other: Callable[[Batch], None] | None = None, warm_up: int = 2):
         self.other, self.warm_up = other, warm_up
         self.own_seconds: list[float] = []
         self.other_seconds: list[float] = []
@@ -74,7 +76,7 @@ class Turns(pl.Callback):
         self.own_seconds.append(end - self.since)
         self.losses.append(outputs["discriminator_loss"].item())
         if self.other is not None:
-            self.other(batch["image"])
+            self.other(batch)
             self.other_seconds.append(now() - end)
         self.since = now()
 
@@ -122,7 +124,8 @@ class ReferenceLoop:
         self.generator_optimizer = torch.optim.Adam(generator.parameters(), 2e-4, (0.5, 0.999))
         self.discriminator_optimizer = torch.optim.Adam(trained, 2e-4, (0.5, 0.999))
 
-    def __call__(self, real: Tensor) -> None:
+    def __call__(self, batch: Batch) -> None:
+        real = batch["image"]
         z = torch.randn(len(real), self.generator.latent_dim, device=real.device)
         with self.autocast():
             with torch.set_grad_enabled(self.frugal):
@@ -205,7 +208,8 @@ class BareLoop:
         self.discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), 2e-4, (0.5, 0.999))
         self.seen = 0
 
-    def __call__(self, real: Tensor) -> None:
+    def __call__(self, batch: Batch) -> None:
+        real = batch["image"]
         fake = self.generator(torch.randn(len(real), self.generator.latent_dim, device=real.device))
         loss = softplus(-self.discriminator(real)).mean() + softplus(self.discriminator(fake.detach())).mean()
         loss.backward()
@@ -229,6 +233,44 @@ def lightning(arguments: argparse.Namespace) -> None:
     steps = 10 * arguments.steps
     fit(compose(*DCGAN, f"max_images={64 * steps}", "run_dir=unused"), turns, "32-true", prepare)
     print(f"under Lightning against a bare loop, dcgan, 64 px, batch 64: {ratio(turns)}", flush=True)
+
+
+class BareTranslation(BareLoop):
+    """The mathematics of pix2pix's step, without a mask, and nothing else."""
+
+    def __call__(self, batch: Batch) -> None:
+        source, target = batch["image"], batch["target"]
+        fake = self.generator(source)
+
+        def logits(images: Tensor) -> Tensor:
+            return self.discriminator(torch.cat([images, source], dim=1))
+
+        loss = softplus(-logits(target)).mean() + softplus(logits(fake.detach())).mean()
+        loss.backward()
+        self.discriminator_optimizer.step()
+        self.discriminator_optimizer.zero_grad()
+        self.discriminator.requires_grad_(False)
+        (softplus(-logits(fake)).mean() + 100 * (fake - target).abs().mean()).backward()
+        self.discriminator.requires_grad_(True)
+        self.generator_optimizer.step()
+        self.generator_optimizer.zero_grad()
+        self.seen += len(source)
+        self.average.update(self.generator, self.seen)
+
+
+def translation(arguments: argparse.Namespace) -> None:
+    turns, size = Turns(warm_up=4), arguments.image_size
+
+    def prepare(model: Any) -> None:
+        networks = (copy.deepcopy(network).to(DEVICE) for network in (model.generator, model.discriminator))
+        turns.other = BareTranslation(*networks)
+
+    options = ("task=paired_translation", "data=phantom_pairs", "data.source.masks=false", "data.batch_size=4")
+    filled_in = ("source_channels=1", "discriminator_channels=2", "task.conditional_on_source=true")
+    images = (f"data.image_size={size}", "data.source.num_images=16", "data.source.num_val=2", "data.source.num_test=0")
+    duration = f"max_images={4 * arguments.steps}"
+    fit(compose(*options, *filled_in, *images, duration, "run_dir=unused"), turns, "32-true", prepare)
+    print(f"pix2pix under Lightning against a bare loop, U-Net, {size} px, batch 4: {ratio(turns)}", flush=True)
 
 
 # ---- memory ---------------------------------------------------------------------------------------------------------
@@ -305,11 +347,18 @@ def quiet() -> Iterator[None]:
 
 
 def main() -> None:
-    parts = {"reference": reference, "lightning": lightning, "memory": memory, "formats": formats}
+    parts = {
+        "reference": reference,
+        "lightning": lightning,
+        "translation": translation,
+        "memory": memory,
+        "formats": formats,
+    }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", nargs="?", choices=[*parts, "peak"])
     parser.add_argument("--width", type=float, default=0.75, help="of the Tomsk generator, beside full width")
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--image-size", type=int, default=256, help="of the translation")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", help="of the comparison with the reference; default: the best of this machine")
     parser.add_argument("--unfreeze", default="none", help=argparse.SUPPRESS)

@@ -57,7 +57,7 @@ METHODS = {
     ),
     "pix2pix, projected": (
         *("task=paired_translation", "discriminator=projected", "backbone=efficientnet_lite0", "loss=hinge"),
-        "augment=none",
+        *("augment=none", "val_every_images=200"),  # it sees fewer images than others validate after
     ),
     "CycleGAN": ("task=unpaired_translation",),
     "CUT": ("task=cut",),

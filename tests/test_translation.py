@@ -314,6 +314,24 @@ def test_options_of_translators_out_of_range_are_refused(kind, options, words):
         kind(**{"image_size": 16, "channels": 1, "source_channels": 1} | options)
 
 
+def test_scales_see_halved_images_and_weigh_the_same():
+    torch.manual_seed(0)
+    network = PatchDiscriminator(image_size=64, channels=2, layers=2, width=4, normalization="none", scales=3)
+    images = torch.rand(2, 2, 64, 64)
+    logits = network(images)
+    fine, coarser, coarsest = network, network.coarser, network.coarser.coarser
+    means = []
+    for scale in (fine, coarser, coarsest):
+        means.append(scale.logit(scale.layers(images), None).relu().mean())
+        images = nn.functional.avg_pool2d(images, 3, 2, 1, count_include_pad=False)
+    torch.testing.assert_close(logits.relu().mean(), torch.stack(means).mean())
+    assert coarsest.coarser is None
+    assert [maps.shape[2] for maps in network.activations((torch.rand(1, 2, 64, 64),))] == [15, 7, 3]
+    for options, words in (({"scales": 0}, "1 or more"), ({"scales": 4}, "choose fewer layers")):
+        with pytest.raises(InputError, match=words):
+            PatchDiscriminator(**{"image_size": 32, "channels": 1, "layers": 2} | options)
+
+
 # ---- commands --------------------------------------------------------------------------------------------------------
 
 TINY = (

@@ -22,7 +22,7 @@ _COUNTS = (
         "blocks",
         "mapping_layers",
     ),
-    *("group", "group_width", "dimensions", "kernels", "positions", "packing", "channels"),
+    *("group", "group_width", "dimensions", "kernels", "positions", "packing", "scales", "channels"),
 )
 _STEPS = ("task.accumulate", "callbacks.sample_grid.num_images")
 _FROM_0 = ("data.num_workers", "task.ema_half_life", "task.ema_rampup")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from torch import nn
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 from torch.nn.utils.parametrizations import spectral_norm
 
-from medsynth.contracts import InputError
+from medsynth.contracts import Features, InputError
 from medsynth.discriminator.label import ProjectedMap
 from medsynth.discriminator.trained import LayeredDiscriminator, dropout_layer
 from medsynth.layers.attention import SelfAttention, check_attention
@@ -30,6 +35,8 @@ class PatchDiscriminator(LayeredDiscriminator):
         dropout: probability with which each map before the logits is left out in training.
         attention: resolution of the maps that self-attention (``SelfAttention``) stands behind,
             those of a layer of stride 2; None: there is none.
+        scales: discriminators of the same layers, the first of the images, each further one of images of half the
+            size (Wang et al. 2018, pix2pixHD: 3); attention is in the first alone.
         packing: images that have one row of logits together (``TrainedDiscriminator``).
         num_classes: classes of the labels; 0 means unconditional.
 
@@ -48,11 +55,27 @@ class PatchDiscriminator(LayeredDiscriminator):
         normalization: str = "instance",
         dropout: float = 0.0,
         attention: int | None = None,
+        scales: int = 1,
         packing: int = 1,
         num_classes: int = 0,
     ):
         super().__init__(packing=packing, num_classes=num_classes)
+        if scales < 1:
+            raise InputError(f"discriminator.scales={scales} must be 1 or more.")
         _check(image_size, layers, normalization)
+        self.coarser = None
+        if scales > 1:
+            self.coarser = PatchDiscriminator(
+                image_size=image_size // 2,
+                channels=channels,
+                layers=layers,
+                width=width,
+                normalization=normalization,
+                dropout=dropout,
+                scales=scales - 1,
+                packing=packing,
+                num_classes=num_classes,
+            )
         widths = [width * 2 ** min(level, 3) for level in range(layers + 1)]
         norm = _NORMALIZATIONS[normalization]
         check_attention(attention, [image_size // 2 ** (level + 1) for level in range(layers)], "discriminator")
@@ -73,6 +96,25 @@ class PatchDiscriminator(LayeredDiscriminator):
             self.apply(_normalize)
         spectral = normalization == "spectral"
         self.logit = ProjectedMap(widths[-1], num_classes, kernel_size=4, padding=1, spectral=spectral)
+
+    def head(self, features: Features, labels: Tensor | None = None) -> Tensor:
+        """Return logits (N, K), those of each scale as often as that each has the same weight in a mean over K."""
+        pairs = zip(self._scales(), self.activations(features), strict=True)
+        logits = [cast(Tensor, scale.logit(maps, labels)) for scale, maps in pairs]
+        columns = math.lcm(*(values.shape[1] for values in logits))
+        return torch.cat([values.repeat(1, columns // values.shape[1]) for values in logits], dim=1)
+
+    def activations(self, features: Features) -> Features:
+        """Return the maps (N, C, H, W) that the logits are computed of, one of each scale."""
+        (images,) = features
+        own = self.layers(images)
+        if self.coarser is None:
+            return (own,)
+        # As in pix2pixHD's program: means of 3 x 3 pixels at every second one, without the padding.
+        return (own, *self.coarser.activations((avg_pool2d(images, 3, 2, 1, count_include_pad=False),)))
+
+    def _scales(self) -> list[PatchDiscriminator]:
+        return [self, *(self.coarser._scales() if self.coarser is not None else [])]
 
 
 def _check(image_size: int, layers: int, normalization: str) -> None:
