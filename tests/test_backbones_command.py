@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 
 import pytest
 
+from medsynth.backbone.availability import MEASURED
 from tests.command import run
 
 NAMES = "names=[mini,mobilenet_v2,nasnet_mobile]"
@@ -84,6 +86,13 @@ def test_timm_needs_a_model_name(monkeypatch, capsys):
     assert code == 1
     assert "backbone.model_name= is needed" in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_stored_measurements_are_those_of_this_installation(monkeypatch, capsys, tmp_path):
+    code, _, err = run(monkeypatch, capsys, "measure=true", "out=measured.json", command="backbones")
+    assert code == 0, err
+    assert json.loads((tmp_path / "measured.json").read_text()) == list(MEASURED)
 
 
 @pytest.mark.slow

@@ -201,6 +201,7 @@ def test_start_measures_and_fits_the_length_to_the_minutes(monkeypatch, capsys, 
     code, out, err = run(monkeypatch, capsys, *options, command="start")
     assert code == 0, err
     assert "images/s measured here" in out
+    assert "fewer than the 6,000 of the measured presets" in " ".join(out.split())
     assert "MiB of tensors" in out
     assert "max_images=" in out
     assert "val_every_images=" in out

@@ -41,6 +41,7 @@ from medsynth.presets.proposal import (
 from medsynth.report.data_text import SPLIT_NAMES
 
 PACKAGED = "tf_efficientnet_lite0"  # the backbone of experiment=small_data
+LEAST_IMAGES = 6_000  # that measured rows of experiment=small_data had seen (docs/presets.md)
 STEPS = 3  # that are timed at each of two batch sizes
 LINE = 106
 HOUNSFIELD = "HU"
@@ -148,6 +149,8 @@ def _length(config: DictConfig, options: Sequence[str]) -> tuple[str, ...]:
     count = MAX_IMAGES if config.minutes is None else images_in(config.minutes, speed)
     minutes = count / speed / 60 / SHARE_OF_TRAINING
     hint = "" if config.minutes else "; minutes= proposes another length"
+    if count < LEAST_IMAGES:
+        hint = f", fewer than the {LEAST_IMAGES:,} of the measured presets: expect worse images, or give more minutes"
     _print(
         "length",
         [
