@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from hydra.utils import instantiate
@@ -115,7 +115,8 @@ def _paired(
     others: dict[str, nn.Module] = {}
     against = config.get("against") or []
     for folder in named_folders(against) if isinstance(against, str) else against:
-        run = open_run(Path(folder), OmegaConf.merge(config, {"checkpoint": None}), device, translators=True)
+        options = cast(DictConfig, OmegaConf.merge(config, {"checkpoint": None}))
+        run = open_run(Path(folder), options, device, translators=True)
         check_same_pairs(data, run.data, str(folder))
         others[name_of(str(folder), tuple(others))] = run.generator
     return PairedEvaluation(data, split, seed=config.seed, batch_size=config.batch_size)(network, others)

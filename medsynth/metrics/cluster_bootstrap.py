@@ -37,7 +37,7 @@ def cluster_mean(values: np.ndarray, groups: np.ndarray | None, *, seed: int) ->
     if np.count_nonzero(counts) < 2:
         return Estimate(mean)
     random = np.random.default_rng(counter_seed("cluster_mean", seed))
-    means = []
+    means: list[np.ndarray] = []
     for start in range(0, RESAMPLES, step := max(1, _CHUNK // len(sums))):
         drawn = random.integers(len(sums), size=(min(step, RESAMPLES - start), len(sums)))
         total = counts[drawn].sum(axis=1)

@@ -154,7 +154,8 @@ def sources_of(card: Mapping[str, Any], network: Any) -> Sources:
         raise ValueError("quantiles that are no numbers")
     if statistics and len(statistics["quantiles"]) != QUANTILES:
         raise ValueError("another number of quantiles")
-    normalization, geometry = options.get("normalization"), options.get("geometry")
+    normalization: dict[str, Any] = options.get("normalization") or {"intensity_range": (low, high)}
+    geometry = options.get("geometry")
     return Sources(
         channels=channels,
         image_size=size,
@@ -162,7 +163,7 @@ def sources_of(card: Mapping[str, Any], network: Any) -> Sources:
         spacing=(float(spacing[0]), float(spacing[1])) if spacing else None,
         statistics=statistics,
         neighbors=reach,
-        normalization=SourceNormalization(**normalization or {"intensity_range": (low, high)}),
+        normalization=SourceNormalization(**normalization),
         geometry=None if geometry is None else Geometry(**geometry),
     )
 

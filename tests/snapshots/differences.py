@@ -23,6 +23,7 @@ COMPOSITIONS: tuple[Difference, ...] = (
         "tasks of translation have sources and reconstruction terms",
         new=("discriminator_channels: *", "reconstruction: {}", "source_channels: 0"),
     ),
+    Difference("a translation is compared with those of other runs", new=("against: None",)),
 )
 COMMANDS: dict[str, str] = {}  # recorded command -> the one that README has instead
 FILES: dict[str, str] = {}  # name of a recorded file -> today's name; "" where it is not written any more
