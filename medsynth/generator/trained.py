@@ -219,9 +219,10 @@ class TrainedTranslator:
             )
         z = noise(len(source), self.network.latent_dim, seed=counter_seed("translate", seed, sample))
         made: list[Tensor] = []
-        for images, values in zip(source.split(batch_size), z.split(batch_size), strict=True):
+        for start in range(0, len(source), batch_size):
+            rows = slice(start, start + batch_size)
             with torch.inference_mode():
-                made.append(self.network(images.float(), values).float())
+                made.append(self.network(source[rows].float(), z[rows]).float())
         images = torch.cat(made)
         if not images.isfinite().all():
             raise InputError(f"{self.path} makes values that are not finite numbers: choose a run that converged.")

@@ -83,7 +83,8 @@ class SampleGrid(pl.Callback):
                 logger.log_pictures("samples", pictures, step=pl_module.images_seen)
 
     def _generate(self, pl_module: GenerativeModule, labels: Sequence[int] | None, sources: Tensor | None) -> Tensor:
-        count = len(labels if sources is None else sources) if labels or sources is not None else self.num_images
+        given = labels if sources is None else sources
+        count = self.num_images if given is None else len(given)
         z = noise(count, pl_module.generator.latent_dim, seed=counter_seed("grid", self.seed))
         return pl_module.sample(z, None if labels is None else torch.tensor(labels), sources).cpu()
 

@@ -130,7 +130,7 @@ class TranslationModule(GenerativeModule):
 
     def _measure(self, batch: Batch, output: Tensor) -> None:
         """Add the measures of the translations, and of the sources as they are, to the sums of this validation."""
-        data, target = training_data(self.trainer), batch["target"]
+        data, target = training_data(self.trainer), self.real_images(batch)
         copy = copied(
             batch["image"],
             channels=target.shape[1],

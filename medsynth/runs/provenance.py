@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 import medsynth
-from medsynth.contracts import Backbone, Discriminator, Generator, TrainingData
+from medsynth.contracts import Backbone, Discriminator, Network, TrainingData
 
 
 class TrainedModel(Protocol):
@@ -71,7 +71,7 @@ def fingerprint(data: TrainingData) -> str:
     return digest.hexdigest()[:16]
 
 
-def described_generator(generator: Generator) -> str:
+def described_generator(generator: Network) -> str:
     """Return a generator's class and size."""
     parameters = sum(parameter.numel() for parameter in generator.parameters())
     return f"{type(generator).__name__} ({parameters / 1e6:.2f} M parameters)"
