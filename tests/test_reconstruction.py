@@ -79,6 +79,8 @@ def test_ssim_is_that_of_scikit_image():
     assert term(output, target, None, output).item() == pytest.approx(2 * whole.item(), abs=1e-5)
     assert term(output, target, mask, output).item() == pytest.approx(2 * masked.item(), abs=1e-5)
     assert term(target, target, None, output).abs() < 1e-6
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert term(output, target, None, output).item() == pytest.approx(2 * whole.item(), abs=1e-5)
 
 
 class TwoLevels(TinyBackbone):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -23,8 +24,9 @@ class SSIM:
     def __call__(self, output: Tensor, target: Tensor, mask: Tensor | None, source: Tensor) -> Tensor:
         """Return the term, a scalar."""
         output, target = output.float() / 2 + 0.5, target.float() / 2 + 0.5
-        _, windows = structural_similarity_index_measure(
-            output, target, data_range=1.0, reduction="none", return_full_image=True
-        )
+        with torch.autocast(output.device.type, enabled=False):  # differences of squares do not survive bfloat16
+            _, windows = structural_similarity_index_measure(
+                output, target, data_range=1.0, reduction="none", return_full_image=True
+            )
         inside = (slice(None), slice(None), slice(_MARGIN, -_MARGIN), slice(_MARGIN, -_MARGIN))
         return self.weight * foreground_mean(1 - windows[inside], None if mask is None else mask[inside])
