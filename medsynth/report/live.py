@@ -14,7 +14,10 @@ from medsynth.errors import InputError, sentence_of
 from medsynth.report.page import render
 from medsynth.report.runs import read_runs
 
-_WATCHED = ("*.json", "metrics.csv", "samples/*.png", "evaluation/*.json")
+_WATCHED = (
+    *("*.json", "metrics.csv", "samples/*.png"),
+    *(f"{folder}/*.json" for folder in ("evaluation", "utility", "audit", "verdict", "report")),
+)
 # Names of this machine that no one else can have a browser resolve to it. Any port: it may be forwarded by ssh -L.
 _OWN_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE | re.ASCII)
 _FOREIGN_HOST = "This report is served to this machine only: open it at http://localhost, with its port."
