@@ -48,16 +48,17 @@ COMMON = (
     *("report=false", "generator=unet", "generator.width=16", "generator.levels=4", "generator.residual=true"),
     *("generator_optimizer.lr=1e-3", "task.ema_half_life=500"),
 )
+INSIDE = "reconstruction.l1.outside=0"  # errors are measured in the body alone
 METHODS = {
-    "regression": ("task=regression",),
-    "pix2pix": ("task=paired_translation",),
+    "regression": ("task=regression", INSIDE),
+    "pix2pix": ("task=paired_translation", INSIDE),
     "pix2pix, vision-aided": (
         *("task=paired_translation", "discriminator=vision_aided", "backbone=efficientnet_lite0"),
-        *("discriminator@discriminator.trained=patch", "augment=none"),
+        *("discriminator@discriminator.trained=patch", "augment=none", INSIDE),
     ),
     "pix2pix, projected": (
         *("task=paired_translation", "discriminator=projected", "backbone=efficientnet_lite0", "loss=hinge"),
-        *("augment=none", "val_every_images=200"),  # it sees fewer images than others validate after
+        *("augment=none", INSIDE, "val_every_images=200"),  # it sees fewer images than others validate after
     ),
     "CycleGAN": ("task=unpaired_translation",),
     "CUT": ("task=cut",),
