@@ -5,13 +5,17 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from medsynth.configuration.compose import conf_folder
 from medsynth.presets.measured import AIMS, CANDIDATES, compare
+from tests.command import TINY
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / ".ci" / "mkdocs.yml"
@@ -78,6 +82,30 @@ def test_the_advice_of_the_documentation_is_that_of_the_table():
         for count in (800, 3_000):
             for name in CANDIDATES:
                 assert f"{compare(count, aim).values[name]:.2f}" in text
+
+
+def python_blocks(path):
+    """The programs that a page shows, fenced or indented."""
+    text = path.read_text()
+    indented = re.findall(r"^    import medsynth\n(?:    .*\n)+", text, re.MULTILINE)
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL) + [textwrap.dedent(block) for block in indented]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "docs" / "python.md"], ids=lambda path: path.name)
+def test_programs_of_the_documentation_run(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my" / "images").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(60):
+        Image.fromarray(rng.integers(0, 255, (16, 16), np.uint8)).save(tmp_path / "my" / "images" / f"{number}.png")
+    tiny = [option for option in TINY if not option.startswith(("data.source", "max_images"))]
+    (block,) = python_blocks(path)
+    program = block.replace("max_images=20_000", "*tiny, max_images=64")
+    assert program != block
+    found = {"tiny": tiny}
+    exec(program, found)
+    assert found["images"].shape == (16, 1, 16, 16)
 
 
 @pytest.mark.slow
