@@ -148,6 +148,11 @@ class UnpairedFiles:
         self._shared = shared
 
     @property
+    def image_size(self) -> int:
+        """Height and width of the images, in pixels."""
+        return self._views.size
+
+    @property
     def views(self) -> RandomViews:
         """Random transforms of the training images of both sides, each its own."""
         return self._views
