@@ -1,9 +1,11 @@
 """CycleGAN and CUT: the steps against the same steps by hand, the pool of images, contrasted patches, resuming."""
 
 import copy
+import sys
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import nn
 from torch.nn.functional import softplus
@@ -22,8 +24,9 @@ from medsynth.penalty.r1 import R1
 from medsynth.unpaired_translation import UnpairedTranslation
 from tests.command import run
 from tests.test_gan import PixelMean, descend, fit, weights
+from tests.test_processes import WORLD, in_processes
 from tests.test_resume import assert_same, stop_at
-from tests.test_translation import TINY, Pairs, PlainTranslator, sgd
+from tests.test_translation import TINY, Pairs, PlainTranslator, regression, sgd, translation
 
 
 class ShownTranslator(PlainTranslator):
@@ -267,3 +270,34 @@ def test_a_task_that_learns_from_pairs_refuses_shuffled_ones(tmp_path, monkeypat
     code, _, err = run(monkeypatch, capsys, *TINY, "task=regression", "data.source.paired=false")
     assert code == 1
     assert "choose task=unpaired_translation or task=cut" in err
+
+
+def trained(make, rank, world_size):
+    """Train three steps as process ``rank`` of ``world_size``; return all weights and pools by name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pl.Trainer, "world_size", property(lambda _: world_size))
+        patch.setattr(pl.Trainer, "global_rank", property(lambda _: rank))
+        model = make(max_images=24)
+        fit(model, SharedPairs(rank, world_size), limit_val_batches=0)
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+class SharedPairs(Pairs):
+    """The share of a process of each batch of pairs, as ``ResumableBatchSampler`` divides it."""
+
+    def __init__(self, rank, world_size):
+        super().__init__()
+        self.rank, self.world_size = rank, world_size
+
+    def train_dataloader(self):
+        batches = [list(range(start, start + 8))[self.rank :: self.world_size] for start in range(0, 64, 8)]
+        return torch.utils.data.DataLoader(self.items(), batch_sampler=batches)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
+@pytest.mark.parametrize("make", [regression, translation, lambda **options: cyclegan(**{"pool_size": 10} | options)])
+def test_two_processes_take_the_steps_of_one(make, tmp_path):
+    one = trained(make, 0, 1)
+    for other in in_processes(lambda rank: trained(make, rank, WORLD), tmp_path):
+        for name, value in one.items():
+            torch.testing.assert_close(other[name], value, rtol=1e-4, atol=1e-5)

@@ -36,11 +36,11 @@ def run(config: DictConfig) -> None:
     for name in ("margin", "share"):
         if not 0 < config[name] < 1:
             raise InputError(f"{name}={config[name]} must be between 0 and 1.")
+    card = load_generator(folder, trust=config.trust).card if (folder / FILE).is_file() else None
     records = {
         command: None if question in config.skip else _record(config, folder, command)
         for question, command in QUESTIONS.items()
     }
-    card = load_generator(folder, trust=config.trust).card if (folder / FILE).is_file() else None
     found = verdict(
         records["evaluate"], records["utility"], records["audit"], card=card, margin=config.margin, share=config.share
     )
