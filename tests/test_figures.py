@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import re
 
 import numpy as np
@@ -171,11 +172,13 @@ def test_classes_are_measured_apart_where_they_have_enough_images():
     assert table[0]["precision_low"] <= table[0]["precision"] <= table[0]["precision_high"]
 
 
-def test_names_with_formulas_are_drawn_as_they_are(tmp_path):
+def test_names_with_formulas_are_drawn_as_they_are(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     images = np.zeros((2, 1, 8, 8), dtype=np.float32)
     assert draw_images(tmp_path, "a", [(r"cost $\frac{1$", images), ("", images)], columns=["1", "2"])
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
+    assert caplog.text == "", "the terminal of a training shows what libraries log"
 
 
 def test_figures_of_a_stranger_are_text_and_numbers(tmp_path):

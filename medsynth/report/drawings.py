@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from medsynth.files import replacing
 from medsynth.report.points import drawable
 
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of each table of each font in a PDF
 COLUMN, PAGE = 3.4, 7.0  # inches: one column of a journal, and both
 _STYLE: dict[Any, Any] = {
     "font.size": 8,
