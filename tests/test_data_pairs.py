@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from medsynth.contracts import InputError
+from medsynth.data.geometry import RandomViews
 from medsynth.data.paired_folder import PairedFolder
 from medsynth.data.phantom import PhantomPairs, Phantoms
 from medsynth.data.reading import RawImage
@@ -247,6 +248,8 @@ def test_views_of_unpaired_images_are_of_each_side(tmp_path):
     data = unpaired(two_sets(tmp_path), image_size=6, random_crop=8, flip="both")
     batch = [data.train_dataset[index] for index in range(60)]
     assert batch[0]["image"].shape == batch[0]["target"].shape == (1, 6, 6)
+    data.source.views = RandomViews(data.source.image_size)  # as an evaluation does
+    assert not data.source.sides[1].views.active
     assert data.val_dataset[0]["image"].shape == (1, 6, 6)
     assert len(torch.stack([sample["target"] for sample in batch]).unique(dim=0)) > 40
 

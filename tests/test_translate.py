@@ -150,8 +150,17 @@ def test_without_an_identity_nothing_of_the_source_is_told(translate, tmp_path):
     assert one.SeriesInstanceUID != other.SeriesInstanceUID
 
 
-@pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR", "SAL"])
-@pytest.mark.parametrize("axis", ["axial", "sagittal"])
+@pytest.mark.parametrize(
+    ("codes", "axis"),
+    [
+        ("LPS", "axial"),
+        ("PIR", "sagittal"),
+        *(
+            pytest.param(*pair, marks=pytest.mark.slow)
+            for pair in [("RAS", "axial"), ("SAL", "axial"), ("SAL", "coronal")]
+        ),
+    ],
+)
 def test_volumes_keep_affine_shape_and_order_of_axes(codes, axis, translate, tmp_path):
     affine = nibabel.orientations.inv_ornt_aff(nibabel.orientations.axcodes2ornt(codes), (20, 18, 7))
     affine = affine @ np.diag([0.75, 0.5, 2.0, 1]) + np.array([[0, 0, 0, 11], [0, 0, 0, -3], [0, 0, 0, 5], [0] * 4])
@@ -382,7 +391,7 @@ def test_neighboring_patches_are_blended_by_ramps():
     assert starts(29, 16, 0.25) == [0, 6, 13]
 
 
-@pytest.mark.parametrize("modality", ["CT", "MR", ""])
+@pytest.mark.parametrize("modality", ["CT", *(pytest.param(code, marks=pytest.mark.slow) for code in ("MR", ""))])
 def test_dicom_keeps_to_the_standards_tables(modality, translate, tmp_path):
     """The modules of the file's IOD as highdicom has them: what must be there is there."""
     dicom_series(tmp_path / "in", volume(1), modality="US", SOPClassUID="1.2.840.10008.5.1.4.1.1.6.1")
