@@ -167,6 +167,7 @@ def everything_that_leaves(monkeypatch, capsys, kind, *options):
     """Train, generate, evaluate and report on data of one kind; return the files that name JANE."""
     reader = f"data={kind if kind not in ('zip', 'dotted') else 'image_folder'}"
     data = (reader, *write_jane(kind), *options)
+    monkeypatch.setattr("medsynth.report.drawings._FOR_A_PAPER", ("svg",))  # a PDF takes longer than all the rest
     for command, arguments in (
         ("train", (*data, *ON_FILES, "logger=[wandb,tensorboard]", "logger.wandb.mode=offline", "hydra.run.dir=run")),
         ("evaluate", ("run=run", *EVALUATION)),

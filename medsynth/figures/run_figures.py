@@ -156,7 +156,7 @@ class _Figures:
                 "split": "val",
                 "selected": True,
             },
-            "fake": {"source": str(self.run.path), "count": self.fake.count},
+            "fake": {"source": self.run.path.name, "count": self.fake.count},  # no path: it may name a person
             "training": self.training.count,
             "seed": self.seed,
             "extractors": extractor_options(self.config, size, channels),
