@@ -21,7 +21,7 @@ def ends(start, end):
     return [f"schedules.penalty.r1.gamma.start={start}", f"schedules.penalty.r1.gamma.end={end}"]
 
 
-DATA = SimpleNamespace(batch_size=8, num_train=100, num_classes=0)
+DATA = SimpleNamespace(batch_size=8, num_train=100, num_classes=0, source=None)
 
 
 @pytest.mark.parametrize(
