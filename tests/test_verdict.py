@@ -162,7 +162,10 @@ def test_the_command_takes_what_is_stored_and_the_report_shows_it(measured, monk
     assert verdict_text(record) in out
     write_report([measured], measured / "report.html")
     page = (measured / "report.html").read_text()
-    assert page.index("Faithful: <strong>yes</strong>") < page.index('id="summary"') < page.index('id="verdict"')
+    faithful = page.index(
+        '<th scope="row">Faithful: are generated images like real ones?</th><td class="answer yes">yes'
+    )
+    assert faithful < page.index('<td class="answer not-shown">not shown') < page.index('id="curves"')
     assert run(monkeypatch, capsys, "run=run", "strict=true", command="verdict")[0] == 1
     assert run(monkeypatch, capsys, "run=run", "strict=true", "skip=[private]", command="verdict")[0] == 0
 
