@@ -1,5 +1,6 @@
 """Surroundings of all tests: one thread, no network or W&B by accident, and a cache of prepared images of their own."""
 
+import gc
 import os
 import signal
 
@@ -15,10 +16,20 @@ from tests.shortcuts import take_shortcuts
 
 torch.set_num_threads(1)
 
+# A million objects of libraries live until the end: without looking at them again and again the tests take less time.
+gc.collect()
+gc.freeze()
+gc.set_threshold(50_000, 20, 100)
+
 # A shell starts what runs in its background with Ctrl-C ignored, and children inherit that: the tests that send the
 # signal would wait in vain.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_unconfigure():
+    """Give the objects of libraries back to the collector, or extensions report them as leaked."""
+    gc.unfreeze()
 
 
 def pytest_collection_modifyitems(items):

@@ -98,8 +98,8 @@ def test_a_finding_is_said_once_and_stands_in_summary_and_report(monkeypatch, ca
     assert finding["evidence"].keys() == {"features.copies"}
     write_report([tmp_path / "run"], tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
-    assert page.index("The generator copies") < page.index('id="summary"')
-    assert page.index('alt="Images that show the finding"') < page.index('id="summary"')
+    assert page.index("The generator copies") < page.index('id="samples"')
+    assert page.index('alt="Images that show the finding"') < page.index('id="samples"')
     with Image.open(tmp_path / "run" / "diagnosis" / "copying.png") as picture:
         assert picture.size[1] == 16 + 4 * 17 + 1  # a title, and 8 pairs of images of 16 pixels in 4 rows
 

@@ -197,7 +197,7 @@ def test_start_proposes_a_command_that_composes(monkeypatch, capsys, images):
 
 
 def test_start_measures_and_fits_the_length_to_the_minutes(monkeypatch, capsys, images):
-    options = ("data.root=my images", "data.image_size=16", "aim=variety", "minutes=0.5")
+    options = ("data.root=my images", "data.image_size=16", "aim=variety", "minutes=0.01")
     code, out, err = run(monkeypatch, capsys, *options, command="start")
     assert code == 0, err
     assert "images/s measured here" in out
