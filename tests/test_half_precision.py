@@ -60,6 +60,7 @@ def test_scalers_are_resumed():
     assert second.scalers["discriminator"].get_scale() == 2.0**12
 
 
+@pytest.mark.slow
 def test_a_training_in_float16_keeps_its_scalers_in_its_checkpoint(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     options = [option for option in TINY if "precision" not in option]

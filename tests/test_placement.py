@@ -129,6 +129,7 @@ def test_a_running_run_without_a_checkpoint_is_refused(monkeypatch, capsys, tmp_
     assert not (tmp_path / "run" / "config.yaml").exists()
 
 
+@pytest.mark.slow
 def test_loggers_continue_a_run_that_is_resumed_automatically(monkeypatch, capsys, tmp_path):
     """The loggers' own identifiers of the run stay the same."""
     slurm(monkeypatch, JOB_ID=5)

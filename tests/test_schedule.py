@@ -170,6 +170,7 @@ SCHEDULED = (
 )
 
 
+@pytest.mark.slow
 def test_a_run_stopped_inside_the_warm_up_is_the_run_that_was_not_stopped(monkeypatch, capsys, tmp_path):
     """Bit for bit; stopped before, in and after the bends at 40 and 80 images of the generator's learning rate."""
     monkeypatch.chdir(tmp_path)

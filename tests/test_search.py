@@ -120,6 +120,7 @@ def hunt(monkeypatch, tmp_path):
     return go
 
 
+@pytest.mark.slow
 def test_the_sampler_finds_the_minimum(hunt):
     study = hunt(Stub(), trials=25)
     assert study.best_value < 12

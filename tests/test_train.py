@@ -211,7 +211,7 @@ INTERRUPTED = {
         "penalty=[r1,r2]",
     ],
 }
-_SLOW = ("at a validation", "before the backbone takes part", "partly fine-tuned")
+_SLOW = ("at a validation", "before the backbone takes part", "with a feature cache", "partly fine-tuned")
 RESUMED = dict.fromkeys(INTERRUPTED, ()) | dict.fromkeys(_SLOW, pytest.mark.slow)
 
 
