@@ -110,7 +110,7 @@ def test_each_aim_takes_what_the_table_says():
     assert proposed()[0] == ["experiment=small_data", "data.val_fraction=0.13", "data.test_fraction=0.13"]
     assert proposed(aim="variety")[0] == ["data.val_fraction=0.13", "data.test_fraction=0.13"]
     assert "0.21" in proposed()[1]["composition"]
-    assert "0.39" in proposed()[1]["composition"]
+    assert "0.71" in proposed()[1]["composition"]
     with pytest.raises(InputError, match="aim=beauty is unknown: choose appearance or variety"):
         proposed(aim="beauty")
 
