@@ -225,6 +225,15 @@ def test_a_job_is_trained_once_and_recorded(stub, tmp_path):
         run_job(job(tmp_path, 0, "4", "b"))
 
 
+def test_the_end_of_a_job_that_outlived_its_sweep_is_recorded(stub, tmp_path):
+    run_job(job(tmp_path, 0))
+    record = read_json(tmp_path / "0" / "job.json")
+    (tmp_path / "0" / "job.json").write_text(json.dumps(record | {"status": "running", "code": None}))
+    assert run_job(job(tmp_path, 0))["status"] == "completed"
+    ended = read_json(tmp_path / "0" / "job.json")
+    assert (ended["status"], ended["code"], ended["attempts"]) == ("completed", "completed", 1)
+
+
 def test_failed_and_killed_jobs_are_resumed_and_diverged_ones_are_not(stub, tmp_path):
     stub(s1="killed", s2="raised", s3="diverged")
     first = [run_job(job(tmp_path, int(seed), seed, seed)) for seed in "123"]

@@ -115,7 +115,9 @@ def _nothing_to_do(job: Job, now: State) -> dict[str, Any] | None:
         return _described(job) | record | {"status": RUNNING, "code": None}
     end = read_run_end(now._asdict())
     if end is not None and now.status in SETTLED:
-        return _described(job) | record | _end_record(end)
+        complete = _described(job) | record | _end_record(end)
+        # Of a job that outlived the process which waited for it, nobody has written the end.
+        return complete if record.get("status") == end.status else _write(job, complete)
     original = _same_composition(job)
     if original is None:
         return None
