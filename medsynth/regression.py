@@ -19,16 +19,15 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from medsynth.contracts import Batch, InputError, Metrics, ReconstructionTerm, Translator, check_contract
+from medsynth.contracts import InputError, Metrics, ReconstructionTerm, Translator, check_contract
 from medsynth.lightning.components import check_network
-from medsynth.lightning.distributed import average_batch_statistics
-from medsynth.lightning.microbatch import DrawnMicrobatch, add_terms
-from medsynth.lightning.module import GenerativeModule
+from medsynth.lightning.microbatch import DrawnMicrobatch
+from medsynth.lightning.single_update import SingleUpdateModule
 from medsynth.lightning.translation import TranslationModule
 from medsynth.runs.provenance import described_generator
 
 
-class Regression(TranslationModule, GenerativeModule):
+class Regression(TranslationModule, SingleUpdateModule):
     """A translator and its reconstruction terms.
 
     Args:
@@ -64,23 +63,7 @@ class Regression(TranslationModule, GenerativeModule):
             **options,
         )
 
-    def training_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
-        """Update the translator; return the values to log, by name."""
-        scheduled = self.begin_step()
-        microbatches = self.microbatches(DrawnMicrobatch, batch, noise_width=self.generator.latent_dim)
-        values: dict[str, Tensor] = {}
-        for microbatch in microbatches:
-            terms = self._terms(microbatch)
-            add_terms(values, terms, weight=microbatch.weight)
-            self.descend("generator", terms["generator_loss"] * microbatch.weight)
-        self.count_images(sum(microbatch.images for microbatch in microbatches))
-        self.update("generator", values)
-        average_batch_statistics(self.generator)
-        self.update_ema()
-        self.generator_updates += 1
-        return values | scheduled
-
-    def _terms(self, microbatch: DrawnMicrobatch) -> dict[str, Tensor]:
+    def terms(self, microbatch: DrawnMicrobatch) -> dict[str, Tensor]:
         """Return the loss and its terms."""
         images = self.made_by(self.generator, microbatch.z, None, microbatch.source)
         terms = self.reconstruction_terms(images, microbatch)

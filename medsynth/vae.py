@@ -21,17 +21,17 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from medsynth.contracts import Batch, Encoder, Generator, InputError, Metrics, check_contract
+from medsynth.contracts import Encoder, Generator, InputError, Metrics, check_contract
 from medsynth.encoder.posterior import divergence_from_prior, reconstruction_error, sampled
 from medsynth.lightning.components import check_network
-from medsynth.lightning.distributed import average_batch_statistics
 from medsynth.lightning.encoding import EncodingModule
-from medsynth.lightning.microbatch import DrawnMicrobatch, add_terms
+from medsynth.lightning.microbatch import DrawnMicrobatch
 from medsynth.lightning.schedules import Setter
+from medsynth.lightning.single_update import SingleUpdateModule
 from medsynth.runs.provenance import described_generator
 
 
-class VAE(EncodingModule):
+class VAE(EncodingModule, SingleUpdateModule):
     """A generator as decoder, and its encoder.
 
     Args:
@@ -69,23 +69,7 @@ class VAE(EncodingModule):
         )
         self.beta = beta
 
-    def training_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
-        """Update both networks; return the values to log, by name."""
-        scheduled = self.begin_step()
-        microbatches = self.microbatches(DrawnMicrobatch, batch, noise_width=self.generator.latent_dim)
-        values: dict[str, Tensor] = {}
-        for microbatch in microbatches:
-            terms = self._terms(microbatch)
-            add_terms(values, terms, weight=microbatch.weight)
-            self.descend("generator", terms["generator_loss"] * microbatch.weight)
-        self.count_images(sum(microbatch.images for microbatch in microbatches))
-        self.update("generator", values)
-        average_batch_statistics(self.generator)
-        self.update_ema()
-        self.generator_updates += 1
-        return values | scheduled
-
-    def _terms(self, microbatch: DrawnMicrobatch) -> dict[str, Tensor]:
+    def terms(self, microbatch: DrawnMicrobatch) -> dict[str, Tensor]:
         """Return the loss and its terms."""
         mean, log_variance = self.encode(microbatch.real)
         images = self.generator(sampled(mean, log_variance, microbatch.z), microbatch.labels)
