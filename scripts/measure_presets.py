@@ -6,7 +6,7 @@
 
 ``my/images`` is a folder of images of one kind. Exact copies are left out; 1,000 images are for the test, 500 for the
 validation (or a fifth and a tenth of a small set), drawn by a fixed seed, and the same for all; the sizes' training
-sets are nested. A preset is ``default`` or the name of an experiment, with further options behind it.
+sets are nested. With ``--patients`` each folder of images is a patient, whose images are in one split. A preset is ``default`` or the name of an experiment, with further options behind it.
 
 Each run has ``--seconds`` of processor time of one core from the start of its process; then it is stopped in order, as
 by Ctrl-C, and ``medsynth evaluate`` measures its best generator, as selected on the validation images, on the test
@@ -28,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,11 @@ COLUMNS = (
 TEST, VALIDATION = (1000, 0.2), (500, 0.1)  # number of images, and the largest part of all
 
 
-def divide(folder: Path) -> dict[str, list[Path]]:
-    """Return the images of each split, relative to ``folder``, in a random order."""
+def divide(folder: Path, *, by_patient: bool) -> dict[str, list[Path]]:
+    """Return the images of each split, relative to ``folder``, in a random order.
+
+    ``by_patient``: all images of a folder are in one split.
+    """
     unique: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in SUFFIXES:
@@ -60,11 +64,30 @@ def divide(folder: Path) -> dict[str, list[Path]]:
     paths = list(unique.values())
     random.Random(0).shuffle(paths)
     test, validation = (min(number, round(len(paths) * part)) for number, part in (TEST, VALIDATION))
+    if by_patient:
+        return _divide_patients(paths, test, validation)
     return {
         "test": paths[:test],
         "val": paths[test : test + validation],
         "train": paths[test + validation :],
     }
+
+
+def _divide_patients(paths: list[Path], test: int, validation: int) -> dict[str, list[Path]]:
+    """Divide so that patients are apart, and at least so many images are for the test and the validation."""
+    patients = sorted({path.parent for path in paths})
+    random.Random(0).shuffle(patients)
+    splits: dict[str, list[Path]] = {"test": [], "val": [], "train": []}
+    split_of: dict[Path, str] = {}
+    sizes = Counter(path.parent for path in paths)
+    counts = Counter[str]()
+    for patient in patients:
+        split = "test" if counts["test"] < test else "val" if counts["val"] < validation else "train"
+        counts[split] += sizes[patient]
+        split_of[patient] = split
+    for path in paths:
+        splits[split_of[path.parent]].append(path)
+    return splits
 
 
 def write_table(splits: dict[str, list[Path]], size: int, table: Path) -> int:
@@ -155,6 +178,7 @@ def _short(value: float | None) -> float | None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path, nargs="?")
+    parser.add_argument("--patients", action="store_true", help="each folder of images is a patient, of one split")
     parser.add_argument("--table", action="store_true", help="print the rows of --out as a table, and measure nothing")
     parser.add_argument("--sizes", type=int, nargs="+", default=[200, 800, 3000, 10000], help="training images")
     parser.add_argument("--presets", nargs="+", default=["default"])
@@ -181,7 +205,7 @@ def main() -> None:
         return
     if options.images is None:
         parser.error("name a folder of images")
-    splits, lock = divide(options.images), threading.Lock()
+    splits, lock = divide(options.images, by_patient=options.patients), threading.Lock()
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.keep or Path(temporary)).resolve()
         folder.mkdir(exist_ok=True, parents=True)
