@@ -9,10 +9,11 @@ validation (or a fifth and a tenth of a small set), drawn by a fixed seed, and t
 sets are nested. With ``--patients`` each folder of images is a patient, whose images are in one split. A preset is ``default`` or the name of an experiment, with further options behind it.
 
 Each run has ``--seconds`` of processor time of one core from the start of its process; then it is stopped in order, as
-by Ctrl-C, and ``medsynth evaluate`` measures its best generator, as selected on the validation images, on the test
-images; with ``--classifier`` in the features of a classifier of real labels too. One line of JSON for each run is
-appended to ``--out``; runs that have a line there are not repeated. ``--jobs`` run at a time with a thread each:
-seconds of processor time, unlike those on the clock, hardly depend on what runs beside. Needs Linux.
+by Ctrl-C, unless a ``max_images`` of the preset has ended it before. ``medsynth evaluate`` measures its best generator,
+as selected on the validation images, on the test images; with ``--classifier`` in the features of a classifier of real
+labels too. One line of JSON for each run is appended to ``--out``; runs that have a line there are not repeated.
+``--jobs`` run at a time with a thread each: seconds of processor time, unlike those on the clock, hardly depend on what
+runs beside. Needs Linux.
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ def measure(key: dict[str, Any], table: Path, folder: Path, options: argparse.Na
     ]
     train(overrides, folder, options.seconds)
     summary = json.loads((folder / "summary.json").read_text())
-    if summary["code"] != "interrupted" or "best" not in summary:
+    if summary["code"] not in ("interrupted", "completed") or "best" not in summary:
         sys.exit(f"{' '.join(overrides)}: {summary['reason']}")
     record = evaluate(folder, options.classifier)
     return {
