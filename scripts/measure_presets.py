@@ -6,7 +6,8 @@
 
 ``my/images`` is a folder of images of one kind. Exact copies are left out; 1,000 images are for the test, 500 for the
 validation (or a fifth and a tenth of a small set), drawn by a fixed seed, and the same for all; the sizes' training
-sets are nested. With ``--patients`` each folder of images is a patient, whose images are in one split. A preset is ``default`` or the name of an experiment, with further options behind it.
+sets are nested. With ``--patients`` each folder of images is a patient, whose images are in one split. A preset is
+``default`` or the name of an experiment, with further options behind it.
 
 Each run has ``--seconds`` of processor time of one core from the start of its process; then it is stopped in order, as
 by Ctrl-C, unless a ``max_images`` of the preset has ended it before. ``medsynth evaluate`` measures its best generator,
