@@ -13,8 +13,8 @@ from PIL import Image
 from medsynth.contracts import InputError
 from medsynth.data.csv import Csv
 from medsynth.data.errors import Unreadable
-from medsynth.data.files import neighboring_rows
 from medsynth.data.metaimage import load_metaimage
+from medsynth.data.neighbors import neighboring_rows
 from medsynth.data.nifti_volume import load
 from medsynth.data.paired_dicom import PairedDicom
 from medsynth.data.reading import Record

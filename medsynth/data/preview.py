@@ -84,7 +84,7 @@ def _file_record(source: ImageFiles, near_distance: int | None) -> dict[str, Any
         "left_out": {reason["text"]: reason["count"] for reason in manifest["left_out"]},
         "remarks": manifest["remarks"],
         "intensity": _intensity(source),
-        "test": source.test_reason,
+        "test": source.images.test_reason,
         "joined": _joined(source),
         "duplicates": _duplicates(source, rows, near_distance),
         "cache": {"folder": str(folder), "bytes": sum(path.stat().st_size for path in folder.iterdir())},
@@ -92,7 +92,7 @@ def _file_record(source: ImageFiles, near_distance: int | None) -> dict[str, Any
 
 
 def _joined(source: ImageFiles) -> dict[str, int]:
-    groups = source.groups
+    groups = source.images.groups
     return {
         "patients": groups.joined,
         "groups": groups.into,

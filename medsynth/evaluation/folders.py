@@ -101,7 +101,7 @@ def folder_images(name: str, folder: ImageFolder, config: DictConfig) -> SourceI
     options |= {"root": folder.root, "flip": None, "rotate": 0, "random_crop": None, "batch_size": 2}
     source: ImageFiles = instantiate({**options, "_convert_": "all"}, reader=folder.reader).source
     with captured_warnings() as warnings:
-        source.report_images()
+        source.report.log_images()
     column = source.labels
     dataset = PreparedImages(source.store, range(len(source.store)), labels=column, size=source.image_size)
     key = {"version": medsynth.__version__, "store": source.store.folder.name, "size": source.image_size}
