@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from medsynth.contracts import InputError, Intensity, counter_seed
-from medsynth.data.module import Datasets, ImageDataModule
+from medsynth.data.module import ImageDataModule
 from medsynth.data.sampler import ResumableBatchSampler
+from medsynth.data.source import Datasets
 
 CONF = Path(__file__).parents[1] / "conf" / "data"
 

@@ -19,8 +19,9 @@ import pytest
 import torch
 
 from medsynth.contracts import InputError
-from medsynth.data.module import Datasets, ImageDataModule
+from medsynth.data.module import ImageDataModule
 from medsynth.data.sampler import BlockSampler, ResumableBatchSampler
+from medsynth.data.source import Datasets
 from medsynth.lightning import distributed as parallel
 from medsynth.lightning.checkpoint_io import damage
 from medsynth.lightning.process_launch import check_processes

@@ -289,7 +289,7 @@ def test_signatures_of_the_checkpoint_plugin():
 
 
 def test_a_loader_with_a_state_is_saved_and_resumed(tmp_path):
-    """data/module.py: ``TrainLoader.state_dict`` says what the order of the images depends on."""
+    """data/loaders.py: ``TrainLoader.state_dict`` says what the order of the images depends on."""
 
     loaded = []
 

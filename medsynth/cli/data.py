@@ -18,8 +18,9 @@ import medsynth
 from medsynth.contracts import counter_seed
 from medsynth.data.captured_warnings import captured_warnings
 from medsynth.data.files import ImageFiles
-from medsynth.data.module import ImageDataModule, ImageDataset
+from medsynth.data.module import ImageDataModule
 from medsynth.data.preview import datasets, labels, preview
+from medsynth.data.source import ImageDataset
 from medsynth.errors import EndCode, InputError
 from medsynth.files import new_folder, write_json
 from medsynth.presets.proposal import advice

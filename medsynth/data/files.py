@@ -16,12 +16,13 @@ from medsynth.data.geometry import Geometry, RandomViews
 from medsynth.data.intensity import Normalization
 from medsynth.data.kept_images import KeptImages
 from medsynth.data.manifest import Manifest
-from medsynth.data.module import Datasets, ImageDataModule
+from medsynth.data.module import ImageDataModule
 from medsynth.data.neighbors import neighbors_of_splits
 from medsynth.data.pairs import PairOptions
 from medsynth.data.prepared import PreparedImages
 from medsynth.data.preparing import Preparation
 from medsynth.data.reading import Reader
+from medsynth.data.source import Datasets
 from medsynth.data.split import SplitOptions
 from medsynth.errors import InputError
 
@@ -75,7 +76,7 @@ def taken(group: type, options: dict[str, Any], **others: Any) -> Any:
 
 
 class ImageFiles:
-    """A source of images that a reader finds in files; see medsynth.data.module.Source.
+    """A source of images that a reader finds in files; see medsynth.data.source.Source.
 
     Args:
         root: the path that the reader reads.

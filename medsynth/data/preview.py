@@ -15,8 +15,9 @@ import torch
 from medsynth.data.duplicates import find_duplicates
 from medsynth.data.files import ImageFiles
 from medsynth.data.manifest import Histogram
-from medsynth.data.module import ImageDataModule, ImageDataset
+from medsynth.data.module import ImageDataModule
 from medsynth.data.reading import SPLITS
+from medsynth.data.source import ImageDataset
 
 BINS = 100
 BATCHES = 8  # of training images, for the histogram of a source that has none

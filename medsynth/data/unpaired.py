@@ -16,11 +16,12 @@ from medsynth.data.files import ImageFiles, taken
 from medsynth.data.geometry import Geometry, RandomViews
 from medsynth.data.image_folder import ImageFolder
 from medsynth.data.intensity import Normalization
-from medsynth.data.module import Datasets, ImageDataModule
+from medsynth.data.module import ImageDataModule
 from medsynth.data.nifti import Nifti
 from medsynth.data.pairs import PairOptions, SourceNormalization
 from medsynth.data.preparing import Preparation
 from medsynth.data.reading import SPLITS, Reader, reader_options
+from medsynth.data.source import Datasets
 from medsynth.data.split import SplitOptions
 from medsynth.data.tree import Tree, open_tree, require_images
 from medsynth.data.unpaired_images import UnpairedImages
@@ -117,7 +118,7 @@ def unpaired_files(
 
 
 class UnpairedFiles:
-    """A source (``data.module.Source``) of two ``ImageFiles``, each prepared, split and normalized by itself.
+    """A source (``data.source.Source``) of two ``ImageFiles``, each prepared, split and normalized by itself.
 
     Args:
         root: of the reader.

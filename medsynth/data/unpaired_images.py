@@ -8,7 +8,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from medsynth.contracts import counter_seed
-from medsynth.data.module import ImageDataset
+from medsynth.data.source import ImageDataset
 
 
 class UnpairedImages(Dataset[dict[str, Any]]):

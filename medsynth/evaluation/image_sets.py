@@ -17,9 +17,10 @@ from torch.utils.data import default_collate
 import medsynth
 from medsynth.contracts import Generator, InputError, counter_seed, noise
 from medsynth.data.files import ImageFiles
-from medsynth.data.module import ImageDataModule, ImageDataset
+from medsynth.data.module import ImageDataModule
 from medsynth.data.preview import datasets, labels
 from medsynth.data.reading import SPLITS
+from medsynth.data.source import ImageDataset
 from medsynth.metrics.image_set import ImageSet
 
 HELD_OUT = "held_out"  # all images that were not trained on: validation and test images

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medsynth.contracts import Intensity, counter_seed
-from medsynth.data.module import Datasets
+from medsynth.data.source import Datasets
 from medsynth.errors import InputError
 
 _BLOCK = 1024  # images that are drawn from one seed
@@ -22,7 +22,7 @@ GOOD_FOR_NONE = -1
 
 @dataclasses.dataclass(kw_only=True)
 class ModeSource(abc.ABC):
-    """A source (``data.module.Source``) of images that belong to known modes, and their reader (``ModeReader``).
+    """A source (``data.source.Source``) of images that belong to known modes, and their reader (``ModeReader``).
 
     The fields are the options ``data.source.*``. Image ``index`` of a split is of mode ``index % num_modes``, so that
     all modes are equally frequent; it depends on ``seed``, its split and its index alone. The modes are the classes.
@@ -50,11 +50,11 @@ class ModeSource(abc.ABC):
 
     @property
     def content(self) -> str:
-        """The options that the images depend on, as text; see medsynth.data.module.Source."""
+        """The options that the images depend on, as text; see medsynth.data.source.Source."""
         return f"{type(self).__name__}{dataclasses.asdict(self)}"
 
     def datasets(self) -> Datasets:
-        """Return training, validation and test images; see medsynth.data.module.Source."""
+        """Return training, validation and test images; see medsynth.data.source.Source."""
         return Datasets(
             ModeImages(self, "train", self.num_images),
             ModeImages(self, "val", self.num_val),

@@ -25,10 +25,10 @@ from torch.utils.data import Dataset
 
 from medsynth.contracts import Intensity
 from medsynth.data.errors import check_choice
-from medsynth.data.module import Datasets, ImageDataset
 from medsynth.data.phantom.canvas import Array, Canvas, Shape
 from medsynth.data.phantom.lesion import LesionType
 from medsynth.data.phantom.source import ANATOMIES, BLUR, Phantoms
+from medsynth.data.source import Datasets, ImageDataset
 from medsynth.data.unpaired_images import UnpairedImages
 from medsynth.errors import InputError
 
@@ -95,7 +95,7 @@ class PhantomPairs(Phantoms):
 
     @property
     def content(self) -> str:
-        """The options that the images depend on, as text; see medsynth.data.module.Source."""
+        """The options that the images depend on, as text; see medsynth.data.source.Source."""
         names = ("kind", "dose", "source_noise", "bias_field", "lesion_radius", "masks", "paired")
         return super().content + str({name: getattr(self, name) for name in names})
 
@@ -105,7 +105,7 @@ class PhantomPairs(Phantoms):
         return self.noise_hu * (math.sqrt(1 - self.dose) if self.denoises else 1.0)
 
     def datasets(self) -> Datasets:
-        """Return training, validation and test pairs; see medsynth.data.module.Source."""
+        """Return training, validation and test pairs; see medsynth.data.source.Source."""
         endless, count = self.num_images is None, self.num_images or self.epoch_images
         num_test = self.num_val if self.num_test is None else self.num_test
         train: ImageDataset = PhantomPairImages(self, "train", count, endless=endless)

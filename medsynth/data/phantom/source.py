@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medsynth.contracts import Intensity, counter_seed
-from medsynth.data.module import Datasets
 from medsynth.data.phantom import lesion
 from medsynth.data.phantom.abdomen import ABDOMEN
 from medsynth.data.phantom.anatomy import Anatomy
 from medsynth.data.phantom.canvas import Array, Canvas, Shape
 from medsynth.data.phantom.chest import CHEST
 from medsynth.data.phantom.head import HEAD
+from medsynth.data.source import Datasets
 from medsynth.errors import InputError
 
 ANATOMIES: dict[str, Anatomy] = {"head": HEAD, "abdomen": ABDOMEN, "chest": CHEST}
@@ -88,7 +88,7 @@ class Phantoms:
 
     @property
     def content(self) -> str:
-        """The options that the images depend on, as text; see medsynth.data.module.Source."""
+        """The options that the images depend on, as text; see medsynth.data.source.Source."""
         names = (
             "anatomies",
             "classes",
@@ -103,7 +103,7 @@ class Phantoms:
         return str({name: getattr(self, name) for name in names})
 
     def datasets(self) -> Datasets:
-        """Return training, validation and test images; see medsynth.data.module.Source."""
+        """Return training, validation and test images; see medsynth.data.source.Source."""
         endless, count = self.num_images is None, self.num_images or self.epoch_images
         num_test = self.num_val if self.num_test is None else self.num_test
         return Datasets(
