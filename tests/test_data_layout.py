@@ -13,8 +13,9 @@ from medsynth.configuration.moved import renamed
 from medsynth.contracts import InputError
 from medsynth.data.csv import Csv
 from medsynth.data.dicom import Dicom
+from medsynth.data.folder_names import look_like_patients, split_name
 from medsynth.data.image_folder import ImageFolder
-from medsynth.data.layout import AUTO, doubt_about_names, find_layout, look_like_patients, shared_stems, split_name
+from medsynth.data.layout import AUTO, doubt_about_names, find_layout, shared_stems
 from medsynth.data.nifti import Nifti
 from medsynth.data.paired_folder import PairedFolder
 from tests.dicom_files import image_dataset, uid, write

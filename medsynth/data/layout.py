@@ -9,31 +9,25 @@ from collections.abc import Collection, Sequence
 from statistics import median
 
 from medsynth.data.errors import DataError
+from medsynth.data.folder_names import (
+    FEW_IMAGES,
+    PATIENT_WORD,
+    SEVERAL_FOLDERS,
+    consecutive,
+    is_split,
+    look_like_patients,
+    numbered,
+    split_name,
+)
 from medsynth.data.folders import listed
 from medsynth.data.reading import Roles
 from medsynth.errors import InputError
 
 AUTO = "auto"
 Level = int | str | None  # of an option: 1 for the folders in the root, null for none, or auto
-MANY_FOLDERS = 20  # from which on small folders, or folders with numbered names, are patients and no classes
-SEVERAL_FOLDERS = 8  # from which on folders whose names differ in a number alone are patients
-FEW_IMAGES = 20  # the median of the images in a folder below which it is small
 FEW_PATIENTS = 5  # beginnings of files' names from which on they may be patients
 MOST_KINDS = 12  # of endings of names, such as the sequences of one examination
-_LONG_NUMBER = 3  # digits of a number at the end of a name that make it one of a patient
-_SPLIT = re.compile(
-    r"(?:images?[ _-]?)?(?:(?P<train>train|training|tr)|(?P<val>val|valid|validation|dev)|(?P<test>test|testing|ts))"
-    r"(?:[ _-]?(?:sets?|data|images?|split))?",
-    re.IGNORECASE,
-)
-_SHORT_SPLITS = ("tr", "ts")  # mean a split as imagesTr does, but not alone
 _SUBJECT = re.compile(r"(?:^|/)sub-([A-Za-z0-9]+)(?=[_/.])")  # of the Brain Imaging Data Structure (BIDS)
-_PATIENT_WORD = re.compile(
-    r"(?:patients?|patid|pat|pt|subjects?|subj|sub|cases?|participants?|volunteers?)[-_ .]?\w*\d[\w-]*", re.IGNORECASE
-)
-_CLASS_WORD = re.compile(
-    r"(?:class|grade|stage|type|level|label|category|cat|group|score|bi-?rads|kl|cluster|tier)[-_ .]?\d+", re.IGNORECASE
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,12 +68,6 @@ class Layout:
         """The roles in words."""
         patients = "sub-XX in the names" if self.subjects else _place(self.patient_level)
         return Roles(_place(self.class_level), patients, _place(self.split_level), self.doubt)
-
-
-def split_name(folder: str) -> str:
-    """Return "train", "val" or "test" for the name of a folder with such images, else ""."""
-    match = None if folder.lower() in _SHORT_SPLITS else _SPLIT.fullmatch(folder)
-    return "" if match is None else str(match.lastgroup)
 
 
 def find_layout(
@@ -156,7 +144,7 @@ def doubt_about_table(names: Sequence[str], *, has_patients: bool, has_splits: b
     The roles of these folders are not guessed, since a table says what it knows.
     """
     folders, sentences = [name.split("/")[:-1] for name in names], []
-    split_at = next((level for level in _all_levels(folders) if _is_split(_names(folders, level))), 0)
+    split_at = next((level for level in _all_levels(folders) if is_split(_names(folders, level))), 0)
     if split_at and not has_splits:
         sentences.append(
             "Paths of the table name folders of a split, such as train and test, which count for nothing: write train, "
@@ -173,21 +161,6 @@ def doubt_about_table(names: Sequence[str], *, has_patients: bool, has_splits: b
     return " ".join(sentences)
 
 
-def look_like_patients(images: Counter[str]) -> bool:
-    """Return whether folders with these names and numbers of images are one for each patient."""
-    names = list(images)
-    if len(names) < 2 or all(map(_CLASS_WORD.fullmatch, names)):
-        return False
-    if all(map(_PATIENT_WORD.fullmatch, names)):
-        return True
-    many, small = len(names) > MANY_FOLDERS, median(images.values()) < FEW_IMAGES
-    if _numbered(names):
-        long = all(len(name) - len(name.rstrip("0123456789")) >= _LONG_NUMBER for name in names)
-        return long or (many and small) or (len(names) > SEVERAL_FOLDERS and not _consecutive(names))
-    with_digits = sum(any(map(str.isdigit, name)) for name in names)
-    return many and (small or with_digits > 0.9 * len(names))
-
-
 def _classes_or_patients(folders: list[list[str]], free: list[int], patient_level: Level, subjects: bool) -> Layout:
     """Decide by names and numbers of images whether the first level with a role holds classes or patients."""
     if not free:
@@ -197,7 +170,7 @@ def _classes_or_patients(folders: list[list[str]], free: list[int], patient_leve
     if (subjects and all(name.startswith("sub-") for name in images)) or patient_level == first:
         return Layout(patient_level=first)
     if not patients_given and patient_level is not None and look_like_patients(images):
-        certain = all(map(_PATIENT_WORD.fullmatch, images))
+        certain = all(map(PATIENT_WORD.fullmatch, images))
         below = [level for level in free if level > first]
         doubt = f"If these folders are classes: data.reader.class_level={first}."
         if below:
@@ -222,8 +195,8 @@ def _doubt_about_classes(folders: list[list[str]], class_level: int, free: list[
     sentences = []
     if class_level:
         images = _images(folders, class_level)
-        small, numbered = median(images.values()) < FEW_IMAGES, _numbered(list(images))
-        if (numbered and not _consecutive(list(images))) or (len(images) > SEVERAL_FOLDERS and small):
+        small, in_numbers = median(images.values()) < FEW_IMAGES, numbered(list(images))
+        if (in_numbers and not consecutive(list(images))) or (len(images) > SEVERAL_FOLDERS and small):
             sentences.append(
                 f"If the classes are patients: data.reader.class_level=null data.reader.patient_level={class_level}."
             )
@@ -238,23 +211,11 @@ def _doubt_about_classes(folders: list[list[str]], class_level: int, free: list[
     return " ".join(sentences)
 
 
-def _numbered(names: Sequence[str]) -> bool:
-    """Return whether names differ in numbers alone."""
-    forms = {re.sub("[0-9]+", "0", name) for name in names}
-    return len(forms) == 1 and "0" in forms.pop()
-
-
-def _consecutive(names: Sequence[str]) -> bool:
-    """Return whether names are the numbers from 0 or 1 on, as of digits and grades."""
-    numbers = sorted(int(name) for name in names if name.isdecimal() and name.isascii())
-    return len(numbers) == len(names) and numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[-1] + 1))
-
-
 def _split_level(folders: list[list[str]], root: str, class_level: Level) -> int:
     """Return the first level of which all folders are named like a split; 0: there is none."""
     for level in range(1, min(map(len, folders), default=0) + 1):
         found = {name: split_name(name) for name in _names(folders, level)}
-        if level == class_level or not _is_split(found):
+        if level == class_level or not is_split(found):
             continue
         others = sorted(name for name, kind in found.items() if not kind)
         if others:
@@ -266,12 +227,6 @@ def _split_level(folders: list[list[str]], root: str, class_level: Level) -> int
             )
         return level
     return 0
-
-
-def _is_split(folders: Collection[str]) -> bool:
-    """Return whether some of these folders are named like the splits of a set: training images, and others."""
-    kinds = set(map(split_name, folders)) - {""}
-    return "train" in kinds and len(kinds) > 1
 
 
 def _levels(folders: list[list[str]]) -> list[int]:
