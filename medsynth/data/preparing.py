@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +19,17 @@ from medsynth.data.cache import quantize
 from medsynth.data.errors import DataError, Reason, check_choice
 from medsynth.data.folders import first_level, listed, lost_folders
 from medsynth.data.geometry import Geometry
-from medsynth.data.intensity import Normalization, statistics
-from medsynth.data.manifest import Histogram, IntensityRecord, LeftOut, Losses, Manifest, SourceRecord
+from medsynth.data.intensity import Normalization
+from medsynth.data.manifest import LeftOut, Losses, Manifest, SourceRecord
 from medsynth.data.reading import Reader, Record, Scan
 from medsynth.data.record_reading import ImageInfo, RecordReading, RecordResult, out_of_memory, read_records
 from medsynth.data.registration import UNREGISTERED
+from medsynth.data.side import CHUNK, Side
 from medsynth.data.table import natural
 from medsynth.errors import EndCode, InputError
 from medsynth.terminal import track
 
 DTYPES = {"auto": None, "uint8": np.dtype(np.uint8), "uint16": np.dtype(np.uint16)}
-HISTOGRAM_BINS = 100
-_CHUNK = 256  # images normalized at a time
 # Below these limits, starting processes takes longer than it saves.
 _PARALLEL_FROM = 200  # records
 _PARALLEL_FROM_BYTES = 30 * 2**20
@@ -65,53 +64,6 @@ class Preparation:
     def workers(self) -> int:
         """The number of processes that read files; 0: this process reads."""
         return min(cpu_count(), 8) if self.prepare_workers is None else self.prepare_workers
-
-
-@dataclasses.dataclass
-class _Side:
-    """The channels of one side of a pair, or of images without a target, and their map to [-1, 1].
-
-    Attributes:
-        channels: of the prepared images.
-        normalization: of their values.
-        extremes: the lowest and highest value of each image.
-        stored_types: of each image's file.
-        observed: statistics of the values; ``read`` sets it.
-        bounds: the values that become -1 and 1; ``read`` sets them.
-        after: counts of the mapped values over [-1, 1], in ``HISTOGRAM_BINS`` bins.
-    """
-
-    channels: slice
-    normalization: Normalization
-    extremes: Sequence[tuple[float, float]]
-    stored_types: Sequence[str]
-
-    def read(self, values: np.ndarray) -> None:
-        """Find the bounds of the values (N, all channels, H, W)."""
-        low, high = min(low for low, _ in self.extremes), max(high for _, high in self.extremes)
-        self.observed = statistics((chunk[:, self.channels] for chunk in _chunks(values)), low, high)
-        self.bounds = (low, high)
-        if not self.normalization.per_image:
-            self.bounds = self.normalization.bounds(self.observed, self.stored_types)
-        self.after = np.zeros(HISTOGRAM_BINS, dtype=np.int64)
-
-    def normalize(self, values: np.ndarray, chunk: slice) -> np.ndarray:
-        """Map the images of a chunk (n, all channels, H, W) to [-1, 1] and count the results."""
-        normalized = self.normalization(values[:, self.channels], self.bounds, self.stored_types[chunk])
-        self.after += np.histogram(normalized, HISTOGRAM_BINS, (-1, 1))[0]
-        return normalized
-
-    def intensity(self, unit: str) -> IntensityRecord:
-        """Return the way back from [-1, 1]."""
-        intensity = self.normalization.intensity(self.bounds, unit)
-        return {"low": intensity.low, "high": intensity.high, "unit": intensity.unit}
-
-    def histograms(self) -> tuple[Histogram, Histogram]:
-        """Return the histograms of the values before and after."""
-        edges = np.linspace(0, len(self.observed.counts), HISTOGRAM_BINS, endpoint=False).astype(int)
-        counts = np.add.reduceat(self.observed.counts, edges)
-        before = Histogram(low=self.observed.low, high=self.observed.high, counts=counts.tolist())
-        return before, Histogram(low=-1.0, high=1.0, counts=self.after.tolist())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,17 +134,17 @@ class Preparer:
         np.savez(folder / "columns.npz", **self._columns(infos))  # pyright: ignore[reportArgumentType] (numpy's stubs)
         write_checksums(folder)
 
-    def _sides(self, infos: Sequence[ImageInfo]) -> list[_Side]:
+    def _sides(self, infos: Sequence[ImageInfo]) -> list[Side]:
         """Return the sides of the images, the targets last."""
         channels, sides = self.geometry.channels, []
         if self.scan.paired:
             extremes = [(info.source_low, info.source_high) for info in infos]
             types = [info.source_type for info in infos]
-            sides.append(_Side(slice(0, channels), self.of_sources, extremes, types))
+            sides.append(Side(slice(0, channels), self.of_sources, extremes, types))
         start = channels * len(sides)
         extremes = [(info.low, info.high) for info in infos]
         types = [info.stored_type for info in infos]
-        return [*sides, _Side(slice(start, start + channels), self.normalization, extremes, types)]
+        return [*sides, Side(slice(start, start + channels), self.normalization, extremes, types)]
 
     def _read(self, path: Path) -> tuple[list[ImageInfo], Counter[Reason], tuple[int, int, int]]:
         """Read all records and append their images, float32, to ``path``."""
@@ -262,14 +214,14 @@ class Preparer:
             )
         return Counter([Reason(result.unreadable.kind, f"cannot be read: {result.unreadable}")])
 
-    def _normalize(self, values: np.ndarray, path: Path, sides: Sequence[_Side], dtype: np.dtype) -> None:
+    def _normalize(self, values: np.ndarray, path: Path, sides: Sequence[Side], dtype: np.dtype) -> None:
         """Write the images as ``dtype`` to ``path``."""
         if shutil.disk_usage(path.parent).free < values.size * dtype.itemsize:
             raise OSError(errno.ENOSPC, "no space")  # a full disk would end the process by a fault of the memory map
         images = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=values.shape)
-        chunks = range(0, len(values), _CHUNK)
+        chunks = range(0, len(values), CHUNK)
         for start in track(chunks, "normalizing", total=len(chunks), unit="chunks"):
-            chunk = slice(start, start + _CHUNK)
+            chunk = slice(start, start + CHUNK)
             part = np.asarray(values[chunk])
             normalized = [side.normalize(part, chunk) for side in sides]
             if self.scan.masked:
@@ -281,7 +233,7 @@ class Preparer:
         self,
         infos: Sequence[ImageInfo],
         left_out: Counter[Reason],
-        sides: Sequence[_Side],
+        sides: Sequence[Side],
     ) -> Manifest:
         spacings = [info.spacing for info in infos if info.spacing]
         spacing = [float(value) for value in np.median(spacings, axis=0)] if len(spacings) == len(infos) else None
@@ -307,7 +259,7 @@ class Preparer:
             "after": after,
         }
 
-    def _source(self, side: _Side) -> SourceRecord:
+    def _source(self, side: Side) -> SourceRecord:
         unit = self.of_sources.unit or self.scan.source_unit
         before, after = side.histograms()
         return {
@@ -345,8 +297,3 @@ class Preparer:
             for name in ("split", "patient", "file_number", "digest", "perceptual", "series", "place")
         }
         return columns | {"label": np.array([labels[info.class_name] if labels else 0 for info in infos])}
-
-
-def _chunks(values: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(values), _CHUNK):
-        yield np.asarray(values[start : start + _CHUNK])
