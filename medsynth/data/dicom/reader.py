@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -15,7 +15,7 @@ from medsynth.data.dicom.headers import Header, SlicePosition, read_header, slic
 from medsynth.data.dicom.patients import find_patients
 from medsynth.data.dicom.pixels import plugins
 from medsynth.data.dicom.raw_image import frame_order, raw_images
-from medsynth.data.dicom.selection import INTENTS, SLICES, Selection
+from medsynth.data.dicom.selection import INTENTS, SCOUT, SLICES, Selection
 from medsynth.data.dicom.series import by_series, grouped
 from medsynth.data.errors import DataError, Reason, ReasonKind, Unreadable
 from medsynth.data.layout import AUTO, Layout, find_layout
@@ -25,10 +25,6 @@ from medsynth.data.tree import Tree, open_tree
 from medsynth.errors import InputError
 from medsynth.terminal import track
 
-OTHER_MODALITY = Reason(ReasonKind.NOT_SELECTED, "another modality (data.reader.modality)")
-OTHER_SERIES = Reason(ReasonKind.NOT_SELECTED, "another series (data.reader.series)")
-OTHER_DESCRIPTION = Reason(ReasonKind.NOT_SELECTED, "another description (data.reader.description)")
-SCOUT = Reason(ReasonKind.NOT_SELECTED, "a scout or screen capture (data.reader.scouts)")
 LABELS = ("folder", "modality", "body_part", "series_description", "laterality")
 
 
@@ -72,10 +68,15 @@ class Dicom:
             )
         if not isinstance(self.skip_ends, int) or self.skip_ends < 0:
             raise InputError(f"data.reader.skip_ends={self.skip_ends} is not possible: choose 0 slices or more.")
-        self._modalities = tuple(code.upper() for code in _strings(self.modality))
-        self._series = _strings(self.series)
-        self._pattern = _compiled(self.description)
-        self._selection = Selection(self.captures, self.intent, self.image_type)
+        self._selection = Selection(
+            modalities=tuple(code.upper() for code in _strings(self.modality)),
+            series=_strings(self.series),
+            description=_compiled(self.description),
+            scouts=self.scouts,
+            captures=self.captures,
+            intent=self.intent,
+            image_type=self.image_type,
+        )
         self.tree: Tree = open_tree(self.root, example="data=dicom data.root=/path/to/dicom")
 
     def scan(self) -> Scan:
@@ -174,7 +175,7 @@ class Dicom:
         """
         with quiet():
             headers, left_out, damaged = self._headers()
-            kept = [header for header in headers if self.scouts or not header.scout]
+            kept = [header for header in headers if not self._selection.other_scout(header)]
             left_out[SCOUT] += len(headers) - len(kept)
             return _decodable(kept, left_out, damaged), left_out, damaged
 
@@ -215,20 +216,7 @@ class Dicom:
 
     def _selected(self, headers: list[Header], left_out: Counter[Reason]) -> list[Header]:
         """Return the images that the options select."""
-        filters: dict[Reason, Callable[[Header], bool]] = {
-            OTHER_MODALITY: lambda header: not self._modalities or header.modality in self._modalities,
-            OTHER_SERIES: lambda header: not self._series or header.series in self._series,
-            OTHER_DESCRIPTION: lambda header: (
-                self._pattern is None or self._pattern.search(header.series_description) is not None
-            ),
-            SCOUT: lambda header: self.scouts or not header.scout,
-        }
-        selected = headers
-        for reason, fits in filters.items():
-            kept = [header for header in selected if fits(header)]
-            left_out[reason] += len(selected) - len(kept)
-            selected = kept
-        selected, not_of_the_set = self._selection.files(selected)
+        selected, not_of_the_set = self._selection.files(headers)
         left_out += not_of_the_set
         if not selected:
             raise DataError(
@@ -241,7 +229,7 @@ class Dicom:
     def check_uniform(self, headers: list[Header]) -> None:
         """Raise DataError unless there is one unit, and one modality if none was chosen."""
         modalities = Counter(header.modality or "unknown" for header in headers)
-        if len(modalities) > 1 and not self._modalities:
+        if len(modalities) > 1 and not self._selection.modalities:
             first = modalities.most_common(1)[0][0]
             raise DataError(
                 f"data.root={self.tree.root} holds images of several modalities ({_listed(modalities)}): "

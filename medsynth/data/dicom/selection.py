@@ -1,8 +1,9 @@
-"""The files and frames among DICOM images that do not belong to the set: captures, mosaics, raw images, other types."""
+"""The files and frames among DICOM images that belong to the set: as the options ask, and no captures or mosaics."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -12,6 +13,10 @@ from medsynth.data.dicom.elements import frame_group, text
 from medsynth.data.dicom.headers import SCOUTS, Header, component, values_of
 from medsynth.data.errors import Reason, ReasonKind
 
+OTHER_MODALITY = Reason(ReasonKind.NOT_SELECTED, "another modality (data.reader.modality)")
+OTHER_SERIES = Reason(ReasonKind.NOT_SELECTED, "another series (data.reader.series)")
+OTHER_DESCRIPTION = Reason(ReasonKind.NOT_SELECTED, "another description (data.reader.description)")
+SCOUT = Reason(ReasonKind.NOT_SELECTED, "a scout or screen capture (data.reader.scouts)")
 CAPTURE = Reason(ReasonKind.NOT_SELECTED, "secondary captures beside images of the modality (data.reader.captures)")
 COLOR_PAGE = Reason(ReasonKind.NOT_SELECTED, "color pages among gray images (data.reader.captures)")
 BURNED_IN = Reason(ReasonKind.NOT_SELECTED, "images with burned-in annotations (data.reader.captures)")
@@ -37,8 +42,15 @@ _FRAME_TYPES = (
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """The options of DICOM readers that decide what belongs to a set; conf/data/dicom.yaml describes them."""
+    """The options of DICOM readers that decide what belongs to a set; conf/data/dicom.yaml describes them.
 
+    An empty ``modalities`` or ``series`` takes all, as does a ``description`` that is None.
+    """
+
+    modalities: tuple[str, ...] = ()
+    series: tuple[str, ...] = ()
+    description: re.Pattern[str] | None = None
+    scouts: bool = False
     captures: bool = False
     intent: str | None = None
     image_type: str | None = None
@@ -51,6 +63,10 @@ class Selection:
         left_out = Counter[Reason]()
         selected = list(headers)
         rules: list[tuple[Reason, Callable[[list[Header]], Callable[[Header], bool]]]] = [
+            (OTHER_MODALITY, lambda _: lambda header: bool(self.modalities) and header.modality not in self.modalities),
+            (OTHER_SERIES, lambda _: lambda header: bool(self.series) and header.series not in self.series),
+            (OTHER_DESCRIPTION, lambda _: self._other_description),
+            (SCOUT, lambda _: self.other_scout),
             (MOSAIC, lambda _: lambda header: header.mosaic),
             *([] if self.captures else [(CAPTURE, _capture), (COLOR_PAGE, _color_page), (BURNED_IN, _burned_in)]),
             (OTHER_INTENT, self._other_intent),
@@ -74,6 +90,13 @@ class Selection:
             return [frame for frame, own in enumerate(types) if self._asked(*own)]
         chosen = min(types, key=_rank)
         return [frame for frame, own in enumerate(types) if own == chosen]
+
+    def other_scout(self, header: Header) -> bool:
+        """Return whether a file is a scout, and these are left out."""
+        return header.scout and not self.scouts
+
+    def _other_description(self, header: Header) -> bool:
+        return self.description is not None and self.description.search(header.series_description) is None
 
     def _other_intent(self, headers: list[Header]) -> Callable[[Header], bool]:
         both = {header.modality for header in headers if header.intent == PROCESSING} & {
