@@ -17,7 +17,8 @@ import medsynth
 from medsynth.contracts import InputError, Intensity, Translator, counter_seed, noise
 from medsynth.data.reading import Reader
 from medsynth.data.whole_series import Series, whole_series
-from medsynth.data.writer.series import SERIES_WRITERS, SeriesWriter, Translation, new_uids
+from medsynth.data.writer.series import SERIES_WRITERS
+from medsynth.data.writer.translation import SeriesWriter, Translation, new_uids
 from medsynth.generator.trained import load_translator
 from medsynth.terminal import track
 from medsynth.translate.patches import translated
