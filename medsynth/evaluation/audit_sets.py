@@ -13,9 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from medsynth.contracts import InputError, counter_seed
-from medsynth.evaluation.evaluation_sets import OpenedRun, checkpoint_path, conversion_notes, open_run, with_weights
+from medsynth.evaluation.evaluation_sets import conversion_notes
 from medsynth.evaluation.folders import folder_images, open_folder
 from medsynth.evaluation.image_sets import HELD_OUT, generated, shuffled, split_of
+from medsynth.evaluation.opened_run import OpenedRun, checkpoint_path, open_run, with_weights
 from medsynth.metrics.image_set import ImageSet
 
 FOLDERS = ("real", "held_out", "fake")

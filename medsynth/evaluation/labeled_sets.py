@@ -15,9 +15,9 @@ from medsynth.backbone.weights import sha256
 from medsynth.contracts import InputError
 from medsynth.data.phantom.source import LANDMARKS, Phantoms
 from medsynth.data.preview import datasets
-from medsynth.evaluation.evaluation_sets import OpenedRun, open_run
 from medsynth.evaluation.folders import folder_images, open_folder
 from medsynth.evaluation.image_sets import generated, split_of
+from medsynth.evaluation.opened_run import OpenedRun, open_run
 from medsynth.metrics.image_set import ImageSet
 from medsynth.runs.existing import named_folders
 

@@ -19,8 +19,8 @@ from medsynth.configuration.checked_composition import compose_checked
 from medsynth.configuration.override_text import override
 from medsynth.contracts import Generator, counter_seed, noise
 from medsynth.evaluation.evaluate import build_extractors, choose_device, extractor_options
-from medsynth.evaluation.evaluation_sets import OpenedRun, open_run
 from medsynth.evaluation.image_sets import generated, shuffled, split_of
+from medsynth.evaluation.opened_run import OpenedRun, open_run
 from medsynth.figures.embedding import PCA, embed, methods
 from medsynth.figures.numbers import Table, classes, histogram, path_between, spectrum, spread_out
 from medsynth.files import write_json
