@@ -1,4 +1,4 @@
-"""What people are told about the images of files: their roles, and what was lost or changed on the way."""
+"""Sentences for people about the images of files: their roles, and what was lost or changed on the way."""
 
 from __future__ import annotations
 

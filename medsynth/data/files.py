@@ -196,7 +196,7 @@ class ImageFiles:
 
     @property
     def report(self) -> FileReport:
-        """What people are told about the images."""
+        """The sentences for people about the images."""
         return FileReport(
             tree=self.opened.tree,
             images=self.images,

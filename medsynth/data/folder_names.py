@@ -1,4 +1,4 @@
-"""What names of folders look like: patients, classes, or the training images and others of a given split."""
+"""The names of folders that look like patients, classes, or the training images and others of a given split."""
 
 from __future__ import annotations
 

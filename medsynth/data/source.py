@@ -1,4 +1,4 @@
-"""What a source of images delivers: its description, and a data set for each split."""
+"""The interface of sources of images: a description, and a data set for each split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the writers of translated series share: the properties of a translation, and the methods of a writer."""
+"""The properties of a translated series, and the methods of its writer."""
 
 from __future__ import annotations
 
