@@ -41,7 +41,7 @@ def test_docs_have_the_table(capsys):
 def test_splits_are_nested_and_apart(tmp_path):
     for number in range(60):
         (tmp_path / f"{number}.png").write_bytes(bytes([number % 50]))
-    splits = measure_presets.divide(tmp_path)
+    splits = measure_presets.divide(tmp_path, by_patient=False)
     assert {name: len(paths) for name, paths in splits.items()} == {"test": 10, "val": 5, "train": 35}
     tables = []
     for size in (10, 20, 100):
@@ -49,3 +49,18 @@ def test_splits_are_nested_and_apart(tmp_path):
         tables.append((tmp_path / "table.csv").read_text().splitlines()[1:])
     assert set(tables[0]) < set(tables[1]) < set(tables[2])
     assert len({line.partition(",")[0] for line in tables[2]}) == len(tables[2]) == 50
+
+
+def test_patients_are_apart(tmp_path):
+    """Ten folders of 4 to 13 images are ten patients, of whom none is in two splits."""
+    for patient in range(10):
+        (tmp_path / f"patient{patient}").mkdir()
+        for number in range(4 + patient):
+            (tmp_path / f"patient{patient}" / f"{number}.png").write_bytes(bytes([patient, number]))
+    splits = measure_presets.divide(tmp_path, by_patient=True)
+    patients = {name: {path.parent for path in paths} for name, paths in splits.items()}
+    assert sum(map(len, patients.values())) == len(set.union(*patients.values())) == 10
+    assert sum(map(len, splits.values())) == 85
+    assert 17 <= len(splits["test"]) < 17 + 13
+    assert 8 <= len(splits["val"]) < 8 + 13
+    assert splits["train"] != sorted(splits["train"]), "nested training sets are to be of all patients"
