@@ -62,3 +62,9 @@ def check_choice(option: str, value: object, choices: Iterable[str]) -> None:
     choices = tuple(choices)
     if value not in choices:
         raise InputError(f"{option}={value} is not possible: choose {', '.join(choices[:-1])} or {choices[-1]}.")
+
+
+def check_least(option: str, value: float, least: float) -> None:
+    """Raise InputError if ``value`` is below ``least``."""
+    if value < least:
+        raise InputError(f"{option}={value} is too small: {least} or more.")

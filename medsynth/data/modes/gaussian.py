@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medsynth.data.modes.source import GOOD_FOR_NONE, ModeSource, at_least
+from medsynth.data.errors import check_least
+from medsynth.data.modes.source import GOOD_FOR_NONE, ModeSource
 from medsynth.errors import InputError
 
 EXTENT = 0.8  # the largest coordinate of a mode, so that its points stay within [-1, 1]
@@ -76,7 +77,7 @@ class GaussianRing(_GaussianMixture):
     sigma: float = 0.01
 
     def __post_init__(self) -> None:
-        at_least("data.source.num_modes", self.num_modes, 2)
+        check_least("data.source.num_modes", self.num_modes, 2)
         _check_sigma(self.sigma, neighbors=2 * math.sin(math.pi / self.num_modes))
         super().__post_init__()
 
@@ -100,7 +101,7 @@ class GaussianGrid(_GaussianMixture):
     sigma: float = 0.025
 
     def __post_init__(self) -> None:
-        at_least("data.source.side", self.side, 2)
+        check_least("data.source.side", self.side, 2)
         _check_sigma(self.sigma, neighbors=1)
         super().__post_init__()
 

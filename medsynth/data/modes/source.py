@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medsynth.contracts import Intensity, counter_seed
+from medsynth.data.errors import check_least
 from medsynth.data.source import Datasets
-from medsynth.errors import InputError
 
 _BLOCK = 1024  # images that are drawn from one seed
 GOOD_FOR_NONE = -1
@@ -40,7 +40,7 @@ class ModeSource(abc.ABC):
 
     def __post_init__(self) -> None:
         for name, least in {"num_images": 1, "num_val": 2, "num_test": 0, "seed": 0}.items():
-            at_least(f"data.source.{name}", getattr(self, name), least)
+            check_least(f"data.source.{name}", getattr(self, name), least)
         self.class_names = self._names()
         self.num_modes = len(self.class_names)
         self.intensity = Intensity(-1.0, 1.0, "drawn value")
@@ -115,13 +115,3 @@ class ModeImages(Dataset[dict[str, Any]]):
         if self._images is None:
             self._images = self._source.images(self._split, len(self))
         return self._images
-
-
-def at_least(option: str, value: float, least: float) -> None:
-    """Refuse a value below ``least``.
-
-    Raises:
-        InputError: names the option.
-    """
-    if value < least:
-        raise InputError(f"{option}={value} is too small: {least} or more.")

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medsynth.data.modes.source import GOOD_FOR_NONE, ModeSource, at_least
+from medsynth.data.errors import check_least
+from medsynth.data.modes.source import GOOD_FOR_NONE, ModeSource
 from medsynth.errors import InputError
 
 # Lengths in units of 1/16 of the image's side.
@@ -53,8 +54,8 @@ class StackedPhantoms(ModeSource):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least("data.image_size", self.image_size, 16)
-        at_least("data.source.noise", self.noise, 0)
+        check_least("data.image_size", self.image_size, 16)
+        check_least("data.source.noise", self.noise, 0)
         if self.channels != 1:
             raise InputError(f"data.channels={self.channels} is not possible: these images are gray, data.channels=1.")
 

@@ -13,22 +13,22 @@ The target is a slice of computed tomography, mean m (the blurred slice) plus wh
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from scipy.ndimage import binary_fill_holes  # pyright: ignore[reportMissingTypeStubs]
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from medsynth.contracts import Intensity
 from medsynth.data.errors import check_choice
 from medsynth.data.phantom.canvas import Array, Canvas, Shape
 from medsynth.data.phantom.lesion import LesionType
+from medsynth.data.phantom.rendered import RenderedImages, with_channels
 from medsynth.data.phantom.source import ANATOMIES, BLUR, Phantoms
-from medsynth.data.source import Datasets, ImageDataset
+from medsynth.data.source import Datasets
 from medsynth.data.unpaired_images import UnpairedImages
 from medsynth.errors import InputError
 
@@ -106,17 +106,14 @@ class PhantomPairs(Phantoms):
 
     def datasets(self) -> Datasets:
         """Return training, validation and test pairs; see medsynth.data.source.Source."""
-        endless, count = self.num_images is None, self.num_images or self.epoch_images
-        num_test = self.num_val if self.num_test is None else self.num_test
-        train: ImageDataset = PhantomPairImages(self, "train", count, endless=endless)
-        if not self.paired:
-            targets = PhantomPairImages(self, "train targets", count)
-            train = UnpairedImages(train, targets, seed=self.seed, of="target")
-        return Datasets(
-            train,
-            PhantomPairImages(self, "val", self.num_val),
-            PhantomPairImages(self, "test", num_test) if num_test else None,
-        )
+        datasets = super().datasets()
+        if self.paired:
+            return datasets
+        targets = PhantomPairImages(self, "train targets", len(datasets.train))
+        return datasets._replace(train=UnpairedImages(datasets.train, targets, seed=self.seed, of="target"))
+
+    def _samples(self, split: str, count: int, *, endless: bool = False) -> RenderedImages:
+        return PhantomPairImages(self, split, count, endless=endless)
 
     def pair(self, split: str, index: int) -> tuple[Array, Array, Array]:
         """Render source and target in [-1, 1] and the mask of the body, 0 or 1, each ``(image_size, image_size)``."""
@@ -188,43 +185,21 @@ def _cover(canvas: Canvas, shape: Shape) -> Array:
     return cover
 
 
-class PhantomPairImages(Dataset[dict[str, Any]]):
-    """Samples of pairs, rendered on first use and kept, unless they are ``endless``.
+class PhantomPairImages(RenderedImages):
+    """Samples of pairs; see ``RenderedImages``.
 
     A sample is ``{"image" source (C, H, W) in [-1, 1], "target" likewise, "label" int, "index" int}``, and with masks
     "mask" (1, H, W), 1 in the body and 0 outside.
     """
 
     def __init__(self, source: PhantomPairs, split: str, count: int, *, endless: bool = False) -> None:
-        self.endless = endless
-        self.varies = False
-        self.labels = torch.arange(count) % len(source.class_names)
-        self.source = source
-        self.split = split
-        # The system allocates memory only when it is written.
-        self._kept = np.empty((0 if endless else count, 3, source.image_size, source.image_size), dtype=np.float16)
-        self._rendered = np.zeros(len(self._kept), dtype=bool)
+        shape = 3, source.image_size, source.image_size
+        render = functools.partial(source.pair, split)
+        super().__init__(render, shape, count, classes=len(source.class_names), endless=endless)
+        self._channels, self._masks = source.channels, source.masks
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        index = int(index)
-        if index < 0 or (index >= len(self) and not self.endless):
-            raise IndexError(f"no pair of phantoms {index} among {len(self)}")
-        source, target, mask = self._pair(index)
-        sample = {"image": self._channels(source), "target": self._channels(target)}
-        if self.source.masks:
-            sample["mask"] = mask[None]
-        return sample | {"label": index % len(self.source.class_names), "index": index}
-
-    def _channels(self, image: Tensor) -> Tensor:
-        return image.expand(self.source.channels, -1, -1).contiguous()
-
-    def _pair(self, index: int) -> Tensor:
-        if self.endless:
-            return torch.from_numpy(np.stack(self.source.pair(self.split, index)))
-        if not self._rendered[index]:
-            self._kept[index] = self.source.pair(self.split, index)
-            self._rendered[index] = True
-        return torch.from_numpy(self._kept[index].astype(np.float32))
+    def sample(self, images: Tensor) -> dict[str, Tensor]:
+        """Return source, target and mask (3, H, W), each with its channels."""
+        source, target, mask = images
+        pair = {"image": with_channels(source, self._channels), "target": with_channels(target, self._channels)}
+        return pair | {"mask": mask[None]} if self._masks else pair

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from medsynth.contracts import Intensity, counter_seed
+from medsynth.data.errors import check_least
 from medsynth.data.phantom import lesion
 from medsynth.data.phantom.abdomen import ABDOMEN
 from medsynth.data.phantom.anatomy import Anatomy
 from medsynth.data.phantom.canvas import Array, Canvas, Shape
 from medsynth.data.phantom.chest import CHEST
 from medsynth.data.phantom.head import HEAD
+from medsynth.data.phantom.rendered import RenderedImages, with_channels
 from medsynth.data.source import Datasets
 from medsynth.errors import InputError
 
@@ -63,12 +64,12 @@ class Phantoms:
     def __post_init__(self) -> None:
         self.anatomies = _chosen("anatomies", self.anatomies, ANATOMIES)
         self.classes = _chosen("classes", self.classes, LESIONS)
-        _at_least("data.image_size", self.image_size, 16)
-        _at_least("data.source.num_images", 1 if self.num_images is None else self.num_images, 1)
-        _at_least("data.source.num_val", self.num_val, 2)
-        _at_least("data.source.num_test", self.num_test or 0, 0)
-        _at_least("data.source.epoch_images", self.epoch_images, 1)
-        _at_least("data.source.noise_hu", self.noise_hu, 0)
+        check_least("data.image_size", self.image_size, 16)
+        check_least("data.source.num_images", 1 if self.num_images is None else self.num_images, 1)
+        check_least("data.source.num_val", self.num_val, 2)
+        check_least("data.source.num_test", self.num_test or 0, 0)
+        check_least("data.source.epoch_images", self.epoch_images, 1)
+        check_least("data.source.noise_hu", self.noise_hu, 0)
         if self.channels not in (1, 3):
             raise InputError(
                 f"data.channels={self.channels} is not possible: phantoms are gray, 1 or 3 equal channels."
@@ -107,10 +108,13 @@ class Phantoms:
         endless, count = self.num_images is None, self.num_images or self.epoch_images
         num_test = self.num_val if self.num_test is None else self.num_test
         return Datasets(
-            PhantomImages(self, "train", count, endless=endless),
-            PhantomImages(self, "val", self.num_val),
-            PhantomImages(self, "test", num_test) if num_test else None,
+            self._samples("train", count, endless=endless),
+            self._samples("val", self.num_val),
+            self._samples("test", num_test) if num_test else None,
         )
+
+    def _samples(self, split: str, count: int, *, endless: bool = False) -> RenderedImages:
+        return PhantomImages(self, split, count, endless=endless)
 
     def lesions(self, split: str, index: int) -> list[Shape]:
         """Return the outlines of an image's lesions, in mm from the center of the patient."""
@@ -172,40 +176,18 @@ class Phantoms:
         return np.random.default_rng(counter_seed("phantom", self.seed, split, index, purpose))
 
 
-class PhantomImages(Dataset[dict[str, Any]]):
-    """Samples ``{"image" float32 (C, H, W) in [-1, 1], "label" int, "index" int}``; ``labels`` int64 ``(len,)``.
-
-    A fixed number of images is rendered on first use and kept as float16, whose steps are 1/2000 of the window at
-    most. ``endless`` images exist for every index >= 0 and are rendered each time.
-    """
+class PhantomImages(RenderedImages):
+    """Samples ``{"image" float32 (C, H, W) in [-1, 1], "label" int, "index" int}``; see ``RenderedImages``."""
 
     def __init__(self, source: Phantoms, split: str, count: int, *, endless: bool = False) -> None:
-        self.endless = endless
-        self.varies = False
-        self.labels = torch.arange(count) % len(source.class_names)
-        self._source = source
-        self._split = split
-        # The system allocates memory only when it is written.
-        self._kept = np.empty((0 if endless else count, source.image_size, source.image_size), dtype=np.float16)
-        self._rendered = np.zeros(len(self._kept), dtype=bool)
+        shape = source.image_size, source.image_size
+        render = functools.partial(source.image, split)
+        super().__init__(render, shape, count, classes=len(source.class_names), endless=endless)
+        self._channels = source.channels
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        index = int(index)
-        if index < 0 or (index >= len(self) and not self.endless):
-            raise IndexError(f"no phantom {index} among {len(self)}")
-        image = self._image(index).expand(self._source.channels, -1, -1).contiguous()
-        return {"image": image, "label": index % len(self._source.class_names), "index": index}
-
-    def _image(self, index: int) -> Tensor:
-        if self.endless:
-            return torch.from_numpy(self._source.image(self._split, index))
-        if not self._rendered[index]:
-            self._kept[index] = self._source.image(self._split, index)
-            self._rendered[index] = True
-        return torch.from_numpy(self._kept[index].astype(np.float32))
+    def sample(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the image (H, W) with its channels."""
+        return {"image": with_channels(images, self._channels)}
 
 
 def _windows(anatomies: Sequence[str], center: float | None, width: float | None) -> tuple[tuple[float, float], ...]:
@@ -231,8 +213,3 @@ def _chosen(option: str, names: str | Sequence[str], known: dict[str, Any]) -> t
             f"data.source.{option}=[{','.join(map(str, chosen))}] is not possible: choose from {', '.join(known)}."
         )
     return chosen
-
-
-def _at_least(option: str, value: float, least: float) -> None:
-    if value < least:
-        raise InputError(f"{option}={value} is too small: {least} or more.")
