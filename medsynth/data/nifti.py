@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from nibabel.affines import apply_affine, voxel_sizes
+from nibabel.affines import voxel_sizes
 
 from medsynth.data.errors import DataError, Reason, ReasonKind, Unreadable, check_choice
 from medsynth.data.folders import wrapper
@@ -281,9 +281,7 @@ def _check_aligned(image: Volume, labels: Volume) -> None:
         raise Unreadable("its label volume holds values that are not integers")
     if image.stored.shape != labels.stored.shape:
         raise Unreadable("its label volume has another shape")
-    corners = np.stack(np.meshgrid(*[(0, extent - 1) for extent in image.stored.shape]), axis=-1)
-    distances = apply_affine(image.affine, corners) - apply_affine(labels.affine, corners)
-    if np.linalg.norm(distances, axis=-1).max() > voxel_sizes(image.affine).min() / 2:
+    if not image.lies_on(labels):
         raise Unreadable("its label volume has another position in space")
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
-from nibabel.affines import voxel_sizes
+from nibabel.affines import apply_affine, voxel_sizes
 from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
@@ -76,6 +76,12 @@ class Volume:
 
     def __getitem__(self, index: object) -> np.ndarray:
         return self.scaled(self.stored[index])  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+    def lies_on(self, other: Volume) -> bool:
+        """Return whether a volume of the same shape fills the same space, within half a voxel at each corner."""
+        corners = np.stack(np.meshgrid(*[(0, extent - 1) for extent in self.stored.shape]), axis=-1)
+        distances = apply_affine(self.affine, corners) - apply_affine(other.affine, corners)
+        return bool(np.linalg.norm(distances, axis=-1).max() <= voxel_sizes(self.affine).min() / 2)
 
 
 def planes(stored: np.ndarray) -> Iterator[tuple[tuple[int | slice, ...], np.ndarray]]:

@@ -12,9 +12,6 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-import numpy as np
-from nibabel.affines import apply_affine, voxel_sizes
-
 from medsynth.data.errors import DataError, Reason, ReasonKind, Unreadable, check_choice
 from medsynth.data.layout import AUTO, find_layout
 from medsynth.data.metaimage import load_metaimage
@@ -161,7 +158,5 @@ def _check_same_grid(one: Volume, other: Volume) -> None:
     """Raise Unreadable unless both volumes have the same voxels, within half of one at each corner."""
     if one.stored.shape != other.stored.shape:
         raise Unreadable("the volumes of the case have different shapes")
-    corners = np.stack(np.meshgrid(*[(0, extent - 1) for extent in one.stored.shape]), axis=-1)
-    distances = apply_affine(one.affine, corners) - apply_affine(other.affine, corners)
-    if np.linalg.norm(distances, axis=-1).max() > voxel_sizes(one.affine).min() / 2:
+    if not one.lies_on(other):
         raise Unreadable("the volumes of the case lie at different places: resample them to one grid")
