@@ -4,28 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from medsynth.contracts import InputError
-from medsynth.reconstruction.foreground import foreground_mean
+from medsynth.reconstruction.pixels import PixelTerm
 
 
-class L1:
-    """``weight * E[|target - output|]``, equation 3 of the paper: its minimum is the median of what targets can be.
+class L1(PixelTerm):
+    """``weight * E[|target - output|]``, equation 3 of the paper: its minimum is the median of what targets can be."""
 
-    Args:
-        weight: of the term.
-        outside: weight of a pixel outside the mask, where that of one inside is 1. With 0 nothing but a discriminator
-            tells the network that the background is empty.
+    name = "l1"
 
-    Raises:
-        InputError: ``outside`` is not from 0 to 1.
-    """
-
-    def __init__(self, *, weight: float = 100.0, outside: float = 0.1):
-        if not 0 <= outside <= 1:
-            raise InputError(f"reconstruction.l1.outside={outside:g} must be from 0 to 1.")
-        self.weight = weight
-        self.outside = outside
-
-    def __call__(self, output: Tensor, target: Tensor, mask: Tensor | None, source: Tensor) -> Tensor:
-        """Return the term, a scalar."""
-        return self.weight * foreground_mean((output - target).abs(), mask, outside=self.outside)
+    def difference(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the absolute difference (N, C, H, W) of each pixel."""
+        return (output - target).abs()

@@ -4,28 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from medsynth.contracts import InputError
-from medsynth.reconstruction.foreground import foreground_mean
+from medsynth.reconstruction.pixels import PixelTerm
 
 
-class L2:
-    """``weight * E[(target - output)^2]``, whose minimum is the mean of what the targets of a source can be.
+class L2(PixelTerm):
+    """``weight * E[(target - output)^2]``, whose minimum is the mean of what the targets of a source can be."""
 
-    Args:
-        weight: of the term.
-        outside: weight of a pixel outside the mask, where that of one inside is 1. With 0 nothing but a discriminator
-            tells the network that the background is empty.
+    name = "l2"
 
-    Raises:
-        InputError: ``outside`` is not from 0 to 1.
-    """
-
-    def __init__(self, *, weight: float = 100.0, outside: float = 0.1):
-        if not 0 <= outside <= 1:
-            raise InputError(f"reconstruction.l2.outside={outside:g} must be from 0 to 1.")
-        self.weight = weight
-        self.outside = outside
-
-    def __call__(self, output: Tensor, target: Tensor, mask: Tensor | None, source: Tensor) -> Tensor:
-        """Return the term, a scalar."""
-        return self.weight * foreground_mean((output - target).square(), mask, outside=self.outside)
+    def difference(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the squared difference (N, C, H, W) of each pixel."""
+        return (output - target).square()
