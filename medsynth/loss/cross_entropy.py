@@ -1,4 +1,4 @@
-"""The cross-entropy of logits and labels between 0 and 1, which two losses share."""
+"""The discriminator's cross-entropy of logits and labels between 0 and 1, which two losses share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,25 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from medsynth.loss.labels import Labels
+
+
+class CrossEntropy:
+    """The discriminator tells real from generated images by their cross-entropy; D is the sigmoid of the logit.
+
+    Args:
+        label_smoothing: see ``Labels``.
+        label_flipping: see ``Labels``.
+    """
+
+    relativistic = False
+
+    def __init__(self, *, label_smoothing: float = 0.0, label_flipping: float = 0.0):
+        self.labels = Labels(smoothing=label_smoothing, flipping=label_flipping)
+        self.boundary = even_logit(self.labels)
+
+    def discriminator(self, *, real: Tensor, fake: Tensor) -> Tensor:
+        """Return ``-E[log D(x)] - E[log(1 - D(G(z)))]``, or the cross-entropy with other labels than 1 and 0."""
+        return cross_entropy(real=real, fake=fake, labels=self.labels)
 
 
 def cross_entropy(*, real: Tensor, fake: Tensor, labels: Labels) -> Tensor:

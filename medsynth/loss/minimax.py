@@ -5,29 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from medsynth.loss.cross_entropy import cross_entropy, even_logit
-from medsynth.loss.labels import Labels
+from medsynth.loss.cross_entropy import CrossEntropy
 
 
-class Minimax:
-    """Both networks optimize E[log D(x)] + E[log(1 - D(G(z)))] (Goodfellow et al. 2014, equation 1).
-
-    D is the sigmoid of the logit.
-
-    Args:
-        label_smoothing: see ``Labels``.
-        label_flipping: see ``Labels``.
-    """
-
-    relativistic = False
-
-    def __init__(self, *, label_smoothing: float = 0.0, label_flipping: float = 0.0):
-        self.labels = Labels(smoothing=label_smoothing, flipping=label_flipping)
-        self.boundary = even_logit(self.labels)
-
-    def discriminator(self, *, real: Tensor, fake: Tensor) -> Tensor:
-        """Return ``-E[log D(x)] - E[log(1 - D(G(z)))]``, or the cross-entropy with other labels than 1 and 0."""
-        return cross_entropy(real=real, fake=fake, labels=self.labels)
+class Minimax(CrossEntropy):
+    """Both networks optimize E[log D(x)] + E[log(1 - D(G(z)))] (Goodfellow et al. 2014, equation 1)."""
 
     def generator(self, *, real: Tensor | None, fake: Tensor) -> Tensor:
         """Return ``E[log(1 - D(G(z)))]``."""

@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
-from medsynth.schedule.duration import progress
+from medsynth.schedule.duration import StartToEnd
 
 
-@dataclasses.dataclass(frozen=True)
-class Linear:
-    """A straight line from ``start`` to ``end`` over ``images`` images, then ``end``.
+class Linear(StartToEnd):
+    """A straight line from ``start`` to ``end`` over ``images`` images, then ``end``."""
 
-    Attributes:
-        start: value at the start of the training.
-        end: value from ``images`` on.
-        images: real images in which the value changes.
-
-    Raises:
-        InputError: ``images`` is less than 1.
-    """
-
-    start: float
-    end: float
-    images: int
-
-    def __post_init__(self) -> None:
-        progress(0, self.images)
-
-    def __call__(self, images_seen: int) -> float:
-        """Return the value after ``images_seen`` real images."""
-        done = progress(images_seen, self.images)
-        return self.end if done == 1 else self.start + (self.end - self.start) * done
+    def changed(self, done: float) -> float:
+        """Return the fraction of the change that is made after the fraction ``done`` of the images, which is equal."""
+        return done
