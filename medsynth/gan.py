@@ -18,8 +18,8 @@ Every discriminator is a frozen part, ``features``, and a trained part, ``head``
 An auxiliary classifier (discriminator.classifier) adds to both losses task.class_weight times the cross-entropy of the
 classes, of real and generated images for the discriminator, of generated ones for the generator.
 
-Options, preparation and the feature cache: ``medsynth/lightning/adversarial.py``; optimizers, checkpoints and
-validation, as of every task: ``medsynth/lightning/module.py``.
+Options, preparation and the feature cache: ``medsynth/lightning/adversarial.py``; updates, as of every task:
+``medsynth/lightning/updating.py``; checkpoints and validation: ``medsynth/lightning/module.py``.
 """
 
 from __future__ import annotations

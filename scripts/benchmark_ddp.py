@@ -31,7 +31,7 @@ from omegaconf import DictConfig
 from torch.distributed.launcher.api import elastic_launch
 
 import medsynth.gan
-import medsynth.lightning.module
+import medsynth.lightning.updating
 from medsynth.cli.compose import register_resolvers
 from medsynth.configuration.compose import conf_folder
 from medsynth.lightning.distributed import Unwrapped, leave_processes
@@ -48,8 +48,8 @@ COMPOSITIONS = {
 COMMON = ["trainer.accelerator=cpu", "trainer.precision=32-true", "data.source.num_images=256", "run_dir=unused"]
 EXCHANGES = (
     (medsynth.gan, "average_batch_statistics"),
-    (medsynth.lightning.module, "average_gradients"),
-    (medsynth.lightning.module, "averaged"),
+    (medsynth.lightning.updating, "average_gradients"),
+    (medsynth.lightning.updating, "averaged"),
 )
 IMAGES = 2_000_000  # more than are trained
 

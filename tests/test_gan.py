@@ -15,7 +15,7 @@ from medsynth.discriminator.dcgan import DCGANDiscriminator
 from medsynth.discriminator.transfer import TransferDiscriminator
 from medsynth.gan import GAN, best_rows
 from medsynth.generator.mlp import MLPGenerator
-from medsynth.lightning.module import TrainingDiverged
+from medsynth.lightning.updating import TrainingDiverged
 from medsynth.loss.hinge import Hinge
 from medsynth.loss.non_saturating import NonSaturating
 from medsynth.loss.wasserstein import Wasserstein

@@ -159,7 +159,7 @@ def test_the_numbers_of_validation_batches_are_known_when_a_validation_starts():
 
 
 def test_optimizers_are_wrapped_in_the_order_of_configure_optimizers():
-    """lightning/module.py and half_precision.py."""
+    """lightning/updating.py and half_precision.py."""
     found = {}
 
     def look(trainer, model, *_):

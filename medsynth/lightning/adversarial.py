@@ -6,7 +6,7 @@ The step itself is in ``medsynth/gan.py``, the base in ``medsynth/lightning/modu
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -20,20 +20,22 @@ from medsynth.contracts import (
     AuxiliaryClassifier,
     Batch,
     Discriminator,
-    Features,
     Generator,
     GeneratorPenalty,
     ImagePenalty,
-    InputError,
     LogitPenalty,
     Loss,
     Metrics,
     Penalty,
-    TrainingData,
 )
 from medsynth.discriminator.feature_cache import CachedFeatures, FeatureCache
 from medsynth.discriminator.unrolling import UnrolledHead
-from medsynth.lightning.components import adaptive_components, adaptive_generator_penalties, check_components
+from medsynth.lightning.components import (
+    adaptive_components,
+    adaptive_generator_penalties,
+    check_components,
+    check_options,
+)
 from medsynth.lightning.distributed import first_process_first
 from medsynth.lightning.module import GenerativeModule
 from medsynth.lightning.preparation import (
@@ -42,20 +44,10 @@ from medsynth.lightning.preparation import (
     compile_networks,
     evaluating,
 )
+from medsynth.lightning.real_features import open_cache
 from medsynth.lightning.schedules import Setter
 from medsynth.lightning.trainer_access import training_data
 from medsynth.runs.provenance import described_discriminator, described_generator
-
-
-class _RealImages:
-    """All training batches in the order of their index, with what is real to the task as "image"; again and again."""
-
-    def __init__(self, data: TrainingData, real_images: Callable[[Batch], Tensor]) -> None:
-        self._data, self._real_images = data, real_images
-
-    def __iter__(self) -> Iterator[Batch]:
-        for batch in self._data.ordered_batches():
-            yield {**batch, "image": self._real_images(batch)}
 
 
 class AdversarialModule(GenerativeModule):
@@ -121,16 +113,13 @@ class AdversarialModule(GenerativeModule):
         compile: bool = False,
         **options: Any,
     ):
-        if discriminator_steps < 1:
-            raise InputError(f"task.discriminator_steps={discriminator_steps} must be 1 or more.")
-        if discriminator_margin is not None and discriminator_margin <= 0:
-            raise InputError(f"task.discriminator_margin={discriminator_margin} must be above 0, or null: no limit.")
-        if not 0 < top_k <= 1:
-            raise InputError(f"task.top_k={top_k} must be above 0 and at most 1, the fraction of generated images.")
-        if unrolled_steps < 0:
-            raise InputError(f"task.unrolled_steps={unrolled_steps} must be 0 or more.")
-        if unrolled_lr <= 0:
-            raise InputError(f"task.unrolled_lr={unrolled_lr} must be above 0.")
+        check_options(
+            discriminator_steps=discriminator_steps,
+            discriminator_margin=discriminator_margin,
+            top_k=top_k,
+            unrolled_steps=unrolled_steps,
+            unrolled_lr=unrolled_lr,
+        )
         components: dict[str, dict[str, Any]] = {
             "penalty": dict(penalties),
             "generator_penalty": dict(generator_penalties or {}),
@@ -222,7 +211,16 @@ class AdversarialModule(GenerativeModule):
             check_generator_derivatives(self.generator, labels, device=self.device, penalties=of_noise)
         if self.feature_cache is not None:
             with first_process_first():  # it fills the cache, the others find it
-                self.cached_features = self._open(self.feature_cache, data)
+                self.cached_features = open_cache(
+                    self.feature_cache,
+                    self.discriminator,
+                    data,
+                    real_images=self.real_images,
+                    rounding=self.trainer.precision_plugin.forward_context,
+                    augmentations=list(self.augmentations),
+                    images_left=self.max_images - self.images_seen,
+                    device=self.device,
+                )
         if self.compile_networks:
             twice = bool(differentiating or self.unrolled_steps)
             compile_networks(self.generator, self.discriminator, head=not twice, generate=not of_noise)
@@ -243,31 +241,6 @@ class AdversarialModule(GenerativeModule):
         with evaluating(self.discriminator):
             head.check(tuple(tensor.detach() for tensor in self.discriminator.features(images)), labels)
         return head
-
-    def _open(self, cache: FeatureCache, data: TrainingData) -> CachedFeatures | None:
-        obstacle = None
-        if not self.discriminator.has_frozen_features:
-            if cache.enabled is not True:
-                return None
-            obstacle = "the discriminator has no frozen features"
-        elif self.augmentations:
-            obstacle = f"augment={','.join(self.augmentations)} changes the images at each step"
-        elif not data.images_are_fixed:
-            obstacle = "the training images are never the same"
-
-        @torch.no_grad()
-        def encode(images: Tensor) -> Features:
-            with self.trainer.precision_plugin.forward_context():  # rounded as the features of generated images are
-                return self.discriminator.features(images.to(self.device))
-
-        with evaluating(self.discriminator):
-            return cache.open(
-                encode=encode,
-                batches=_RealImages(data, self.real_images),
-                num_images=data.num_train,
-                images_left=self.max_images - self.images_seen,
-                obstacle=obstacle,
-            )
 
     def augmented(self, images: Tensor) -> Tensor:
         """Return what the discriminator sees of images that it is given."""

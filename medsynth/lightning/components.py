@@ -1,4 +1,4 @@
-"""Checks of the components that a GAN is built of: networks, loss, penalties, augmentations, metrics."""
+"""Checks of the components that a GAN is built of, and of the options of its step."""
 
 from __future__ import annotations
 
@@ -61,6 +61,31 @@ def check_components(
     for name, augmentation in augmentations.items():
         check_contract(augmentation, Augmentation, f"augment={name}")
     _check_names(penalty=penalties, generator_penalty=generator_penalties, augment=augmentations)
+
+
+def check_options(
+    *,
+    discriminator_steps: int,
+    discriminator_margin: float | None,
+    top_k: float,
+    unrolled_steps: int,
+    unrolled_lr: float,
+) -> None:
+    """Check the ranges of the options that ``AdversarialModule`` describes.
+
+    Raises:
+        InputError: names the option.
+    """
+    if discriminator_steps < 1:
+        raise InputError(f"task.discriminator_steps={discriminator_steps} must be 1 or more.")
+    if discriminator_margin is not None and discriminator_margin <= 0:
+        raise InputError(f"task.discriminator_margin={discriminator_margin} must be above 0, or null: no limit.")
+    if not 0 < top_k <= 1:
+        raise InputError(f"task.top_k={top_k} must be above 0 and at most 1, the fraction of generated images.")
+    if unrolled_steps < 0:
+        raise InputError(f"task.unrolled_steps={unrolled_steps} must be 0 or more.")
+    if unrolled_lr <= 0:
+        raise InputError(f"task.unrolled_lr={unrolled_lr} must be above 0.")
 
 
 def check_network(network: object, contract: type, option: str) -> None:

@@ -1,22 +1,19 @@
-"""The base of every task's LightningModule: named networks, their optimizers, checkpoints and validation.
+"""The base of every task's LightningModule: what surrounds a step, validation and checkpoints.
 
-A task adds its networks and its step: ``medsynth/lightning/adversarial.py`` and ``medsynth/gan.py``.
+The updates of the networks are in ``medsynth/lightning/updating.py``. A task adds its networks and its step:
+``medsynth/lightning/adversarial.py`` and ``medsynth/gan.py``.
 """
 
 from __future__ import annotations
 
 import abc
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
-from medsynth.backbone.survey import count_parameters
 from medsynth.contracts import (
     Adaptive,
     AdaptiveGeneratorPenalty,
@@ -30,24 +27,17 @@ from medsynth.contracts import (
     counter_seed,
     noise,
 )
-from medsynth.errors import EndCode
 from medsynth.generator.ema import EMA
-from medsynth.lightning.distributed import average_gradients, averaged, share
-from medsynth.lightning.half_precision import HalfPrecision
+from medsynth.lightning.distributed import share
 from medsynth.lightning.microbatch import DrawnMicrobatch
 from medsynth.lightning.model_state import check_model_state, checked_format, model_state
 from medsynth.lightning.schedules import Schedules, Setter, schedulable
+from medsynth.lightning.updating import UpdatingModule
 
 _Microbatch = TypeVar("_Microbatch", bound=DrawnMicrobatch)
 
 
-class TrainingDiverged(InputError):
-    """A loss or a gradient is no longer finite; the weights were not updated with it."""
-
-    code = EndCode.DIVERGED
-
-
-class GenerativeModule(pl.LightningModule, abc.ABC):
+class GenerativeModule(UpdatingModule, abc.ABC):
     """Manual optimization of named networks, one of them a generator, and what surrounds their step.
 
     ``batch_size`` is always the batch of the mathematics: processes share it, and ``accumulate`` is the number of
@@ -100,19 +90,13 @@ class GenerativeModule(pl.LightningModule, abc.ABC):
         num_classes: int = 0,
         seed: int = 0,
     ):
-        super().__init__()
-        self.automatic_optimization = False
+        super().__init__(networks=networks, optimizers=optimizers, gradient_clip_norm=gradient_clip_norm)
         if accumulate < 1:
             raise InputError(f"task.accumulate={accumulate} must be 1 or more.")
-        for name, network in networks.items():
-            setattr(self, name, network)
-        self._network_names = tuple(networks)
-        self.optimizer_factories = dict(optimizers)
         self.metrics = metrics
         self.max_images = max_images
         self.schedules = schedules or {}
         self.accumulate = accumulate
-        self.gradient_clip_norm = gradient_clip_norm
         self.num_classes = num_classes
         self.seed = seed
         self._components = components or {}
@@ -154,10 +138,6 @@ class GenerativeModule(pl.LightningModule, abc.ABC):
     def describe(self) -> str:
         """Describe the networks and what they minimize in one phrase."""
 
-    def parameter_counts(self) -> dict[str, int]:
-        """Return the number of parameters of each network, by name."""
-        return {name: count_parameters(getattr(self, name)) for name in self._network_names}
-
     @property
     def steps(self) -> int:
         """Training steps so far, those before a resumption included."""
@@ -167,7 +147,7 @@ class GenerativeModule(pl.LightningModule, abc.ABC):
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Build the optimizers, in the order of their names, and find what is scheduled."""
-        optimizers = {name: self._optimizer(name) for name in self.optimizer_factories}
+        optimizers = {name: self.build_optimizer(name) for name in self.optimizer_factories}
         quantities = schedulable(optimizers, self._components, self.ema_generator)
         self._schedules = Schedules(self.schedules, quantities | self.own_quantities())
         return list(optimizers.values())
@@ -175,19 +155,6 @@ class GenerativeModule(pl.LightningModule, abc.ABC):
     def own_quantities(self) -> dict[str, Setter]:
         """Return the options of the task itself that can be scheduled: a function that sets the value, by name."""
         return {}
-
-    def parameter_groups(self, network: str) -> list[dict[str, Any]]:
-        """Return the trained parameters of a network as an optimizer's groups."""
-        return [{"params": list(getattr(self, network).parameters())}]
-
-    def _optimizer(self, network: str) -> Optimizer:
-        try:
-            optimizer = self.optimizer_factories[network](self.parameter_groups(network))
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{network}_optimizer cannot be built with these options: {error}.") from error
-        for group in optimizer.param_groups:
-            group["lr"] *= group.get("lr_factor", 1.0)
-        return optimizer
 
     def on_fit_start(self) -> None:
         """Move the metrics to the device."""
@@ -249,63 +216,6 @@ class GenerativeModule(pl.LightningModule, abc.ABC):
         self.images_seen += images * self.trainer.world_size
         if self.images_seen >= self.max_images:
             self.trainer.should_stop = True
-
-    def descend(self, network: str, loss: Tensor, **options: Any) -> None:
-        """Add the gradients of ``loss``; in float16 scaled by the network's own scaler.
-
-        Args:
-            network: name of the network whose optimizer is to step.
-            loss: a scalar with its graph.
-            options: of ``torch.Tensor.backward``.
-        """
-        precision = self.trainer.precision_plugin
-        loss = precision.scaled(loss, network) if isinstance(precision, HalfPrecision) else loss
-        self.manual_backward(loss, **options)
-
-    def update(self, network: str, values: dict[str, Tensor]) -> None:
-        """Step the network's optimizer, unless ``leaves_out``, with the gradients gathered, their means over processes.
-
-        ``values``, what the step logs, becomes its means over all processes too, and gets the gradient's norm.
-
-        Raises:
-            TrainingDiverged: the loss or a gradient is not finite; the weights stay as they were.
-        """
-        optimizer = self._lightning_optimizer(network)
-        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        average_gradients(parameters)
-        values.update(averaged(values))
-        precision = self.trainer.precision_plugin
-        overflow = isinstance(precision, HalfPrecision) and precision.overflows(optimizer.optimizer, network)
-        norm = get_total_norm([p.grad for p in parameters])
-        values[f"{network}_gradient_norm"] = norm
-        loss = values[f"{network}_loss"]
-        if not math.isfinite((loss if overflow else loss + norm).item()):  # one wait for the device, not two
-            raise TrainingDiverged(
-                f"The {network}'s loss is {loss.item():.4g} and its gradient norm {norm.item():.4g} after "
-                f"{self.images_seen:,} images, and the weights were not updated with them: "
-                f"lower {network}_optimizer.lr, set task.gradient_clip_norm, or choose another loss or penalty."
-            )
-        if self.leaves_out(network, values):
-            if isinstance(precision, HalfPrecision):
-                precision.leave_out(network)
-        else:
-            if self.gradient_clip_norm is not None:
-                clip_grads_with_norm_(parameters, self.gradient_clip_norm, norm)
-            optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    def leaves_out(self, network: str, values: dict[str, Tensor]) -> bool:
-        """Tell, by what the step logs (the same in all processes), whether a network keeps its weights in this step."""
-        return False
-
-    def network_of(self, optimizer: Optimizer) -> str:
-        """Return the name of the network that an optimizer is for."""
-        return list(self.optimizer_factories)[self.trainer.optimizers.index(optimizer)]
-
-    def _lightning_optimizer(self, network: str) -> Any:
-        wrapped = self.optimizers()
-        wrapped = wrapped if isinstance(wrapped, list) else [wrapped]  # Lightning hands out a single one bare
-        return dict(zip(self.optimizer_factories, wrapped, strict=True))[network]
 
     def update_ema(self) -> None:
         """Move the averaged generator towards the generator."""
