@@ -10,9 +10,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from medsynth.configuration.cautions import cautions
 from medsynth.configuration.choices import choices_with
 from medsynth.configuration.combinations import (
-    cautions,
     check_combinations,
     check_pairs,
     discriminator_of,

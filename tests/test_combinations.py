@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
-from medsynth.configuration.combinations import cautions, check_combinations
+from medsynth.configuration.cautions import cautions
+from medsynth.configuration.combinations import check_combinations
 from medsynth.configuration.least_values import check_least_values
 from medsynth.contracts import InputError
 from medsynth.finalize import finalize

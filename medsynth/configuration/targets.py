@@ -6,6 +6,8 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
+from omegaconf import DictConfig
+
 from medsynth.errors import InputError
 
 
@@ -26,3 +28,8 @@ def target_class(config: Mapping[str, Any]) -> Any:
             f"_target_: {target} cannot be imported ({error}): give module.Class, with the module's folder in "
             "PYTHONPATH."
         ) from error
+
+
+def target_of(node: object) -> str:
+    """Return the ``_target_`` of a component's configuration; "" where it is none."""
+    return str(node.get("_target_")) if isinstance(node, Mapping | DictConfig) else ""
