@@ -23,6 +23,7 @@ from medsynth.metrics.image_set import ImageSet
 PAIRS = 24  # closest pairs that are listed and drawn
 _IDENTICAL = 1e-6  # distances below are rounding
 LEAST_HELD_OUT = 20  # images: fewer calibrate nothing
+Logits = Callable[[ImageSet, ImageSet], tuple[np.ndarray, np.ndarray]]  # of training and of held-out images
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ def audit(
     *,
     store: FeatureStore,
     extractors: Mapping[str, ExtractorModule],
-    logits: Callable[[ImageSet, ImageSet], tuple[np.ndarray, np.ndarray]] | None = None,
+    logits: Logits | None = None,
     options: AuditOptions | None = None,
     untold: Mapping[str, str] | None = None,
     **described: Any,
@@ -74,44 +75,67 @@ def audit(
         raise InputError(
             f"{held_out.count} held-out images are too few to calibrate an audit: hold out {LEAST_HELD_OUT} or more."
         )
-    options = options or AuditOptions()
-    members = _members(training, options)
-    spaces = Spaces(store, extractors, training)
-    of_fake, of_held_out = spaces.nearest(fake, training), spaces.nearest(held_out, training)
-    of_planted = spaces.nearest(planted(training, options.planted, seed=options.seed), training)
-    level = options.limits.level / len(QUESTIONS)
-    copies = find_copies(of_fake, of_held_out, of_planted, groups=held_out.groups, level=level, seed=options.seed)
-    measures: list[AuditMeasure] = [copies.measure]
-    groups = members.groups, held_out.groups
-    measures += _distance_attack(spaces, members, held_out, fake, groups, options.seed)
-    reasons = dict(untold or {})
-    if logits is not None:
-        measures += attack(
-            {"": logits(members, held_out)}, question="attack_discriminator", groups=groups, seed=options.seed
+    questions = _Questions(training, held_out, fake, Spaces(store, extractors, training), options or AuditOptions())
+    return questions.answered(logits, dict(untold or {}), described)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Questions:
+    """The questions of an audit about three sets of images, and how each is answered."""
+
+    training: ImageSet
+    held_out: ImageSet
+    fake: ImageSet
+    spaces: Spaces
+    options: AuditOptions
+
+    def answered(self, logits: Logits | None, untold: dict[str, str], described: Mapping[str, Any]) -> AuditResult:
+        """Return the answers; ``untold`` gets the questions that these sets do not answer."""
+        training, held_out, fake, spaces, options = self.training, self.held_out, self.fake, self.spaces, self.options
+        members = _members(training, options)
+        groups = members.groups, held_out.groups
+        of_fake, of_held_out = spaces.nearest(fake, training), spaces.nearest(held_out, training)
+        of_planted = spaces.nearest(planted(training, options.planted, seed=options.seed), training)
+        level = options.limits.level / len(QUESTIONS)
+        copies = find_copies(of_fake, of_held_out, of_planted, groups=held_out.groups, level=level, seed=options.seed)
+        measures = [
+            copies.measure,
+            *_distance_attack(spaces, members, held_out, fake, groups, options.seed),
+            *self._discriminator_attack(logits, members, groups, untold),
+            *self._linkage(untold),
+        ]
+        units = [_independent(images) for images in (members, held_out)]
+        return AuditResult(
+            sources=described.get("sources") or {s.name: (s.name, s.count) for s in (training, held_out, fake)},
+            copies=copies,
+            measures=tuple(measures),
+            smallest_auc=smallest_auc(units, 2 * len(spaces.names), level),
+            limits=options.limits,
+            untold=untold,
+            pairs=closest_pairs(of_fake),
+            patients=training.groups is not None and held_out.groups is not None,
+            notes=(*described.get("notes", ()), *_notes(of_held_out, groups)),
+            seed=options.seed,
+            extractors=described.get("extractor_options", {}),
         )
-    else:
-        reasons.setdefault("attack_discriminator", "no discriminator is given")
-    sides = same_size(training, held_out, options.seed)
-    if sides is None:
-        reasons["linkage"] = (
-            f"it needs {LEAST_PATIENTS} patients with two images or more among training and held-out images each"
-        )
-    else:
-        measures += linkage(spaces, *sides, fake, seed=options.seed)
-    units = [_independent(images) for images in (members, held_out)]
-    return AuditResult(
-        sources=described.get("sources") or {s.name: (s.name, s.count) for s in (training, held_out, fake)},
-        copies=copies,
-        measures=tuple(measures),
-        smallest_auc=smallest_auc(units, 2 * len(spaces.names), level),
-        limits=options.limits,
-        untold=reasons,
-        pairs=closest_pairs(of_fake),
-        patients=training.groups is not None and held_out.groups is not None,
-        notes=(*described.get("notes", ()), *_notes(of_held_out, groups)),
-        seed=options.seed,
-        extractors=described.get("extractor_options", {}),
-    )
+
+    def _discriminator_attack(
+        self, logits: Logits | None, members: ImageSet, groups: Groups, untold: dict[str, str]
+    ) -> list[AuditMeasure]:
+        question = "attack_discriminator"
+        if logits is None:
+            untold.setdefault(question, "no discriminator is given")
+            return []
+        return attack({"": logits(members, self.held_out)}, question=question, groups=groups, seed=self.options.seed)
+
+    def _linkage(self, untold: dict[str, str]) -> list[AuditMeasure]:
+        sides = same_size(self.training, self.held_out, self.options.seed)
+        if sides is None:
+            untold["linkage"] = (
+                f"it needs {LEAST_PATIENTS} patients with two images or more among training and held-out images each"
+            )
+            return []
+        return linkage(self.spaces, *sides, self.fake, seed=self.options.seed)
 
 
 def _members(training: ImageSet, options: AuditOptions) -> ImageSet:

@@ -78,19 +78,8 @@ def find_copies(
     found = _flagged({name: planted[name].score for name in names}, controls, ranks)
     p = min(1.0, 2 * len(names) * min(test.p for pair in tests.values() for test in pair))
     control, num_control = _control(controls, groups, seed)
-    clusters = fake[PIXELS].row[flagged]
-    crowding = len(clusters) / len(np.unique(clusters)) if len(clusters) else 1.0
-    share = float(flagged.mean())
-    measure = AuditMeasure(
-        "copies",
-        share_interval(share, len(flagged), crowding * share * (1 - share) / len(flagged)),
-        control,
-        len(flagged),
-        num_control,
-        p,
-        "copies",
-        _RULE,
-    )
+    estimate = _share_flagged(flagged, fake[PIXELS].row)
+    measure = AuditMeasure("copies", estimate, control, len(flagged), num_control, p, "copies", _RULE)
     return Copies(
         measure,
         tests,
@@ -98,6 +87,14 @@ def find_copies(
         _smallest_share(planted, controls, ranks, effects, count=len(flagged), level=level / (2 * len(names))),
         share_interval(float(found.mean()), len(found), float(found.mean() * (1 - found.mean()) / len(found))),
     )
+
+
+def _share_flagged(flagged: np.ndarray, rows: np.ndarray) -> Estimate:
+    """Return the share of flagged images (M,), with an interval as of one image for each training image in ``rows``."""
+    clusters = rows[flagged]
+    crowding = len(clusters) / len(np.unique(clusters)) if len(clusters) else 1.0
+    share = float(flagged.mean())
+    return share_interval(share, len(flagged), crowding * share * (1 - share) / len(flagged))
 
 
 def _test(fake: Nearness, control: np.ndarray, rank: int, effect: float) -> Excess:

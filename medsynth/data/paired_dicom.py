@@ -79,19 +79,8 @@ class PairedDicom:
             DataError: one side is missing, slices have no partner, or several, or frames of reference differ.
         """
         headers, left_out, damaged = self._dicom.headers()
-        sides: dict[str, list[Header]] = {"source": [], "target": []}
-        for header in headers:
-            names = [name for name, pattern in self._patterns.items() if pattern.search(CHOICES[self.by](header))]
-            if len(names) != 1:
-                left_out[NEITHER] += 1
-            elif header.frames > 1:
-                left_out[SEVERAL_FRAMES] += 1
-            else:
-                sides[names[0]].append(header)
-        for name, own in sides.items():
-            self._check_side(name, own, headers)
-            self._dicom.check_uniform(own)
-        pairs, alone = self._matched(sides["source"], sides["target"])
+        sources, targets = self._sides(headers, left_out)
+        pairs, alone = self._matched(sources, targets)
         if not pairs or (any(alone) and self.unmatched == "raise"):
             raise DataError(
                 f"data.root={self.tree.root} holds {alone[0]} source and {alone[1]} target slices without a partner at "
@@ -141,6 +130,22 @@ class PairedDicom:
     def key(self) -> dict[str, Any]:
         """Return all options."""
         return reader_options(self)
+
+    def _sides(self, headers: Sequence[Header], left_out: Counter[Reason]) -> tuple[list[Header], list[Header]]:
+        """Return the slices of the sources and of the targets; the others are counted."""
+        sides: dict[str, list[Header]] = {"source": [], "target": []}
+        for header in headers:
+            names = [name for name, pattern in self._patterns.items() if pattern.search(CHOICES[self.by](header))]
+            if len(names) != 1:
+                left_out[NEITHER] += 1
+            elif header.frames > 1:
+                left_out[SEVERAL_FRAMES] += 1
+            else:
+                sides[names[0]].append(header)
+        for name, own in sides.items():
+            self._check_side(name, own, headers)
+            self._dicom.check_uniform(own)
+        return sides["source"], sides["target"]
 
     def _check_side(self, name: str, own: Sequence[Header], headers: Sequence[Header]) -> None:
         if own:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -77,19 +79,10 @@ class PatchDiscriminator(LayeredDiscriminator):
                 num_classes=num_classes,
             )
         widths = [width * 2 ** min(level, 3) for level in range(layers + 1)]
-        norm = _NORMALIZATIONS[normalization]
-        check_attention(attention, [image_size // 2 ** (level + 1) for level in range(layers)], "discriminator")
-        modules: list[nn.Module] = [nn.Conv2d(packing * channels, widths[0], 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
-        if attention == image_size // 2:
-            modules.append(SelfAttention(widths[0]))
-        for level in range(1, layers + 1):
-            stride = 2 if level < layers else 1
-            modules.append(nn.Conv2d(widths[level - 1], widths[level], 4, stride, padding=1, bias=norm is None))
-            if norm is not None:
-                modules.append(norm(widths[level], affine=True))
-            modules.append(nn.LeakyReLU(0.2))
-            if stride == 2 and attention == image_size // 2 ** (level + 1):
-                modules.append(SelfAttention(widths[level]))
+        resolutions = [image_size // 2 ** (level + 1) for level in range(layers)]
+        check_attention(attention, resolutions, "discriminator")
+        behind = None if attention is None else resolutions.index(attention)
+        modules = _convolutions(packing * channels, widths, normalization, behind)
         self.layers = nn.Sequential(*modules, dropout_layer(dropout, maps=True))
         self.apply(_initialize)
         if normalization == "spectral":
@@ -115,6 +108,29 @@ class PatchDiscriminator(LayeredDiscriminator):
 
     def _scales(self) -> list[PatchDiscriminator]:
         return [self, *(self.coarser._scales() if self.coarser is not None else [])]
+
+
+def _convolutions(channels: int, widths: Sequence[int], normalization: str, attention: int | None) -> list[nn.Module]:
+    """Return the layers before the logits: all of stride 2 but the last.
+
+    Args:
+        channels: that enter the first layer.
+        widths: feature maps of each layer.
+        normalization: between layers.
+        attention: number of the layer that self-attention stands behind; None: there is none.
+    """
+    norm = _NORMALIZATIONS[normalization]
+    modules: list[nn.Module] = []
+    for level, (inputs, outputs) in enumerate(itertools.pairwise([channels, *widths])):
+        normalized = norm is not None and level > 0
+        stride = 2 if level < len(widths) - 1 else 1
+        modules.append(nn.Conv2d(inputs, outputs, 4, stride, padding=1, bias=not normalized))
+        if norm is not None and normalized:
+            modules.append(norm(outputs, affine=True))
+        modules.append(nn.LeakyReLU(0.2))
+        if level == attention:
+            modules.append(SelfAttention(outputs))
+    return modules
 
 
 def _check(image_size: int, layers: int, normalization: str) -> None:

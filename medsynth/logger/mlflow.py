@@ -100,13 +100,7 @@ def build(
     Raises:
         InputError: the package mlflow is not installed.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    try:
-        import mlflow  # noqa: F401
-    except ImportError as error:
-        raise InputError(f"logger=mlflow needs the package mlflow-skinny: type {extra_command('mlflow')}.") from error
-    for library in ("mlflow", "alembic", "pytorch_lightning.loggers.mlflow"):  # they log each table that they create
-        logging.getLogger(library).setLevel(logging.ERROR)
+    _prepare_library()
     address, artifacts = uri or os.environ.get("MLFLOW_TRACKING_URI"), None
     if not address:
         place = Path(store).resolve()
@@ -129,6 +123,21 @@ def build(
         return sink
 
     return GuardedLogger("MLflow", open_sink, patience=patience)
+
+
+def _prepare_library() -> None:
+    """Import MLflow without its telemetry and its remarks.
+
+    Raises:
+        InputError: the package is not installed.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    try:
+        import mlflow  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"logger=mlflow needs the package mlflow-skinny: type {extra_command('mlflow')}.") from error
+    for library in ("mlflow", "alembic", "pytorch_lightning.loggers.mlflow"):  # they log each table that they create
+        logging.getLogger(library).setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager

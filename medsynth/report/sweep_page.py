@@ -49,7 +49,6 @@ def sweep_view(
     metric = metric or _common_objective(runs)
     varied = factors(runs)
     chosen = [*varied, *_seeds(runs, varied)]
-    drawn: dict[str, figures.Figure] = {}
     others = [name for name in dict.fromkeys(name for run in runs for name in metrics_of(run)) if name != metric]
     labels = _labels(runs)
     kind = kind_of(runs)
@@ -68,25 +67,40 @@ def sweep_view(
         "differing": differences(runs) if kind == COMPARISON else [],
         "labels": labels,
         "dashboard": dashboard_command(search) if search else "",
-        "plots": list(_search_plots(plots, drawn)),
         "metric": metric,
         "verdict": verdict(runs, metric) if metric else "No run has a value of its objective to compare.",
         "notes": notes(runs),
         "factors": chosen,
         "others": [{"name": name, "shown": place < _COLUMNS} for place, name in enumerate(others)],
         "rows": [_row(run, label, chosen, metric, others) for run, label in zip(runs, labels, strict=True)],
-        "effects": list(factor_effects(runs, varied, metric, drawn, names)) if metric else [],
-        "interactions": list(interactions(runs, varied, metric, drawn)) if metric else [],
-        "parallel": parallel_coordinates(runs, varied, metric, drawn, names) if metric else None,
-        "fronts": list(fronts(runs, names, metric, drawn)) if metric else [],
-        "curves": list(_curves(runs, metric, others[:_COLUMNS], drawn, names)),
         "bands": len(runs) <= _FEW,
         "colored": [{"label": label, "values": values} for label, values, _ in colored],
         "jobs": [
             {"values": [values.index(of_runs[place]) for _, values, of_runs in colored]} for place in range(len(runs))
         ],
-        "figures": drawn,
+        **_figures(runs, varied, metric, others[:_COLUMNS], names, plots),
         **_grids(runs, labels, chosen, metric, budget, best),
+    }
+
+
+def _figures(
+    runs: Sequence[Run],
+    varied: Sequence[Factor],
+    metric: str | None,
+    others: Sequence[str],
+    names: Mapping[Run, str],
+    plots: Sequence[SearchPlot],
+) -> dict[str, Any]:
+    """Return all figures, ``figures``, and for each part of the page what it shows of them."""
+    drawn: dict[str, figures.Figure] = {}
+    return {
+        "plots": list(_search_plots(plots, drawn)),
+        "effects": list(factor_effects(runs, varied, metric, drawn, names)) if metric else [],
+        "interactions": list(interactions(runs, varied, metric, drawn)) if metric else [],
+        "parallel": parallel_coordinates(runs, varied, metric, drawn, names) if metric else None,
+        "fronts": list(fronts(runs, names, metric, drawn)) if metric else [],
+        "curves": list(_curves(runs, metric, others, drawn, names)),
+        "figures": drawn,
     }
 
 
