@@ -45,6 +45,8 @@ def finalize(config: DictConfig, data: ImageDataModule) -> DictConfig:
     config.max_images = _max_images(config, data)
     config.trainer.val_check_interval = _validation_interval(config, data)
     _check_batch(config, data)
+    if str(config.trainer.devices) == "-1":
+        config.trainer.devices = "auto"  # the same, and the only name of it that Lightning knows on CPUs
     config.trainer.precision = final_precision(config.trainer.precision, config.trainer.accelerator)
     set_tf32(bool(config.get("tf32", False)), config.trainer.accelerator)
     if config.task.get("compile"):
@@ -129,9 +131,6 @@ def _max_images(config: DictConfig, data: ImageDataModule) -> int:
 
 def _validation_interval(config: DictConfig, data: ImageDataModule) -> int:
     """Return the batches between two validations."""
-    for name in ("max_images", "val_every_images"):
-        if config[name] is None or config[name] < 2:
-            raise InputError(f"{name}={config[name]} must be 2 or more (or set max_epochs).")
     # Rounded up, or the last of them would come a few batches before the one at the end.
     return math.ceil(config.val_every_images / data.batch_size)
 

@@ -91,6 +91,11 @@ def options(**trainer):
         ({"devices": 1000}, {}, r"trainer\.devices=1000 is more than the \d+ processor cores"),
         ({"devices": "many"}, {}, r"trainer\.devices=many is no number"),
         ({"devices": 0}, {}, r"trainer\.devices=0 is no number"),
+        ({"devices": None}, {}, r"trainer\.devices=null is no number"),
+        ({"accelerator": "gpu"}, {}, r"trainer\.accelerator=gpu needs a GPU of CUDA, which PyTorch does not find"),
+        ({"accelerator": "mps"}, {}, r"trainer\.accelerator=mps needs Apple's GPU, which PyTorch does not find"),
+        ({"accelerator": "tpu"}, {}, r"trainer\.accelerator=tpu is unknown: choose auto, cpu, gpu, cuda or mps"),
+        ({"accelerator": None}, {}, r"trainer\.accelerator=null is unknown"),
         ({"strategy": "fsdp"}, {}, r"trainer\.strategy=fsdp cannot train two networks"),
         ({"num_nodes": 2}, {}, r"trainer\.num_nodes=2 needs a launcher"),
         ({"devices": 1}, {"WORLD_SIZE": "4", "RANK": "0"}, "asks for 1 process, but 4 were started"),
@@ -99,6 +104,8 @@ def options(**trainer):
 )
 def test_impossible_numbers_of_processes_are_refused_in_one_sentence(trainer, environment, said, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(InputError, match=said):
         check_processes(options(**trainer), environment)
 

@@ -422,14 +422,14 @@ def test_a_space_that_cannot_be_searched_is_refused(overrides, says):
 
 
 def test_arguments_of_the_trainings_are_gathered_in_one_option():
-    typed = ["--config-dir", "my", "loss=hinge,minimax", "search.trials=5", "a='b c','d\"e'", "x=${y}"]
+    typed = ["loss=hinge,minimax", "search.trials=5", "a='b c','d\"e'", "x=${y}", "--config-dir=my"]
     folded = fold(typed)
-    assert folded[:3] == ["--config-dir", "my", "search.trials=5"]
+    assert folded[:2] == ["search.trials=5", "--config-dir=my"]
     assert fold(folded) == folded
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        config = compose("search", overrides=folded[2:])
-    assert config.search._get_node("train")._get_node(1)._value() == typed[4]
+        config = compose("search", overrides=[folded[0], folded[2]])
+    assert config.search._get_node("train")._get_node(1)._value() == typed[2]
 
 
 @pytest.fixture

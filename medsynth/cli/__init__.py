@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
+from typing import NoReturn
 
 import medsynth
 from medsynth.cli.command_line import ALIASES, COMMANDS, completion, unknown_command, usage, with_keys
-from medsynth.errors import MEMORY_TO_START, is_lack_of_memory
+from medsynth.configuration.flags import flags_last
+from medsynth.errors import MEMORY_TO_START, InputError, is_lack_of_memory
 
 try:
     import resource
@@ -27,6 +29,9 @@ def main(command: str | None = None) -> None:
     """Run ``command`` with the arguments of this process; None: the first argument names it."""
     if command is None:
         command, sys.argv[1:] = _command(sys.argv[1:])
+    if "--version" in sys.argv[1:]:
+        _print_version()
+    sys.argv[1:] = _checked(command, sys.argv[1:])
     if _addresses() < LEAST_ADDRESSES:
         sys.exit(f"medsynth {command}: error: {MEMORY_TO_START}.")
     try:
@@ -43,8 +48,7 @@ def _command(arguments: list[str]) -> tuple[str, list[str]]:
     """Return the command that the first argument names, and its arguments; end where there is nothing to run."""
     word, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     if word in ("--version", "-V", "version"):
-        print(f"medsynth {medsynth.__version__}")
-        sys.exit(0)
+        _print_version()
     if word == "completion":
         print(completion())
         sys.exit(0)
@@ -58,7 +62,21 @@ def _command(arguments: list[str]) -> tuple[str, list[str]]:
     if word not in COMMANDS:
         print(f"medsynth: error: {unknown_command(word)}", file=sys.stderr)
         sys.exit(2)
-    return word, with_keys(word, rest)
+    return word, rest
+
+
+def _checked(command: str, arguments: list[str]) -> list[str]:
+    """Return the arguments with flags behind the options and a key before each option; end where a flag is wrong."""
+    try:
+        return with_keys(command, flags_last(arguments))
+    except InputError as error:
+        print(f"medsynth {command}: error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _print_version() -> NoReturn:
+    print(f"medsynth {medsynth.__version__}")
+    sys.exit(0)
 
 
 def _addresses() -> float:

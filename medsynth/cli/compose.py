@@ -85,57 +85,61 @@ def _for_help(describe: Callable[..., str]) -> Callable[..., str]:
 
     Composing ``plan`` and ``search``, whose help replaces that of ``train``, resolves the latter several times.
     """
-    return lambda *arguments: describe(*arguments) if {"--help", "-h"} & set(sys.argv) else ""
+    return lambda *arguments: describe(*arguments) if "--help" in sys.argv else ""
 
 
 register_resolvers()  # on import: a launcher's processes import this with the task
 
 
 def start(command: str) -> None:
-    """Run a command; SIGTERM and SIGHUP end it as Ctrl-C does."""
-    with stop_requests(), folders_of(sys.argv[1:]):
-        _start(command)
-
-
-def _start(command: str) -> None:
     """Compose conf/<command>.yaml with the process's arguments and hand it to medsynth.cli.<command>.run(config).
 
-    Exit code 0 on success, 1 after an error, 130 after Ctrl-C, 143 after SIGTERM. Errors that are the user's appear as
-    one line on stderr. A process that waits for this one is told the end as a record (``runs.run_end``).
+    Exit code 0 on success, 1 after an error, 130 after Ctrl-C, 143 after SIGTERM; SIGTERM and SIGHUP end a command as
+    Ctrl-C does. Errors that are the user's appear as one line on stderr. A process that waits for this one is told the
+    end as a record (``runs.run_end``).
     """
-    end_with_parent()
-    sys.argv[1:] = with_quoted_values(sys.argv[1:], several=command == "search" or _asks_for_sweep(sys.argv[1:]))
-    if command == "search":
-        sys.argv[1:] = fold(sys.argv[1:])
-    show_traceback = os.environ.get(DEBUG, "0") != "0"
-    os.environ[DEBUG] = "1"  # so that Hydra hands errors to us instead of printing them
-    failures: list[RunEnd] = []
+    with stop_requests(), folders_of(sys.argv[1:]):
+        end_with_parent()
+        refusals = _Refusals(command)
+        _start(command, refusals)
+        report_run_end(refusals.end or RunEnd(EndCode.COMPLETED))
+        if refusals.end:
+            sys.exit(1)
 
-    def refuse(error: BaseException) -> None:
+
+class _Refusals:
+    """Errors of a command, said in a sentence where the user can correct them.
+
+    Args:
+        command: its name.
+
+    Attributes:
+        end: of the command, by the first of these errors; None: there was none.
+    """
+
+    def __init__(self, command: str) -> None:
+        self.end: RunEnd | None = None
+        self._command = command
+        self._show_traceback = os.environ.get(DEBUG, "0") != "0"
+        os.environ[DEBUG] = "1"  # so that Hydra hands errors to us instead of printing them
+
+    def refuse(self, error: BaseException) -> None:
         """Say in one sentence what the user can correct; raise what is a fault of the program."""
-        end = None if show_traceback else _missing_launcher(sys.argv) or explain(error, command)
+        end = None if self._show_traceback else _missing_launcher(sys.argv) or explain(error, self._command)
         if end is None:
             report_run_end(end_of(error))
             raise error
-        print(f"medsynth {command}: error: {end.message}", file=sys.stderr, flush=True)
+        print(f"medsynth {self._command}: error: {end.message}", file=sys.stderr, flush=True)
         hints = [cause.hint for cause in causes(error) if isinstance(cause, InputError) and cause.hint]
         print(*hints[:1], sep="", end="\n" * bool(hints), file=sys.stderr, flush=True)
-        failures.append(end)
+        self.end = self.end or end
 
-    @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=command)
-    def job(config: DictConfig) -> Any:
-        try:
-            return _run(command, config)
-        except Exception as error:
-            refuse(error)
-            if _in_sweep():
-                raise  # a launcher has to know that this job failed
 
+def _start(command: str, refusals: _Refusals) -> None:
+    """Run a command whose errors are refused; where it is interrupted, or nobody reads on, the process ends here."""
     try:
-        refuse_earlier_presets(sys.argv[1:])
-        check_dashes(sys.argv[1:], command)
-        sys.argv[1:] = with_reader(command, sys.argv[1:])
-        job()
+        sys.argv[1:] = _arguments(command, sys.argv[1:])
+        _job(command, refusals)()
     except BrokenPipeError:  # `--help | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -145,15 +149,41 @@ def _start(command: str) -> None:
         report_run_end(RunEnd(EndCode.INTERRUPTED, message))
         sys.exit(stop.exit_code if isinstance(stop, StopRequested) else 130)
     except Refused as refused:
-        refuse(refused.__cause__ or refused)
+        refusals.refuse(refused.__cause__ or refused)
     except Exception as error:
-        if not failures:
-            refuse(error)
+        if refusals.end is None:  # else a launcher raises again what a job has said
+            refusals.refuse(error)
     finally:
         remove_unused()
-    report_run_end(failures[0] if failures else RunEnd(EndCode.COMPLETED))
-    if failures:
-        sys.exit(1)
+
+
+def _arguments(command: str, arguments: Sequence[str]) -> list[str]:
+    """Return arguments as Hydra reads them.
+
+    Raises:
+        InputError: an option is typed as in other programs or earlier versions, or there is nothing to read.
+    """
+    check_dashes(arguments, command)
+    searches = command == "search"
+    read = with_quoted_values(arguments, several=searches or _asks_for_sweep(arguments))
+    read = fold(read) if searches else read
+    refuse_earlier_presets(read)
+    return with_reader(command, read)
+
+
+def _job(command: str, refusals: _Refusals) -> Callable[[], Any]:
+    """Return the function that lets Hydra compose a command and run it, once or in each job of a sweep."""
+
+    @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=command)
+    def job(config: DictConfig) -> Any:
+        try:
+            return _run(command, config)
+        except Exception as error:
+            refusals.refuse(error)
+            if _in_sweep():
+                raise  # a launcher has to know that this job failed
+
+    return job
 
 
 def _run(command: str, config: DictConfig) -> Any:
@@ -199,7 +229,7 @@ def _in_sweep() -> bool:
 
 
 def _asks_for_sweep(arguments: Sequence[str]) -> bool:
-    return any(argument in ("-m", "--multirun") for argument in arguments)
+    return "--multirun" in arguments  # as configuration.flags writes it
 
 
 def _missing_launcher(arguments: Sequence[str]) -> RunEnd | None:

@@ -12,18 +12,13 @@ from medsynth.errors import InputError
 COMMANDS = ("start", "data", "translate")
 TOLD = ("train", "plan", "pretrain")  # commands that are told which reader to type: a training's options are explicit
 _ROOT = "data.root="
-_SKIPPED = ("data=", "--he", "--cf", "--sh")  # the reader is chosen; help, configuration, completion look at no file
-_SHORT = ("-h", "-c", "-sc")
-_CHOOSING = (
-    "experiment",
-    "resume",
-    "hydra.searchpath",
-    "-m",
-    "--m",
-    "+",
-    "--con",
-    "-cd",
-)  # may choose data, or several
+_SKIPPED = (
+    "data=",
+    "--help",
+    "--cfg",
+    "--shell-completion",
+)  # the reader is chosen; help, configuration, completion look at no file
+_CHOOSING = ("experiment", "resume", "hydra.searchpath", "--multirun", "+", "--config")  # may choose data, or several
 
 
 def with_reader(command: str, arguments: Sequence[str]) -> list[str]:
@@ -34,7 +29,7 @@ def with_reader(command: str, arguments: Sequence[str]) -> list[str]:
             which reader to type.
     """
     arguments = list(arguments)
-    if any(argument.startswith(_SKIPPED) or argument in _SHORT for argument in arguments):
+    if any(argument.startswith(_SKIPPED) for argument in arguments):
         return arguments
     told = command in TOLD and not any(argument.startswith(_CHOOSING) for argument in arguments)
     root = next((text_value(argument) for argument in arguments if argument.startswith(_ROOT)), None)

@@ -12,24 +12,9 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from medsynth.configuration.choices import choices, choices_with
 from medsynth.configuration.compose import compose, is_group
+from medsynth.configuration.flags import FLAGS, HOW
 from medsynth.errors import InputError, causes
 
-_FLAGS = (  # of Hydra
-    "--help",
-    "--hydra-help",
-    "--version",
-    "--cfg",
-    "--resolve",
-    "--package",
-    "--run",
-    "--multirun",
-    "--shell-completion",
-    "--config-path",
-    "--config-name",
-    "--config-dir",
-    "--experimental-rerun",
-    "--info",
-)
 _OTHER_NAMES = {  # options and what other programs call them
     "trainer.devices": ("gpus", "gpu", "num_gpus", "n_gpus", "ngpu"),
     "trainer.accelerator": ("device", "cuda", "use_gpu"),
@@ -68,6 +53,8 @@ def composition_error(error: BaseException, command: str, overrides: Sequence[st
         if isinstance(cause, MissingConfigException) and cause.missing_cfg_file:
             group, _, name = cause.missing_cfg_file.rpartition("/")
             names = cause.options or choices(group)  # Hydra does not name them for one of a list
+            if not group:
+                return f"--config-name={name}: neither conf/ nor --config-dir has {name}.yaml: leave the flag out."
             if names:
                 return f"There is no {group}={name}: choose {' or '.join(names)}."
     return _without_notes(str(error))
@@ -112,7 +99,7 @@ def check_dashes(arguments: Sequence[str], command: str) -> None:
     """
     for number, argument in enumerate(arguments):
         name, equals, value = argument.removeprefix("--").partition("=")
-        if not argument.startswith("--") or any(flag.startswith(f"--{name}") for flag in _FLAGS):
+        if not argument.startswith("--") or any(flag.name == f"--{name}" for flag in FLAGS):
             continue
         following = arguments[number + 1] if number + 1 < len(arguments) else ""
         if not equals and "=" not in following and not following.startswith("-"):
@@ -122,7 +109,7 @@ def check_dashes(arguments: Sequence[str], command: str) -> None:
         if key in _paths(_with_groups(command, overrides)):
             raise InputError(f"{argument} is typed without dashes and with an equal sign: {key}={value or '...'}")
         unknown = _unknown_key(key, command, overrides)
-        raise InputError(f"{argument}: options are typed as key=value, without dashes. {unknown}")
+        raise InputError(f"{argument}: {HOW}. {unknown}")
 
 
 def _unknown_key(key: str, command: str, overrides: Sequence[str]) -> str:

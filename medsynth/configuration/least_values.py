@@ -24,7 +24,7 @@ _COUNTS = (
     ),
     *("group", "group_width", "dimensions", "kernels", "positions", "packing", "scales", "channels"),
 )
-_STEPS = ("task.accumulate", "callbacks.sample_grid.num_images")
+_STEPS = ("data.batch_size", "data.image_size", "task.accumulate", "callbacks.sample_grid.num_images")
 _FROM_0 = ("data.num_workers", "task.ema_half_life", "task.ema_rampup")
 _ABOVE_0 = ("width", "mapping_rate")  # those of some networks are fractions
 _LARGEST_SEED = 2**32 - 1  # of NumPy
@@ -37,6 +37,8 @@ def check_least_values(config: DictConfig) -> None:
     Raises:
         InputError: names the option and the values that it can have.
     """
+    if "seed" in config and config.seed is None:
+        raise InputError(f"seed=null must be a number from 0 to {_LARGEST_SEED}, such as seed=0.")
     for option, value in _options(config, ("seed",)):
         if not 0 <= value <= _LARGEST_SEED:
             raise InputError(f"{option}={value} must be from 0 to {_LARGEST_SEED}.")
@@ -49,11 +51,24 @@ def check_least_values(config: DictConfig) -> None:
     for option, value in _of_networks(config, _ABOVE_0):
         if value <= 0:
             raise InputError(f"{option}={value} must be above 0.")
+    _check_durations(config)
     for name in ("generator_optimizer", "discriminator_optimizer"):
         optimizer = config.get(name)
         betas = optimizer.get("betas") if isinstance(optimizer, DictConfig) else None
         if isinstance(betas, ListConfig) and len(betas) != 2:
             raise InputError(f"{name}.betas={betas} must be two numbers, such as {name}.betas=[0.0,0.99].")
+
+
+def _check_durations(config: DictConfig) -> None:
+    """Check how long a training is and how often it validates, in images or, with ``max_epochs``, in epochs."""
+    epochs = config.get("max_epochs")
+    if epochs is not None and epochs < 1:
+        raise InputError(f"max_epochs={epochs} must be 1 or more, or null.")
+    for name in ("max_images", "val_every_images"):
+        images = config.get(name, 2)
+        if (0 if images is None else images) < 2 and not (name == "max_images" and epochs):
+            instead = ", or null beside max_epochs" if name == "max_images" else ""
+            raise InputError(f"{name}={'null' if images is None else images} must be 2 or more{instead}.")
 
 
 def _translates(generator: DictConfig) -> bool:

@@ -41,8 +41,8 @@ def check_processes(trainer: Mapping[str, Any], environment: Mapping[str, str] =
     """Return the number of processes that the options ``trainer`` ask for on all nodes.
 
     Raises:
-        InputError: they ask for more devices than exist, for another number than the launcher has started, or for an
-            unknown strategy.
+        InputError: they ask for more devices than exist, for a kind that does not, for another number than the launcher
+            has started, or for an unknown strategy.
     """
     strategy, nodes = trainer.get("strategy", "auto"), trainer.get("num_nodes", 1)
     if strategy not in ("auto", "ddp"):
@@ -50,6 +50,7 @@ def check_processes(trainer: Mapping[str, Any], environment: Mapping[str, str] =
             f"trainer.strategy={strategy} cannot train two networks that alternate in one step: choose ddp or auto."
         )
     accelerator = trainer["accelerator"]
+    _check_accelerator(accelerator)
     on_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
     available = torch.cuda.device_count() if on_gpu else os.cpu_count() or 1
     devices = _count(trainer["devices"], torch.cuda.device_count() if on_gpu else 1)
@@ -156,13 +157,26 @@ def _end_files(place: Path) -> list[Path]:
     return sorted(place.glob("end-*.json"), key=lambda path: path.stat().st_mtime)
 
 
+def _check_accelerator(name: Any) -> None:
+    if name not in ("auto", "cpu", "gpu", "cuda", "mps"):
+        shown = "null" if name is None else name
+        raise InputError(f"trainer.accelerator={shown} is unknown: choose auto, cpu, gpu, cuda or mps.")
+    found = torch.backends.mps.is_available() if name == "mps" else name in ("auto", "cpu") or torch.cuda.is_available()
+    if not found:
+        kind = "Apple's GPU" if name == "mps" else "a GPU of CUDA"
+        raise InputError(
+            f"trainer.accelerator={name} needs {kind}, which PyTorch does not find on this machine: choose cpu or auto."
+        )
+
+
 def _count(devices: Any, available: int) -> int:
     if devices in ("auto", -1, "-1"):
         return max(1, available)
     try:
         count = len(devices) if not isinstance(devices, int | str) else int(devices)
-    except ValueError:
+    except (TypeError, ValueError):
         count = 0
     if count < 1:
-        raise InputError(f"trainer.devices={devices} is no number of devices: give 1 or more, or auto.")
+        shown = "null" if devices is None else devices
+        raise InputError(f"trainer.devices={shown} is no number of devices: give 1 or more, or auto.")
     return count
