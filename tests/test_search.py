@@ -573,17 +573,20 @@ def test_the_page_of_a_search_has_optunas_plots(tmp_path, objectives):
     write = {"objective": objectives[0], "search": {"objectives": list(objectives)}, "jobs": [], "swept": []}
     (tmp_path / "sweep.json").write_text(json.dumps(write))
     plots = search_plots(tmp_path)
-    assert [plot.kind for plot in plots] == ["history", "importance", "slice"] * len(objectives)
+    assert [plot.kind for plot in plots] == ["history", "importance", "slice", "parallel"] * len(objectives)
     assert objectives[-1] in plots[-1].title
     (slices,) = (plot for plot in plots if plot.kind == "slice" and objectives[0] in plot.title)
     assert slices.figure["layout"]["xaxis"]["type"] == "log"
     assert "template" not in slices.figure["layout"]
+    assert all("plot_bgcolor" not in plot.figure["layout"] for plot in plots), "which would be white on a dark page"
     for number in range(2):
         write_run(
             tmp_path / str(number), options={"loss": "hinge", "seed": number}, job={"number": number, "name": "a"}
         )
     html = write_report([tmp_path], tmp_path / "report.html", plots=plots).read_text()
     page = Page(html)
+    assert 'id="parallel"' not in html, "Optuna's own is there"
+    assert "Parallel coordinates of val/fd_mini" in page.text
     assert "Search over" in page.text or "Runs of one configuration" in page.text
     assert f"optuna-dashboard sqlite:///{tmp_path / 'study.db'}" in page.text
     assert page.headings[:3] == ["Verdict", "Search", "Trials"]

@@ -137,8 +137,8 @@ def _axis(logarithmic: bool) -> dict[str, Any]:
 
 
 def optuna_figure(figure: go.Figure) -> Figure:
-    """Convert a figure of Optuna: no title, which stands above it, and no sizes, which the page decides."""
-    figure.update_layout(title=None, width=None, height=None)
+    """Convert a figure of Optuna: no title, which stands above it, and no sizes and background: the page decides."""
+    figure.update_layout(title=None, width=None, height=None, plot_bgcolor=None)
     figure.for_each_xaxis(lambda axis: axis.update(exponentformat="power", dtick=1) if axis.type == "log" else None)
     return plain(figure)
 

@@ -11,10 +11,12 @@ from medsynth.report.run import Run
 from medsynth.runs.placement import shown
 
 STUDY = "study.db"  # Optuna's file in the folder of a search
+PARALLEL = "parallel"
 _REMARKS = {
     "history": "A point is a trial; the line is the best so far.",
     "importance": "Share of the objective's spread that an option explains, by PED-ANOVA (Watanabe et al. 2023).",
     "slice": "A point is a trial; its color goes with its number.",
+    PARALLEL: "A line is a trial, from the objective to its options; darker lines are better.",
 }
 
 
@@ -23,7 +25,7 @@ class SearchPlot:
     """One plot.
 
     Attributes:
-        kind: history, importance or slice.
+        kind: history, importance, slice or ``PARALLEL``.
         title: heading.
         figure: data and layout.
     """

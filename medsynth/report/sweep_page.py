@@ -15,7 +15,7 @@ from medsynth.report.notes import notes
 from medsynth.report.option_values import UNKNOWN, typed_value
 from medsynth.report.pictures import Pictures
 from medsynth.report.run import Run
-from medsynth.report.search_plots import SearchPlot, dashboard_command, search_folder
+from medsynth.report.search_plots import PARALLEL, SearchPlot, dashboard_command, search_folder
 from medsynth.report.sweep_effects import factor_effects, fronts, interactions, parallel_coordinates
 from medsynth.report.sweep_kind import (
     COMPARISON,
@@ -93,11 +93,13 @@ def _figures(
 ) -> dict[str, Any]:
     """Return all figures, ``figures``, and for each part of the page what it shows of them."""
     drawn: dict[str, figures.Figure] = {}
+    optunas = any(plot.kind == PARALLEL for plot in plots)  # beside which medsynth's own would be the same again
     return {
         "plots": list(_search_plots(plots, drawn)),
         "effects": list(factor_effects(runs, varied, metric, drawn, names)) if metric else [],
         "interactions": list(interactions(runs, varied, metric, drawn)) if metric else [],
-        "parallel": parallel_coordinates(runs, varied, metric, drawn, names) if metric else None,
+        "parallel": parallel_coordinates(runs, varied, metric, drawn, names) if metric and not optunas else None,
+        "has_optunas_parallel": optunas,
         "fronts": list(fronts(runs, names, metric, drawn)) if metric else [],
         "curves": list(_curves(runs, metric, others, drawn, names)),
         "figures": drawn,
@@ -138,7 +140,8 @@ def _search_plots(plots: Sequence[SearchPlot], drawn: dict[str, figures.Figure])
     for place, plot in enumerate(plots):
         drawn[f"search-{place}"] = plot.figure
         columns = sum(name.startswith("xaxis") for name in plot.figure["layout"])
-        wide = 260 * columns if plot.kind == "slice" else 0
+        axes = 1 + len(plot.figure["layout"].get("shapes", ())) if plot.kind == PARALLEL else 0
+        wide = 260 * columns if plot.kind == "slice" else 120 * axes
         yield {"id": f"search-{place}", "title": plot.title, "remark": plot.remark, "text": "", "wide": wide}
 
 

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from medsynth.report.figures import optuna_figure
 from medsynth.report.run_files import entry
-from medsynth.report.search_plots import SearchPlot
+from medsynth.report.search_plots import PARALLEL, SearchPlot
 from medsynth.runs.layout import SWEEP
 from medsynth.runs.records import read_json
 from medsynth.search.study import STUDY, quiet
@@ -24,7 +24,7 @@ _FEWEST = 2  # completed trials of a plot; importance needs 4
 
 
 def search_plots(folder: Path) -> list[SearchPlot]:
-    """Return the plots of the search in ``folder``: history, importance and slices for each objective, parallel axes.
+    """Return the plots of the search in ``folder``: history, importance, slices and parallel axes for each objective.
 
     Empty where the folder holds no search, or fewer than two trials completed.
 
@@ -68,6 +68,11 @@ def _plots(study: optuna.Study, names: list[str], completed: list[FrozenTrial]) 
                 "importance", f"Importance of the options for {name}", lambda t=target: _importances(study, t)
             )
         yield from _drawn("slice", f"{name} by each option", lambda t=target: visualization.plot_slice(study, **t))
+        yield from _drawn(
+            PARALLEL,
+            f"Parallel coordinates of {name}",
+            lambda t=target: visualization.plot_parallel_coordinate(study, **t),
+        )
 
 
 def _importances(study: optuna.Study, target: dict[str, Any]) -> Any:
