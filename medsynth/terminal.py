@@ -8,9 +8,10 @@ from __future__ import annotations
 import io
 import logging
 import os
+import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 SECONDS = 15.0  # between two lines of progress in a file
-UNLIMITED = 10_000  # characters: lines are broken by whoever made the table
+UNLIMITED = 10_000  # characters
+_GAP = 2  # characters between two columns
+_LONG_NAME = 12  # characters, from which on a name may be broken
 
 
 def is_terminal(stream: TextIO | None = None) -> bool:
@@ -121,28 +124,135 @@ def track(items: Iterable[Item], title: str, *, total: int, unit: str, lasting: 
             bar.advance()
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: Iterable[int] = (0,)) -> list[str]:
-    """Align cells in columns and return the lines; on a terminal the head is bold.
+class Styled(str):
+    """Text of a cell or line that has a style of Rich where there are colors; elsewhere it is its text alone."""
+
+    style: str
+
+    def __new__(cls, text: str, style: str) -> Styled:
+        """Return ``text`` with ``style``: ``green``, ``bold red``."""
+        styled = super().__new__(cls, text)
+        styled.style = style
+        return styled
+
+
+def answer(text: str) -> str:
+    """Return an answer in its color: yes in green, no in red, any other one in yellow."""
+    word = text.strip().partition(" ")[0]
+    return Styled(text, {"yes": "bold green", "no": "bold red"}.get(word, "yellow"))
+
+
+def finding(text: str) -> str:
+    """Return what the reader should look at, in red."""
+    return Styled(text, "bold red")
+
+
+def painted(text: str) -> str:
+    """Return the text of a line with the colors of its style, where standard output has colors."""
+    style = getattr(text, "style", "")
+    if not style or not _has_colors():
+        return str(text)
+    from rich.console import Console
+    from rich.text import Text
+
+    written = io.StringIO()
+    Console(file=written, width=UNLIMITED, force_terminal=True, highlight=False).print(Text(text, style), end="")
+    return written.getvalue()
+
+
+def line_width(most: int) -> int:
+    """Return the characters of a line on standard output: ``most``, or what a terminal has, if less."""
+    return min(most, shutil.get_terminal_size().columns) if is_terminal(sys.stdout) else most
+
+
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], *, left: Iterable[int] = (0,), indent: int = 0
+) -> list[str]:
+    """Align cells in columns and return the lines; on a terminal the head is bold, and cells have their styles.
+
+    On a terminal that is narrower than the table, cells are broken between words, names behind an underscore; where
+    this is not enough either, each row is a block with a line for each column.
 
     Args:
         head: titles of the columns.
-        rows: texts of the cells.
+        rows: texts of the cells, ``Styled`` or not.
         left: numbers of the columns that are aligned to the left; others are to the right.
+        indent: spaces in front of each line.
     """
+    return [" " * indent + line for line in _lines(head, rows, set(left), line_width(UNLIMITED) - indent)]
+
+
+def _lines(head: Sequence[str], rows: Iterable[Sequence[str]], left: set[int], width: int) -> list[str]:
+    lines = [tuple(row) for row in rows]
+    if _total(_widths([head, *lines], len), _GAP) <= width:
+        return _drawn_table(head, lines, left, _widths([head, *lines], len), _GAP)
+    for split in (False, True):
+        cells = [tuple(_split(cell) if split else cell for cell in row) for row in lines]
+        least = _widths([head, *cells], _longest_word)
+        gap = next((gap for gap in (_GAP, 1) if _total(least, gap) <= width), None)
+        if gap:
+            return _drawn_table(head, cells, left, _widened(least, [head, *cells], width, gap), gap)
+    return [line for row in lines for line in _block(head, row)]
+
+
+def _drawn_table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], left: set[int], widths: Sequence[int], gap: int
+) -> list[str]:
+    """Draw a table with Rich."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    left = set(left)
-    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    drawn = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
     for number, title in enumerate(head):
-        drawn.add_column(Text(title), justify="left" if number in left else "right", no_wrap=True)
+        drawn.add_column(Text(title), justify="left" if number in left else "right", width=widths[number])
     for row in rows:
-        drawn.add_row(*map(Text, row))
-    colors = is_terminal(sys.stdout) and "NO_COLOR" not in os.environ
+        drawn.add_row(*(Text(cell, getattr(cell, "style", "")) for cell in row))
     written = io.StringIO()
-    Console(file=written, width=UNLIMITED, force_terminal=colors, highlight=False).print(drawn)
+    Console(file=written, width=_total(widths, gap), force_terminal=_has_colors(), highlight=False).print(drawn)
     return [line.rstrip() for line in written.getvalue().splitlines()]
+
+
+def _block(head: Sequence[str], row: Sequence[str]) -> list[str]:
+    """Return a row as lines: the first cell, and each other one with its title."""
+    first, *others = (painted(cell) for cell in row)
+    return [first, *(f"  {title}: {cell}" for title, cell in zip(head[1:], others, strict=True) if cell)]
+
+
+def _split(cell: str) -> str:
+    """Break a long name behind the underscore that is nearest to its middle."""
+    places = [place + 1 for place, letter in enumerate(cell[:-1]) if letter == "_"]
+    if " " in cell.strip() or len(cell) <= _LONG_NAME or not places:
+        return cell
+    middle = min(places, key=lambda place: abs(place - len(cell) / 2))
+    return Styled(f"{cell[:middle]}\n{cell[middle:]}", getattr(cell, "style", ""))
+
+
+def _widths(rows: Sequence[Sequence[str]], measure: Callable[[str], int]) -> list[int]:
+    return [max(map(measure, column)) for column in zip(*rows, strict=True)]
+
+
+def _widened(least: Sequence[int], rows: Sequence[Sequence[str]], width: int, gap: int) -> list[int]:
+    """Return widths of columns for ``width`` characters in which as many columns as can be need no second line."""
+    widths, left_over = list(least), width - _total(least, gap)
+    longest = _widths(rows, lambda text: max(map(len, text.split("\n"))))
+    missing = [whole - part for whole, part in zip(longest, least, strict=True)]
+    for column in sorted(range(len(widths)), key=missing.__getitem__):
+        added = min(missing[column], left_over)
+        widths[column], left_over = widths[column] + added, left_over - added
+    return widths
+
+
+def _longest_word(text: str) -> int:
+    return max((len(word) for word in text.split()), default=0)
+
+
+def _total(widths: Sequence[int], gap: int) -> int:
+    return sum(widths) + gap * (len(widths) - 1)
+
+
+def _has_colors() -> bool:
+    return is_terminal(sys.stdout) and "NO_COLOR" not in os.environ
 
 
 class ConsoleHandler(logging.Handler):
@@ -155,7 +265,7 @@ class ConsoleHandler(logging.Handler):
         """Write one record."""
         try:
             text = self.format(record)
-            if record.levelno >= logging.WARNING and is_terminal(sys.stdout) and "NO_COLOR" not in os.environ:
+            if record.levelno >= logging.WARNING and _has_colors():
                 text = f"\x1b[33m{text}\x1b[0m"
             print(text, file=sys.stdout, flush=True)
         except Exception:  # as all handlers do: a log line ends no training

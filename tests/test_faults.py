@@ -30,7 +30,7 @@ from medsynth.runs.lock import locked
 from medsynth.runs.stop_request import StopRequested, stop_requests
 from medsynth.search.objective import read_curve
 from medsynth.sweep.plan import read_plan, same_arguments, states
-from medsynth.sweep.progress import read_rows, table
+from medsynth.sweep.progress import job_table, read_rows
 from tests.command import TINY, run
 from tests.files import prepared, write_images
 from tests.run_folders import write_sweep
@@ -235,7 +235,7 @@ def test_records_of_any_content_are_read_or_refused_in_a_sentence(tmp_path, file
         runs = read_runs([sweep])
         assert [run.number for run in runs][:2] == [0, 1], content
         rows = read_rows(sweep)
-        assert table(rows, "val/fd_mini").count("\n") == len(rows), content
+        assert job_table(rows, "val/fd_mini").count("\n") == len(rows), content
         assert all(isinstance(value, str) for value in load_id(sweep, "wandb").values()), content
         try:
             read = read_plan(sweep, "sweep.resume=sweep")

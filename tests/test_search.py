@@ -195,6 +195,9 @@ def test_several_objectives_have_a_pareto_front(hunt, tmp_path):
     assert [trial.number for trial in front] == [hinge[-1].number, *(trial.number for trial in other[-1:])]
     text = search_summary(study, make_objectives(["val/fd_mini", "seconds"], None), "s", [])
     assert "Trials that no other trial beats in all objectives, of 6:" in text
+    _, head, *rows = text.strip().splitlines()[: 2 + len(front)]
+    assert head.startswith("val/fd_mini (lower)  seconds (lower)  options")
+    assert [row.split()[0] for row in rows] == [f"{trial.values[0]:.4g}" for trial in front]
 
 
 def test_failed_trials_are_reported_and_the_search_continues(hunt, tmp_path):

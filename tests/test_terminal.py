@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from medsynth import terminal
-from medsynth.terminal import Bar, ConsoleHandler, table, track
+from medsynth.terminal import Bar, ConsoleHandler, answer, finding, painted, table, track
 
 PROGRAM = """
 import logging, sys
@@ -86,6 +86,71 @@ def test_short_work_writes_nothing_to_a_file(capsys):
 def test_tables_are_aligned():
     lines = table(["name", "count"], [["a", "1"], ["[bold]long", "1,000"]])
     assert lines == ["name        count", "a               1", "[bold]long  1,000"]
+
+
+HEAD = ("", "value", "95 % interval", "N real", "better")
+ROWS = [("memorization_distance_mini", "0.123", "0.111 to 0.145", "1,000", "baseline"), ("fd", "9", "-", "5", "lower")]
+
+
+@pytest.fixture
+def of_width(monkeypatch):
+    """Let standard output be a terminal of some width."""
+
+    def of(width, *, colors=False):
+        monkeypatch.setattr(terminal, "is_terminal", lambda stream=None: True)
+        monkeypatch.setenv("COLUMNS", str(width))
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        if not colors:
+            monkeypatch.setenv("NO_COLOR", "1")
+
+    return of
+
+
+def test_a_table_fits_the_terminal_and_breaks_no_word(of_width):
+    for width in range(31, 90):
+        of_width(width)
+        lines = table(HEAD, ROWS, left=(0, 4))
+        assert max(map(len, lines)) <= width
+        words = " ".join(lines).split()
+        assert all(part in words for part in ("0.123", "0.111", "0.145", "1,000", "baseline", "lower", "fd")), lines
+
+
+def test_a_table_takes_no_more_lines_than_its_width_needs(of_width):
+    of_width(80)
+    assert table(HEAD, ROWS, left=(0, 4)) == [
+        "                            value   95 % interval  N real  better",
+        "memorization_distance_mini  0.123  0.111 to 0.145   1,000  baseline",
+        "fd                              9               -       5  lower",
+    ]
+    of_width(47)
+    assert table(HEAD, ROWS, left=(0, 4)) == [
+        "                          95 %      N",
+        "               value  interval   real  better",
+        "memorization_  0.123  0.111 to  1,000  baseline",
+        "distance_mini            0.145",
+        "fd                 9         -      5  lower",
+    ]
+    of_width(30)
+    assert table(HEAD, ROWS)[:3] == ["memorization_distance_mini", "  value: 0.123", "  95 % interval: 0.111 to 0.145"]
+
+
+def test_an_indented_table_fits_too(of_width):
+    for width in range(40, 80):
+        of_width(width)
+        lines = table(HEAD, ROWS, left=(0, 4), indent=6)
+        assert max(map(len, lines)) <= width
+        assert all(line.startswith(" " * 6) for line in lines)
+
+
+def test_answers_and_findings_have_colors_on_a_terminal_alone(of_width):
+    assert painted(answer("no")) == "no"
+    assert "\x1b" not in "".join(table(("a",), [(finding("leak"),)]))
+    of_width(80, colors=True)
+    assert painted(answer("yes")) == "\x1b[1;32myes\x1b[0m"
+    assert painted(answer("no")) == "\x1b[1;31mno\x1b[0m"
+    assert painted(answer("not shown")) == "\x1b[33mnot shown\x1b[0m"
+    assert table(("a",), [(finding("leak"),)])[1] == "\x1b[1;31mleak\x1b[0m"
+    assert painted("plain") == "plain"
 
 
 @pytest.mark.parametrize("level", [logging.INFO, logging.ERROR])

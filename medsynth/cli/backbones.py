@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 OPEN = "timm"  # the choice that leaves the network to the user
 SHORT = ("backbone", "parameters", "headless", "paper's", "top-1", "top-5", "pixels", "2nd derivative", "pretrained")
+FURTHER = ("backbone", "timm model", "features", "levels")
+_TEXT = ("backbone", "2nd derivative", "pretrained", "timm model", "levels")  # columns on the left
 LEGEND = (
     "parameters: with running statistics. paper's, top-1, top-5: of Keras's network, from the Tomsk paper.",
     "pixels: input size of the training, and the smallest. levels: channels of the maps, for discriminator.levels=.",
@@ -109,11 +111,12 @@ def _channels(levels: Sequence[int]) -> str:
 
 
 def _lines(rows: Sequence[dict[str, str]]) -> list[str]:
-    """Format the table with two lines a backbone, to fit a terminal: the columns of ``SHORT``, then the others."""
-    left = [SHORT.index(key) for key in ("backbone", "2nd derivative", "pretrained")]
-    head, *lines = table(SHORT, [[row[key] for key in SHORT] for row in rows], left=left)
-    further = [f"    {row['timm model']}: {row['features']} features, levels {row['levels']}" for row in rows]
-    return [head, *(line for pair in zip(lines, further, strict=True) for line in pair)]
+    """Format two tables, to fit a terminal: the columns of ``SHORT``, then the others."""
+    tables = []
+    for head in (SHORT, FURTHER):
+        left = [head.index(key) for key in head if key in _TEXT]
+        tables.append(table(head, [[row[key] for key in head] for row in rows], left=left))
+    return [*tables[0], "", *tables[1]]
 
 
 def _write_csv(file: Any, rows: Sequence[dict[str, str]]) -> None:

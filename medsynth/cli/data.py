@@ -27,6 +27,7 @@ from medsynth.presets.proposal import advice
 from medsynth.report.data_page import PAGE, SameImages, write_data_page
 from medsynth.report.data_sheet import Row, draw_contact_sheet, draw_intensities
 from medsynth.report.data_text import SPLIT_NAMES, data_text
+from medsynth.terminal import line_width
 
 LINE = 118  # characters of a sentence with its title
 MAX_BITS = 32  # of near_distance; with more, all images of one kind count as duplicates
@@ -54,7 +55,7 @@ def run(config: DictConfig) -> None:
     print(data_text(record, remarks=remarks))
     advised = advice(data.num_train) if isinstance(data.source, ImageFiles) else ""
     if advised:
-        wrapped = textwrap.wrap(advised, LINE, initial_indent="advice      ", subsequent_indent=" " * 12)
+        wrapped = textwrap.wrap(advised, line_width(LINE), initial_indent="advice      ", subsequent_indent=" " * 12)
         print("\n".join(wrapped))
     if out:
         same = list(_same_images(data, record.get("duplicates") or {}))

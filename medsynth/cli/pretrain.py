@@ -16,6 +16,7 @@ from medsynth.backbone.classifier import Score, Training, make_classifier, save_
 from medsynth.backbone.network import TimmBackbone
 from medsynth.data.module import ImageDataModule
 from medsynth.errors import InputError
+from medsynth.terminal import table
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -59,14 +60,11 @@ def _progress(epoch: int, loss: float, score: Score) -> None:
 
 def _accuracies(score: Score, names: tuple[str, ...]) -> str:
     """Format a table of accuracies on the validation images by class."""
-    width = max(map(len, (*names, "all classes")))
     rows = [*zip(names, score.correct, score.total, strict=True)]
     rows.append(("all classes", sum(score.correct), sum(score.total)))
-    lines = [f"\nAccuracy on the validation images, which also chose the epoch\n  {'':{width}}  images  accuracy"]
-    for name, correct, total in rows:
-        accuracy = f"{correct / total:.3f}" if total else "-"
-        lines.append(f"  {name:{width}}  {total:6}  {accuracy:>8}")
-    return "\n".join(lines)
+    cells = [(name, f"{total:,}", f"{correct / total:.3f}" if total else "-") for name, correct, total in rows]
+    lines = ["\nAccuracy on the validation images, which also chose the epoch; higher is better"]
+    return "\n".join([*lines, *table(("", "images", "accuracy"), cells)])
 
 
 def _usage(out: Path, model_name: str) -> str:

@@ -122,7 +122,7 @@ def _table(rows: tuple[Row, ...]) -> list[str]:
         )
         for row in rows
     ]
-    lines = [f"  {line}" for line in table(head, body, left=())]
+    lines = table(head, body, left=(), indent=2)
     beyond = ["  * more or fewer images than were measured: extrapolated"]
     return lines + (beyond if any(row.beyond for row in rows) else [])
 

@@ -7,10 +7,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from medsynth.report.run_files import entry
+from medsynth.report.run_files import entry, finite
 from medsynth.runs.records import read_json
+from medsynth.terminal import answer as colored
+from medsynth.terminal import finding, line_width, painted, table
 
 _WIDTH = 110
+_HEAD = ("", "value", "95 % interval", "real images", "limit", "better", "N fake", "N real")
+_COMPARED = {"name", "value", "low", "high", "control", "limit", "side", "count"}
 _MOST = 6  # reasons of an answer that are shown
 
 
@@ -47,12 +51,13 @@ def verdict_text(record: Mapping[str, Any]) -> str:
 
 def _lines(record: Mapping[str, Any]) -> Iterator[str]:
     for question, answer in record["answers"].items():
-        yield f"{question.capitalize()}: {answer['answer']}"
+        yield f"{question.capitalize()}: {painted(colored(answer['answer']))}"
         yield from _wrapped(f"rule: {answer['rule']}")
         for reason in answer["reasons"][:_MOST]:
             yield from _wrapped(f"- {reason}")
         if len(answer["reasons"]) > _MOST:
             yield f"  - and {len(answer['reasons']) - _MOST} more, in the record"
+        yield from _compared(answer.get("values"))
         yield ""
     yield "Scorecard"
     for criterion, content in record["scorecard"].items():
@@ -61,5 +66,34 @@ def _lines(record: Mapping[str, Any]) -> Iterator[str]:
         yield from _wrapped(f"{criterion}: {names}")
 
 
+def _compared(values: Any) -> Iterator[str]:
+    """Yield a table of the values that an answer rests on, where they were compared with limits."""
+    rows = [row for row in values if isinstance(row, Mapping)] if isinstance(values, list) else []
+    rows = [row for row in rows if row.keys() >= _COMPARED and isinstance(row["count"], list | tuple)]
+    if rows:
+        yield from table(_HEAD, map(_row, rows))
+
+
+def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
+    value, limit = finite(row["value"]), finite(row["limit"])
+    above = row["side"] == "above"
+    beyond = value is not None and limit is not None and (value > limit if above else value < limit)
+    name, shown = f"  {row['name']}", _number(value)
+    return (
+        finding(name) if beyond else name,
+        finding(shown) if beyond else shown,
+        f"{_number(row['low'])} to {_number(row['high'])}",
+        _number(row["control"]),
+        _number(limit),
+        "lower" if above else "higher",
+        *(f"{count:,}" if isinstance(count, int) else "-" for count in (*row["count"], None, None)[:2]),
+    )
+
+
+def _number(value: Any) -> str:
+    number = finite(value)
+    return "-" if number is None else f"{number:.3g}"
+
+
 def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="    ")
+    return textwrap.wrap(text, line_width(_WIDTH), initial_indent="  ", subsequent_indent="    ")

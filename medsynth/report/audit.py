@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from medsynth.terminal import answer, finding, line_width, painted, table
+
 HEADER = ("", "value", "95 % interval", "control", "95 % of controls", "N", "N control", "p")
 _QUESTIONS = {
     "copies": "Copies",
@@ -19,11 +21,13 @@ def audit_text(record: Mapping[str, Any]) -> str:
     """Format a record as lines: the answer, what was compared, the measures with their controls, notes."""
     images = record["images"]
     lines = [
-        f"Private: {record['answer']}",
+        f"Private: {painted(answer(record['answer']))}",
         *(f"  {line}" for reason in record["reasons"] for line in _wrapped(reason)),
     ]
     lines += ["", *(f"{names} {side['count']:,} images of {side['source']}" for names, side in _sides(images))]
-    lines += ["", *_table(record["measures"], set(record["found"]))]
+    found = set(record["found"])
+    lines += ["", *table(HEADER, [_row(measure, measure["name"] in found) for measure in record["measures"]])]
+    lines += ["Lower is better: a value shows a leak where it exceeds its control, in which nothing can leak."]
     lines += ["", *_of_copies(record)]
     for question, reason in record["untold"].items():
         lines += _wrapped(f"{_QUESTIONS.get(question, question)} cannot be told: {reason}.")
@@ -48,22 +52,10 @@ def _of_copies(record: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def _table(measures: list[Mapping[str, Any]], found: set[str]) -> list[str]:
-    rows = [HEADER, *(_row(measure, measure["name"] in found) for measure in measures)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
-    return [
-        "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-
-
 def _row(measure: Mapping[str, Any], exceeds: bool) -> tuple[str, ...]:
     return (
-        f"{'! ' if exceeds else '  '}{measure['name']}",
-        _number(measure["value"]),
+        finding(f"! {measure['name']}") if exceeds else f"  {measure['name']}",
+        finding(_number(measure["value"])) if exceeds else _number(measure["value"]),
         f"{_number(measure['low'])} to {_number(measure['high'])}",
         _number(measure["control"]),
         f"{_number(measure['control_low'])} to {_number(measure['control_high'])}",
@@ -78,4 +70,4 @@ def _number(value: float | None) -> str:
 
 
 def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, 100)
+    return textwrap.wrap(text, line_width(100))

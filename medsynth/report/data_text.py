@@ -6,11 +6,12 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from medsynth.terminal import table
+from medsynth.terminal import line_width, table
 
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 _SHADES = " .:-=+*#@"  # plain ASCII, for terminals of any encoding
 _WIDTH = 50  # characters of a histogram
+_TITLE = 12  # characters in front of each line of a section
 _LINE = 106  # characters of a sentence in one line
 _LISTED = 5  # duplicates or image sizes that are listed
 
@@ -20,7 +21,7 @@ def data_text(record: Mapping[str, Any], *, remarks: Sequence[str]) -> str:
     lines = [record["description"], "", *_table(record), ""]
     for title, content in _sections(record, remarks):
         for number, line in enumerate(content):
-            lines.append(f"{title if number == 0 else '':11} {line}")
+            lines.append(f"{title if number == 0 else '':{_TITLE - 1}} {line}")
     return "\n".join(lines)
 
 
@@ -64,7 +65,11 @@ def _sections(record: Mapping[str, Any], remarks: Sequence[str]) -> Iterator[tup
 
 def _wrapped(sentences: Sequence[str]) -> list[str]:
     """Break sentences that are longer than a line."""
-    return [line for sentence in sentences for line in textwrap.wrap(sentence, _LINE, break_long_words=False)]
+    return [
+        line
+        for sentence in sentences
+        for line in textwrap.wrap(sentence, line_width(_LINE + _TITLE) - _TITLE, break_long_words=False)
+    ]
 
 
 def _sizes(sizes: Mapping[str, int]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from medsynth.report.run_files import entry
 from medsynth.report.translation import aligned, translation_remarks, translation_tables
 from medsynth.runs.records import read_json
+from medsynth.terminal import line_width
 
 HEADER = ("", "value", "95 % interval", "baseline", "ratio", "N real", "N fake", "N baseline", "better")
 EXPLANATION = (
@@ -71,7 +72,7 @@ def evaluation_text(record: Mapping[str, Any]) -> str:
     for name, measures in record.get("classes", {}).items():
         lines += ["", f"class {name}", *table(measures)]
     lines += ["", *_networks(record)]
-    lines += ["", *(line for text in EXPLANATION for line in textwrap.wrap(text, 100))]
+    lines += ["", *(line for text in EXPLANATION for line in textwrap.wrap(text, line_width(100)))]
     return "\n".join([*lines, *(f"note: {note}" for note in record["notes"])])
 
 

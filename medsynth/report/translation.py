@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from medsynth.report.run_files import finite
+from medsynth.terminal import line_width, table
 
 Table = tuple[str, list[tuple[str, ...]]]
 _WIDTH = 100
@@ -33,19 +34,12 @@ def translation_remarks(record: Mapping[str, Any]) -> list[str]:
     if not translation_tables(record) or not isinstance(paired, Mapping):
         return []
     notes = [str(note) for note in paired.get("notes") or ()]
-    return [*textwrap.wrap(str(paired.get("rule") or ""), _WIDTH), *(f"note: {note}" for note in notes)]
+    return [*textwrap.wrap(str(paired.get("rule") or ""), line_width(_WIDTH)), *(f"note: {note}" for note in notes)]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Align rows of text in columns, the first and last one on the left, the others on the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) if column in (0, len(widths) - 1) else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    """Return lines of rows of text, the titles first; the first and last column are aligned to the left."""
+    return table(rows[0], rows[1:], left=(0, len(rows[0]) - 1))
 
 
 def _tables(paired: Mapping[str, Any]) -> Iterator[Table]:

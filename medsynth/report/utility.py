@@ -11,7 +11,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from medsynth.files import replacing
+from medsynth.terminal import Styled, answer, finding, line_width, painted, table
 
+_WIDTH = 110  # characters of a sentence in a line
 CONTROLS = {"duplicated": "duplicated real images", "real": "real images", "augmented": "augmented real images"}
 
 
@@ -26,17 +28,19 @@ def utility_text(record: Mapping[str, Any]) -> str:
         f"beside {training['count']:,} real ones of {training['source']}",
         f"tested on {test['count']:,} of {test['source']}, {record['seeds']} seeds, {record['fit']['steps']} steps",
         "",
-        *_table(
-            [("trained on", "images", *shown)]
-            + [(a["label"], f"{a['count']:,}", *(_number(a["measures"][n]["value"]) for n in shown)) for a in arms]
+        *table(
+            ("trained on", "images", *(title for name in shown for title in (name, "95 % interval"))),
+            [(arm["label"], f"{arm['count']:,}", *_values(arm, shown)) for arm in arms],
         ),
+        f"{record['better'].capitalize()} is better; the baseline is the arm of real images alone.",
         "",
         f"Gains in {measure} with {size:,} real images, 95 % intervals over seeds and test images",
-        *_table([("arm", "over", "gain", "interval", "p", "p, Holm"), *_gains(record)]),
+        *table(("arm", "over", "gain", "interval", "p", "p, Holm"), _gains(record), left=(0, 1)),
         "",
         *_by_class(record),
-        *(line for text in (f"Useful: {record['answer']}. {record['sentence']}",) for line in textwrap.wrap(text, 110)),
-        *textwrap.wrap(f"Rule: {record['rule']}.", 110),
+        f"Useful: {painted(answer(record['answer']))}.",
+        *textwrap.wrap(record["sentence"], line_width(_WIDTH)),
+        *textwrap.wrap(f"Rule: {record['rule']}.", line_width(_WIDTH)),
     ]
     return "\n".join([*lines, *(f"note: {note}" for note in record["notes"])])
 
@@ -49,11 +53,26 @@ def _gains(record: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             yield (
                 labels[row["arm"]],
                 labels[row["control"]],
-                f"{row['gain']:+.4f}",
+                _signed(row),
                 f"{row['low']:+.4f} to {row['high']:+.4f}",
                 _number(row["p"]),
                 corrected,
             )
+
+
+def _values(arm: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        measure = arm["measures"][name]
+        yield _number(measure["value"])
+        yield f"{_number(measure['low'])} to {_number(measure['high'])}"
+
+
+def _signed(row: Mapping[str, Any]) -> str:
+    """Format a gain; one whose interval holds no 0 has a color."""
+    text = f"{row['gain']:+.4f}"
+    if row["low"] > 0:
+        return Styled(text, "green")
+    return finding(text) if row["high"] < 0 else text
 
 
 def _by_class(record: Mapping[str, Any]) -> Iterator[str]:
@@ -77,17 +96,6 @@ def _by_class(record: Mapping[str, Any]) -> Iterator[str]:
 
 def _differences(record: Mapping[str, Any], measure: str) -> list[Mapping[str, Any]]:
     return [row for row in record["differences"] if row["measure"] == measure]
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.rjust(width) if number else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
 
 
 def _number(value: float) -> str:

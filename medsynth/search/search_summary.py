@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from medsynth.errors import InputError
 from medsynth.search.objective import Objective
 from medsynth.search.study import OVERRIDES, REASON, best_trials, importances
+from medsynth.terminal import table
 
 _SHOWN = 10  # of the best trials with several objectives
 
@@ -38,10 +39,7 @@ def search_summary(study: optuna.Study, objectives: Sequence[Objective], folder:
     several = len(objectives) > 1
     title = "Trials that no other trial beats in all objectives" if several else "The best trial"
     lines = [f"\n{title}, of {_counted(trials)}:"]
-    lines += [
-        f"  {result_text(trial, objectives)}  {_options(trial)}  {Path(folder) / str(trial.number)}"
-        for trial in best[:_SHOWN]
-    ]
+    lines += _table(best[:_SHOWN], objectives, folder)
     lines += [f"  and {len(best) - _SHOWN} more"] if len(best) > _SHOWN else []
     first = [*fixed, *best[0].user_attrs[OVERRIDES]]
     lines.append(
@@ -50,6 +48,17 @@ def search_summary(study: optuna.Study, objectives: Sequence[Objective], folder:
     for which, objective in enumerate(objectives):
         lines += _importance_lines(objective, importances(study, objectives, which))
     return "\n".join(lines)
+
+
+def _table(trials: Sequence[FrozenTrial], objectives: Sequence[Objective], folder: str) -> list[str]:
+    better = {"minimize": "lower", "maximize": "higher"}
+    head = (*(f"{o.name} ({better[o.direction]})" for o in objectives), "options", "folder")
+    rows = [
+        (*(f"{value:.4g}" for value in trial.values), _options(trial), str(Path(folder) / str(trial.number)))
+        for trial in trials
+    ]
+    reasons = [f"  trial {t.number}: {t.user_attrs[REASON]}" for t in trials if t.user_attrs.get(REASON)]
+    return [*table(head, rows, left=(len(head) - 2, len(head) - 1)), *reasons]
 
 
 def result_text(trial: FrozenTrial, objectives: Sequence[Objective]) -> str:

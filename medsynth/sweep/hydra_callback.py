@@ -33,7 +33,7 @@ from medsynth.sweep.plan import (
     states,
     write_plan,
 )
-from medsynth.sweep.progress import read_rows, status_counts, table
+from medsynth.sweep.progress import job_table, read_rows, status_counts
 from medsynth.sweep.recorded_arguments import check_jobs, without_trust
 from medsynth.sweep.records import SETTLED
 
@@ -85,7 +85,7 @@ class SweepCallback(Callback):
         folder = Path(config.hydra.sweep.dir)
         plan = read_plan(folder, str(folder))
         write_plan(folder, plan | {"finished": time.time()})
-        print("\n" + table(read_rows(folder), plan["objective"]), flush=True)
+        print("\n" + job_table(read_rows(folder), plan["objective"]), flush=True)
         report = _report(folder) if config.report is not False else None
         if report:
             print(f"\nThe report is {report}", flush=True)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from medsynth.runs.status import COMPLETED, DIVERGED, DUPLICATE, FAILED, KILLED, MISSING, RUNNING, STOPPED
 from medsynth.sweep.records import read_jobs
+from medsynth.terminal import finding, table
 
 BAD = (FAILED, KILLED, DIVERGED)
 WIDTH = 100  # of a reason in the table; job.json holds all of it
@@ -74,26 +75,21 @@ def progress_line(rows: Sequence[Row], number: int, total: int, objective: str, 
     return f"{head}{value}{reason}  ({'; '.join(notes)})"
 
 
-def table(rows: Sequence[Row], objective: str) -> str:
+def job_table(rows: Sequence[Row], objective: str) -> str:
     """Return a table with a line for each job; the last column says why a job did not complete, or what was found."""
-    head = ("job", "options", "status", f"best {objective}", "time", "")
+    head = ("job", "options", "status", f"best {objective} (lower)", "time", "")
     body = [
         (
             str(row.number),
             row.name,
-            row.status,
+            finding(row.status) if row.status in BAD else row.status,
             "" if row.best is None else f"{row.best:.4g}",
             "" if row.status == DUPLICATE else _duration(row.seconds),
             _short(row.reason or ", ".join(row.findings)),
         )
         for row in rows
     ]
-    widths = [max(len(line[column]) for line in (head, *body)) for column in range(5)]
-    lines = [
-        "  ".join([cell.ljust(width) for cell, width in zip(line, widths, strict=False)] + [line[5]])
-        for line in (head, *body)
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(table(head, body, left=range(len(head))))
 
 
 def status_counts(statuses: Sequence[str]) -> str:
