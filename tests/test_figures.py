@@ -154,6 +154,26 @@ def test_the_plane_is_that_of_the_principal_components():
     assert methods()[0] == "PCA"
 
 
+def test_features_without_differences_are_one_point():
+    real, fake, axes = embed(np.ones((3, 4)), np.zeros((2, 4)), "PCA", seed=0)
+    assert (real.shape, fake.shape) == ((3, 2), (2, 2))
+    assert not real.any()
+    assert axes == "The features of all real images are equal."
+
+
+@pytest.mark.skipif("UMAP" not in methods(), reason="umap-learn is not installed")
+@pytest.mark.parametrize("count", [2, 8, 100])
+def test_umap_keeps_two_groups_apart_and_draws_few_points(count, recwarn):
+    noise = np.random.default_rng(0).normal(size=(2, count, 16))
+    real, fake, _ = embed(noise[0], noise[1] + 20, "UMAP", seed=0)
+    assert (real.shape, fake.shape) == ((count, 2), (count, 2))
+    assert np.isfinite([*real, *fake]).all()
+    if count == 100:
+        between = np.linalg.norm(real.mean(0) - fake.mean(0))
+        assert between > 2 * max(real.std(), fake.std())
+    assert not recwarn.list
+
+
 def test_the_nearest_images_are_shown_first_and_others_over_the_range():
     distances = np.array([0.5, 0.1, 0.9, 0.2, 0.7, 0.3, 0.8])
     assert spread_out(distances, 4) == [1, 3, 5, 2]

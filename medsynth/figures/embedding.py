@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import warnings
 from typing import Any, cast
 
 import numpy as np
 
 PCA, UMAP = "PCA", "UMAP"
+_NEIGHBORS = 15  # of a point, umap-learn's default
 
 
 def methods() -> tuple[str, ...]:
@@ -22,6 +24,8 @@ def embed(real: np.ndarray, fake: np.ndarray, method: str, *, seed: int) -> tupl
     Columns are standardized by the real images first, so that no unit of a feature counts more than another.
     """
     both = _standardized(real, fake)
+    if both.shape[1] == 0:
+        return np.zeros((len(real), 2)), np.zeros((len(fake), 2)), "The features of all real images are equal."
     points, axes = _umap(both, seed) if method == UMAP else _pca(both)
     return points[: len(real)], points[len(real) :], axes
 
@@ -45,6 +49,15 @@ def _pca(rows: np.ndarray) -> tuple[np.ndarray, str]:
 
 
 def _umap(rows: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
-    umap = cast(Any, importlib.import_module("umap"))
-    points = umap.UMAP(n_components=2, random_state=seed).fit_transform(rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImportWarning)  # that a part of it, which is not used here, needs Tensorflow
+        umap = cast(Any, importlib.import_module("umap"))
+    reducer = umap.UMAP(
+        n_components=2,
+        n_neighbors=min(_NEIGHBORS, len(rows) - 1),
+        init="spectral" if len(rows) > _NEIGHBORS else "random",  # of few points there are too few eigenvectors
+        random_state=seed,
+        n_jobs=1,  # which the seed needs
+    )
+    points = reducer.fit_transform(rows)
     return np.asarray(points, dtype=np.float64), "Distances between far points and the axes have no meaning."
