@@ -259,7 +259,7 @@ def experiments(archive: str) -> Iterator[tuple[dict[str, Any], Any]]:
         for seed in range(seeds):
             key = {"experiment": "planted", "data": data, "seed": seed}
             yield key, lambda data=data, seed=seed: list(planted_rows(data, archive, seed))
-    for rows, width in ((10_000, 128), (20_000, 128), (10_000, 1280), (20_000, 1280)):
+    for rows, width in ((10_000, 128), (20_000, 128), (100_000, 128), (10_000, 1280), (20_000, 1280), (100_000, 1280)):
         key = {"experiment": "memory", "data": f"{rows} x {width}", "seed": 0}
         yield key, lambda rows=rows, width=width: [memory_row(rows, width)]
 

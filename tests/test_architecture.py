@@ -65,7 +65,7 @@ BOUNDARIES = {
     "onnx": {"release"},
     "onnxruntime": {"release"},
     "onnxscript": {"release"},
-    "monai": {"data", "diagnosis"},
+    "monai": {"data", "diagnosis", "utility"},
     "pydicom": {"data"},
     "nibabel": {"data"},
     "medmnist": {"data"},

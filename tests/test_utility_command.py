@@ -118,6 +118,18 @@ def test_key_points_of_phantoms(utility, tmp_path):
     assert "pseudo-labels" in out
 
 
+def test_segmentation_of_the_lesions_of_phantoms(utility, tmp_path):
+    a_run(tmp_path / "run", "data.source.num_images=12")
+    quick = [option for option in QUICK if not option.startswith("network.")]
+    code, out, err = utility("run=run", "problem=segmentation", *quick, "width=2")
+    assert code == 0, err
+    record = json.loads((tmp_path / "run" / "utility" / "generator.json").read_text())
+    assert (record["task"], record["measure"], record["better"]) == ("segmentation", "dice", "higher")
+    assert record["network"]["regions"] == ["lesion"]
+    assert {"dice", "dice/lesion", "hausdorff95", "false_alarms"} <= set(record["arms"][0]["measures"])
+    assert "pseudo-labels" in out
+
+
 def test_folders_with_classes(utility, tmp_path):
     for seed, name in enumerate(("real", "test", "fake")):
         class_folders(tmp_path / name, seed=seed)
@@ -156,12 +168,18 @@ def test_test_images_that_are_trained_on_are_noticed(utility, tmp_path):
         (["run=plain"], "train with conditional=true"),
         (["run=plain", "problem=luck"], "problem=luck is unknown"),
         (["real=real", "test=real", "fake=real", "out=x.json", "problem=keypoints"], "problem=keypoints needs run="),
+        (
+            ["real=real", "test=real", "fake=real", "out=x.json", "problem=segmentation"],
+            "problem=segmentation needs run=",
+        ),
+        (["run=[plain,plain]", "problem=segmentation"], "problem=segmentation takes one run"),
+        (["run=plain", "problem=segmentation", "measure=luck"], "measure=luck is unknown: choose dice, hausdorff95"),
     ],
 )
 def test_mistakes_are_refused_in_one_sentence(utility, tmp_path, arguments, message):
     class_folders(tmp_path / "real", seed=0)
     class_folders(tmp_path / "other", seed=0, names=("a", "b"))
-    if "run=plain" in arguments:
+    if any("plain" in argument for argument in arguments):
         a_run(tmp_path / "plain")
     code, _, err = utility(*QUICK, *arguments)
     assert code == 1

@@ -98,7 +98,7 @@ def test_points_that_are_not_visible_do_not_count():
     assert TASK.loss(network, images, points).isfinite()
     assert before.isfinite()
     predicted = torch.tensor([[[5.0, 5, 1], [8, 9, 1]], [[5, 6, 1], [0, 0, 1]]])
-    measures = TASK.measures(predicted, points)
+    measures = TASK.measures(TASK.scores(predicted, points), points)
     assert measures["localization_error"] == pytest.approx((0 + 5 + 1) / 3)
     assert measures["localization_error/dark"] == pytest.approx(5)
 

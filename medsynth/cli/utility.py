@@ -11,19 +11,21 @@ from omegaconf import DictConfig, OmegaConf
 
 from medsynth.errors import InputError
 from medsynth.evaluation.evaluate import choose_device
-from medsynth.evaluation.labeled_sets import LabeledSets, of_folders, of_runs, with_points
+from medsynth.evaluation.labeled_sets import LabeledSets, of_folders, of_runs
+from medsynth.evaluation.target_sets import with_label_maps, with_points
 from medsynth.files import write_json
 from medsynth.report.final_report import refresh_report
 from medsynth.report.utility import draw_gains, utility_text
 from medsynth.runs.existing import named_folders
 from medsynth.runs.layout import record_path
 from medsynth.utility.fit import Fit
-from medsynth.utility.options import LEARNING_RATES, classification_task, keypoint_task
+from medsynth.utility.options import LEARNING_RATES, classification_task, keypoint_task, segmentation_task
 from medsynth.utility.sets import Options, Sets
 from medsynth.utility.study import compare, pool_size
 from medsynth.utility.task import Task
 
-PROBLEMS = ("classification", "keypoints")
+# For each problem the measure that decides, and the smallest gain in it that is worth having.
+PROBLEMS = {"classification": ("auc", 0.01), "keypoints": ("localization_error", 0.1), "segmentation": ("dice", 0.01)}
 
 
 def run(config: DictConfig) -> None:
@@ -34,7 +36,7 @@ def run(config: DictConfig) -> None:
     sets = _sets(config, device)
     task = _task(config, sets, str(device))
     count = pool_size(options, max(options.sizes or [sets.training.count]))
-    targets = None if sets.points is None else (*sets.points, None)
+    targets = None if sets.targets is None else (*sets.targets, None)
     images = Sets(sets.training, sets.test, sets.generated(count), sets.sources, targets, sets.notes)
     out.parent.mkdir(parents=True, exist_ok=True)
     record = compare(images, task, options, folder=out.with_suffix(""), say=_say).to_dict()
@@ -47,19 +49,18 @@ def run(config: DictConfig) -> None:
 
 
 def _sets(config: DictConfig, device: torch.device) -> LabeledSets:
-    if config.problem not in PROBLEMS:
-        raise InputError(f"problem={config.problem} is unknown: choose {' or '.join(PROBLEMS)}.")
-    if config.problem == "keypoints":
+    if config.problem != "classification":
         if not config.run:
-            raise InputError("problem=keypoints needs run=, the folder of a run on phantoms.")
-        return with_points(config, device)
+            raise InputError(f"problem={config.problem} needs run=, the folder of a run whose data knows the answers.")
+        return (with_points if config.problem == "keypoints" else with_label_maps)(config, device)
     return of_runs(config, device) if config.run else of_folders(config)
 
 
 def _task(config: DictConfig, sets: LabeledSets, device: str) -> Task:
     plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
-    if sets.points is not None:
-        return keypoint_task(plain["augmentation"], sets.point_names, width=config.width, device=device)
+    if sets.targets is not None:
+        build = keypoint_task if config.problem == "keypoints" else segmentation_task
+        return build(plain["augmentation"], sets.class_names, width=config.width, device=device)
     return classification_task(
         plain["network"], plain["augmentation"], sets.class_names, views=config.views, device=device
     )
@@ -76,10 +77,11 @@ def _target(config: DictConfig) -> Path:
 
 
 def _options(config: DictConfig) -> Options:
-    keypoints = config.problem == "keypoints"
-    kind = "keypoints" if keypoints else config.network.train
+    if config.problem not in PROBLEMS:
+        raise InputError(f"problem={config.problem} is unknown: choose {', '.join(PROBLEMS)}.")
+    kind = config.network.train if config.problem == "classification" else config.problem
     rate = LEARNING_RATES.get(kind, 1e-3) if config.learning_rate is None else config.learning_rate
-    measure, gain = ("localization_error", 0.1) if keypoints else ("auc", 0.01)
+    measure, gain = PROBLEMS[config.problem]
     return Options(
         fit=Fit(config.steps, config.minibatch, rate, config.weight_decay),
         ratios=tuple(config.ratios),

@@ -16,6 +16,7 @@ from medsynth.data.errors import DataError, Reason, ReasonKind, Unreadable, chec
 from medsynth.data.folders import wrapper
 from medsynth.data.layout import AUTO, Layout, find_layout, shared_stems
 from medsynth.data.masks import masks_among
+from medsynth.data.nifti_labels import check_aligned, class_names
 from medsynth.data.nifti_volume import Volume, load, planes
 from medsynth.data.other_formats import not_read
 from medsynth.data.percentiles import percentiles
@@ -24,7 +25,6 @@ from medsynth.data.tree import Tree, open_tree
 from medsynth.errors import InputError
 
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}  # of a volume in RAS order
-BACKGROUND = "background"
 NOT_SELECTED = Reason(ReasonKind.NOT_SELECTED, "neither in data.reader.images nor in data.reader.labels")
 NO_LABELS = Reason(ReasonKind.UNMATCHED, "image without a label volume")
 NO_IMAGE = Reason(ReasonKind.UNMATCHED, "label volume without an image")
@@ -140,10 +140,11 @@ class Nifti:
             raise Unreadable("all its voxels have the same value")
         slices = Slices(volume, AXES[self.axis])
         content = _content(slices.voxels, volume.scaled)
-        names = self._class_names(record, volume) if self.labels is not None else [""] * len(slices)
+        maps = None if self.labels is None else self._label_maps(record, volume)
+        names = [""] * len(slices) if maps is None else class_names(maps, self.label_names)
         kept = np.flatnonzero(content >= self.min_content).tolist()
         mask = volume.labels and self.images is None
-        return _Kept(slices, kept, names, mask), +Counter({EMPTY_SLICES: len(slices) - len(kept)})
+        return _Kept(slices, kept, names, maps, mask), +Counter({EMPTY_SLICES: len(slices) - len(kept)})
 
     def key(self) -> dict[str, Any]:
         """Return all options."""
@@ -189,19 +190,14 @@ class Nifti:
                 f"files, or leave those files out with data.reader.unmatched=skip."
             )
 
-    def _class_names(self, record: Record, image: Volume) -> list[str]:
-        """Return the class of each slice, from the label volume."""
+    def _label_maps(self, record: Record, image: Volume) -> Slices:
+        """Return the slices of the label volume of an image."""
         try:
             labels = load(self.tree.read(self._label_file[record.name]))
         except Unreadable as error:
             raise Unreadable(f"its label volume cannot be read: {error}") from error
-        _check_aligned(image, labels)
-        present = [_labels_in(values) for values in Slices(labels, AXES[self.axis])]
-        known = {0} | (set(self.label_names) if self.label_names else set[int]().union(*present))
-        if not known.issuperset(label for counts in present for label in counts):
-            raise Unreadable("its label volume holds a label that data.reader.label_names does not name")
-        names = {0: BACKGROUND} | {label: str(label) for label in known if label} | dict(self.label_names or {})
-        return [names[max(sorted(counts), key=counts.__getitem__, default=0)] for counts in present]
+        check_aligned(image, labels)
+        return Slices(labels, AXES[self.axis])
 
 
 class Slices(Sequence[np.ndarray]):
@@ -239,17 +235,19 @@ class Slices(Sequence[np.ndarray]):
 class _Kept(Sequence[RawImage]):
     """The slices ``numbers`` as raw images, each made when it is asked for: all at once would be another volume."""
 
-    def __init__(self, slices: Slices, numbers: Sequence[int], names: Sequence[str], mask: bool) -> None:
-        self.slices, self.numbers, self.names, self.mask = slices, numbers, names, mask
+    def __init__(
+        self, slices: Slices, numbers: Sequence[int], names: Sequence[str], maps: Slices | None, mask: bool
+    ) -> None:
+        self.slices, self.numbers, self.names, self.maps, self.mask = slices, numbers, names, maps, mask
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def __getitem__(self, position: int) -> RawImage:  # pyright: ignore[reportIncompatibleMethodOverride]
         number, volume = self.numbers[position], self.slices.volume
-        name = self.names[number]
+        name, labels = self.names[number], None if self.maps is None else self.maps[number][0]
         values, spacing = self.slices[number], self.slices.spacing
-        return RawImage(values, volume.stored_type, spacing, name, volume.remarks, mask=self.mask)
+        return RawImage(values, volume.stored_type, spacing, name, volume.remarks, mask=self.mask, labels=labels)
 
 
 def _content(voxels: np.ndarray, scaled: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -265,24 +263,6 @@ def _content(voxels: np.ndarray, scaled: Callable[[np.ndarray], np.ndarray]) -> 
         inside = gray > low + 0.1 * (high - low)
         above[index[0]] += inside.sum() if isinstance(index[0], int) else inside.sum(axis=1)
     return above / math.prod(voxels.shape[1:])
-
-
-def _labels_in(values: np.ndarray) -> dict[int, int]:
-    """Return how many voxels of a slice have each label other than 0."""
-    if (values % 1).any():
-        raise Unreadable("its label volume holds values that are not integers")
-    labels, counts = np.unique(values[values != 0], return_counts=True)
-    return dict(zip(map(int, labels), counts.tolist(), strict=True))
-
-
-def _check_aligned(image: Volume, labels: Volume) -> None:
-    """Raise Unreadable unless both volumes fill the same space, within half a voxel at each corner."""
-    if labels.stored.dtype.names:
-        raise Unreadable("its label volume holds values that are not integers")
-    if image.stored.shape != labels.stored.shape:
-        raise Unreadable("its label volume has another shape")
-    if not image.lies_on(labels):
-        raise Unreadable("its label volume has another position in space")
 
 
 def _label_names(label_names: Mapping[int, str] | None) -> dict[int, str] | None:

@@ -56,6 +56,7 @@ class RawImage:
         stored_type: the type in the file: "8-bit", "16-bit", "signed 16-bit", "32-bit integer", "floating-point" ...
         source: of a pair: the image that is to be translated, on the same grid, in ``Scan.source_unit``.
         foreground: ``(H, W)``, True where a pair is measured; None without masks.
+        labels: ``(H, W)``, the label map of the image: whole numbers, 0 is the background; None without one.
         place: of the slice in the volume of its file, counted from 0; None where the record gives it.
         spacing: millimeters from row to row and from column to column; None: not known.
         aspect: the height of a pixel divided by its width, where ``spacing`` is not known.
@@ -73,6 +74,7 @@ class RawImage:
     mask: bool = False
     source: RawImage | None = None
     foreground: np.ndarray | None = None
+    labels: np.ndarray | None = None
     place: int | None = None
 
     @property

@@ -155,7 +155,7 @@ class RecordReading(Dataset[RecordResult]):
             spacing=spacing,
             low=float(values.min()),
             high=float(values.max()),
-            digest=_digest(*(side.values for side in sides)),
+            digest=content_digest(*(side.values for side in sides)),
             perceptual=_perceptual_hash(values),
             remarks=tuple(remarks),
             mask=raw.mask,
@@ -185,7 +185,8 @@ def out_of_memory() -> InputError:
     )
 
 
-def _digest(*images: np.ndarray) -> str:
+def content_digest(*images: np.ndarray) -> str:
+    """Return the column ``digest`` of an image, or of the two images of a pair: a hash of shapes and values."""
     content = hashlib.blake2b(digest_size=12)
     for values in images:
         content.update(str(values.shape).encode())

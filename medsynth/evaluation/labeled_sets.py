@@ -1,4 +1,4 @@
-"""Sets of images with labels or key points for training networks: of one or several runs, or of folders."""
+"""Sets of images with labels for training networks: of one or several runs, or of folders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from medsynth.backbone.weights import sha256
 from medsynth.contracts import InputError
-from medsynth.data.phantom.source import LANDMARKS, Phantoms
 from medsynth.data.preview import datasets
 from medsynth.evaluation.folders import folder_images, open_folder
 from medsynth.evaluation.image_sets import generated, split_of
@@ -23,17 +22,16 @@ from medsynth.runs.existing import named_folders
 
 
 class LabeledSets(NamedTuple):
-    """Training, test and generated images with the labels of the same classes, or with key points.
+    """Training, test and generated images with the labels of the same classes, or real ones with other targets.
 
     Attributes:
         training: real images that the generator was trained on.
         test: real images of no patient in ``training``, where patients are known.
         generated: a number -> about as many generated images with labels; of folders: all that there are.
-        class_names: of the labels; empty with key points.
+        class_names: of the labels; with other targets of these: key points or regions.
         sources: descriptions of the three for people.
         notes: sentences about what may bias results.
-        points: float32 (N, points, 2), columns and rows in pixels, of training and test images; None: labels.
-        point_names: of the key points.
+        targets: (N, ...) of training and test images, such as key points or label maps; None: their labels.
     """
 
     training: ImageSet
@@ -42,8 +40,7 @@ class LabeledSets(NamedTuple):
     class_names: tuple[str, ...]
     sources: tuple[str, str, str]
     notes: tuple[str, ...]
-    points: tuple[np.ndarray, np.ndarray] | None = None
-    point_names: tuple[str, ...] = ()
+    targets: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def of_runs(config: DictConfig, device: torch.device) -> LabeledSets:
@@ -60,7 +57,7 @@ def of_runs(config: DictConfig, device: torch.device) -> LabeledSets:
     if len(runs) > 1:
         names, parts = _class_names(runs, config), [_of_class(run, config, n) for n, run in enumerate(runs)]
     else:
-        names, parts = _conditional(runs[0]), [_RunImages.of(runs[0], config)]
+        names, parts = _conditional(runs[0]), [RunImages.of(runs[0], config)]
     training, test = (joined(name, [getattr(part, name) for part in parts]) for name in ("training", "test"))
     test, dropped = of_other_patients(test, training)
 
@@ -69,47 +66,11 @@ def of_runs(config: DictConfig, device: torch.device) -> LabeledSets:
         return joined("generated", [part.generated(-(-count * part.training.count // total)) for part in parts])
 
     split = parts[0].split
-    return LabeledSets(training, test, make, names, _sources(runs, split), (*dropped, *_selection_note(split)))
+    return LabeledSets(training, test, make, names, run_sources(runs, split), (*dropped, *selection_note(split)))
 
 
-def with_points(config: DictConfig, device: torch.device) -> LabeledSets:
-    """Take a run whose data knows key points: phantoms. Its generated images have none.
-
-    Args:
-        config: as of ``of_runs``.
-        device: that generates.
-
-    Raises:
-        InputError: no run, generator, checkpoint or split of that name, several runs, or data without key points.
-    """
-    folders = named_folders(config.run)
-    if len(folders) > 1:
-        raise InputError("problem=keypoints takes one run: give run= its folder.")
-    run = open_run(folders[0], config, device)
-    source = run.data.source
-    if not isinstance(source, Phantoms):
-        raise InputError(
-            "problem=keypoints needs data that knows its key points, which only phantoms do: choose "
-            "problem=classification, or call medsynth.utility.study.compare with points of your own (docs/utility.md)."
-        )
-    part = _RunImages.of(run, config)
-    sides = (("train", part.training), (part.split, part.test))
-    points = [np.stack([source.landmarks(split, n) for n in range(images.count)]) for split, images in sides]
-    of_training, of_test = (np.asarray(np.isfinite(own).any(axis=(0, 2))) for own in points)
-    seen = of_training & of_test
-    return LabeledSets(
-        part.training,
-        part.test,
-        part.generated,
-        (),
-        _sources([run], part.split),
-        tuple(_selection_note(part.split)),
-        (points[0][:, seen], points[1][:, seen]),
-        tuple(name for name, visible in zip(LANDMARKS, seen.tolist(), strict=True) if visible),
-    )
-
-
-def _sources(runs: Sequence[OpenedRun], split: str) -> tuple[str, str, str]:
+def run_sources(runs: Sequence[OpenedRun], split: str) -> tuple[str, str, str]:
+    """Return descriptions of training, test and generated images for people."""
     return (
         "; ".join(f"{run.data.description}, split train" for run in runs),
         "; ".join(f"{run.data.description}, split {split}" for run in runs),
@@ -118,8 +79,8 @@ def _sources(runs: Sequence[OpenedRun], split: str) -> tuple[str, str, str]:
 
 
 @dataclasses.dataclass(frozen=True)
-class _RunImages:
-    """The images of one run."""
+class RunImages:
+    """The images of one run; ``split`` is that of the test images."""
 
     training: ImageSet
     test: ImageSet
@@ -127,7 +88,12 @@ class _RunImages:
     split: str
 
     @classmethod
-    def of(cls, run: OpenedRun, config: DictConfig) -> _RunImages:
+    def of(cls, run: OpenedRun, config: DictConfig) -> RunImages:
+        """Take them as ``config`` says, see ``of_runs``; generated ones are made when they are asked for.
+
+        Raises:
+            InputError: the run has no such split.
+        """
         split = config.split or ("val" if run.data.test_dataset is None else "test")
         if split not in ("val", "test") or split not in datasets(run.data):
             raise InputError(f"split={split} is not possible: choose val, or test where the run held test images out.")
@@ -170,15 +136,15 @@ def _class_names(runs: Sequence[OpenedRun], config: DictConfig) -> tuple[str, ..
     return tuple(own)
 
 
-def _of_class(run: OpenedRun, config: DictConfig, number: int) -> _RunImages:
+def _of_class(run: OpenedRun, config: DictConfig, number: int) -> RunImages:
     """Return the images of a run with the label ``number``."""
-    part = _RunImages.of(run, config)
+    part = RunImages.of(run, config)
 
     def labeled(images: ImageSet) -> ImageSet:
         key = None if images.key is None else {**images.key, "class": number}
         return dataclasses.replace(images, labels=np.full(images.count, number), key=key)
 
-    return _RunImages(
+    return RunImages(
         labeled(part.training), labeled(part.test), lambda count: labeled(part.generated(count)), part.split
     )
 
@@ -251,24 +217,35 @@ def joined(name: str, parts: Sequence[ImageSet]) -> ImageSet:
     )
 
 
+def of_new_patients(test: ImageSet, training: ImageSet) -> np.ndarray:
+    """Return which test images (N,) are of patients who are not in the training images; all where none are known.
+
+    Raises:
+        InputError: not even two are.
+    """
+    if test.groups is None or training.groups is None:
+        return np.ones(test.count, dtype=bool)
+    apart = ~np.isin(test.groups, training.groups)
+    if apart.sum() < 2:
+        raise InputError("All patients of the test images are in the training images too: give images of other people.")
+    return apart
+
+
 def of_other_patients(test: ImageSet, training: ImageSet) -> tuple[ImageSet, list[str]]:
     """Return the test images of patients who are not in the training images, and a sentence about the others.
 
     Raises:
         InputError: none are left.
     """
-    if test.groups is None or training.groups is None:
-        return test, []
-    apart = ~np.isin(test.groups, training.groups)
+    apart = of_new_patients(test, training)
     if apart.all():
         return test, []
-    if apart.sum() < 2:
-        raise InputError("All patients of the test images are in the training images too: give images of other people.")
     left_out = int((~apart).sum())
     return test.subset(np.flatnonzero(apart)), [f"{left_out:,} test images of patients in the training are left out."]
 
 
-def _selection_note(split: str) -> list[str]:
+def selection_note(split: str) -> list[str]:
+    """Return a sentence about test images on which a generator was selected."""
     if split != "val":
         return []
     return [

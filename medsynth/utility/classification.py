@@ -51,7 +51,6 @@ class _Classification:
     """The measures and targets of a classifier."""
 
     name = "classification"
-    lower = False
 
     def __init__(self, class_names: tuple[str, ...]):
         self.class_names = class_names
@@ -64,9 +63,17 @@ class _Classification:
         """Return the names of all measures."""
         return (*OVERALL, *(f"{name}/{of}" for name in OF_A_CLASS for of in self.class_names))
 
-    def measures(self, predictions: Tensor, targets: np.ndarray) -> dict[str, float]:
+    def scores(self, predictions: Tensor, targets: np.ndarray) -> Tensor:
+        """Return the logits themselves: measures are of all images together."""
+        return predictions
+
+    def is_error(self, measure: str) -> bool:
+        """Return False: higher values of all measures are better."""
+        return False
+
+    def measures(self, scores: Tensor, targets: np.ndarray) -> dict[str, float]:
         """Return all measures of logits (N, classes) by name."""
-        return classification_measures(predictions, torch.as_tensor(targets), self.class_names)
+        return classification_measures(scores, torch.as_tensor(targets), self.class_names)
 
 
 class _Standardized(nn.Module):

@@ -112,10 +112,10 @@ def _train(job: Job, material: Material, chosen: Members, synthetic: Examples, *
 
 def _measures(task: Task, network: nn.Module, test: Examples, groups: np.ndarray) -> dict[str, Any]:
     assert test.targets is not None
-    predictions = task.predict(network, test.inputs)
-    values = task.measures(predictions, test.targets)
+    scores = task.scores(task.predict(network, test.inputs), test.targets)
+    values = task.measures(scores, test.targets)
     without = []
     for group in range(int(groups.max()) + 1):
         kept = groups != group
-        without.append(task.measures(predictions[torch.as_tensor(kept)], test.targets[kept]))
+        without.append(task.measures(scores[torch.as_tensor(kept)], test.targets[kept]))
     return {"values": values, "without": {name: [part.get(name, math.nan) for part in without] for name in values}}

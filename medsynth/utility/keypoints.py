@@ -66,7 +66,6 @@ class KeyPoints:
     """
 
     name = "keypoints"
-    lower = True
 
     def __init__(
         self,
@@ -128,9 +127,17 @@ class KeyPoints:
         """Return the names of all measures."""
         return ("localization_error", *(f"localization_error/{name}" for name in self.names))
 
-    def measures(self, predictions: Tensor, targets: np.ndarray) -> dict[str, float]:
+    def scores(self, predictions: Tensor, targets: np.ndarray) -> Tensor:
+        """Return the localization errors (N, points) in pixels, NaN where a point is not visible."""
+        return torch.as_tensor(np.linalg.norm(predictions[..., :2].numpy() - targets, axis=2))
+
+    def is_error(self, measure: str) -> bool:
+        """Return True: all measures are errors."""
+        return True
+
+    def measures(self, scores: Tensor, targets: np.ndarray) -> dict[str, float]:
         """Return the mean localization error of visible points in pixels, of all and of each."""
-        errors = np.linalg.norm(predictions[..., :2].numpy() - targets, axis=2)
+        errors = scores.numpy()
         by_point = {
             f"localization_error/{name}": float(np.nanmean(errors[:, number]))
             for number, name in enumerate(self.names)

@@ -9,9 +9,10 @@ from medsynth.contracts import InputError
 from medsynth.utility.augmentation import Augmentation
 from medsynth.utility.classification import LinearProbe, Network, WholeNetwork
 from medsynth.utility.keypoints import KeyPoints
+from medsynth.utility.segmentation import Segmentation
 from medsynth.utility.task import Task
 
-LEARNING_RATES = {"head": 1e-2, "all": 1e-3, "keypoints": 5e-3}
+LEARNING_RATES = {"head": 1e-2, "all": 1e-3, "keypoints": 5e-3, "segmentation": 5e-3}
 TRAINED = ("head", "all")
 
 
@@ -48,3 +49,14 @@ def keypoint_task(augmentation: Mapping[str, Any], names: Sequence[str], *, widt
     if width < 1:
         raise InputError(f"width={width} must be 1 or more.")
     return KeyPoints(names, augmentation=Augmentation(**augmentation), width=width, device=device)
+
+
+def segmentation_task(augmentation: Mapping[str, Any], regions: Sequence[str], *, width: int, device: str) -> Task:
+    """Return the task of segmenting the named regions.
+
+    Raises:
+        InputError: an option is out of range.
+    """
+    if width < 1:
+        raise InputError(f"width={width} must be 1 or more.")
+    return Segmentation(regions, augmentation=Augmentation(**augmentation), width=width, device=device)

@@ -92,7 +92,7 @@ class Collection:
             "sentence": _sentence(said, comparisons, corrected, self.options.measure, largest),
             "task": self.task.name,
             "measure": self.options.measure,
-            "better": "lower" if self.task.lower else "higher",
+            "better": "lower" if self.task.is_error(self.options.measure) else "higher",
             "worthwhile": self.options.worthwhile,
             "size": largest,
             "sizes": list(self.plan.sizes),
@@ -133,7 +133,7 @@ class Collection:
 
     def _gain(self, arm: Arm, control: Arm, size: int, name: str) -> Measured:
         (values, without), (other, other_without) = self._table(arm, size, name), self._table(control, size, name)
-        sign = -1 if self.task.lower else 1
+        sign = -1 if self.task.is_error(name) else 1
         return measured(sign * (values - other), sign * (without - other_without))
 
     def _arm(self, arm: Arm, size: int, measures: Sequence[str]) -> dict[str, Any]:

@@ -122,6 +122,9 @@ def _work(sets: Sets, task: Task, options: Options) -> dict[str, Any]:
     """Return what every row depends on."""
     sides = {side: getattr(sets, side) for side in ("training", "test", "synthetic")}
     data = {side: {"count": images.count, "content": digest(images.key)} for side, images in sides.items()}
+    for side, own in data.items():
+        if sets.targets is not None and (targets := sets.of(side)) is not None:
+            own["targets"] = digest(np.ascontiguousarray(targets).tobytes().hex())
     return {
         **task.describe(),
         "fit": dataclasses.asdict(options.fit),
@@ -197,8 +200,9 @@ def _notes(sets: Sets, task: Task, options: Options, plan: Plan) -> list[str]:
         )
     if sets.of("synthetic") is None:
         notes.append(
-            "Generated images have no known key points: a network trained on the real images of the same arm places "
-            "them (pseudo-labels), which takes as many steps again and adds no information about their position."
+            "Generated images come without key points or label maps: a network trained on the real images of the same "
+            "arm gives them (pseudo-labels), which takes as many steps again and brings no knowledge of them that the "
+            "real images do not have."
         )
     notes.append(
         "The intervals hold for these training images and this generator, over seeds and other test images; another "

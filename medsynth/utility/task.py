@@ -31,12 +31,10 @@ class Task(Protocol):
     """A network, its loss and its measures; it is sent to other processes.
 
     Attributes:
-        name: ``classification`` or ``keypoints``.
-        lower: measures are better the lower they are.
+        name: ``classification``, ``keypoints`` or ``segmentation``.
     """
 
     name: str
-    lower: bool
 
     def encode(self, images: ImageSet, *, augmented: bool) -> np.ndarray:
         """Return all images as inputs (N, ...); ``augmented`` ones serve the arm with augmentation, too."""
@@ -62,8 +60,16 @@ class Task(Protocol):
         """Return predictions as targets (N, ...)."""
         ...
 
-    def measures(self, predictions: Tensor, targets: np.ndarray) -> dict[str, float]:
-        """Return all measures by name."""
+    def scores(self, predictions: Tensor, targets: np.ndarray) -> Tensor:
+        """Return what measures are computed of, for each image (N, ...): computed once for all parts of the images."""
+        ...
+
+    def measures(self, scores: Tensor, targets: np.ndarray) -> dict[str, float]:
+        """Return all measures by name, of all images or of a part of them."""
+        ...
+
+    def is_error(self, measure: str) -> bool:
+        """Return whether lower values of a measure are better."""
         ...
 
     def measure_names(self) -> tuple[str, ...]:

@@ -150,6 +150,13 @@ class Canvas:
         """Return the fraction of each pixel inside the outline; the edge is ``soft`` mm wide, one pixel at least."""
         return np.minimum(np.maximum(0.5 + depth * (1 / max(self.pixel, soft)), 0), 1)
 
+    def covered(self, shape: Shape) -> Array:
+        """Return the fraction of each pixel ``(image_size, image_size)`` inside a shape."""
+        cover = np.zeros(self.hu.shape, dtype=np.float32)
+        region, depth = self.depth(shape)
+        cover[region] = self.cover(depth)
+        return cover
+
     def paint(self, shape: Shape, hu: float | Array, *, soft: float = 0.0, within: Array | None = None) -> None:
         """Fill the shape with ``hu`` (a number, or one for each pixel), if given only ``within`` another cover."""
         region, depth = self.depth(shape)

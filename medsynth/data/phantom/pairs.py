@@ -24,7 +24,7 @@ from torch import Tensor
 
 from medsynth.contracts import Intensity
 from medsynth.data.errors import check_choice
-from medsynth.data.phantom.canvas import Array, Canvas, Shape
+from medsynth.data.phantom.canvas import Array, Canvas
 from medsynth.data.phantom.lesion import LesionType
 from medsynth.data.phantom.rendered import RenderedImages, with_channels
 from medsynth.data.phantom.source import ANATOMIES, BLUR, Phantoms
@@ -140,12 +140,12 @@ class PhantomPairs(Phantoms):
         rim = self._lesion_type(ANATOMIES[anatomy].lesion).rim
         outside = np.array(site.cover)
         for shape in shapes:
-            outside *= 1 - _cover(canvas, shape.grown(rim + _RING[0]))
+            outside *= 1 - canvas.covered(shape.grown(rim + _RING[0]))
         return [
             Lesion(
                 math.sqrt(shape.a * shape.b),
-                _cover(canvas, shape) * site.cover,
-                _cover(canvas, shape.grown(rim + _RING[1])) * outside,
+                canvas.covered(shape) * site.cover,
+                canvas.covered(shape.grown(rim + _RING[1])) * outside,
             )
             for shape in shapes
         ]
@@ -175,14 +175,6 @@ class PhantomPairs(Phantoms):
             return of_anatomy
         smallest, largest = self.lesion_radius
         return dataclasses.replace(of_anatomy, radius=(smallest, largest))
-
-
-def _cover(canvas: Canvas, shape: Shape) -> Array:
-    """Return the fraction of each pixel (H, W) inside a shape."""
-    cover = np.zeros(canvas.hu.shape, dtype=np.float32)
-    region, depth = canvas.depth(shape)
-    cover[region] = canvas.cover(depth)
-    return cover
 
 
 class PhantomPairImages(RenderedImages):

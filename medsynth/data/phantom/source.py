@@ -136,6 +136,14 @@ class Phantoms:
         missing = [(math.nan, math.nan)] * (len(LANDMARKS) - len(positions))
         return np.array(positions + missing, dtype=np.float32)
 
+    def lesion_mask(self, split: str, index: int) -> Array:
+        """Return an image's label map, uint8 ``(image_size, image_size)``: 1 where half a pixel or more is lesion."""
+        canvas, site, shapes = self._paint(split, index, lesions=True)
+        mask = np.zeros(canvas.hu.shape, dtype=np.uint8)
+        for shape in shapes:
+            mask[canvas.covered(shape) * site.cover >= 0.5] = 1
+        return mask
+
     def hounsfield(self, split: str, index: int, *, lesions: bool = True) -> Array:
         """Render image ``index`` of a split in HU ``(image_size, image_size)``; without its lesions if asked for."""
         canvas = self._paint(split, index, lesions=lesions)[0]
