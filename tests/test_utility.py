@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import os
+import signal
+from concurrent.futures import Future
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,18 +16,19 @@ from medsynth.errors import EndCode, InputError
 from medsynth.evaluation.answers import NO, NOT_SHOWN, YES, holm
 from medsynth.metrics.classification import classification_measures
 from medsynth.metrics.image_set import ImageSet
-from medsynth.utility import plan as plan_module
+from medsynth.utility import workers as workers_module
 from medsynth.utility.answer import Comparison, answer
 from medsynth.utility.arms import Arm, all_arms, default_sizes, members, mixed_order
 from medsynth.utility.augmentation import Augmentation
 from medsynth.utility.classification import LinearProbe, Network, WholeNetwork
 from medsynth.utility.fit import Fit, batches
 from medsynth.utility.job import Job, run_job
-from medsynth.utility.plan import Plan
+from medsynth.utility.plan import Plan, seconds_for_a_job
 from medsynth.utility.sets import Options, Sets
 from medsynth.utility.statistics import Measured, image_groups, measured
-from medsynth.utility.study import compare, prepare
+from medsynth.utility.study import compare, prepare, run_part
 from medsynth.utility.task import Examples
+from medsynth.utility.workers import Workers
 
 MINI = Network("medsynth_mini", "embedded")
 CLASSES = ("a", "b")
@@ -39,6 +44,7 @@ class PixelProbe(LinearProbe):
 
 PROBE = PixelProbe(MINI, CLASSES, augmentation=Augmentation(), views=1)
 QUICK = Options(fit=Fit(steps=1), seeds=2, sizes=(16,))
+FEW = dataclasses.replace(QUICK, ratios=(1,))
 OPTIONS = Options(fit=Fit(steps=30, learning_rate=1e-2), seeds=3, sizes=(16,))
 
 
@@ -239,7 +245,7 @@ def test_new_images_help_and_copies_do_not():
 
 def test_a_comparison_resumes_where_it_was_interrupted(tmp_path, monkeypatch):
     done = []
-    original = plan_module.run_job
+    original = workers_module.run_job
 
     def interrupted(job, material, threads=None):
         if len(done) == 10:
@@ -247,37 +253,137 @@ def test_a_comparison_resumes_where_it_was_interrupted(tmp_path, monkeypatch):
         done.append(job)
         return original(job, material, threads)
 
-    monkeypatch.setattr(plan_module, "seconds_for_a_job", lambda *_: 0.1)
     monkeypatch.setattr("medsynth.utility.study.seconds_for_a_job", lambda *_: 0.1)
-    monkeypatch.setattr(plan_module, "run_job", interrupted)
+    monkeypatch.setattr(workers_module, "run_job", interrupted)
     with pytest.raises(KeyboardInterrupt):
         compare(sets(), PROBE, QUICK, folder=tmp_path / "rows")
     files = {path.name for path in (tmp_path / "rows").glob("*-*.json")}
     assert 9 <= len(files) <= 10
     (tmp_path / "rows" / sorted(files)[0]).write_text('{"arm": ')
     again = []
-    monkeypatch.setattr(plan_module, "run_job", lambda job, *rest: again.append(job) or original(job, *rest))
+    monkeypatch.setattr(workers_module, "run_job", lambda job, *rest: again.append(job) or original(job, *rest))
     resumed = compare(sets(), PROBE, QUICK, folder=tmp_path / "rows").to_dict()
     assert len(again) == 18 - len(files) + 1, "rows that are there are not computed again, a damaged one is"
     fresh = compare(sets(), PROBE, QUICK).to_dict()
     assert resumed["differences"] == fresh["differences"]
 
 
-def test_a_killed_process_keeps_the_rows_and_says_what_to_type(tmp_path, monkeypatch):
-    done, original = [], plan_module.run_job
+def without_timing(monkeypatch):
+    monkeypatch.setattr("medsynth.utility.study.seconds_for_a_job", lambda *_: 0.1)
 
-    def killed(job, *rest):
-        if len(done) == 3:
-            raise TerminatedWorkerError("A worker process was unexpectedly terminated")
-        done.append(job)
+
+ERRORS = {
+    "diverged": (InputError("A network's training has diverged.", code=EndCode.DIVERGED), EndCode.DIVERGED),
+    "memory": (MemoryError(), EndCode.OUT_OF_MEMORY),
+    "fault": (ZeroDivisionError("division by zero"), EndCode.PROGRAM_ERROR),
+}
+
+
+@pytest.mark.parametrize(("error", "code"), ERRORS.values(), ids=ERRORS)
+def test_a_training_that_fails_is_named_and_alone_repeated(tmp_path, monkeypatch, error, code):
+    without_timing(monkeypatch)
+    original, again = workers_module.run_job, []
+
+    def failing(job, *rest):
+        if job.name in ("mixed_1-16-0", "real-16-1"):
+            raise error
         return original(job, *rest)
 
-    monkeypatch.setattr("medsynth.utility.study.seconds_for_a_job", lambda *_: 0.1)
-    monkeypatch.setattr(plan_module, "run_job", killed)
-    with pytest.raises(InputError, match="fewer processes") as caught:
-        compare(sets(), PROBE, QUICK, folder=tmp_path)
-    assert caught.value.code == EndCode.OUT_OF_MEMORY
-    assert len([*tmp_path.glob("*-*.json")]) == 3
+    monkeypatch.setattr(workers_module, "run_job", failing)
+    message = r"^2 of 10 trainings failed \(mixed_1-16-0: .*; real-16-1: .*\)\. The others are done and kept in .*again"
+    with pytest.raises(InputError, match=message) as caught:
+        compare(sets(), PROBE, FEW, folder=tmp_path)
+    assert caught.value.code == code
+    failures = {path.name: json.loads(path.read_text()) for path in tmp_path.glob("*.failed.json")}
+    assert {*failures} == {"mixed_1-16-0.failed.json", "real-16-1.failed.json"}
+    assert failures["real-16-1.failed.json"] | {"reason": ""} == {
+        "arm": "real",
+        "size": 16,
+        "seed": 1,
+        "status": "diverged" if code == EndCode.DIVERGED else "failed",
+        "code": code.value,
+        "reason": "",
+        "requeue": False,
+    }
+    monkeypatch.setattr(workers_module, "run_job", lambda job, *rest: again.append(job.name) or original(job, *rest))
+    compare(sets(), PROBE, FEW, folder=tmp_path)
+    assert sorted(again) == ["mixed_1-16-0", "real-16-1"]
+    assert not [*tmp_path.glob("*.failed.json")]
+
+
+class HereExecutor:
+    """Runs what it is given in this process; the process of one job dies."""
+
+    started = 0
+
+    def __init__(self, count):
+        HereExecutor.started += 1
+
+    def submit(self, function, path, job, *rest):
+        future = Future()
+        if job.name == "augmented-16-1":
+            future.set_exception(TerminatedWorkerError("A worker process was unexpectedly terminated"))
+        else:
+            future.set_result(function(path, job, *rest))
+        return future
+
+    def shutdown(self, **_):
+        pass
+
+
+def test_a_process_that_dies_takes_its_own_training_with_it(tmp_path, monkeypatch):
+    without_timing(monkeypatch)
+    monkeypatch.setattr(HereExecutor, "started", 0)
+    monkeypatch.setattr(workers_module, "ProcessPoolExecutor", HereExecutor)
+    two = dataclasses.replace(FEW, jobs=2)
+    with pytest.raises(InputError, match=r"1 of 10 trainings failed \(augmented-16-1: its process was ended") as caught:
+        compare(sets(), PROBE, two, folder=tmp_path)
+    assert caught.value.code == EndCode.KILLED
+    assert HereExecutor.started == 3, "a process that died is replaced"
+    assert len([*tmp_path.glob("*-*.json")]) == 10
+    monkeypatch.setattr(workers_module, "run_job", lambda *_: 1 / 0)
+    with pytest.raises(InputError, match="1 of 1 trainings failed"):
+        compare(sets(), PROBE, FEW, folder=tmp_path)
+
+
+class Deadly(LinearProbe):
+    """Kills the process in which the second seed's augmented images are trained on, once."""
+
+    def batch(self, examples, positions, *, augmented):
+        mark = Path(os.environ["DEADLY_MARK"])
+        if augmented and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().batch(examples, positions, augmented=augmented)
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_its_training_alone(tmp_path, monkeypatch):
+    without_timing(monkeypatch)
+    monkeypatch.setenv("DEADLY_MARK", str(tmp_path / "mark"))
+    task = Deadly(MINI, CLASSES, augmentation=Augmentation(), views=1)
+    one = dataclasses.replace(FEW, jobs=1)
+    with pytest.raises(InputError, match=r"1 of 10 trainings failed \(augmented-16-0: its process was ended"):
+        compare(sets(), task, one, folder=tmp_path / "rows")
+    assert len([*(tmp_path / "rows").glob("*-*.json")]) == 10
+    compare(sets(), task, one, folder=tmp_path / "rows")
+    assert not [*(tmp_path / "rows").glob("*.failed.json")]
+
+
+def test_parts_of_a_comparison_make_the_whole(tmp_path, monkeypatch):
+    without_timing(monkeypatch)
+    done, original = [], workers_module.run_job
+    monkeypatch.setattr(workers_module, "run_job", lambda job, *rest: done.append(job.name) or original(job, *rest))
+    left = [run_part(sets(), PROBE, FEW, part, folder=tmp_path) for part in ("3/3", "1/3", "2/3", "1/3")]
+    assert left == [7, 3, 0, 0]
+    assert len(done) == len(set(done)) == 10
+    compare(sets(), PROBE, FEW, folder=tmp_path)
+    assert len(done) == 10
+    for part in ("0/3", "4/3", "x", "1", "1/0"):
+        with pytest.raises(InputError, match=f"part={part} is not possible"):
+            run_part(sets(), PROBE, FEW, part, folder=tmp_path)
+    with pytest.raises(InputError, match="part= and budget= do not go together"):
+        run_part(sets(), PROBE, dataclasses.replace(FEW, budget=1), "1/3", folder=tmp_path)
 
 
 def test_rows_of_other_options_are_refused(tmp_path):
@@ -288,8 +394,8 @@ def test_rows_of_other_options_are_refused(tmp_path):
 
 def test_more_seeds_reuse_rows(tmp_path, monkeypatch):
     compare(sets(), PROBE, QUICK, folder=tmp_path)
-    again, original = [], plan_module.run_job
-    monkeypatch.setattr(plan_module, "run_job", lambda job, *rest: again.append(job.seed) or original(job, *rest))
+    again, original = [], workers_module.run_job
+    monkeypatch.setattr(workers_module, "run_job", lambda job, *rest: again.append(job.seed) or original(job, *rest))
     monkeypatch.setattr("medsynth.utility.study.seconds_for_a_job", lambda *_: 0.1)
     compare(sets(), PROBE, dataclasses.replace(QUICK, seeds=3), folder=tmp_path)
     assert set(again) == {2}
@@ -312,21 +418,31 @@ def test_a_budget_is_told(monkeypatch):
     options = dataclasses.replace(OPTIONS, fit=Fit(steps=1), budget=2, seeds=4, sizes=(8, 16))
     record = compare(sets(), PROBE, options, say=said.append).to_dict()
     assert record["seeds"] * len(record["sizes"]) * 9 <= 20
-    assert said[0].startswith("72 of 72 trainings are to be done, about 6 s each: 7 minutes with jobs=1.")
+    assert said[0].startswith("72 of 72 trainings are to be done, about 6 s each: 7 minutes with jobs=0.")
     assert any("budget=2 minutes" in note for note in record["notes"])
 
 
 def test_the_time_of_a_job_is_extrapolated_over_its_steps(monkeypatch):
-    clock = [0.0]
-
     def timed(job, material, threads=None):
-        clock[0] += 2 + 0.5 * material.options.steps
+        return {"seconds": 2 + 0.5 * material.options.steps}
 
-    monkeypatch.setattr(plan_module, "run_job", timed)
-    monkeypatch.setattr(plan_module.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(workers_module, "run_job", timed)
     material = prepare(sets(), PROBE, dataclasses.replace(OPTIONS, fit=Fit(steps=100)))
     plan = Plan(all_arms([1]), (16,), (0, 1))
-    assert plan_module.seconds_for_a_job(plan, material) == pytest.approx(2 + 0.5 * 100)
+    assert seconds_for_a_job(plan, Workers(material, 0)) == pytest.approx(2 + 0.5 * 100)
+
+
+def test_a_failure_of_the_training_that_tells_the_time_ends_nothing(tmp_path, monkeypatch):
+    original, said = workers_module.run_job, []
+
+    def failing(job, material, *rest):
+        if material.options.steps == 1:
+            raise MemoryError
+        return original(job, material, *rest)
+
+    monkeypatch.setattr(workers_module, "run_job", failing)
+    compare(sets(), PROBE, dataclasses.replace(QUICK, fit=Fit(steps=2)), say=said.append)
+    assert said[0].startswith("18 trainings are to be done; how long they take is not known")
 
 
 def test_smaller_sizes_say_that_the_generator_saw_more():
@@ -345,7 +461,7 @@ def test_too_few_generated_images_are_refused():
         compare(few, PROBE, OPTIONS)
 
 
-@pytest.mark.parametrize(("name", "value"), [("seeds", 1), ("jobs", 0), ("worthwhile", -1), ("sizes", (17,))])
+@pytest.mark.parametrize(("name", "value"), [("seeds", 1), ("jobs", -1), ("worthwhile", -1), ("sizes", (17,))])
 def test_numbers_out_of_range_are_refused(name, value):
     with pytest.raises(InputError, match=f"{name}="):
         compare(sets(), PROBE, dataclasses.replace(OPTIONS, **{name: value}))

@@ -10,7 +10,7 @@ from PIL import Image
 from medsynth.errors import InputError
 from medsynth.evaluation import labeled_sets
 from medsynth.metrics.image_set import ImageSet
-from medsynth.utility import plan as plan_module
+from medsynth.utility import workers as workers_module
 from tests.command import run
 from tests.test_evaluate import a_run
 
@@ -22,6 +22,7 @@ QUICK = (
     "ratios=[1]",
     "views=1",
     "device=cpu",
+    "jobs=0",
 )
 CONDITIONAL = (
     "num_classes=2",
@@ -62,7 +63,7 @@ def test_a_run_with_classes_is_measured_and_resumes(utility, tmp_path, monkeypat
     assert "auc/one_lesion" in record["arms"][0]["measures"]
     assert (tmp_path / "run" / "utility" / "generator.png").stat().st_size > 1000
     assert "20 of 20 trainings are to be done" in out
-    monkeypatch.setattr(plan_module, "run_job", lambda *_: pytest.fail("it is done"))
+    monkeypatch.setattr(workers_module, "run_job", lambda *_: pytest.fail("it is done"))
     code, again, err = utility("run=run", "sizes=[12,24]", *QUICK)
     assert code == 0, err
     assert again.splitlines()[-12:] == out.splitlines()[-12:]
@@ -133,7 +134,12 @@ def test_segmentation_of_the_lesions_of_phantoms(utility, tmp_path):
 def test_folders_with_classes(utility, tmp_path):
     for seed, name in enumerate(("real", "test", "fake")):
         class_folders(tmp_path / name, seed=seed)
-    code, out, err = utility("real=real", "test=test", "fake=fake", "out=folders.json", *QUICK)
+    folders = ("real=real", "test=test", "fake=fake", "out=folders.json", *QUICK)
+    code, out, err = utility(*folders, "part=2/2")
+    assert code == 0, err
+    assert "part=2/2 is done; 15 trainings are missing in all" in out
+    assert not (tmp_path / "folders.json").exists()
+    code, out, err = utility(*folders)
     assert code == 0, err
     record = json.loads((tmp_path / "folders.json").read_text())
     assert record["test"] == {"source": "test=", "count": 24}

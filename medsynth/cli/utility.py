@@ -21,7 +21,7 @@ from medsynth.runs.layout import record_path
 from medsynth.utility.fit import Fit
 from medsynth.utility.options import LEARNING_RATES, classification_task, keypoint_task, segmentation_task
 from medsynth.utility.sets import Options, Sets
-from medsynth.utility.study import compare, pool_size
+from medsynth.utility.study import compare, pool_size, run_part
 from medsynth.utility.task import Task
 
 # For each problem the measure that decides, and the smallest gain in it that is worth having.
@@ -39,7 +39,12 @@ def run(config: DictConfig) -> None:
     targets = None if sets.targets is None else (*sets.targets, None)
     images = Sets(sets.training, sets.test, sets.generated(count), sets.sources, targets, sets.notes)
     out.parent.mkdir(parents=True, exist_ok=True)
-    record = compare(images, task, options, folder=out.with_suffix(""), say=_say).to_dict()
+    folder = out.with_suffix("")
+    if config.part is not None:
+        left = run_part(images, task, options, str(config.part), folder=folder, say=_say)
+        print(f"part={config.part} is done; {left:,} trainings are missing in all. Without part= the answer is given.")
+        return
+    record = compare(images, task, options, folder=folder, say=_say).to_dict()
     print(f"\n{utility_text(record)}")
     write_json(out, record)
     figure = draw_gains(record, out.with_suffix(".png"))

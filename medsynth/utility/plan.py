@@ -1,20 +1,19 @@
-"""The jobs of a comparison, how long they take, and how they run in parallel processes."""
+"""The jobs of a comparison, how long they take, and what becomes of those that fail."""
 
 from __future__ import annotations
 
 import dataclasses
-import time
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from joblib import Parallel, cpu_count, delayed
-from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-from medsynth.errors import EndCode, InputError
+from medsynth.errors import InputError
+from medsynth.runs.run_end import RunEnd
 from medsynth.utility.arms import Arm
-from medsynth.utility.job import Job, Material, run_job
+from medsynth.utility.job import Job
 from medsynth.utility.rows import Rows
+from medsynth.utility.workers import Workers
 
+LISTED = 3  # failed jobs that a message names
 FEWEST_SEEDS = 2  # an interval needs two
 
 
@@ -55,57 +54,53 @@ class Plan:
         return plan
 
 
-def seconds_for_a_job(plan: Plan, material: Material) -> float:
-    """Return the time of a job, measured on one with a single step and one with a tenth of the steps."""
+def seconds_for_a_job(plan: Plan, workers: Workers) -> float:
+    """Return the time of a job, measured on one with a single step and one with a tenth of the steps.
+
+    It is NaN where this job fails, which its own run will tell.
+    """
     job = Job(max(plan.arms, key=lambda arm: arm.added(plan.sizes[-1])), plan.sizes[-1], plan.seeds[0])
-    steps = material.options.steps
+    steps = workers.material.options.steps
     tenth = max(steps // 10, 2)
-    _seconds(job, material, 1)  # the first one loads libraries
-    single = _seconds(job, material, 1)
-    return single + max(_seconds(job, material, tenth) - single, 0) / (tenth - 1) * (steps - 1)
+    _seconds(job, workers, 1)  # the first one loads libraries
+    single = _seconds(job, workers, 1)
+    return single + max(0.0, _seconds(job, workers, tenth) - single) / (tenth - 1) * (steps - 1)
 
 
-def _seconds(job: Job, material: Material, steps: int) -> float:
-    started = time.perf_counter()
-    run_job(job, dataclasses.replace(material, options=dataclasses.replace(material.options, steps=steps)))
-    return time.perf_counter() - started
+def _seconds(job: Job, workers: Workers, steps: int) -> float:
+    (ended,) = workers.run([job], steps=steps)
+    return math.nan if ended.row is None else ended.row["seconds"]
 
 
 def run_jobs(
-    missing: Sequence[Job],
-    material: Material,
-    rows: Rows,
-    *,
-    processes: int = 1,
-    report: Callable[[int, Job], None] | None = None,
+    missing: Sequence[Job], workers: Workers, rows: Rows, *, report: Callable[[int, Job], None] | None = None
 ) -> None:
-    """Run jobs and keep their rows as they finish.
+    """Run jobs and keep their rows as they end; one that fails is recorded, and the others run.
 
     Args:
         missing: the jobs.
-        material: what they compute with.
+        workers: that run them.
         rows: where their rows are kept.
-        processes: parallel ones, isolated from this process; 1: the jobs run in this process.
-        report: called after each job with the number of finished ones.
+        report: called after each job with the number of those that ended.
 
     Raises:
-        InputError: a process was killed; the rows of finished jobs are kept.
+        InputError: jobs failed; the rows of the others are kept.
     """
-    threads = max(cpu_count() // processes, 1) if processes > 1 else None
-    parallel = Parallel(n_jobs=processes, return_as="generator_unordered", max_nbytes="1M", mmap_mode="r")
-    finished: Any = parallel(delayed(_run)(job, material, threads) for job in missing)
-    try:
-        for number, (job, row) in enumerate(finished, start=1):
-            rows.add(job, row)
-            if report is not None:
-                report(number, job)
-    except TerminatedWorkerError as error:
+    failed: list[tuple[Job, RunEnd]] = []
+    for number, ended in enumerate(workers.run(missing), start=1):
+        if ended.end is not None:
+            rows.fail(ended.job, ended.end)
+            failed.append((ended.job, ended.end))
+        else:
+            assert ended.row is not None
+            rows.add(ended.job, ended.row)
+        if report is not None:
+            report(number, ended.job)
+    if failed:
+        named = "; ".join(f"{job.name}: {(end.message or end.code.value).rstrip('. ')}" for job, end in failed[:LISTED])
+        more = f"; and {len(failed) - LISTED} more" if len(failed) > LISTED else ""
         raise InputError(
-            "A training's process was ended by the system, most likely for lack of memory: choose fewer processes "
-            "(jobs=) and type the command again, which resumes.",
-            code=EndCode.OUT_OF_MEMORY,
-        ) from error
-
-
-def _run(job: Job, material: Material, threads: int | None) -> tuple[Job, dict]:
-    return job, run_job(job, material, threads)
+            f"{len(failed)} of {len(missing)} trainings failed ({named}{more}). The others are done{rows.place}: "
+            "type the command again, which does those that failed.",
+            code=failed[0][1].code,
+        )

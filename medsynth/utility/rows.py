@@ -12,6 +12,7 @@ from typing import Any
 from medsynth.contracts import InputError
 from medsynth.files import write_json
 from medsynth.runs.records import read_json
+from medsynth.runs.run_end import RunEnd
 from medsynth.untrusted_files import parsed_json
 from medsynth.utility.job import Job
 
@@ -60,6 +61,21 @@ class Rows:
         self._kept[job.name] = row
         if self._folder is not None:
             write_json(self._folder / f"{job.name}.json", row)
+            self._failure(job).unlink(missing_ok=True)
+
+    def fail(self, job: Job, end: RunEnd) -> None:
+        """Keep how a job failed, as ``<job>.failed.json``, until it has a row."""
+        if self._folder is not None:
+            write_json(self._failure(job), {"arm": job.arm.name, "size": job.size, "seed": job.seed, **end.record()})
+
+    @property
+    def place(self) -> str:
+        """The place where rows are kept, for the end of a clause; "" without a folder."""
+        return "" if self._folder is None else f" and kept in {self._folder}"
+
+    def _failure(self, job: Job) -> Path:
+        assert self._folder is not None
+        return self._folder / f"{job.name}.failed.json"
 
     def missing(self, jobs: Iterable[Job]) -> list[Job]:
         """Return the jobs without a row, in the given order."""

@@ -51,7 +51,7 @@ class Options:
         seeds: how many; 2 or more.
         measure: which decides.
         worthwhile: the smallest gain worth having.
-        jobs: parallel processes.
+        jobs: parallel processes, apart from this one; 0: all is computed in this process, which a lack of memory ends.
         budget: minutes that the jobs may take; None: as many as they need.
     """
 
@@ -61,5 +61,5 @@ class Options:
     seeds: int = 5
     measure: str = "auc"
     worthwhile: float = 0.01
-    jobs: int = 1
+    jobs: int = 0
     budget: float | None = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +21,7 @@ from medsynth.utility.rows import Rows, digest
 from medsynth.utility.sets import Options, Sets
 from medsynth.utility.statistics import image_groups
 from medsynth.utility.task import Examples, Task
+from medsynth.utility.workers import Workers
 
 ENOUGH_POOL = 10_000  # generated images, beyond which seeds share them
 
@@ -49,13 +52,50 @@ def compare(
     started = time.perf_counter()
     notes = list(sets.notes)
     if rows.missing(plan.jobs()):
-        material = prepare(sets, task, options)
-        plan, dropped = _within_budget(plan, material, rows, options, say)
+        with Workers(prepare(sets, task, options), options.jobs) as workers:
+            plan, dropped = _within_budget(plan, workers, rows, options, say)
+            _run(rows.missing(plan.jobs()), workers, rows, say)
         notes += dropped
-        missing = rows.missing(plan.jobs())
-        run_jobs(missing, material, rows, processes=options.jobs, report=_progress(len(missing), say))
     finished = Collection(sets, task, options, plan, rows)
     return finished.collect([*notes, *_notes(sets, task, options, plan)], time.perf_counter() - started)
+
+
+def run_part(
+    sets: Sets, task: Task, options: Options, part: str, *, folder: Path, say: Callable[[str], None] | None = None
+) -> int:
+    """Train the networks of one part of a comparison, so that several machines share it; ``compare`` then collects.
+
+    Args:
+        sets: as of ``compare``.
+        task: as there.
+        options: as there, without a budget, which would drop others on each machine.
+        part: "2/8": every eighth job, from the second one.
+        folder: of the rows, which all parts share.
+        say: as there.
+
+    Returns:
+        The number of jobs of all parts that are not done yet.
+
+    Raises:
+        InputError: as ``compare``, or the part is not possible.
+    """
+    matched = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", part)
+    number, parts = (int(text) for text in matched.groups()) if matched else (1, 0)
+    if number > parts:
+        raise InputError(f"part={part} is not possible: give a part of several, such as part=2/8.")
+    if options.budget is not None:
+        raise InputError("part= and budget= do not go together: each part would drop other seeds and sizes.")
+    plan = _plan(sets, task, options)
+    rows = Rows(folder, _work(sets, task, options))
+    missing = rows.missing(plan.jobs()[number - 1 :: parts])
+    if missing:
+        with Workers(prepare(sets, task, options), options.jobs) as workers:
+            _run(missing, workers, rows, say or (lambda sentence: None))
+    return len(rows.missing(plan.jobs()))
+
+
+def _run(missing: Sequence[Job], workers: Workers, rows: Rows, say: Callable[[str], None]) -> None:
+    run_jobs(missing, workers, rows, report=_progress(len(missing), say))
 
 
 def _plan(sets: Sets, task: Task, options: Options) -> Plan:
@@ -65,8 +105,8 @@ def _plan(sets: Sets, task: Task, options: Options) -> Plan:
         raise InputError(f"sizes={list(sizes)} must be from 2 to {sets.training.count}, the number of real images.")
     if options.seeds < 2:
         raise InputError(f"seeds={options.seeds} must be 2 or more: an interval over seeds needs two.")
-    if options.jobs < 1:
-        raise InputError(f"jobs={options.jobs} must be 1 or more.")
+    if options.jobs < 0:
+        raise InputError(f"jobs={options.jobs} must be 0 or more.")
     if options.measure not in task.measure_names():
         raise InputError(f"measure={options.measure} is unknown: choose {', '.join(task.measure_names())}.")
     if options.worthwhile < 0:
@@ -136,19 +176,22 @@ def _work(sets: Sets, task: Task, options: Options) -> dict[str, Any]:
 
 
 def _within_budget(
-    plan: Plan, material: Material, rows: Rows, options: Options, say: Callable[[str], None]
+    plan: Plan, workers: Workers, rows: Rows, options: Options, say: Callable[[str], None]
 ) -> tuple[Plan, list[str]]:
     """Say how long the plan takes; return the plan that fits the budget, and a sentence about what was dropped."""
-    seconds = seconds_for_a_job(plan, material)
-    missing = len(rows.missing(plan.jobs()))
+    seconds = seconds_for_a_job(plan, workers)
+    missing, jobs = len(rows.missing(plan.jobs())), max(options.jobs, 1)
+    if math.isnan(seconds):
+        say(f"{missing:,} trainings are to be done; how long they take is not known, since the one that tells failed.")
+        return plan, []
     say(
         f"{missing:,} of {len(plan.jobs()):,} trainings are to be done, about {seconds:.2g} s each: "
-        f"{_minutes(missing * seconds / options.jobs)} with jobs={options.jobs}."
+        f"{_minutes(missing * seconds / jobs)} with jobs={options.jobs}."
     )
-    if options.budget is None or missing * seconds / options.jobs <= 60 * options.budget:
+    if options.budget is None or missing * seconds / jobs <= 60 * options.budget:
         return plan, []
-    fewer = plan.within(len(plan.jobs()) - missing + int(60 * options.budget * options.jobs / seconds))
-    left = _minutes(len(rows.missing(fewer.jobs())) * seconds / options.jobs)
+    fewer = plan.within(len(plan.jobs()) - missing + int(60 * options.budget * jobs / seconds))
+    left = _minutes(len(rows.missing(fewer.jobs())) * seconds / jobs)
     dropped = (
         f"budget={options.budget:g} minutes: {len(fewer.seeds)} of {len(plan.seeds)} seeds and sizes "
         f"{_listed(fewer.sizes)} of {_listed(plan.sizes)}, in {left}."
