@@ -463,6 +463,16 @@ def test_presets_are_combined_and_changed_by_typed_options(stub, monkeypatch, ca
     assert [seed for seed, _ in started()] == ["7", "8"]
 
 
+def test_jobs_have_the_objective_of_their_task(stub, monkeypatch, capsys):
+    code, out, err = run(
+        monkeypatch, capsys, "-m", "task=regression,paired_translation", "data=phantom_pairs", "seed=4", "report=false"
+    )
+    assert code == 0, err
+    assert "task=regression  val/mae 4" in out
+    assert "best val/mae" in out
+    assert "fd_mini" not in out
+
+
 def test_a_sweep_of_an_earlier_version_is_resumed(stub, monkeypatch, capsys, tmp_path):
     stub(s1="killed")
     code, _, err = run(monkeypatch, capsys, "vary=seeds", "report=false", "hydra.sweep.dir=s")

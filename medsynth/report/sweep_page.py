@@ -79,6 +79,7 @@ def sweep_view(
             {"values": [values.index(of_runs[place]) for _, values, of_runs in colored]} for place in range(len(runs))
         ],
         **_figures(runs, varied, metric, others[:_COLUMNS], names, plots),
+        "translates": all(run.translated for run in runs if run.samples),
         **_grids(runs, labels, chosen, metric, budget, best),
     }
 

@@ -122,7 +122,9 @@ def _plan(config: DictConfig) -> dict[str, Any]:
     compositions = [composition_of(job) for job in composed]
     jobs = [[item for item in job if not item.startswith(SWEEP_OPTIONS)] for job in jobs]
     plan = new_plan(_arguments(config), jobs, compositions, swept)
-    return plan | {"objective": config.objective, "composed": composed}
+    objectives = {str(job.objective) for job in composed}  # a task brings its own
+    objective = {"objective": objectives.pop()} if len(objectives) == 1 else {}
+    return plan | objective | {"composed": composed}
 
 
 def _arguments(config: DictConfig) -> list[str]:
