@@ -396,13 +396,12 @@ def bundle(tmp_path_factory):
     return out / "monai", generator
 
 
-def verify(metadata, folder, monkeypatch):
+def verify(metadata, folder, monkeypatch, given="latent"):
     """Run MONAI's own check of a metadata file, with the schema above in the place of the one that it downloads."""
+    schema = json.dumps(SCHEMA).replace('"required": ["latent"]', json.dumps({"required": [given]})[1:-1])
     path = folder / "metadata.json"
     path.write_text(json.dumps(metadata))
-    monkeypatch.setattr(
-        bundle_scripts, "download_url", lambda url, filepath, **_: Path(filepath).write_text(json.dumps(SCHEMA))
-    )
+    monkeypatch.setattr(bundle_scripts, "download_url", lambda url, filepath, **_: Path(filepath).write_text(schema))
     bundle_scripts.verify_metadata(meta_file=str(path), filepath=str(folder / "schema.json"))
 
 

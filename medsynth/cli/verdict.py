@@ -16,7 +16,7 @@ from medsynth.configuration.override_text import override
 from medsynth.contracts import InputError
 from medsynth.evaluation.answers import NO, NOT_SHOWN
 from medsynth.files import write_json
-from medsynth.generator.trained import FILE, load_generator
+from medsynth.generator.trained import FILE, TrainedTranslator, load_trained
 from medsynth.report.answers import verdict_text
 from medsynth.report.final_report import refresh_report
 from medsynth.runs.existing import require_run
@@ -36,7 +36,7 @@ def run(config: DictConfig) -> None:
     for name in ("margin", "share"):
         if not 0 < config[name] < 1:
             raise InputError(f"{name}={config[name]} must be between 0 and 1.")
-    card = load_generator(folder, trust=config.trust).card if (folder / FILE).is_file() else None
+    card = _card(folder, trust=config.trust) if (folder / FILE).is_file() else None
     records = {
         command: None if question in config.skip else _record(config, folder, command)
         for question, command in QUESTIONS.items()
@@ -54,6 +54,21 @@ def run(config: DictConfig) -> None:
     refused = (NO, NOT_SHOWN) if config.strict else (NO,)
     if any(answer.answer in refused for answer in found.answers if answer.question not in config.skip):
         sys.exit(1)
+
+
+def _card(folder: Path, *, trust: bool) -> dict[str, Any]:
+    """Return the card of a run's generator.
+
+    Raises:
+        InputError: it translates images.
+    """
+    trained = load_trained(folder, trust=trust)
+    if isinstance(trained, TrainedTranslator):
+        raise InputError(
+            f"run={folder} translates images, for which there is no verdict: measure its errors beside those of a "
+            f"regression and of the source copied by medsynth evaluate run={folder} against=[outputs/regression]."
+        )
+    return trained.card
 
 
 def _record(config: DictConfig, folder: Path, command: str) -> Mapping[str, Any] | None:

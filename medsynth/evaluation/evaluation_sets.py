@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -21,6 +22,7 @@ from medsynth.evaluation.translations import (
     check_same_pairs,
     is_translation,
     name_of,
+    task_of,
     translations,
 )
 from medsynth.metrics.image_set import ImageSet
@@ -106,14 +108,16 @@ def _paired(
     network: nn.Module, data: ImageDataModule, split: str, config: DictConfig, device: torch.device
 ) -> PairedResult:
     """Measure a translator and those of ``against`` on the pairs of a split."""
-    others: dict[str, nn.Module] = {}
+    others, tasks = dict[str, nn.Module](), dict[str, str]()
     against = config.get("against") or []
     for folder in named_folders(against) if isinstance(against, str) else against:
         options = cast(DictConfig, OmegaConf.merge(config, {"checkpoint": None}))
         run = open_run(Path(folder), options, device, translators=True)
         check_same_pairs(data, run.data, str(folder))
-        others[name_of(str(folder), tuple(others))] = run.generator
-    return PairedEvaluation(data, split, seed=config.seed, batch_size=config.batch_size)(network, others)
+        name = name_of(str(folder), tuple(others))
+        others[name], tasks[name] = run.generator, task_of(run.trained)
+    found = PairedEvaluation(data, split, seed=config.seed, batch_size=config.batch_size)(network, others)
+    return dataclasses.replace(found, against=[{**row, "task": tasks[row["run"]]} for row in found.against])
 
 
 def _selection_notes(data: ImageDataModule, selected: bool) -> Iterator[str]:

@@ -40,6 +40,11 @@ def is_translation(config: DictConfig) -> bool:
     return bool(config.get("source_channels", 0))
 
 
+def task_of(config: DictConfig) -> str:
+    """Return the choice of ``task=`` of a run's configuration: the name of its class's module."""
+    return str(config.task["_target_"]).rpartition(".")[0].rpartition(".")[2]
+
+
 def translations(
     network: nn.Module, data: ImageDataModule, split: str, *, seed: int, count: int | None = None
 ) -> ImageSet:
@@ -79,7 +84,7 @@ class PairedResult:
         unit: of ``mae``.
         masked: errors are those in a mask.
         measures: of the translations, of the source copied unchanged, and their differences.
-        against: the same of other runs: their name, and differences of this run from them.
+        against: the same of other runs: their name and task, and differences of this run from them.
         lesions: recall by size, of phantoms.
         notes: sentences about what the numbers do not show.
     """

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from medsynth.contracts import Generator, InputError, Intensity, Translator, counter_seed, noise
 from medsynth.generator.export import read_generator
@@ -138,24 +138,35 @@ def load_generator(path: str | Path, *, trust: bool = False) -> TrainedGenerator
     Raises:
         InputError: there is no such file, it is damaged or of no generator of medsynth, or it translates images.
     """
-    network, card, file = _read(path, trust=trust)
-    if card.get("kind") == TRANSLATOR:
+    trained = load_trained(path, trust=trust)
+    if isinstance(trained, TrainedTranslator):
         raise InputError(
-            f"{file} translates images, and makes none of noise: type medsynth translate run={path} data.root= and the "
-            "folder of the images to translate."
+            f"{trained.path} translates images, and makes none of noise: type medsynth translate run={path} data.root= "
+            "and the folder of the images to translate."
         )
-    return TrainedGenerator(cast(Generator, network), card, file)
+    return trained
 
 
-def _read(path: str | Path, *, trust: bool) -> tuple[nn.Module, dict[str, Any], Path]:
-    """Return the network of a run's folder or of a file, its card, and the file."""
+def load_trained(path: str | Path, *, trust: bool = False) -> TrainedGenerator | TrainedTranslator:
+    """Load a trained generator or translator, as the file's card says; PyTorch's random state stays as it is.
+
+    Args:
+        path: the folder of a run, or a ``generator.safetensors``.
+        trust: the file is your own and may name any class; False: those of medsynth only.
+
+    Raises:
+        InputError: there is no such file, or it is damaged or not of medsynth.
+    """
     path = Path(path).expanduser()
     if not path.exists():
         raise InputError(f"{path} does not exist: give the folder of a run, or a {FILE}.")
     file = path / FILE if path.is_dir() else path
     # Networks are built with random weights first: the caller's random numbers are not to depend on that.
     with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
-        return *read_generator(file, trusted=trust), file
+        network, card = read_generator(file, trusted=trust)
+    if card.get("kind") == TRANSLATOR:
+        return TrainedTranslator(cast(Translator, network), card, file)
+    return TrainedGenerator(cast(Generator, network), card, file)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,6 +195,11 @@ class TrainedTranslator:
     def source_intensity(self) -> Intensity:
         """The mapping from [-1, 1] to physical units of the images that it takes."""
         return Intensity(**self.card["source_intensity"])
+
+    @property
+    def units(self) -> str:
+        """The physical unit of the images that it makes."""
+        return self.intensity.unit
 
     @property
     def source_channels(self) -> int:
@@ -239,10 +255,10 @@ def load_translator(path: str | Path, *, trust: bool = False) -> TrainedTranslat
     Raises:
         InputError: there is no such file, it is damaged or of no generator of medsynth, or it makes images of noise.
     """
-    network, card, file = _read(path, trust=trust)
-    if card.get("kind") != TRANSLATOR:
+    trained = load_trained(path, trust=trust)
+    if isinstance(trained, TrainedGenerator):
         raise InputError(
-            f"{file} makes images of noise, and translates none: type medsynth generate run={path} num_samples=64 "
-            "out=generated, or name the run of a translation."
+            f"{trained.path} makes images of noise, and translates none: type medsynth generate run={path} "
+            "num_samples=64 out=generated, or name the run of a translation."
         )
-    return TrainedTranslator(cast(Translator, network), card, file)
+    return trained

@@ -1,4 +1,4 @@
-"""Generators as programs that run without medsynth: ``torch.export`` and ONNX, compared with the network itself."""
+"""Programs that run without medsynth: ``torch.export`` and ONNX, compared with the network itself."""
 
 from __future__ import annotations
 
@@ -12,30 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
-from medsynth.contracts import counter_seed, noise
 from medsynth.errors import InputError, extra_command
-from medsynth.generator.trained import TrainedGenerator
 from medsynth.release.onnx_operations import onnx_decompositions
+from medsynth.release.program import COMPARED, Program
 
 LARGEST_DIFFERENCE = 1e-4  # of an image in [-1, 1] from the network's own
-CHECKED = 64  # images that are compared
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 METADATA = "medsynth.json"  # the name of the description in a file of torch.export
-_NAMES = ("noise", "labels")
-
-
-class _Sampler(nn.Module):
-    """``(noise, labels) -> images``, as ``TrainedGenerator.batches`` returns them."""
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
-    def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.network(noise, labels).float().clamp(-1, 1)
 
 
 def check_onnx_packages() -> None:
@@ -52,63 +38,60 @@ def check_onnx_packages() -> None:
         )
 
 
-def traced(generator: TrainedGenerator) -> ExportedProgram:
-    """Return the program of a generator, for any number of images.
+def traced(program: Program) -> ExportedProgram:
+    """Return a program as ``torch.export`` has it, for any number of images.
 
     Raises:
         InputError: its operations cannot be traced.
     """
-    sampler = _Sampler(_module(generator)).eval().requires_grad_(False)
     batch = Dim("batch", min=1)
-    inputs = _inputs(generator, 2)
+    inputs = program.inputs(2)
     try:
         with _quiet():
-            program = torch.export.export(sampler, inputs, dynamic_shapes=({0: batch},) * len(inputs))
+            exported = torch.export.export(program.module, inputs, dynamic_shapes=({0: batch},) * len(inputs))
     except Exception as error:  # torch has no common class for what it cannot trace
         raise InputError(
-            f"{type(generator.network).__name__} cannot be exported: torch.export says "
+            f"{program.network_name} cannot be exported: torch.export says "
             f"{_first_line(error)} Leave torch, onnx and monai out of format=."
         ) from error
-    _without_places(program)
-    return program
+    _without_places(exported)
+    return exported
 
 
-def save_program(program: ExportedProgram, path: Path, generator: TrainedGenerator, usage: Mapping[str, Any]) -> float:
+def save_program(exported: ExportedProgram, path: Path, program: Program, usage: Mapping[str, Any]) -> float:
     """Write a .pt2 file and return the largest difference of its images from the network's.
 
     Raises:
         InputError: the difference is too large.
     """
     with _quiet():
-        torch.export.save(program, path, extra_files={METADATA: json.dumps(usage)})
+        torch.export.save(exported, path, extra_files={METADATA: json.dumps(usage)})
         module = torch.export.load(path).module()
-    return _checked("torch", generator, lambda *inputs: module(*inputs))
+    return _checked("torch", program, lambda *inputs: module(*inputs))
 
 
-def save_onnx(program: ExportedProgram, path: Path, generator: TrainedGenerator, usage: Mapping[str, Any]) -> float:
+def save_onnx(exported: ExportedProgram, path: Path, program: Program, usage: Mapping[str, Any]) -> float:
     """Write an .onnx file and return the largest difference of ONNX Runtime's images from the network's.
 
     Raises:
         InputError: packages are missing, an operation has no counterpart, or the difference is too large.
     """
     check_onnx_packages()
-    names = _NAMES[: len(_inputs(generator, 1))]
     try:
         with _quiet():
-            replaced = program.run_decompositions(onnx_decompositions())
+            replaced = exported.run_decompositions(onnx_decompositions())
             _without_places(replaced)
-            exported = torch.onnx.export(
-                replaced, dynamo=True, input_names=names, output_names=["images"], verbose=False
+            model = torch.onnx.export(
+                replaced, dynamo=True, input_names=program.names, output_names=["images"], verbose=False
             )
     except Exception as error:  # of torch.onnx, onnxscript or onnx_ir
         raise InputError(
-            f"{type(generator.network).__name__} cannot be exported to ONNX: {_first_line(error)} "
-            "Leave onnx out of format=."
+            f"{program.network_name} cannot be exported to ONNX: {_first_line(error)} Leave onnx out of format=."
         ) from error
-    assert exported is not None
-    _describe(exported.model, usage)
-    exported.save(path, external_data=False)
-    return _checked("onnx", generator, _session(path, names))
+    assert model is not None
+    _describe(model.model, program.title, usage)
+    model.save(path, external_data=False)
+    return _checked("onnx", program, _session(path, program.names))
 
 
 def _session(path: Path, names: tuple[str, ...]) -> Callable[..., Tensor]:
@@ -122,11 +105,11 @@ def _session(path: Path, names: tuple[str, ...]) -> Callable[..., Tensor]:
     return run
 
 
-def _describe(model: Any, usage: Mapping[str, Any]) -> None:
+def _describe(model: Any, title: str, usage: Mapping[str, Any]) -> None:
     """Put the description into an ONNX model, and take the places of source files out of it."""
     model.metadata_props.clear()
     model.metadata_props["medsynth"] = json.dumps(usage)
-    model.producer_name, model.doc_string = "medsynth", "Generator of synthetic images"
+    model.producer_name, model.doc_string = "medsynth", title
     for graph in (model.graph, *model.functions.values()):
         graph.metadata_props.clear()
         for node in graph:
@@ -134,35 +117,27 @@ def _describe(model: Any, usage: Mapping[str, Any]) -> None:
             node.doc_string = None
 
 
-def _checked(format_name: str, generator: TrainedGenerator, program: Callable[..., Tensor]) -> float:
-    """Return the largest difference, over one batch and over single images.
+def _checked(format_name: str, program: Program, exported: Callable[..., Tensor]) -> float:
+    """Return the largest difference over all images, several at a time, and over single ones.
 
     Raises:
         InputError: it is too large, or not a number.
     """
-    inputs = _inputs(generator, CHECKED)
-    with torch.inference_mode():
-        expected = _Sampler(_module(generator))(*inputs)
-    differences = [(program(*inputs) - expected).abs().max()]
-    differences += [(program(*(x[n : n + 1] for x in inputs)) - expected[n]).abs().max() for n in range(3)]
+    inputs = program.inputs(COMPARED)
+    starts = range(0, COMPARED, program.together)
+    rows = [*(slice(start, start + program.together) for start in starts), *(slice(n, n + 1) for n in range(3))]
+    differences: list[Tensor] = []
+    for chosen in rows:
+        part = tuple(x[chosen] for x in inputs)
+        with torch.inference_mode():
+            differences.append((exported(*part) - program.module(*part)).abs().max())
     difference = float(torch.stack(differences).max())
     if not difference <= LARGEST_DIFFERENCE:
         raise InputError(
-            f"format={format_name}: exported images differ from the generator's by {difference:.2g}, more than "
+            f"format={format_name}: exported images differ from the {program.kind}'s by {difference:.2g}, more than "
             f"{LARGEST_DIFFERENCE:g} of a range from -1 to 1: leave {format_name} out of format=."
         )
     return difference
-
-
-def _inputs(generator: TrainedGenerator, count: int) -> tuple[Tensor, ...]:
-    z = noise(count, generator.network.latent_dim, seed=counter_seed("generate", 0))
-    labels = generator.labels(None, count)
-    return (z,) if labels is None else (z, labels)
-
-
-def _module(generator: TrainedGenerator) -> nn.Module:
-    assert isinstance(generator.network, nn.Module)
-    return generator.network
 
 
 def _without_places(program: ExportedProgram) -> None:

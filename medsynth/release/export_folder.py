@@ -16,6 +16,7 @@ from medsynth.generator.trained import FILE
 from medsynth.release.exchange import check_onnx_packages, save_onnx, save_program, traced
 from medsynth.release.model_card import model_card
 from medsynth.release.monai_bundle import write_bundle
+from medsynth.release.program import program_of
 from medsynth.release.run_record import RunRecord
 from medsynth.release.usage import usage
 
@@ -88,10 +89,11 @@ def _write(folder: Path, record: RunRecord, formats: Sequence[str], license_name
         save_public_generator(folder / FILE, record)
         (folder / FILE).chmod((folder / CARD).stat().st_mode)  # for all whom the folder is for
     if {"torch", "onnx", "monai"} & set(formats):
-        program = traced(record.generator)
-        differences["torch"] = save_program(program, folder / PROGRAM, record.generator, described)
+        program = program_of(record.generator)
+        exported = traced(program)
+        differences["torch"] = save_program(exported, folder / PROGRAM, program, described)
         if "onnx" in formats:
-            differences["onnx"] = save_onnx(program, folder / ONNX, record.generator, described)
+            differences["onnx"] = save_onnx(exported, folder / ONNX, program, described)
         if "monai" in formats:
             write_bundle(folder / BUNDLE, record, folder / PROGRAM, card, described)
         if "torch" not in formats:

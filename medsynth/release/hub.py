@@ -1,4 +1,4 @@
-"""A trained generator on the Hugging Face Hub, by huggingface-hub's own interface of models."""
+"""A trained generator or translator on the Hugging Face Hub, by huggingface-hub's own interface of models."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from huggingface_hub import ModelHubMixin, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from medsynth.errors import InputError
-from medsynth.generator.trained import FILE, TrainedGenerator
+from medsynth.generator.trained import FILE, TrainedGenerator, TrainedTranslator
 from medsynth.release.export_folder import CARD, save_public_generator
-from medsynth.release.model_card import TAGS, model_card
+from medsynth.release.generator_text import GeneratorText
+from medsynth.release.model_card import model_card
 from medsynth.release.run_record import RunRecord, read_run
 from medsynth.release.usage import usage
 
 _CONFIG = "config.json"
 
 
-class HubGenerator(ModelHubMixin, library_name="medsynth", tags=list(TAGS)):
-    """A generator that can be saved for, pushed to and loaded from the Hub, with its model card.
+class HubGenerator(ModelHubMixin, library_name="medsynth", tags=list(GeneratorText.tags)):
+    """A generator or translator that can be saved for, pushed to and loaded from the Hub, with its model card.
 
     >>> HubGenerator.of_run("outputs/2026-01-31/12-00-00").push_to_hub("me/lung-ct", private=True)  # doctest: +SKIP
     >>> images = HubGenerator.from_pretrained("me/lung-ct").generator.sample(16)  # doctest: +SKIP
@@ -51,7 +52,24 @@ class HubGenerator(ModelHubMixin, library_name="medsynth", tags=list(TAGS)):
 
     @property
     def generator(self) -> TrainedGenerator:
-        """The generator."""
+        """The generator.
+
+        Raises:
+            InputError: it translates images.
+        """
+        if isinstance(self._record.generator, TrainedTranslator):
+            raise InputError("This one translates images: take its translator, not its generator.")
+        return self._record.generator
+
+    @property
+    def translator(self) -> TrainedTranslator:
+        """The translator.
+
+        Raises:
+            InputError: it makes images of noise.
+        """
+        if isinstance(self._record.generator, TrainedGenerator):
+            raise InputError("This one makes images of noise: take its generator, not its translator.")
         return self._record.generator
 
     def _save_pretrained(self, save_directory: Path) -> None:

@@ -1,8 +1,8 @@
-"""A MONAI bundle of a generator, which MONAI runs without medsynth.
+"""A MONAI bundle of a generator or translator, which MONAI runs without medsynth.
 
 ``models/model.pt2`` is the program of ``torch.export`` that ``configs/inference.json`` runs, ``models/model.pt`` the
-state dictionary that the specification asks for. Noise, images and files are those of ``medsynth generate`` with
-``format=nifti`` and the same seed.
+state dictionary that the specification asks for. Noise, images and files of a generator are those of ``medsynth
+generate`` with ``format=nifti`` and the same seed; for a translator's see ``translation_bundle.py``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import torch
 from torch import nn
 
 import medsynth
+from medsynth.generator.trained import TrainedGenerator, TrainedTranslator
+from medsynth.release import translation_bundle
 from medsynth.release.run_record import RunRecord
 
 # Of the bundles with generators in MONAI's model zoo, whose input is a latent vector.
@@ -35,15 +37,29 @@ def write_bundle(folder: Path, record: RunRecord, program: Path, card: str, usag
     Args:
         folder: to write; it does not exist yet.
         record: of the run.
-        program: the .pt2 file of the generator.
+        program: the .pt2 file of the network.
         card: the model card, for ``docs/README.md``.
         usage: the description of inputs and outputs.
+
+    Raises:
+        InputError: a translator whose sources a bundle cannot prepare.
     """
+    trained = record.generator
+    if isinstance(trained, TrainedTranslator):
+        translation_bundle.check_bundle(trained)
+        schema, inputs = translation_bundle.SCHEMA, translation_bundle.network_inputs(trained)
+        words, inference = _words_of_translator(trained), translation_bundle.inference(trained)
+    else:
+        schema, inputs, words = SCHEMA, _network_inputs(trained), _words_of_generator(trained)
+        inference = _inference(trained)
     for name in ("configs", "models", "docs"):
         (folder / name).mkdir(parents=True)
-    _write(folder / "configs" / "metadata.json", _inert(_metadata(record, usage)))
-    _write(folder / "configs" / "inference.json", _inference(record))
-    network = record.generator.network
+    _write(folder / "configs" / "metadata.json", _inert(_metadata(record, schema, inputs, words, usage)))
+    for side in ("source_intensity", "intensity"):
+        if side in inference:
+            inference[side] = _inert(inference[side], "unit")
+    _write(folder / "configs" / "inference.json", inference)
+    network = trained.network
     assert isinstance(network, nn.Module)
     torch.save(network.state_dict(), folder / "models" / "model.pt")
     shutil.copyfile(program, folder / "models" / "model.pt2")
@@ -54,21 +70,40 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=4, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _inert(node: Any) -> Any:
+def _inert(node: Any, kind: str = "class") -> Any:
     """Return ``node`` without texts that MONAI would evaluate: names of classes may come from anyone."""
     if isinstance(node, Mapping):
-        return {key: _inert(value) for key, value in node.items()}
+        return {key: _inert(value, kind) for key, value in node.items()}
     if isinstance(node, list):
-        return [_inert(item) for item in node]
-    return f"class {node}" if isinstance(node, str) and node.startswith(_EVALUATED) else node
+        return [_inert(item, kind) for item in node]
+    return f"{kind} {node}" if isinstance(node, str) and node.startswith(_EVALUATED) else node
 
 
-def _metadata(record: RunRecord, usage: Mapping[str, Any]) -> dict[str, Any]:
+def _words_of_generator(generator: TrainedGenerator) -> dict[str, str]:
+    size, name = generator.image_size, type(generator.network).__name__
+    return {
+        "task": f"Generate synthetic images ({generator.card['modality'] or 'n/a'})",
+        "description": f"{name} of a GAN: noise to images of {size} x {size} pixels. All images are synthetic.",
+    }
+
+
+def _words_of_translator(translator: TrainedTranslator) -> dict[str, str]:
+    size, name = translator.image_size, type(translator.network).__name__
+    source = (translator.card["source_statistics"] or {}).get("modality") or "n/a"
+    return {
+        "task": f"Translate images ({source}) to synthetic images ({translator.card['modality'] or 'n/a'})",
+        "description": f"{name}: volumes to volumes, slice by slice, in patches of {size} x {size} pixels. All "
+        "translations are synthetic.",
+    }
+
+
+def _metadata(
+    record: RunRecord, schema: str, inputs: Mapping[str, Any], words: Mapping[str, str], usage: Mapping[str, Any]
+) -> dict[str, Any]:
     generator = record.generator
-    modality = generator.card["modality"] or "n/a"
     packages = {"nibabel": version("nibabel")}
     return {
-        "schema": SCHEMA,
+        "schema": schema,
         "version": "1.0.0",
         "changelog": {"1.0.0": f"exported by medsynth {medsynth.__version__}"},
         "monai_version": version("monai"),
@@ -77,14 +112,12 @@ def _metadata(record: RunRecord, usage: Mapping[str, Any]) -> dict[str, Any]:
         "optional_packages_version": packages,
         "required_packages_version": packages,
         "name": f"medsynth {type(generator.network).__name__}",
-        "task": f"Generate synthetic images ({modality})",
-        "description": f"{type(generator.network).__name__} of a GAN: noise to images of {generator.image_size} x "
-        f"{generator.image_size} pixels. All images are synthetic.",
+        **words,
         "authors": "not recorded",
         "copyright": "not recorded",
         "intended_use": "Research. Not for diagnosis. See docs/README.md.",
         "data_source": generator.card["data"],
-        "network_data_format": {"inputs": _network_inputs(record), "outputs": {"pred": _output(record, modality)}},
+        "network_data_format": {"inputs": dict(inputs), "outputs": {"pred": _output(generator)}},
         "network": {  # whose state is in model.pt
             "class": record.rebuild["_target_"],
             "arguments": {name: value for name, value in record.rebuild.items() if name != "_target_"},
@@ -93,8 +126,7 @@ def _metadata(record: RunRecord, usage: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _network_inputs(record: RunRecord) -> dict[str, Any]:
-    generator = record.generator
+def _network_inputs(generator: TrainedGenerator) -> dict[str, Any]:
     latent = {
         "type": "tuples",
         "format": "latent",
@@ -122,12 +154,11 @@ def _network_inputs(record: RunRecord) -> dict[str, Any]:
     return {"latent": latent, "labels": labels}
 
 
-def _output(record: RunRecord, modality: str) -> dict[str, Any]:
-    generator = record.generator
+def _output(generator: TrainedGenerator | TrainedTranslator) -> dict[str, Any]:
     return {
         "type": "image",
         "format": "magnitude",
-        "modality": modality,
+        "modality": generator.card["modality"] or "n/a",
         "num_channels": generator.channels,
         "spatial_shape": [generator.image_size, generator.image_size],
         "dtype": "float32",
@@ -137,9 +168,8 @@ def _output(record: RunRecord, modality: str) -> dict[str, Any]:
     }
 
 
-def _inference(record: RunRecord) -> dict[str, Any]:
+def _inference(generator: TrainedGenerator) -> dict[str, Any]:
     """Return the configuration that MONAI's ConfigParser executes: noise, network, physical units, NIfTI files."""
-    generator = record.generator
     low, high = generator.intensity.low, generator.intensity.high
     row, column = generator.card["spacing"] or (1.0, 1.0)
     run_seed = _SEED.format(parts="('generate', @seed)")

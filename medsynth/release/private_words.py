@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from medsynth.configuration.private_paths import HIDDEN, text_without
+from medsynth.data.geometry import RESIZES
+from medsynth.data.intensity import METHODS, WINDOWS
 
 OWN = "(a class of the user's own)"
 _LIBRARIES = ("medsynth.", "torch.", "pytorch_lightning.", "timm.", "monai.")
@@ -23,6 +25,7 @@ _IN_USE = (
 _MODALITIES = frozenset(_IN_USE.split())  # DICOM PS3.3, C.7.3.1.1.1
 _UNIT = re.compile(r"[A-Za-zµ%0-9/^*. -]{1,16}")
 _SHORTEST = 3
+_OF_PREPARATION = frozenset((*RESIZES, *METHODS, *WINDOWS, "data_set", "image"))  # values of options that are words
 
 
 class PrivateWords:
@@ -89,6 +92,20 @@ def numbers_alone(node: Any) -> Any:
     if isinstance(node, list | tuple):
         return list(node) if node and all(isinstance(item, bool | int | float) for item in node) else None
     return node if isinstance(node, bool | int | float) else None
+
+
+def public_statistics(statistics: Any) -> dict[str, Any] | None:
+    """Return the numbers and known words of a translator's ``source_statistics``, by which sources are recognized."""
+    if not isinstance(statistics, Mapping):
+        return None
+    prepared: dict[str, Any] = {}
+    for name in ("geometry", "normalization"):
+        options = statistics.get(name)
+        kept = options if isinstance(options, Mapping) else {}
+        words = {key: value for key, value in kept.items() if isinstance(value, str) and value in _OF_PREPARATION}
+        prepared[name] = {**(numbers_alone(kept) or {}), **words} if kept else None
+    modality = known_modality(statistics.get("modality"))
+    return {**(numbers_alone(statistics) or {}), **prepared, "modality": modality}
 
 
 def _paths(node: Any, key: str) -> Iterator[tuple[str, str]]:

@@ -30,7 +30,7 @@ def answers_text(records: Sequence[Mapping[str, Any]], private: PrivateWords) ->
     return "\n".join(lines) if lines else NOT_MEASURED
 
 
-def measured_values(records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], float, str]]:
+def measured_values(records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, float, str]]:
     """Yield each measure of ``evaluation/`` that has a finite value, the value, and the split it was measured on."""
     for record in records:
         real = record.get("real")
@@ -38,7 +38,7 @@ def measured_values(records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapp
         for measure in _measures(record):
             value = finite(measure.get("value"))
             if value is not None:
-                yield measure, value, split if split in SPLITS else "other"
+                yield str(measure["name"]), value, split if split in SPLITS else "other"
 
 
 def _measures(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:

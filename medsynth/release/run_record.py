@@ -12,17 +12,19 @@ from typing import Any
 from medsynth.configuration.moved import renamed
 from medsynth.configuration.trusted_paths import check_links
 from medsynth.generator.export import read_architecture
-from medsynth.generator.trained import TrainedGenerator, load_generator
+from medsynth.generator.trained import TrainedGenerator, TrainedTranslator, load_trained
 from medsynth.release.private_words import (
     PrivateWords,
     known_modality,
     known_unit,
     numbers_alone,
     plain_options,
+    public_statistics,
 )
 from medsynth.report.run_files import finite
 from medsynth.runs.layout import CONFIGURATION, SUMMARY
 from medsynth.runs.records import read_json
+from medsynth.translate.sources import sources_of
 from medsynth.untrusted_files import load_yaml
 
 RESULTS = ("evaluation", "utility", "audit", "verdict")  # folders of a run with what was measured of its generator
@@ -34,6 +36,7 @@ COMPONENTS = (  # a discriminator holds its backbone and its layers
     "loss",
     "penalty",
     "generator_penalty",
+    "reconstruction",
     "augment",
     "generator_optimizer",
     "discriminator_optimizer",
@@ -49,7 +52,7 @@ class RunRecord:
     """The parts of a run that a model card and the exported files are made of.
 
     Attributes:
-        generator: the trained generator, with a card that names no person or place.
+        generator: the trained generator or translator, with a card that names no person or place.
         rebuild: the class of its network as ``_target_``, and the class's arguments.
         sha256: of the run's file ``generator.safetensors``.
         composition: components of the training and their options; empty where the run has no configuration.
@@ -58,7 +61,7 @@ class RunRecord:
         private: the paths that no text may hold.
     """
 
-    generator: TrainedGenerator
+    generator: TrainedGenerator | TrainedTranslator
     rebuild: Mapping[str, Any]
     sha256: str
     composition: Mapping[str, Any]
@@ -89,7 +92,9 @@ def read_run(run: str | Path, *, trust: bool = False, class_names: bool = True) 
     Raises:
         InputError: there is no generator, or a file is damaged or could run code.
     """
-    generator = load_generator(run, trust=trust)
+    generator = load_trained(run, trust=trust)
+    if isinstance(generator, TrainedTranslator):
+        sources_of(generator)  # raises where its card, a file of anyone, is damaged
     folder = generator.path.parent
     whole = Path(run).expanduser().is_dir()
     if whole:
@@ -103,6 +108,8 @@ def read_run(run: str | Path, *, trust: bool = False, class_names: bool = True) 
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     composition = _composition(config)
     card = _public_card(generator.card, summary, shown)
+    if isinstance(generator, TrainedTranslator):
+        card |= _translators_entries(generator.card)
     card["trained"] = _networks(generator, composition)
     return RunRecord(
         generator=dataclasses.replace(generator, card=card),
@@ -142,7 +149,7 @@ def _records(folder: Path) -> tuple[Mapping[str, Any], ...]:
     return tuple(record for record in records if record)
 
 
-def _networks(generator: TrainedGenerator, composition: Mapping[str, Any]) -> str:
+def _networks(generator: TrainedGenerator | TrainedTranslator, composition: Mapping[str, Any]) -> str:
     """Name the classes of the networks."""
     discriminator = composition.get("discriminator")
     target = discriminator.get("_target_") if isinstance(discriminator, Mapping) else None
@@ -160,11 +167,27 @@ def _public_card(card: Mapping[str, Any], summary: Mapping[str, Any], class_name
         "metrics": _values(card.get("metrics")),
         "data": data,
         "class_names": class_names,
-        "intensity": {**numbers_alone(intensity), "unit": known_unit(intensity.get("unit"))},
+        "intensity": _public_intensity(intensity),
         "spacing": numbers_alone(card.get("spacing")),
         "modality": known_modality(card.get("modality")),
         "seed": numbers_alone(card.get("seed")),
     }
+
+
+def _translators_entries(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a translator's card has beside a generator's, of numbers and known words."""
+    sizes = {name: numbers_alone(card.get(name)) for name in ("channels", "image_size", "source_channels")}
+    source = card.get("source_intensity")
+    return {
+        "kind": card["kind"],
+        **sizes,
+        "source_intensity": None if source is None else _public_intensity(source),
+        "source_statistics": public_statistics(card.get("source_statistics")),
+    }
+
+
+def _public_intensity(intensity: Mapping[str, Any]) -> dict[str, Any]:
+    return {**numbers_alone(intensity), "unit": known_unit(intensity.get("unit"))}
 
 
 def _values(metrics: Any) -> dict[str, float]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from medsynth.contracts import InputError, Intensity
@@ -19,6 +19,7 @@ from medsynth.data.pairs import SourceNormalization
 from medsynth.data.reading import RawImage
 from medsynth.data.source_statistics import QUANTILES, distance, limit
 from medsynth.data.whole_series import Series
+from medsynth.generator.trained import TrainedTranslator
 
 LARGEST = 4096  # pixels of the side of a translator's images
 CHECKED = 64  # slices of a series whose values are compared with those of the training
@@ -131,8 +132,33 @@ class Sources:
         return (size / side,) * 2
 
 
-def sources_of(card: Mapping[str, Any], network: Any) -> Sources:
-    """Return the way to a translator from its card, a file of anyone.
+def sources_of(translator: TrainedTranslator) -> Sources:
+    """Return the way to a translator from its card, a file of anyone; it is tried on a black image.
+
+    Raises:
+        InputError: the card is damaged.
+    """
+    network = cast(nn.Module, translator.network)
+    device = next(network.parameters()).device
+    try:
+        sources, intensity = _sources_of(translator.card, network), translator.intensity
+        if not intensity.low < intensity.high:
+            raise ValueError("an empty range")
+        size = sources.image_size
+        with torch.inference_mode():
+            made = translator.network(torch.zeros(1, translator.source_channels, size, size, device=device))
+        if made.shape != (1, translator.channels, size, size):
+            raise ValueError("images of another shape")
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise InputError(
+            f"{translator.path} does not describe the images that it translates ({type(error).__name__}): copy it "
+            "again, or train it with this version of medsynth."
+        ) from error
+    return sources
+
+
+def _sources_of(card: Mapping[str, Any], network: Any) -> Sources:
+    """Return the way to a translator from its card.
 
     Raises:
         KeyError, TypeError, ValueError, AttributeError: the card is damaged; also InputError, from its options.

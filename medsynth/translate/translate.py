@@ -57,19 +57,7 @@ def open_translator(folder: str, *, trusted: bool, device: torch.device) -> Open
     """
     trained = load_translator(folder, trust=trusted)
     network = cast(Translator, cast(nn.Module, trained.network).to(device))
-    try:
-        sources, intensity = sources_of(trained.card, network), trained.intensity
-        if not intensity.low < intensity.high:
-            raise ValueError("an empty range")
-        size = sources.image_size
-        with torch.inference_mode():
-            made = network(torch.zeros(1, network.source_channels, size, size, device=device))
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise InputError(
-            f"{trained.path} does not describe the images that it translates ({type(error).__name__}): copy it again, "
-            "or train it with this version of medsynth."
-        ) from error
-    return OpenedTranslator(network, trained.card, trained.path, made.shape[1], sources)
+    return OpenedTranslator(network, trained.card, trained.path, trained.channels, sources_of(trained))
 
 
 def check_options(config: DictConfig) -> None:
