@@ -191,21 +191,21 @@ def test_other_formats_are_counted_by_every_reader(tmp_path):
     (tmp_path / "table.csv").write_text("path\nimages/000.png\nimages/001.png\n")
     write(tmp_path / "one.dcm", image_dataset(RAMP))
     (tmp_path / "two.nii").write_bytes(b"2")
-    (tmp_path / "three.mha").write_bytes(b"3")
+    (tmp_path / "three.nrrd").write_bytes(b"3")
     texts = {
         ending: f"files of a format that is not read here ({ending}: {solution})"
         for ending, solution in (
             (".dcm", "data=dicom reads them"),
             (".nii", "data=nifti reads them"),
-            (".mha", "convert them to .nii.gz for data=nifti"),
+            (".nrrd", "convert them to .nii.gz for data=nifti"),
             (".png", "data=image_folder reads them"),
         )
     }
     for reader, endings in (
-        (Dicom, {".nii": 1, ".mha": 1, ".png": 9}),
-        (Nifti, {".dcm": 1, ".mha": 1, ".png": 9}),
-        (Csv, {".dcm": 1, ".mha": 1, ".nii": 1}),
-        (PairedFolder, {".dcm": 1, ".mha": 1, ".nii": 1}),
+        (Dicom, {".nii": 1, ".nrrd": 1, ".png": 9}),
+        (Nifti, {".dcm": 1, ".nrrd": 1, ".png": 9}),
+        (Csv, {".dcm": 1, ".nrrd": 1, ".nii": 1}),
+        (PairedFolder, {".dcm": 1, ".nrrd": 1, ".nii": 1}),
     ):
         counts = {reason.text: count for reason, count in reader(str(tmp_path)).scan().left_out.items()}
         assert {ending: counts.get(text, 0) for ending, text in texts.items() if text in counts} == endings, reader

@@ -15,10 +15,13 @@ from medsynth.data.csv import Csv
 from medsynth.data.errors import Unreadable
 from medsynth.data.metaimage import load_metaimage
 from medsynth.data.neighbors import neighboring_rows
+from medsynth.data.nifti import Nifti
 from medsynth.data.nifti_volume import load
 from medsynth.data.paired_dicom import PairedDicom
 from medsynth.data.reading import Record
 from medsynth.data.synthrad import SynthRad
+from medsynth.data.tree import open_tree
+from medsynth.data.volume_files import read_volume
 from tests.dicom_files import uid, write_ct_slice
 from tests.files import by_text, prepared
 
@@ -255,6 +258,35 @@ VOXELS = RNG.integers(0, 99, (4, 5, 6)).astype(np.int16)
 def test_damaged_metaimages_are_refused(content, message):
     with pytest.raises(Unreadable, match=message):
         load_metaimage(content)
+
+
+@pytest.mark.parametrize("file", ["../b/voxels.raw", "/etc/passwd", "missing.raw", "LIST", "voxels%03d.raw"])
+def test_voxels_of_a_header_are_read_beside_it_alone(file, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "voxels.raw").write_bytes(VOXELS.tobytes(order="F"))
+    header = metaimage(VOXELS, np.eye(4), compressed=False, ElementDataFile=file)[: -VOXELS.nbytes]
+    (tmp_path / "a" / "voxels.mhd").write_bytes(header)
+    tree = open_tree(str(tmp_path), example="")
+    with pytest.raises(Unreadable, match="in another file, which is not beside it"):
+        read_volume(tree, "a/voxels.mhd")
+    (tmp_path / "a" / "voxels.mhd").write_bytes(header.replace(file.encode(), b"voxels.raw"))
+    assert np.array_equal(read_volume(tree, "a/voxels.mhd").stored, load_metaimage(metaimage(VOXELS, np.eye(4))).stored)
+    assert by_text(Nifti(str(tmp_path), images="*").scan().left_out) == {RAW_ALONE: 1}
+    with pytest.raises(Unreadable, match="fewer volumes"):
+        read_volume(tree, "a/voxels.mhd", volume=1)
+
+
+RAW_ALONE = "files of a format that is not read here (.raw: save them as PNG or TIFF)"
+
+
+def test_values_that_replace_nan_in_a_metaimage(tmp_path):
+    voxels = np.full((2, 3, 4), 5, np.float32)
+    voxels[1] = np.nan
+    (tmp_path / "a.mha").write_bytes(metaimage(voxels, np.eye(4)))
+    volume = read_volume(open_tree(str(tmp_path), example=""), "a.mha", nan_value=-2)
+    assert (volume.low, volume.high) == (-2, 5)
+    assert np.unique(volume[:, :, :]).tolist() == [-2, 5]
 
 
 def write_case(root, name, *, form="mha", shape=(9, 8, 5), shift=0.0, **missing):

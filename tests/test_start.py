@@ -72,8 +72,8 @@ def test_the_reader_of_archives(tmp_path):
 def test_folders_without_images_are_refused(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         options_for(str(tmp_path / "nowhere"))
-    (tmp_path / "brain.mha").write_bytes(b"")
-    with pytest.raises(InputError, match=r"holds no files that are read here \(.*\.mha: convert them"):
+    (tmp_path / "brain.nrrd").write_bytes(b"")
+    with pytest.raises(InputError, match=r"holds no files that are read here \(.*\.nrrd: convert them"):
         options_for(str(tmp_path))
 
 

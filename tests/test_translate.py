@@ -13,6 +13,7 @@ from torch import nn
 
 from medsynth.contracts import Intensity
 from medsynth.data.dicom import Dicom
+from medsynth.data.metaimage import load_metaimage
 from medsynth.data.phantom import PhantomPairs
 from medsynth.data.source_statistics import distance, limit, source_statistics
 from medsynth.data.writer.series import PngSeries
@@ -22,6 +23,7 @@ from medsynth.translate.sources import neighbors
 from tests.command import run
 from tests.dicom_files import uid, write_ct_slice
 from tests.files import write_images
+from tests.test_data_pair_files import metaimage
 from tests.test_generate import types
 
 SIZE = 16
@@ -150,6 +152,13 @@ def test_without_an_identity_nothing_of_the_source_is_told(translate, tmp_path):
     assert one.SeriesInstanceUID != other.SeriesInstanceUID
 
 
+def pixels_as_they_are():
+    """The card of a translator whose sources are not resampled."""
+    geometry = {"resize": "none", "size": SIZE, "channels": 1}
+    statistics = source_statistics([{"image": torch.zeros(1, 4, 4)}], Intensity(**HU), modality="", geometry=geometry)
+    return {"source_statistics": statistics, "spacing": None}
+
+
 @pytest.mark.parametrize(
     ("codes", "axis"),
     [
@@ -168,16 +177,52 @@ def test_volumes_keep_affine_shape_and_order_of_axes(codes, axis, translate, tmp
     voxels[:, :, 0] = -1000  # a slice without content is translated too
     (tmp_path / "in").mkdir()
     nibabel.save(nibabel.Nifti1Image(voxels, affine), tmp_path / "in" / "case.nii.gz")
-    spacing = {"resize": "none", "size": SIZE, "channels": 1}
-    statistics = source_statistics([{"image": torch.zeros(1, 4, 4)}], Intensity(**HU), modality="", geometry=spacing)
-    statistics["neighbors"] = 0
     options = ("data=nifti", "data.root=in", "format=nifti", f"data.reader.axis={axis}", "allow_other_source=true")
-    code, err, out = translate(*options, source_statistics=statistics, spacing=None)
+    code, err, out = translate(*options, **pixels_as_they_are())
     assert code == 0, err
     made = nibabel.load(out / "series_0000.nii.gz")
     assert made.shape == voxels.shape
     np.testing.assert_allclose(made.affine, affine, atol=1e-5)
     np.testing.assert_allclose(made.get_fdata(), voxels, atol=0.01)
+
+
+@pytest.mark.parametrize("given", ["mha", "mhd", "synthrad"])
+def test_metaimages_come_out_in_their_place(given, translate, tmp_path):
+    """SynthRAD's layout needs neither target nor mask; a header's voxels may be in a file beside it."""
+    affine = nibabel.orientations.inv_ornt_aff(nibabel.orientations.axcodes2ornt("PIR"), (7, 12, 11))
+    affine = affine @ np.diag([2.0, 0.75, 0.5, 1]) + np.array([[0, 0, 0, 11], [0, 0, 0, -3], [0, 0, 0, 5], [0] * 4])
+    voxels = RNG.integers(-1000, 1400, (7, 12, 11)).astype(np.int16)
+    folder = tmp_path / "in" / "1BA001"
+    folder.mkdir(parents=True)
+    if given == "mhd":
+        header = metaimage(voxels, affine, compressed=False, ElementDataFile="mr.raw")
+        (folder / "mr.mhd").write_bytes(header[: -voxels.nbytes])
+        (folder / "mr.raw").write_bytes(voxels.tobytes(order="F"))
+    else:
+        (folder / "mr.mha").write_bytes(metaimage(voxels, affine))
+    reader = ("data=synthrad", "data.reader.axis=coronal") if given == "synthrad" else ("data=nifti",)
+    options = ("data.root=in", "format=mha", "allow_other_source=true")
+    code, err, out = translate(*reader, *options, **pixels_as_they_are())
+    assert code == 0, err
+    made = load_metaimage((out / "series_0000.mha").read_bytes())
+    np.testing.assert_allclose(made.file_affine, affine, atol=1e-6)
+    expected = load_metaimage(metaimage(voxels.astype(np.float32), affine))
+    assert made.stored.shape == expected.stored.shape
+    np.testing.assert_allclose(made.stored, expected.stored, atol=0.01)
+    assert b"Comment = synthetic translation: medsynth" in (out / "series_0000.mha").read_bytes()
+    (record,) = json.loads((out / "translate.json").read_text())["series"]
+    along = 1 if given == "synthrad" else 2  # coronal slices follow each other to the front, axial ones upwards
+    count = voxels.shape[np.abs(affine[along, :3]).argmax()]
+    assert (record["slices"], record["modality"]) == (count, "MR" if given == "synthrad" else "")
+
+
+def test_a_folder_without_sources_of_synthrad_is_refused(translate, tmp_path):
+    (tmp_path / "in" / "1BA001").mkdir(parents=True)
+    (tmp_path / "in" / "1BA001" / "ct.mha").write_bytes(metaimage(np.zeros((4, 4, 4), np.int16), np.eye(4)))
+    code, err, out = translate("data=synthrad", "data.root=in", "format=mha")
+    assert code == 1
+    assert "holds no mr (.mha, .mhd, .nii.gz, .nii): name the volumes to translate by data.reader.source=" in err
+    assert not out.exists()
 
 
 def test_a_dicom_series_becomes_a_volume_in_its_place(translate, tmp_path):
@@ -330,7 +375,7 @@ def test_an_interrupted_translation_leaves_nothing_and_a_second_overwrites_nothi
 @pytest.mark.parametrize(
     ("arguments", "card", "message"),
     [
-        (["format=jpeg"], {}, "format=jpeg is unknown: choose dicom, nifti, png16, npy"),
+        (["format=jpeg"], {}, "format=jpeg is unknown: choose dicom, nifti, mha, png16, npy"),
         (["samples=0"], {}, "samples=0 must be 1 or more"),
         (["overlap=1"], {}, "overlap=1 is not possible"),
         (["identity=hide"], {}, "identity=hide is unknown"),

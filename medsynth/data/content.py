@@ -13,7 +13,7 @@ from medsynth.data.table import DELIMITERS
 from medsynth.data.tree import Tree, open_tree
 
 IMAGES, DICOM, NIFTI, TABLE, MEDMNIST = "image_folder", "dicom", "nifti", "csv", "medmnist"
-KINDS = {IMAGES: "images", DICOM: "DICOM files", NIFTI: "NIfTI files", TABLE: "a table of images", MEDMNIST: "MedMNIST"}
+KINDS = {IMAGES: "images", DICOM: "DICOM files", NIFTI: "volumes", TABLE: "a table of images", MEDMNIST: "MedMNIST"}
 _TABLES = (".csv", ".tsv")
 _PREAMBLE, _MAGIC = 128, b"DICM"  # DICOM PS3.10 section 7.1
 _SAMPLED = 20  # files without a known ending that are opened, to see whether they are DICOM
@@ -52,7 +52,7 @@ def _counts(tree: Tree) -> Counter[str]:
 
 
 def _kind(name: str) -> str | None:
-    kinds = {IMAGES: ENDINGS, DICOM: DICOM_ENDINGS, NIFTI: (".nii", ".nii.gz")}
+    kinds = {IMAGES: ENDINGS, DICOM: DICOM_ENDINGS, NIFTI: (".nii", ".nii.gz", ".mha", ".mhd")}
     return next((kind for kind, endings in kinds.items() if name.endswith(endings)), None)
 
 

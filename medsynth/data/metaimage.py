@@ -1,4 +1,4 @@
-"""Decoding of one MetaImage file (.mha) to a volume in RAS order. Damaged or ambiguous files are refused.
+"""MetaImage files (.mha, .mhd), decoded to volumes in RAS order and written. Damaged or ambiguous ones are refused.
 
 The format is that of ITK (https://itk.org/Wiki/ITK/MetaIO/Documentation): lines "Key = value", the last of which is
 ElementDataFile, then the voxels, raw or compressed by zlib. Positions and directions are in LPS order.
@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 from nibabel.affines import voxel_sizes
@@ -33,8 +36,15 @@ _LONGEST_HEADER = 2**16  # bytes
 _FLATTEST = 1e-3  # smallest volume that three unit axes may span
 
 
-def load_metaimage(content: bytes) -> Volume:
-    """Decode a .mha file with its voxels in it.
+def load_metaimage(
+    content: bytes, *, beside: Callable[[str], bytes] | None = None, nan_value: float | None = None
+) -> Volume:
+    """Decode a .mha file with its voxels in it, or a .mhd file.
+
+    Args:
+        content: of the file.
+        beside: name of a file in the same folder -> its content; None: the voxels must be in ``content``.
+        nan_value: replaces NaN; None: NaN is refused.
 
     Raises:
         Unreadable: the file is damaged, larger than LARGEST, has other dimensions than three or several channels, or
@@ -44,26 +54,30 @@ def load_metaimage(content: bytes) -> Volume:
     kind = _TYPES.get(header.get("elementtype", ""))
     if kind is None or header.get("elementnumberofchannels", "1") != "1":
         raise Unreadable("its voxels are of a type that is not supported: save gray values of 8 to 32 bits")
-    if header.get("elementdatafile", "").upper() != "LOCAL":
-        raise Unreadable("its voxels are in another file: save it as one .mha")
+    stored = content[start:]
+    if header["elementdatafile"].upper() != "LOCAL":
+        if beside is None or header.get("headersize", "0") != "0":
+            raise Unreadable("its voxels are in another file: save it as one .mha")
+        stored = beside(header["elementdatafile"])
     shape = tuple(int(value) for value in _numbers(header, "dimsize", 3))
     if min(shape) < 1 or math.prod(shape) * 8 > LARGEST:
         raise Unreadable("its header is damaged, or claims more voxels than any volume has")
     order = ">" if _true(header, "binarydatabyteordermsb", "elementbyteordermsb") else "<"
     dtype = np.dtype(f"{order}{kind}")
-    voxels = _voxels(content[start:], math.prod(shape) * dtype.itemsize, compressed=_true(header, "compresseddata"))
+    voxels = _voxels(stored, math.prod(shape) * dtype.itemsize, compressed=_true(header, "compresseddata"))
     array = np.frombuffer(voxels, dtype).reshape(shape, order="F")
     affine = _affine(header)
     orientation = io_orientation(affine)
     upright = affine @ inv_ornt_aff(orientation, array.shape)
     array = apply_orientation(array, orientation)
-    extremes = [(float(plane.min()), float(plane.max())) for _, plane in planes(array)]
+    scaled = partial(_scaled, nan_value=nan_value)
+    extremes = [(float(values.min()), float(values.max())) for values in (scaled(plane) for _, plane in planes(array))]
     if not np.isfinite(extremes).all():
         raise Unreadable("it holds values that are not finite numbers")
     labels = array.dtype.kind in "iu" and holds_few_integers(plane for _, plane in planes(array))
     low, high = min(low for low, _ in extremes), max(high for _, high in extremes)
-    stored = _STORED_TYPES.get(kind, "32-bit integer" if kind[0] in "iu" else "floating-point")
-    return Volume(array, _scaled, low, high, upright, affine, orientation, stored, (), labels)
+    stored_type = _STORED_TYPES.get(kind, "32-bit integer" if kind[0] in "iu" else "floating-point")
+    return Volume(array, scaled, low, high, upright, affine, orientation, stored_type, (), labels)
 
 
 def _header(content: bytes) -> tuple[dict[str, str], int]:
@@ -129,6 +143,44 @@ def _affine(header: dict[str, str]) -> np.ndarray:
     return result
 
 
-def _scaled(stored: np.ndarray) -> np.ndarray:
+@np.errstate(all="ignore")  # of double precision, beyond that of single precision: infinite values are refused
+def _scaled(stored: np.ndarray, *, nan_value: float | None) -> np.ndarray:
     """Return values of stored voxels, float32 ``(1, ...)``."""
-    return stored.astype(np.float32)[None]
+    values = stored.astype(np.float32)[None]
+    return values if nan_value is None else np.where(np.isnan(values), np.float32(nan_value), values)
+
+
+def save_metaimage(path: Path, voxels: np.ndarray, affine: np.ndarray, comment: str) -> None:
+    """Write a .mha file, compressed.
+
+    Args:
+        path: the file.
+        voxels: (I, J, K), float32.
+        affine: index -> millimeters in RAS order.
+        comment: one line of ASCII.
+    """
+    steps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    sizes = voxel_sizes(affine)
+    data = zlib.compress(np.asarray(voxels, "<f4").tobytes(order="F"), level=6)
+    entries = {
+        "ObjectType": "Image",
+        "NDims": "3",
+        "Comment": comment,
+        "BinaryData": "True",
+        "BinaryDataByteOrderMSB": "False",
+        "CompressedData": "True",
+        "CompressedDataSize": str(len(data)),
+        "TransformMatrix": _texts((steps[:3, :3] / sizes).T.ravel()),  # see _affine
+        "Offset": _texts(steps[:3, 3]),
+        "CenterOfRotation": "0 0 0",
+        "ElementSpacing": _texts(sizes),
+        "DimSize": " ".join(map(str, voxels.shape)),
+        "ElementType": "MET_FLOAT",
+        "ElementDataFile": "LOCAL",
+    }
+    header = "".join(f"{key} = {value}\n" for key, value in entries.items())
+    path.write_bytes(header.encode("ascii") + data)
+
+
+def _texts(numbers: np.ndarray) -> str:
+    return " ".join(repr(float(number)) for number in numbers)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -17,11 +16,12 @@ from medsynth.data.folders import wrapper
 from medsynth.data.layout import AUTO, Layout, find_layout, shared_stems
 from medsynth.data.masks import masks_among
 from medsynth.data.nifti_labels import check_aligned, class_names
-from medsynth.data.nifti_volume import Volume, load, planes
+from medsynth.data.nifti_volume import Volume, planes
 from medsynth.data.other_formats import not_read
 from medsynth.data.percentiles import percentiles
 from medsynth.data.reading import RawImage, Record, Scan, reader_options
 from medsynth.data.tree import Tree, open_tree
+from medsynth.data.volume_files import ENDING, read_volume, voxel_files
 from medsynth.errors import InputError
 
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}  # of a volume in RAS order
@@ -33,12 +33,11 @@ MASK_ADVICE = (
     "masks give the classes, these by data.reader.labels; data.reader.images='*' reads all as images"
 )
 EMPTY_SLICES = Reason(ReasonKind.NO_CONTENT, "slices without content")
-_ENDING = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 
 
 @dataclasses.dataclass
 class Nifti:
-    """A reader of NIfTI volumes; conf/data/nifti.yaml describes its options.
+    """A reader of volumes, NIfTI and MetaImage; conf/data/nifti.yaml describes its options.
 
     A record is a volume, its raw images are the slices that are kept.
 
@@ -81,7 +80,7 @@ class Nifti:
             )
         self.label_names = _label_names(self.label_names)
         self.tree: Tree = open_tree(self.root, example="data=nifti data.root=/path/to/volumes")
-        self._volumes = [name for name in self.tree.names if _ENDING.search(name)]
+        self._volumes = [name for name in self.tree.names if ENDING.search(name)]
         self._wrapper = wrapper(self._volumes)
         self._labels = {} if self.labels is None else self._matching("labels", self.labels, self._volumes)
         others = set(self._volumes) - set(self._labels.values())
@@ -94,12 +93,13 @@ class Nifti:
         Raises:
             DataError: there is no volume, or images and labels do not match.
         """
-        left_out = not_read(name for name in self.tree.names if not _ENDING.search(name))
+        beside = voxel_files(self.tree.names)
+        left_out = not_read(name for name in self.tree.names if not ENDING.search(name) and name not in beside)
         if not self._images:
             others = f"; {'; '.join(f'{reason}: {count}' for reason, count in left_out.items())}" if left_out else ""
             raise DataError(
-                f"data.root={self.tree.root} holds no NIfTI volume (.nii, .nii.gz) that matches data.reader.images="
-                f"{self.images or '*'}{others}. Name a folder with volumes, or correct the pattern."
+                f"data.root={self.tree.root} holds no volume (.nii, .nii.gz, .mha, .mhd) that matches "
+                f"data.reader.images={self.images or '*'}{others}. Name a folder with volumes, or correct the pattern."
             )
         if masks := masks_among(self._images.values()) if self.images is None else []:
             raise DataError(
@@ -114,7 +114,8 @@ class Nifti:
             left_out[NO_IMAGE] = len(self._labels) - len(keys)
             self._check_matched(len(keys))
         selected = {self._images[key] for key in keys}
-        accounted = frozenset(self._volumes) - (set(self._images.values()) - selected)  # their loss is NO_LABELS
+        volumes = frozenset(self._volumes) | beside
+        accounted = volumes - (set(self._images.values()) - selected)  # their loss is NO_LABELS
         names = [self._images[key] for key in keys]
         layout = find_layout(names, root=self.tree.root, patient_level=self.patient_level, split_level=self.split_level)
         patients, origin = self._patients(names, layout)
@@ -135,7 +136,7 @@ class Nifti:
         Raises:
             Unreadable: it or its label volume is damaged, constant or ambiguous, or the two do not match.
         """
-        volume = load(self.tree.read(record.name), volume=self.volume, nan_value=self.nan_value)
+        volume = read_volume(self.tree, record.name, volume=self.volume, nan_value=self.nan_value)
         if volume.low == volume.high:
             raise Unreadable("all its voxels have the same value")
         slices = Slices(volume, AXES[self.axis])
@@ -156,7 +157,7 @@ class Nifti:
             return [""] * len(names), ""
         if layout.subjects or layout.patient_level:
             return [layout.patient(name) or name for name in names], layout.roles.patients
-        stems = {name: _ENDING.sub("", name.rpartition("/")[2]) for name in names}
+        stems = {name: ENDING.sub("", name.rpartition("/")[2]) for name in names}
         shared = shared_stems(list(dict.fromkeys(stems.values())))
         origin = "the names of the volumes" + (" up to the last _ or -" if shared else "")
         return [shared.get(stem, stem) for stem in stems.values()], origin
@@ -168,7 +169,7 @@ class Nifti:
             raise InputError(
                 f"data.reader.{option}={pattern} is not possible: give a folder, or a pattern with one asterisk."
             )
-        stems = {name: _ENDING.sub("", name) for name in names}
+        stems = {name: ENDING.sub("", name) for name in names}
         if not any(stem.startswith(prefix) for stem in stems.values()):
             prefix = self._wrapper + prefix  # below the folders around all volumes
         fit = [name for name, stem in stems.items() if len(stem) > len(prefix + suffix)]
@@ -176,8 +177,8 @@ class Nifti:
         matching = {stems[name][len(prefix) : len(stems[name]) - len(suffix)]: name for name in fit}
         if len(matching) < len(fit):
             raise DataError(
-                f"data.root={self.tree.root} holds {len(fit) - len(matching)} volumes both as .nii and as .nii.gz: "
-                f"keep one of each."
+                f"data.root={self.tree.root} holds {len(fit) - len(matching)} volumes in two formats, such as .nii and "
+                f".nii.gz: keep one of each."
             )
         return matching
 
@@ -193,7 +194,7 @@ class Nifti:
     def _label_maps(self, record: Record, image: Volume) -> Slices:
         """Return the slices of the label volume of an image."""
         try:
-            labels = load(self.tree.read(self._label_file[record.name]))
+            labels = read_volume(self.tree, self._label_file[record.name])
         except Unreadable as error:
             raise Unreadable(f"its label volume cannot be read: {error}") from error
         check_aligned(image, labels)

@@ -13,11 +13,11 @@ _VOLUMES = "convert them to .nii.gz for data=nifti"
 _UNPACK = "unpack them"
 _SOLUTIONS = {
     "data=dicom reads them": DICOM_ENDINGS,
-    "data=nifti reads them": (".nii", ".nii.gz"),
+    "data=nifti reads them": (".nii", ".nii.gz", ".mha", ".mhd"),
     "data=image_folder reads them": (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"),
     "rename them to .jpg": (".jpe", ".jfif", ".jif", ".pjpeg"),
     "data=medmnist reads one such file of MedMNIST; save others as PNG or TIFF": (".npz",),
-    _VOLUMES: (".mha", ".mhd", ".nrrd", ".nhdr", ".hdr", ".img", ".mgh", ".mgz", ".mnc", ".minc"),
+    _VOLUMES: (".nrrd", ".nhdr", ".hdr", ".img", ".mgh", ".mgz", ".mnc", ".minc"),
     _CONVERT: (
         *(".gif", ".webp", ".jp2", ".j2k", ".jpf", ".jpx", ".jls", ".jxl", ".heic", ".heif", ".avif", ".tga", ".psd"),
         *(".pgm", ".ppm", ".pbm", ".pnm", ".exr", ".hdf5", ".h5", ".mat", ".npy", ".svs", ".ndpi", ".mrxs", ".czi"),

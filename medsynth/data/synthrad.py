@@ -14,14 +14,14 @@ from typing import Any
 
 from medsynth.data.errors import DataError, Reason, ReasonKind, Unreadable, check_choice
 from medsynth.data.layout import AUTO, find_layout
-from medsynth.data.metaimage import load_metaimage
 from medsynth.data.nifti import AXES, Slices
-from medsynth.data.nifti_volume import Volume, load
+from medsynth.data.nifti_volume import Volume
 from medsynth.data.other_formats import not_read
 from medsynth.data.reading import RawImage, Record, Roles, Scan, reader_options
 from medsynth.data.tree import Tree, open_tree
+from medsynth.data.volume_files import read_volume, voxel_files
 
-ENDINGS = (".mha", ".nii.gz", ".nii")
+ENDINGS = (".mha", ".mhd", ".nii.gz", ".nii")
 MODALITIES = {"ct": "CT", "cbct": "CT", "mr": "MR", "mri": "MR", "pet": "PT"}
 INCOMPLETE = Reason(ReasonKind.UNMATCHED, "cases that lack a volume")
 OTHER = Reason(ReasonKind.NOT_SELECTED, "volumes of other names")
@@ -53,13 +53,29 @@ class SynthRad:
         check_choice("data.reader.unmatched", self.unmatched, ("raise", "skip"))
         self.tree: Tree = open_tree(self.root, example="data=synthrad data.root=/path/to/Task1/brain")
 
+    def sources(self) -> list[str]:
+        """Return the names of the volumes to translate, also of cases that have nothing else.
+
+        Raises:
+            DataError: there is none.
+        """
+        names = [name for name in self.tree.names if name.lower().endswith(ENDINGS) and _stem(name) == self.source]
+        if not names:
+            raise DataError(
+                f"data.root={self.tree.root} holds no {self.source} ({', '.join(ENDINGS)}): name the volumes to "
+                "translate by data.reader.source=."
+            )
+        return names
+
     def scan(self) -> Scan:
         """Find the cases by the names of their files; see ``reading.Reader``.
 
         Raises:
             DataError: there is no case, or one lacks a volume.
         """
-        left_out = not_read(name for name in self.tree.names if not name.lower().endswith(ENDINGS))
+        beside = voxel_files(self.tree.names)
+        others = (name for name in self.tree.names if not name.lower().endswith(ENDINGS) and name not in beside)
+        left_out = not_read(others)
         cases: dict[str, dict[str, str]] = {}
         wanted = [name for name in (self.source, self.target, self.mask) if name is not None]
         volumes = [name for name in self.tree.names if name.lower().endswith(ENDINGS)]
@@ -111,7 +127,7 @@ class SynthRad:
             Unreadable: a volume is damaged, or they differ in shape or position.
         """
         names = [name for name in (record.name, record.partner, record.mask) if name]
-        volumes = [_volume(self.tree.read(name), name) for name in names]
+        volumes = [read_volume(self.tree, name) for name in names]
         for volume in volumes[1:]:
             _check_same_grid(volumes[0], volume)
         cut = [Slices(volume, AXES[self.axis]) for volume in volumes]
@@ -148,10 +164,6 @@ def _stem(name: str) -> str:
     file = PurePosixPath(name).name
     ending = next(ending for ending in ENDINGS if file.lower().endswith(ending))
     return file[: len(file) - len(ending)]
-
-
-def _volume(content: bytes, name: str) -> Volume:
-    return load_metaimage(content) if name.lower().endswith(".mha") else load(content)
 
 
 def _check_same_grid(one: Volume, other: Volume) -> None:

@@ -15,8 +15,10 @@ from medsynth.data.dicom.headers import Header, SlicePosition, frame_position, s
 from medsynth.data.dicom.reader import Dicom
 from medsynth.data.errors import DataError, Unreadable
 from medsynth.data.nifti import AXES, Nifti, Slices
-from medsynth.data.nifti_volume import Volume, load
+from medsynth.data.nifti_volume import Volume
 from medsynth.data.reading import RawImage, Reader
+from medsynth.data.synthrad import MODALITIES, SynthRad
+from medsynth.data.volume_files import read_volume
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +39,11 @@ class Series:
     unit: str
     modality: str
     ordered: bool
-    place: DicomPlace | NiftiPlace | None = None
+    place: DicomPlace | VolumePlace | None = None
 
 
 @dataclasses.dataclass(frozen=True)
-class NiftiPlace:
+class VolumePlace:
     """The volume that slices were cut from, and the axis that they are perpendicular to."""
 
     volume: Volume
@@ -103,7 +105,7 @@ class _Images(Sequence[RawImage]):
 
 
 def whole_series(reader: Reader) -> Iterator[Series]:
-    """Yield the series that a reader finds: those of DICOM, volumes of NIfTI with all slices, other images one by one.
+    """Yield the series that a reader finds: those of DICOM, volumes with all slices, other images one by one.
 
     Raises:
         DataError: there are none, or one is damaged.
@@ -115,12 +117,12 @@ def whole_series(reader: Reader) -> Iterator[Series]:
             yield Series(files[0].name, _Images(len(place), place.image), unit, files[0].modality, True, place)
     elif isinstance(reader, Nifti):
         for record in reader.scan().records:
-            volume = _volume(reader, record.name)
-            axis = AXES[reader.axis]
-            slices = Slices(volume, axis)
-            decode = partial(_slice, slices)
-            place = NiftiPlace(volume, axis)
-            yield Series(record.name, _Images(len(slices), decode), "stored value", "", True, place)
+            volume = _volume(reader, record.name, volume=reader.volume, nan_value=reader.nan_value)
+            yield _volume_series(record.name, volume, AXES[reader.axis], "")
+    elif isinstance(reader, SynthRad):
+        modality = MODALITIES.get(reader.source.lower(), "")
+        for name in reader.sources():
+            yield _volume_series(name, _volume(reader, name), AXES[reader.axis], modality)
     else:
         scan = reader.scan()
         for record in scan.records:
@@ -158,9 +160,15 @@ def _slice(slices: Slices, number: int) -> RawImage:
     return RawImage(slices[number], slices.volume.stored_type, slices.spacing)
 
 
-def _volume(reader: Nifti, name: str) -> Volume:
+def _volume_series(name: str, volume: Volume, axis: int, modality: str) -> Series:
+    slices = Slices(volume, axis)
+    images = _Images(len(slices), partial(_slice, slices))
+    return Series(name, images, "stored value", modality, True, VolumePlace(volume, axis))
+
+
+def _volume(reader: Nifti | SynthRad, name: str, **options: Any) -> Volume:
     try:
-        return load(reader.tree.read(name), volume=reader.volume, nan_value=reader.nan_value)
+        return read_volume(reader.tree, name, **options)
     except Unreadable as error:
         raise _unreadable(reader, name, error) from error
 

@@ -53,7 +53,7 @@ class DicomSeries:
         if not isinstance(series.place, DicomPlace):
             raise InputError(
                 "format=dicom keeps the place of DICOM series, and the files in data.root= are none: choose "
-                "format=nifti, png16 or npy, or data=dicom."
+                "format=nifti, mha, png16 or npy, or data=dicom."
             )
         if translation.channels != 1:
             raise InputError("format=dicom holds gray slices only, but the translator makes colors: choose npy.")

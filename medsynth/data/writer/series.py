@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import nibabel
@@ -11,8 +11,9 @@ from nibabel.orientations import apply_orientation, ornt_transform
 from PIL import Image
 from torch import Tensor
 
+from medsynth.data.metaimage import save_metaimage
 from medsynth.data.nifti import Slices
-from medsynth.data.whole_series import DicomPlace, NiftiPlace, Series, affine
+from medsynth.data.whole_series import DicomPlace, Series, VolumePlace, affine
 from medsynth.data.writer.base import as_measured, quantized, to_levels
 from medsynth.data.writer.dicom import LEVELS
 from medsynth.data.writer.dicom_series import DicomSeries
@@ -74,8 +75,10 @@ class NiftiSeries:
         InputError: the slices of a DICOM series are not evenly spaced.
     """
 
+    form, suffix = "nifti", ".nii.gz"
+
     def __init__(self, path: Path, series: Series, translation: Translation) -> None:
-        self.path = path.with_name(f"{path.name}.nii.gz")
+        self.path = path.with_name(f"{path.name}{self.suffix}")
         self.stored = as_measured(translation.intensity)
         self._place, self._translation = series.place, translation
         self._spacing = series.slices[0].spacing
@@ -85,27 +88,31 @@ class NiftiSeries:
             found = None if self._spacing is None else affine(self._place, self._spacing)
             if found is None:
                 raise InputError(
-                    "format=nifti needs slices of known positions at equal distances, which a series of data.root= "
-                    "does not have: choose format=dicom."
+                    f"format={self.form} needs slices of known positions at equal distances, which a series of "
+                    "data.root= does not have: choose format=dicom."
                 )
             self._affine = found
 
     def add(self, number: int, image: Tensor) -> None:
         """Keep one slice; see SeriesWriter."""
         values = self._translation.intensity.to_physical(image).numpy().astype(np.float32)
-        _check_equal(self._slices[0].shape if self._slices else values.shape, values.shape, "nifti")
+        _check_equal(self._slices[0].shape if self._slices else values.shape, values.shape, self.form)
         self._slices.append(values)
 
     def close(self) -> None:
         """Write the volume; see SeriesWriter."""
         volumes = [self._voxels(np.stack([image[channel] for image in self._slices])) for channel in self._channels]
+        place = self._place.volume.file_affine if isinstance(self._place, VolumePlace) else self._affine
+        self._save(volumes, place, f"synthetic {self._translation.kind}: {self._translation.made_by}")
+
+    def _save(self, volumes: Sequence[np.ndarray], place: np.ndarray, described: str) -> None:
+        """Write the voxels (I, J, K) of each channel."""
         voxels = volumes[0] if len(volumes) == 1 else np.stack(volumes, axis=-1)[:, :, :, None, :]
-        place = self._place.volume.file_affine if isinstance(self._place, NiftiPlace) else self._affine
         image = nibabel.Nifti1Image(voxels, place)
         for set_form in (image.set_qform, image.set_sform):  # readers differ in which of them they use
             set_form(place, code="scanner" if isinstance(self._place, DicomPlace) else "aligned")
         image.header.set_xyzt_units("mm" if self._spacing else "unknown")
-        image.header["descrip"] = f"synthetic {self._translation.kind}: {self._translation.made_by}".encode()[:79]
+        image.header["descrip"] = described.encode()[:79]
         if len(volumes) > 1:
             image.header.set_intent("vector")
         nibabel.save(image, self.path)
@@ -117,11 +124,29 @@ class NiftiSeries:
     def _voxels(self, slices: np.ndarray) -> np.ndarray:
         """Return slices (N, H, W) in the order of the file's axes (I, J, K)."""
         place = self._place
-        if not isinstance(place, NiftiPlace):
+        if not isinstance(place, VolumePlace):
             return slices.transpose(2, 1, 0)
         upright = np.array([[0, 1], [1, 1], [2, 1]])
         volume = Slices.to_volume(slices, place.axis)
         return apply_orientation(volume, ornt_transform(upright, place.volume.orientation))
+
+
+class MetaImageSeries(NiftiSeries):
+    """A writer of one gray volume as MetaImage (.mha), as ``NiftiSeries`` writes NIfTI.
+
+    Raises:
+        InputError: the slices of a DICOM series are not evenly spaced, or the translator makes colors.
+    """
+
+    form, suffix = "mha", ".mha"
+
+    def __init__(self, path: Path, series: Series, translation: Translation) -> None:
+        if translation.channels != 1:
+            raise InputError("format=mha holds gray volumes only, but the translator makes colors: choose nifti.")
+        super().__init__(path, series, translation)
+
+    def _save(self, volumes: Sequence[np.ndarray], place: np.ndarray, described: str) -> None:
+        save_metaimage(self.path, volumes[0], place, described)
 
 
 def _check_equal(first: tuple[int, ...], other: tuple[int, ...], form: str) -> None:
@@ -135,6 +160,7 @@ def _check_equal(first: tuple[int, ...], other: tuple[int, ...], form: str) -> N
 SERIES_WRITERS: dict[str, Callable[[Path, Series, Translation], SeriesWriter]] = {
     "dicom": DicomSeries,
     "nifti": NiftiSeries,
+    "mha": MetaImageSeries,
     "png16": PngSeries,
     "npy": NpySeries,
 }
