@@ -13,7 +13,7 @@ from medsynth.data.geometry import RandomViews
 from medsynth.data.paired_folder import PairedFolder
 from medsynth.data.phantom import PhantomPairs, Phantoms
 from medsynth.data.reading import RawImage
-from medsynth.data.registration import is_registered
+from medsynth.data.registration import TURNED, UNREGISTERED, misplacement
 from medsynth.data.unpaired import UnpairedFolders, unpaired_files
 from tests.files import files_module, prepared
 
@@ -156,20 +156,62 @@ def test_true_pairs_of_any_contrast_are_registered_and_displaced_ones_are_not(ki
     source = pairs(kind=kind, anatomies=anatomy, image_size=96)
     for index in range(3):
         image, target, _ = source.pair("train", index)
-        assert is_registered(raw_pair(image, target))
-        assert is_registered(raw_pair(-image, 3000 * target + 7))
-        assert is_registered(raw_pair(image, np.roll(target, 1, axis=1))), "a pixel is not noticed"
+        assert misplacement(raw_pair(image, target)) is None
+        assert misplacement(raw_pair(-image, 3000 * target + 7)) is None
+        assert misplacement(raw_pair(image, np.roll(target, 1, axis=1))) is None, "a pixel is not noticed"
         for displacement in [(20, 0), (-12, 16), (0, -20), (5, 0)]:
-            assert not is_registered(raw_pair(image, np.roll(target, displacement, axis=(0, 1)))), displacement
+            moved = raw_pair(image, np.roll(target, displacement, axis=(0, 1)))
+            assert misplacement(moved) == UNREGISTERED, displacement
+
+
+CLOCKWISE = "rotated by 90 degrees clockwise"
+TURNS = {
+    "mirrored left to right": np.fliplr,
+    "mirrored top to bottom": np.flipud,
+    "rotated by 180 degrees": lambda image: np.rot90(image, 2),
+    CLOCKWISE: lambda image: np.rot90(image, -1),
+    "rotated by 90 degrees counterclockwise": np.rot90,
+    "mirrored along the diagonal from the upper left": np.transpose,
+    "mirrored along the diagonal from the upper right": lambda image: np.rot90(image, 2).T,
+}
+
+
+@pytest.mark.parametrize("kind", ["mr_to_ct", "denoising"])
+def test_mirrored_and_rotated_targets_are_named(kind):
+    assert TURNS.keys() == TURNED.keys()
+    for anatomy in ("head", "abdomen", "chest"):
+        image, target, _ = pairs(kind=kind, anatomies=anatomy, image_size=96).pair("train", 0)
+        for name, turn in TURNS.items():
+            assert misplacement(raw_pair(image, turn(target))) == TURNED[name], (anatomy, name)
+        off_center = np.roll(np.fliplr(target), (0, 6), axis=(0, 1))
+        assert misplacement(raw_pair(image, off_center)) == TURNED["mirrored left to right"]
+
+
+def test_a_target_is_rotated_where_a_pixel_on_top_comes_to_the_right():
+    """Read off by hand: what is north of the center of the source is east of it in a target rotated clockwise."""
+    image = np.zeros((64, 64))
+    image[2:24, 14:40], image[30:62, 2:20], image[26:38, 36:62] = 1, 2, 3
+    target = np.zeros((64, 64))
+    target[14:40, 40:62], target[2:20, 2:34], target[36:62, 26:38] = 1, 2, 3
+    assert misplacement(raw_pair(image, target)) == TURNED[CLOCKWISE]
+
+
+def test_images_that_are_their_own_mirror_image_are_registered():
+    random = np.random.default_rng(1)
+    half = np.kron(random.random((16, 8)), np.ones((4, 4)))
+    image = np.concatenate([half, half[:, ::-1]], axis=1)
+    assert misplacement(raw_pair(image, 5 - image)) is None
+    assert misplacement(raw_pair(image, np.flipud(image))) == TURNED["mirrored top to bottom"]
 
 
 def test_large_images_are_reduced_and_images_without_edges_accepted():
     random = np.random.default_rng(0)
     image = np.kron(random.random((20, 25)), np.ones((20, 20)))  # 400 x 500 pixels
-    assert is_registered(raw_pair(image, 5 - image))
-    assert not is_registered(raw_pair(image, np.roll(image, (20, 0), axis=(0, 1))))
-    assert is_registered(raw_pair(image, np.zeros_like(image)))
-    assert is_registered(raw_pair(image[:4, :4], image[4:8, 4:8]))
+    assert misplacement(raw_pair(image, 5 - image)) is None
+    assert misplacement(raw_pair(image, np.roll(image, (20, 0), axis=(0, 1)))) == UNREGISTERED
+    assert misplacement(raw_pair(image, image[::-1])) == TURNED["mirrored top to bottom"]
+    assert misplacement(raw_pair(image, np.zeros_like(image))) is None
+    assert misplacement(raw_pair(image[:4, :4], image[4:8, 4:8])) is None
 
 
 def displaced_folder(root, shifted=(2, 5)):
@@ -195,6 +237,18 @@ def test_pairs_that_are_not_registered_end_the_run_are_left_out_or_allowed(tmp_p
     skipped, allowed = (prepared(root, PairedFolder, image_size=16, unregistered=each) for each in ("skip", "allow"))
     assert (len(skipped.source.store), len(allowed.source.store)) == (10, 12)
     assert [reason["count"] for reason in skipped.source.manifest["left_out"]] == [12, 2], "no masks are read, and"
+
+
+def test_mirrored_pairs_end_the_run_with_the_name_of_the_turn(tmp_path):
+    source = pairs(image_size=64, num_images=4, anatomies="abdomen")
+    for index in range(4):
+        image, target, _ = source.pair("train", index)
+        for folder, values in (("source", image), ("target", target[:, ::-1] if index < 3 else target)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray((127.5 * (values + 1)).astype(np.uint8)).save(tmp_path / folder / f"{index}.png")
+    message = r"images of 3 of the 4 pairs .*; 3 targets are mirrored left to right\): register them"
+    with pytest.raises(InputError, match=message):
+        prepared(tmp_path, PairedFolder, image_size=16)
 
 
 # Unpaired sets

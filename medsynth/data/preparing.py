@@ -23,13 +23,14 @@ from medsynth.data.intensity import Normalization
 from medsynth.data.manifest import LeftOut, Losses, Manifest, SourceRecord
 from medsynth.data.reading import Reader, Record, Scan
 from medsynth.data.record_reading import ImageInfo, RecordReading, RecordResult, out_of_memory, read_records
-from medsynth.data.registration import UNREGISTERED
+from medsynth.data.registration import TURNED, UNREGISTERED
 from medsynth.data.side import CHUNK, Side
 from medsynth.data.table import natural
 from medsynth.errors import EndCode, InputError
 from medsynth.terminal import track
 
 DTYPES = {"auto": None, "uint8": np.dtype(np.uint8), "uint16": np.dtype(np.uint16)}
+_MISPLACED = frozenset((UNREGISTERED, *TURNED.values()))
 # Below these limits, starting processes takes longer than it saves.
 _PARALLEL_FROM = 200  # records
 _PARALLEL_FROM_BYTES = 30 * 2**20
@@ -161,12 +162,12 @@ class Preparer:
         with path.open("wb") as file:
             for record, result in zip(self.scan.records, bar, strict=True):
                 left_out += self._left_out(record, result)
-                displaced += [record] * (UNREGISTERED in result.left_out)
+                displaced += [record] * (not _MISPLACED.isdisjoint(result.left_out))
                 for image, info in zip(result.images, result.infos, strict=True):
                     shape = image.shape
                     image.tofile(file)
                     infos.append(info)
-        self._check_registered(displaced, left_out[UNREGISTERED], len(infos))
+        self._check_registered(displaced, left_out, len(infos))
         if not infos:
             reasons = "; ".join(f"{reason}: {count}" for reason, count in left_out.most_common(5))
             raise DataError(
@@ -176,16 +177,20 @@ class Preparer:
         self._check_masks(infos)
         return infos, left_out, shape
 
-    def _check_registered(self, displaced: Sequence[Record], count: int, others: int) -> None:
+    def _check_registered(self, displaced: Sequence[Record], left_out: Counter[Reason], others: int) -> None:
         """Raise DataError if there are pairs whose two images do not lie on each other, unless they are left out."""
+        count = sum(left_out[reason] for reason in _MISPLACED)
         if not count or self.unregistered == "skip":
             return
         names = [record.name for record in displaced]
         shown = f": {listed(names)}" if self.options.show_paths else "; data.show_paths=true shows names"
+        turned = "".join(
+            f"; {left_out[reason]} targets are {name}" for name, reason in TURNED.items() if left_out[reason]
+        )
         raise DataError(
             f"The two images of {count} of the {count + others} pairs in data.root={self.reader.tree.root} do not lie "
-            f"on each other (in {len(names)} files{shown}): register them, leave them out with data.unregistered=skip, "
-            "or train on them with data.unregistered=allow."
+            f"on each other (in {len(names)} files{shown}{turned}): register them, leave them out with "
+            "data.unregistered=skip, or train on them with data.unregistered=allow."
         )
 
     def _check_masks(self, infos: Sequence[ImageInfo]) -> None:

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from medsynth.data.errors import Reason, ReasonKind, Unreadable
 from medsynth.data.geometry import Geometry
 from medsynth.data.reading import RawImage, Reader, Record, Scan
-from medsynth.data.registration import UNREGISTERED, is_registered
+from medsynth.data.registration import misplacement
 from medsynth.errors import EndCode, InputError
 from medsynth.runs.parent_process import die_with_parent
 
@@ -111,8 +111,8 @@ class RecordReading(Dataset[RecordResult]):
                 if number % _RETURNED_EVERY == 0:
                     _return_freed_memory()
                 reason = _without_content(raw)
-                if reason is None and self.registered and not is_registered(raw):
-                    reason = UNREGISTERED
+                if reason is None and self.registered:
+                    reason = misplacement(raw)
                 if reason:
                     result.left_out[reason] += 1
                     continue
