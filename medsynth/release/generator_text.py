@@ -1,4 +1,4 @@
-"""What the model card of a generator says that makes images of noise."""
+"""The model card of a generator that makes images of noise, in words."""
 
 from __future__ import annotations
 

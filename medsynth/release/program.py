@@ -1,4 +1,4 @@
-"""What an exported file computes: a generator's images of noise, or a translator's of sources."""
+"""The function that an exported file computes: a generator's images of noise, or a translator's of sources."""
 
 from __future__ import annotations
 

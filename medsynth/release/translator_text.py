@@ -1,4 +1,4 @@
-"""What the model card of a translator says: source and target, errors beside the baselines, limits."""
+"""The model card of a translator, in words: source and target, errors beside the baselines, limits."""
 
 from __future__ import annotations
 
