@@ -194,6 +194,9 @@ def test_a_target_is_rotated_where_a_pixel_on_top_comes_to_the_right():
     target = np.zeros((64, 64))
     target[14:40, 40:62], target[2:20, 2:34], target[36:62, 26:38] = 1, 2, 3
     assert misplacement(raw_pair(image, target)) == TURNED[CLOCKWISE]
+    target = np.zeros((64, 64))
+    target[24:50, 2:24], target[44:62, 30:62], target[2:28, 26:38] = 1, 2, 3
+    assert misplacement(raw_pair(image, target)) == TURNED["rotated by 90 degrees counterclockwise"]
 
 
 def test_images_that_are_their_own_mirror_image_are_registered():

@@ -73,9 +73,8 @@ class SynthRad:
         Raises:
             DataError: there is no case, or one lacks a volume.
         """
-        beside = voxel_files(self.tree.names)
-        others = (name for name in self.tree.names if not name.lower().endswith(ENDINGS) and name not in beside)
-        left_out = not_read(others)
+        known = voxel_files(self.tree.names)
+        left_out = not_read(n for n in self.tree.names if not n.lower().endswith(ENDINGS) and n not in known)
         cases: dict[str, dict[str, str]] = {}
         wanted = [name for name in (self.source, self.target, self.mask) if name is not None]
         volumes = [name for name in self.tree.names if name.lower().endswith(ENDINGS)]
