@@ -10,8 +10,8 @@ images, 3 seeds, 5 generated images for each real one, 300 steps of 16 images. T
 * honest: other phantoms with their own masks. The gain is that of more labeled images.
 * pseudo-labels: the same phantoms without masks, as ``medsynth utility run=`` has them.
 * memorizer: training images with their masks, drawn at random. No arm can gain.
-* hippocampus: coronal slices of 20 further patients without their masks, beside 40 slices of 20 patients, tested on
-  those of 20 others; a single repetition.
+* hippocampus: coronal slices of 21 further patients without their masks, beside two slices each of 19 patients, tested
+  on those of 20 others; a single repetition.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def phantoms(case: str, repetition: int) -> tuple[Sets, tuple[str, ...]]:
 
 
 def hippocampus(archive: Path) -> tuple[Sets, tuple[str, ...]]:
-    """Return coronal slices of three times 20 patients, those of the training two of each."""
+    """Return coronal slices of 19, 20 and 21 patients for training, tests and as generated ones; two of each first."""
     options = ["data=hippocampus", f"data.root={archive}", "data.val_fraction=0.34", "data.test_fraction=0.33"]
     data = instantiate(compose_checked("train", options).data, _convert_="all")
     data.prepare()
