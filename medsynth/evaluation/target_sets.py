@@ -12,8 +12,8 @@ from medsynth.contracts import InputError
 from medsynth.data.files import ImageFiles
 from medsynth.data.label_maps import label_maps
 from medsynth.data.phantom.source import LANDMARKS, Phantoms
-from medsynth.evaluation.evaluation_sets import OpenedRun, open_run
 from medsynth.evaluation.labeled_sets import LabeledSets, RunImages, of_new_patients, run_sources, selection_note
+from medsynth.evaluation.opened_run import OpenedRun, open_run
 from medsynth.runs.existing import named_folders
 
 
