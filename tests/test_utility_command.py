@@ -137,7 +137,7 @@ def test_folders_with_classes(utility, tmp_path):
     folders = ("real=real", "test=test", "fake=fake", "out=folders.json", *QUICK)
     code, out, err = utility(*folders, "part=2/2")
     assert code == 0, err
-    assert "part=2/2 is done; 15 trainings are missing in all" in out
+    assert "part=2/2 is done; 10 trainings are missing in all" in out
     assert not (tmp_path / "folders.json").exists()
     code, out, err = utility(*folders)
     assert code == 0, err
