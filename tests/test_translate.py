@@ -1,5 +1,6 @@
 """``medsynth translate``: whole series in, whole series out; a translator that changes nothing has a known answer."""
 
+import dataclasses
 import json
 
 import nibabel
@@ -14,6 +15,7 @@ from torch import nn
 from medsynth.contracts import Intensity
 from medsynth.data.dicom import Dicom
 from medsynth.data.metaimage import load_metaimage
+from medsynth.data.paired_folder import PairedFolder
 from medsynth.data.phantom import PhantomPairs
 from medsynth.data.source_statistics import distance, limit, source_statistics
 from medsynth.data.writer.series import PngSeries
@@ -22,7 +24,7 @@ from medsynth.translate.patches import starts, translated
 from medsynth.translate.sources import neighbors
 from tests.command import run
 from tests.dicom_files import uid, write_ct_slice
-from tests.files import write_images
+from tests.files import prepared, write_images
 from tests.test_data_pair_files import metaimage
 from tests.test_generate import types
 
@@ -265,6 +267,33 @@ def test_images_of_a_folder_become_files_or_arrays(form, translate, tmp_path):
     assert code == 1
     assert "format=dicom keeps the place of DICOM series" in err
     assert not (tmp_path / "other").exists()
+
+
+def test_equalized_sources_are_mapped_as_those_of_the_training(translate, tmp_path):
+    """CLAHE follows the map of the values' range, which the ends of the equalized levels are not."""
+    for number in range(12):
+        image = Image.fromarray((60 + 10 * number + RNG.integers(0, 20, (SIZE, SIZE))).astype(np.uint8))
+        for folder in (tmp_path / "pairs" / "source", tmp_path / "pairs" / "target"):
+            folder.mkdir(parents=True, exist_ok=True)
+            image.save(folder / f"{number:02}.png")
+    data = prepared(tmp_path / "pairs", PairedFolder, image_size=SIZE, clahe=0.05, normalize="min_max")
+    level = dataclasses.asdict(data.source_intensity)
+    assert level["unit"] == "equalized level (CLAHE)"
+    arguments = ("data=image_folder", f"data.root={tmp_path / 'pairs' / 'source'}", "format=npy")
+    card = {"intensity": level, "source_intensity": level, "spacing": None, "modality": ""}
+    code, err, out = translate(*arguments, source_statistics=data.source_statistics, **card)
+    assert code == 0, err
+    made = np.stack([np.load(out / f"series_{number:04d}.npy")[0] for number in range(12)])
+    sets = (data.train_dataset, data.val_dataset, data.test_dataset)
+    trained = np.stack([(sample["image"].numpy() + 1) / 2 for each in sets if each for sample in each])
+    distances = np.abs(made[:, None] - trained[None]).mean(axis=(2, 3, 4))
+    assert sorted(distances.argmin(axis=1)) == list(range(12))
+    assert distances.min(axis=1).max() < 0.002
+
+    earlier = {name: value for name, value in data.source_statistics.items() if name != "bounds"}
+    code, err, _ = translate(*arguments, "out=earlier", source_statistics=earlier, **card)
+    assert code == 1
+    assert "did not store their range: train it again" in err
 
 
 def test_samples_differ_by_their_noise_and_their_deviation_is_written(translate, tmp_path):

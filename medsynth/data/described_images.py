@@ -161,6 +161,7 @@ class DescribedImages:
             modality=self.source_modality,
             geometry=None if geometry is None else geometry.key(),
             normalization=None if normalization is None else normalization.key(),
+            bounds=getattr(self.source, "source_bounds", None),
             neighbors=getattr(self.source, "neighbors", 0),
         )
 

@@ -229,6 +229,12 @@ class ImageFiles:
         return None if source is None else Intensity(**source["intensity"])
 
     @property
+    def source_bounds(self) -> list[float] | None:
+        """The measured values of sources of pairs that became -1 and 1, before an equalization; None: not known."""
+        source = self.manifest["source"]
+        return None if source is None else source.get("bounds")
+
+    @property
     def modality(self) -> str:
         """DICOM's code; "" where it is not known."""
         return self.manifest["modality"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from medsynth.data.errors import ReasonKind
 
@@ -24,9 +24,14 @@ class Histogram(TypedDict):
 
 
 class SourceRecord(TypedDict):
-    """The sources of pairs, like the entries of ``Manifest`` about the targets."""
+    """The sources of pairs, like the entries of ``Manifest`` about the targets.
+
+    ``bounds`` are the measured values that became -1 and 1, before an equalization; data sets that were prepared by
+    earlier versions lack them.
+    """
 
     intensity: IntensityRecord
+    bounds: NotRequired[list[float]]
     unit: str
     modality: str
     stored_types: dict[str, int]

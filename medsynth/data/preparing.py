@@ -269,6 +269,7 @@ class Preparer:
         before, after = side.histograms()
         return {
             "intensity": side.intensity(unit),
+            "bounds": [float(bound) for bound in side.bounds],
             "unit": unit,
             "modality": self.scan.source_modality,
             "stored_types": Counter(side.stored_types),

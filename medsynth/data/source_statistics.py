@@ -24,6 +24,7 @@ def source_statistics(
     modality: str,
     geometry: dict[str, Any] | None = None,
     normalization: dict[str, Any] | None = None,
+    bounds: list[float] | None = None,
     neighbors: int = 0,
 ) -> dict[str, Any]:
     """Describe the values of training images, and what they went through.
@@ -34,10 +35,11 @@ def source_statistics(
         modality: DICOM's code, "" where it is not known.
         geometry: the options of ``data.geometry.Geometry``; None: the images were not made of others.
         normalization: the options of ``data.intensity.Normalization``; None: the intensity is linear.
+        bounds: the measured values that became -1 and 1, before an equalization; None: not known.
         neighbors: slices on either side of a source that are channels beside it.
 
     Returns:
-        Plain values: "neighbors", "geometry", "normalization", "modality", "mean" and "sd" in the unit of the
+        Plain values: "neighbors", "geometry", "normalization", "bounds", "modality", "mean" and "sd" in the unit of the
         intensity, "quantiles", ``QUANTILES`` of them from the lowest to the highest value, and "spread", the largest
         distance of one image's quantiles from these (``distance``) as a fraction of the intensity's range.
     """
@@ -49,6 +51,7 @@ def source_statistics(
         "neighbors": neighbors,
         "geometry": geometry,
         "normalization": normalization,
+        "bounds": bounds,
         "modality": modality,
         "mean": float(np.mean([image.mean() for image in images])),
         "sd": float(np.sqrt(np.mean([np.square(image).mean() for image in images]) - np.mean(images) ** 2)),

@@ -27,6 +27,10 @@ _LUMA = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)  # ITU-R BT.601, as Ge
 _ALMOST = 0.01  # a grid whose spacing differs from that of the training by a smaller fraction is not resampled
 
 
+class _EarlierCard(InputError):
+    """The card of an earlier version, which lacks what is needed here."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Sources:
     """The way of raw images to a translator.
@@ -38,6 +42,7 @@ class Sources:
         spacing: of the training's images, in mm from row to row and from column to column; None: not known.
         statistics: of the training's sources (``data.source_statistics``); None: none were stored.
         neighbors: slices on either side of the one that is translated.
+        bounds: the measured values that become -1 and 1, before an equalization.
         normalization: measured values -> [-1, 1].
         geometry: of the training; None: its images were not made of others.
     """
@@ -48,6 +53,7 @@ class Sources:
     spacing: tuple[float, float] | None
     statistics: dict[str, Any] | None
     neighbors: int
+    bounds: tuple[float, float]
     normalization: Normalization
     geometry: Geometry | None
 
@@ -57,8 +63,7 @@ class Sources:
         if self.channels == 1 and len(image) == 3:
             image = (image * _LUMA).sum(0, keepdim=True)
         image = image.expand(self.channels, -1, -1)
-        bounds = (self.intensity.low, self.intensity.high)
-        mapped = self.normalization(image.numpy()[None], bounds, [raw.stored_type])
+        mapped = self.normalization(image.numpy()[None], self.bounds, [raw.stored_type])
         return torch.from_numpy(mapped[0])
 
     def on_grid(self, image: Tensor, raw: RawImage) -> Tensor:
@@ -149,6 +154,8 @@ def sources_of(translator: TrainedTranslator) -> Sources:
             made = translator.network(torch.zeros(1, translator.source_channels, size, size, device=device))
         if made.shape != (1, translator.channels, size, size):
             raise ValueError("images of another shape")
+    except _EarlierCard:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise InputError(
             f"{translator.path} does not describe the images that it translates ({type(error).__name__}): copy it "
@@ -180,7 +187,8 @@ def _sources_of(card: Mapping[str, Any], network: Any) -> Sources:
         raise ValueError("quantiles that are no numbers")
     if statistics and len(statistics["quantiles"]) != QUANTILES:
         raise ValueError("another number of quantiles")
-    normalization: dict[str, Any] = options.get("normalization") or {"intensity_range": (low, high)}
+    mapping: dict[str, Any] = options.get("normalization") or {"intensity_range": (low, high)}
+    normalization = SourceNormalization(**mapping)
     geometry = options.get("geometry")
     return Sources(
         channels=channels,
@@ -189,9 +197,36 @@ def _sources_of(card: Mapping[str, Any], network: Any) -> Sources:
         spacing=(float(spacing[0]), float(spacing[1])) if spacing else None,
         statistics=statistics,
         neighbors=reach,
-        normalization=SourceNormalization(**normalization),
+        bounds=_bounds(options, normalization, (low, high)),
+        normalization=normalization,
         geometry=None if geometry is None else Geometry(**geometry),
     )
+
+
+def _bounds(
+    options: Mapping[str, Any], normalization: Normalization, intensity: tuple[float, float]
+) -> tuple[float, float]:
+    """Return the measured values that become -1 and 1.
+
+    Cards of earlier versions have them by the options that set them, or as the ends of ``intensity``, which are levels
+    without a unit where images were equalized.
+
+    Raises:
+        _EarlierCard: it does not have them.
+        ValueError: they are damaged.
+    """
+    stored = options.get("bounds")
+    if stored is None and normalization.clahe is not None and not normalization.per_image:
+        if normalization.fixed is None:
+            raise _EarlierCard(
+                "This translator was trained on equalized sources (data.clahe) by a version of medsynth that did not "
+                "store their range: train it again with this version."
+            )
+        return normalization.fixed
+    low, high = map(float, intensity if stored is None else stored)
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError("an empty range")
+    return low, high
 
 
 def resized(image: Tensor, height: int, width: int) -> Tensor:

@@ -90,25 +90,24 @@ def translate_all(
             "generator.latent_dim=8 for several translations of a source."
         )
     digest = _sha256(translator.path)
-    made_by = f"medsynth {medsynth.__version__}, translator {digest[:16]}, seed {config.seed}"
-    uids = new_uids()
+    common = Translation(  # of all series; each has its own number
+        intensity=translator.intensity,
+        modality=translator.card.get("modality") or "",
+        channels=translator.channels,
+        made_by=f"medsynth {medsynth.__version__}, translator {digest[:16]}, seed {config.seed}",
+        identity=config.identity == "keep",
+        kind="translation",
+        number=0,
+        uids=new_uids(),
+    )
     written = []
     for number, series in enumerate(whole_series(reader)):
-        name = _output_name(series, number, config)
         place = _described(series, reader, config)
         found = translator.sources.check(series, place, allowed=config.allow_other_source)
         _check_neighbors(translator, series, place)
-        options = Translation(
-            intensity=translator.intensity,
-            modality=translator.card.get("modality") or "",
-            channels=translator.channels,
-            made_by=made_by,
-            identity=config.identity == "keep",
-            kind="translation",
-            number=number,
-            uids=uids,
-        )
-        outputs, stored = _write(folder / name, series, translator, options, config, device)
+        options = dataclasses.replace(common, number=number)
+        path = folder / _output_name(series, number, config)
+        outputs, stored = _write(path, series, translator, options, config, device)
         written.append(
             {
                 "source": series.name if config.data.get("show_paths") else number,
