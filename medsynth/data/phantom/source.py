@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from medsynth.contracts import Intensity, counter_seed
@@ -136,7 +137,7 @@ class Phantoms:
         missing = [(math.nan, math.nan)] * (len(LANDMARKS) - len(positions))
         return np.array(positions + missing, dtype=np.float32)
 
-    def lesion_mask(self, split: str, index: int) -> Array:
+    def lesion_mask(self, split: str, index: int) -> NDArray[np.uint8]:
         """Return an image's label map, uint8 ``(image_size, image_size)``: 1 where half a pixel or more is lesion."""
         canvas, site, shapes = self._paint(split, index, lesions=True)
         mask = np.zeros(canvas.hu.shape, dtype=np.uint8)
