@@ -75,13 +75,9 @@ class SynthRad:
         """
         known = voxel_files(self.tree.names)
         left_out = not_read(n for n in self.tree.names if not n.lower().endswith(ENDINGS) and n not in known)
-        cases: dict[str, dict[str, str]] = {}
         wanted = [name for name in (self.source, self.target, self.mask) if name is not None]
         volumes = [name for name in self.tree.names if name.lower().endswith(ENDINGS)]
-        for name in volumes:
-            folder, stem = str(PurePosixPath(name).parent), _stem(name)
-            if stem in wanted:
-                cases.setdefault(folder, {})[stem] = name
+        cases = _cases(volumes, wanted)
         whole = {folder: files for folder, files in cases.items() if len(files) == len(wanted)}
         missing = len(cases) - len(whole)
         if not whole or (missing and self.unmatched == "raise"):
@@ -138,6 +134,15 @@ class SynthRad:
     def key(self) -> dict[str, Any]:
         """Return all options."""
         return reader_options(self)
+
+
+def _cases(volumes: Sequence[str], wanted: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return the files of each folder with a wanted volume, by the volume's name."""
+    cases: dict[str, dict[str, str]] = {}
+    for name in volumes:
+        if _stem(name) in wanted:
+            cases.setdefault(str(PurePosixPath(name).parent), {})[_stem(name)] = name
+    return cases
 
 
 class _Pairs(Sequence[RawImage]):

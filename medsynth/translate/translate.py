@@ -84,11 +84,7 @@ def translate_all(
     Raises:
         InputError: a series is of another kind than the training's sources, or does not fit the format.
     """
-    if config.samples > 1 and not translator.network.latent_dim:
-        raise InputError(
-            f"samples={config.samples} would all be equal, since this translator has no noise: train one with "
-            "generator.latent_dim=8 for several translations of a source."
-        )
+    _check_samples(translator, config.samples)
     digest = _sha256(translator.path)
     common = Translation(  # of all series; each has its own number
         intensity=translator.intensity,
@@ -214,6 +210,14 @@ def _sampler(translator: OpenedTranslator, seed: int, sample: int, device: torch
         return images.clamp(-1, 1).clone()
 
     return translate
+
+
+def _check_samples(translator: OpenedTranslator, samples: int) -> None:
+    if samples > 1 and not translator.network.latent_dim:
+        raise InputError(
+            f"samples={samples} would all be equal, since this translator has no noise: train one with "
+            "generator.latent_dim=8 for several translations of a source."
+        )
 
 
 def _check_neighbors(translator: OpenedTranslator, series: Series, place: str) -> None:
