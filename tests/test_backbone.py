@@ -721,19 +721,19 @@ def test_downloads_are_where_timm_says():
 
 
 WITHOUT_NETWORK = """
-import os, sys, time
+import os, sys
 for proxy in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
     os.environ[proxy] = "http://127.0.0.1:9"  # nothing listens there
 from medsynth.cli import main
 try:
     main("train")
 finally:
-    print(sorted({"torch", "timm", "numpy"} & set(sys.modules)), time.process_time())
+    print(sorted({"torch", "timm", "numpy"} & set(sys.modules)))
 """
 
 
 def test_weights_that_cannot_be_had_are_refused_before_libraries_are_loaded(tmp_path):
-    """So that the sentence comes within 2 seconds."""
+    """So that the sentence comes at once: importing them takes longer than all else."""
     environment = {**os.environ, "TORCH_HOME": str(tmp_path), "HF_HOME": str(tmp_path), "PYTHONPATH": str(CONF.parent)}
     ended = subprocess.run(
         [sys.executable, "-c", WITHOUT_NETWORK, "backbone=xception"],
@@ -747,9 +747,7 @@ def test_weights_that_cannot_be_had_are_refused_before_libraries_are_loaded(tmp_
     assert "backbone.weights=random; backbone=efficientnet_lite0 works at once" in sentence
     assert table.splitlines()[0].startswith("Trains here without a download")
     assert "Traceback" not in table
-    libraries, _, seconds = ended.stdout.rpartition(" ")
-    assert libraries == "[]"
-    assert float(seconds) < 2
+    assert ended.stdout.strip() == "[]"
 
 
 def test_weights_are_looked_for_before_data_is_prepared(tmp_path, monkeypatch):

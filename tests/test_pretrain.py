@@ -71,7 +71,7 @@ def test_the_command_writes_weights_and_prints_accuracies(monkeypatch, capsys, t
     code, out, err = run(monkeypatch, capsys, *TINY, "out=sub/weights.safetensors", command="pretrain")
     assert code == 0, err
     assert [path.name for path in (tmp_path / "sub").iterdir()] == ["weights.safetensors"]
-    table = re.findall(r"^  (head|chest|all classes)[a-z_ ]*? +(\d+) +([\d.]+)$", out, re.MULTILINE)
+    table = re.findall(r"^(head|chest|all classes)[a-z_ ]*? +(\d+) +([\d.]+)$", out, re.MULTILINE)
     assert [(name, int(images)) for name, images, _ in table] == [("head", 16), ("chest", 16), ("all classes", 32)]
     accuracy = float(table[-1][2])
     assert accuracy > 0.9

@@ -18,6 +18,7 @@ from hydra.core.global_hydra import GlobalHydra
 from optuna.trial import TrialState
 
 from medsynth.configuration.compose import conf_folder
+from medsynth.configuration.flags import flags_last
 from medsynth.configuration.objectives import check_objectives, logged_measures
 from medsynth.errors import EndCode, InputError
 from medsynth.report.page import write_report
@@ -427,11 +428,12 @@ def test_a_space_that_cannot_be_searched_is_refused(overrides, says):
 def test_arguments_of_the_trainings_are_gathered_in_one_option():
     typed = ["loss=hinge,minimax", "search.trials=5", "a='b c','d\"e'", "x=${y}", "--config-dir=my"]
     folded = fold(typed)
-    assert folded[:2] == ["search.trials=5", "--config-dir=my"]
+    assert (folded[0], folded[2]) == ("search.trials=5", "--config-dir=my")
+    assert len(folded) == 3
     assert fold(folded) == folded
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        config = compose("search", overrides=[folded[0], folded[2]])
+        config = compose("search", overrides=folded[:2])
     assert config.search._get_node("train")._get_node(1)._value() == typed[2]
 
 
@@ -442,7 +444,7 @@ def search(monkeypatch, capsys, tmp_path):
 
     def go(stub, *arguments):
         monkeypatch.setattr(jobs, "run_training", stub)
-        return run(monkeypatch, capsys, *fold(arguments), command="search")
+        return run(monkeypatch, capsys, *fold(flags_last(arguments)), command="search")
 
     return go
 

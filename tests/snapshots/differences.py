@@ -23,6 +23,7 @@ COMPOSITIONS: tuple[Difference, ...] = (
         "tasks of translation have sources and reconstruction terms",
         new=("discriminator_channels: *", "reconstruction: {}", "source_channels: 0"),
     ),
+    Difference("trainings of medsynth utility can be divided over several machines", new=("part: None",)),
     Difference("a translation is compared with those of other runs", new=("against: None",)),
 )
 COMMANDS: dict[str, str] = {}  # recorded command -> the one that README has instead
