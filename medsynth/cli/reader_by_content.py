@@ -12,12 +12,8 @@ from medsynth.errors import InputError
 COMMANDS = ("start", "data", "translate")
 TOLD = ("train", "plan", "pretrain")  # commands that are told which reader to type: a training's options are explicit
 _ROOT = "data.root="
-_SKIPPED = (
-    "data=",
-    "--help",
-    "--cfg",
-    "--shell-completion",
-)  # the reader is chosen; help, configuration, completion look at no file
+# the reader is chosen; help, configuration and completion look at no file
+_SKIPPED = ("data=", "--help", "--cfg", "--shell-completion")
 _CHOOSING = ("experiment", "resume", "hydra.searchpath", "--multirun", "+", "--config")  # may choose data, or several
 
 
