@@ -19,19 +19,21 @@ The paper halves the discriminators' loss; Adam takes no notice of a factor, so 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from medsynth.backbone.survey import count_parameters
-from medsynth.contracts import Batch, Discriminator, Features, InputError, Translator, counter_seed
+from medsynth.contracts import Batch, Discriminator, Features, InputError, Scheduled, Translator, counter_seed
 from medsynth.gan import frozen, penalized_inputs
 from medsynth.lightning.adversarial import AdversarialModule
 from medsynth.lightning.components import check_network
 from medsynth.lightning.distributed import average_batch_statistics
 from medsynth.lightning.image_pool import ImagePool
 from medsynth.lightning.microbatch import DrawnMicrobatch, add_terms
+from medsynth.lightning.schedules import Setter
 from medsynth.lightning.trainer_access import training_data
 from medsynth.lightning.translation import TranslationModule
 
@@ -93,6 +95,8 @@ class UnpairedTranslation(TranslationModule, AdversarialModule):
             if channels_last:
                 network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # its stub lacks it
         self.inverse, self.source_discriminator = inverse, source_discriminator
+        if isinstance(source_discriminator, Scheduled):
+            self._advancing.append(source_discriminator)
         self.pool, self.source_pool = (ImagePool(pool_size, channels=channels, image_size=image_size) for _ in range(2))
         self.cycle_weight, self.identity_weight = cycle_weight, identity_weight
 
@@ -198,6 +202,10 @@ class UnpairedTranslation(TranslationModule, AdversarialModule):
         return terms | {"real_logits": real_logits.mean(), "fake_logits": fake_logits.mean()}
 
     # ---- around the step ---------------------------------------------------------------------------------------------
+
+    def own_quantities(self) -> dict[str, Setter]:
+        """Return the setters of the weights; the options of ``GAN`` that others have, such as ``top_k``, are not."""
+        return {f"task.{name}": functools.partial(setattr, self, name) for name in ("cycle_weight", "identity_weight")}
 
     def parameter_groups(self, network: str) -> list[dict[str, Any]]:
         """Return the trained parameters of both translators, or of both discriminators, as an optimizer's groups."""

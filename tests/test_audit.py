@@ -31,6 +31,7 @@ from medsynth.audit.statistics import (
 )
 from medsynth.contracts import InputError
 from medsynth.evaluation.audit_sets import logits_of
+from medsynth.evaluation.opened_run import with_weights
 from medsynth.metrics.feature_store import FeatureStore
 from medsynth.metrics.image_set import ImageSet
 from medsynth.metrics.nearest import nearest
@@ -603,3 +604,17 @@ def test_refuses(command, untrained, tmp_path, arguments, words):
     assert code == 1
     assert words in err
     assert err.count("\n") == 1, err
+
+
+class Warming(torch.nn.Linear):
+    """A network that follows the images seen, as the vision-aided discriminator does for its warm-up."""
+
+    def advance(self, images_seen):
+        self.seen = images_seen
+
+
+def test_discriminator_of_a_checkpoint_is_as_far_in_its_warm_up(tmp_path):
+    network = Warming(2, 1)
+    state = {f"discriminator.{name}": value for name, value in network.state_dict().items()}
+    torch.save({"state_dict": state, "medsynth": {"images_seen": 70}}, tmp_path / "last.ckpt")
+    assert with_weights(network, tmp_path / "last.ckpt", "discriminator.", kind="discriminator").seen == 70

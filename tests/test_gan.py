@@ -15,6 +15,7 @@ from medsynth.discriminator.dcgan import DCGANDiscriminator
 from medsynth.discriminator.transfer import TransferDiscriminator
 from medsynth.gan import GAN, best_rows
 from medsynth.generator.mlp import MLPGenerator
+from medsynth.lightning.preparation import evaluating
 from medsynth.lightning.updating import TrainingDiverged
 from medsynth.loss.hinge import Hinge
 from medsynth.loss.non_saturating import NonSaturating
@@ -750,3 +751,10 @@ def test_top_k_follows_its_schedule_and_keeps_one_image():
 def test_top_k_out_of_range(top_k):
     with pytest.raises(InputError, match=rf"task\.top_k={top_k}"):
         gan(top_k=top_k)
+
+
+def test_a_network_trains_again_after_an_error_in_evaluation():
+    network = nn.Linear(1, 1)
+    with pytest.raises(ZeroDivisionError), evaluating(network):
+        1 / int(network.training)
+    assert network.training

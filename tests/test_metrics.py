@@ -539,3 +539,10 @@ def test_measures_of_a_damaged_configuration_are_refused_in_a_sentence(damaged):
     config = {"_target_": "medsynth.metrics.collection.MetricCollection", "parts": damaged}
     with pytest.raises(InputError):
         logged_measures(config)
+
+
+def test_classifier_takes_features_from_another_device():
+    """The doctor keeps features on the CPU; the device without numbers stands for a GPU."""
+    metrics = GenerativeMetrics(extractor=Pixels(4), inception_score=False).to("meta")
+    assert metrics.classify is not None
+    assert metrics.classify(torch.zeros(3, 4)).device.type == "meta"

@@ -49,11 +49,10 @@ def discriminator():
 def cyclegan(**options):
     torch.manual_seed(5)
     settings = {"loss": NonSaturating(), "penalties": {}, "max_images": 16, "pool_size": 0, "channels": 1}
+    settings |= {"discriminator": discriminator(), "source_discriminator": discriminator()}
     return UnpairedTranslation(
         generator=ShownTranslator(),
         inverse=ShownTranslator(),
-        discriminator=discriminator(),
-        source_discriminator=discriminator(),
         generator_optimizer=sgd,
         discriminator_optimizer=sgd,
         metrics=PixelMean(),
@@ -301,3 +300,24 @@ def test_two_processes_take_the_steps_of_one(make, tmp_path):
     for other in in_processes(lambda rank: trained(make, rank, WORLD), tmp_path):
         for name, value in one.items():
             torch.testing.assert_close(other[name], value, rtol=1e-4, atol=1e-5)
+
+
+class Warming(DCGANDiscriminator):
+    """A discriminator that follows the images seen, as the vision-aided one does for its warm-up."""
+
+    seen = None
+
+    def advance(self, images_seen):
+        self.seen = images_seen
+
+
+def test_both_discriminators_follow_the_images_seen():
+    sides = [Warming(image_size=16, channels=1, width=8, normalization="none") for _ in range(2)]
+    model = cyclegan(discriminator=sides[0], source_discriminator=sides[1])
+    model.images_seen = 12
+    model.begin_step()
+    assert [side.seen for side in sides] == [12, 12]
+
+
+def test_the_weights_that_the_step_has_can_be_scheduled_and_no_others():
+    assert cyclegan().own_quantities().keys() == {"task.cycle_weight", "task.identity_weight"}

@@ -88,5 +88,8 @@ class HasFeatures(Protocol):
 
     @property
     def classify(self) -> Callable[[Tensor], Tensor] | None:
-        """Return the function from features to the logits (N, classes) of a classifier, or None without one."""
+        """Return the function from features to the logits (N, classes) of a classifier, or None without one.
+
+        Features may be on another device than the metrics, since the doctor keeps them on the CPU.
+        """
         ...

@@ -14,7 +14,7 @@ from torch import nn
 
 from medsynth.configuration.moved import load_configuration
 from medsynth.configuration.trusted_paths import check_configuration, check_links
-from medsynth.contracts import InputError
+from medsynth.contracts import InputError, Scheduled
 from medsynth.data.geometry import RandomViews
 from medsynth.data.module import ImageDataModule
 from medsynth.evaluation.translations import is_translation
@@ -101,14 +101,17 @@ def _from_checkpoint(path: Path, trained: DictConfig) -> nn.Module:
 
 
 def with_weights(network: nn.Module, path: Path, prefix: str, *, kind: str) -> nn.Module:
-    """Return the network with the weights that a checkpoint has below ``prefix``.
+    """Return the network with the weights that a checkpoint has below ``prefix``, as it was then in its warm-up.
 
     Raises:
         InputError: the checkpoint is damaged, or of another network.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state = checkpoint["state_dict"]
         network.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        if isinstance(network, Scheduled):
+            network.advance(int(checkpoint["medsynth"]["images_seen"]))
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
         raise InputError(f"checkpoint={path} is damaged or of another {kind}: give one of the run.") from error
     return network

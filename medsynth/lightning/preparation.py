@@ -18,8 +18,10 @@ from medsynth.runs.run_end import is_out_of_memory
 def evaluating(network: Network) -> Iterator[None]:
     """Keep ``network`` in evaluation mode, and put it back to training mode afterwards."""
     network.eval()
-    yield
-    network.train()
+    try:
+        yield
+    finally:
+        network.train()
 
 
 def compile_networks(generator: Generator, discriminator: Discriminator, *, head: bool, generate: bool) -> None:

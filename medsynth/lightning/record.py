@@ -38,6 +38,7 @@ class Record(pl.Callback):
                 "run": provenance(
                     pl_module,
                     training_data(trainer),
+                    device=pl_module.device,
                     processes=trainer.world_size,
                     precision=str(trainer.precision),
                 )

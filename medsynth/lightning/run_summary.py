@@ -111,7 +111,8 @@ class RunSummary:
         seconds = time.perf_counter() - self.started
         data = training_data(self.trainer)
         precision = str(self.trainer.precision)
-        origin = provenance(self.model, data, processes=self.trainer.world_size, precision=precision)
+        device = self.trainer.strategy.root_device  # after the fit the model is on the CPU again
+        origin = provenance(self.model, data, device=device, processes=self.trainer.world_size, precision=precision)
         curves = draw_curves(self.folder / METRICS, self.folder / "curves")
         summary = {
             "medsynth": medsynth.__version__,
@@ -125,10 +126,10 @@ class RunSummary:
             "seconds": next((c.seconds for c in _callbacks(self.trainer) if isinstance(c, LastCheckpoint)), seconds),
             "images_per_second": self.images / seconds,
             "precision": precision,
-            "device": _device_name(self.model.device),
+            "device": _device_name(device),
             "torch": torch.__version__,
             "environment": {**origin, **_versions()},
-            "peak_memory_gib": _peak_memory() / 2**30,
+            "peak_memory_gib": _peak_memory(device) / 2**30,
             "parameters": self.model.parameter_counts(),
             "metrics": {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("val/")},
             "better": self.better,
@@ -186,15 +187,15 @@ def _callbacks(trainer: pl.Trainer) -> list[pl.Callback]:
 def _reset_peak_memory() -> None:
     """Forget the peak of what ran before: jobs of a sweep may share a process, and each has a peak of its own."""
     with contextlib.suppress(OSError):  # Linux alone has this
-        Path("/proc/self/clear_refs").write_text("5")
-    if torch.cuda.is_available():
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+    if torch.cuda.is_initialized():  # else no GPU has been used, and asking for its memory would take some of the first
         torch.cuda.reset_peak_memory_stats()
 
 
-def _peak_memory() -> int:
-    """Return the peak in bytes, of the GPU where one is used, else of the process; 0 where it is not known."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+def _peak_memory(device: torch.device) -> int:
+    """Return the peak in bytes: of the GPU's memory for a training on one, else of the process; 0: it is not known."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     try:
         import resource  # Unix alone has this module
     except ImportError:

@@ -174,8 +174,9 @@ class GenerativeMetrics:
 
     @property
     def classify(self) -> Callable[[Tensor], Tensor] | None:
-        """Return the extractor's classifier, or None."""
-        return classifier_of(self.extractor)
+        """Return the extractor's classifier, which takes features of any device, or None."""
+        logits = classifier_of(self.extractor)
+        return None if logits is None else lambda features: logits(features.to(self.device))
 
     @torch.inference_mode(False)
     @torch.no_grad()

@@ -22,15 +22,19 @@ class TrainedModel(Protocol):
         """Describe the networks and what they minimize in one phrase."""
         ...
 
-    @property
-    def device(self) -> torch.device:
-        """Device of the networks."""
-        ...
 
+def provenance(
+    model: TrainedModel, data: TrainingData, *, device: torch.device, processes: int, precision: str
+) -> dict[str, Any]:
+    """Describe a run by name; without names of people, machines or folders.
 
-def provenance(model: TrainedModel, data: TrainingData, *, processes: int, precision: str) -> dict[str, Any]:
-    """Describe a run that is about to start, by name; without names of people, machines or folders."""
-    device = model.device
+    Args:
+        model: the task's module.
+        data: the images.
+        device: that the run trains on. After a training Lightning has moved the module to the CPU.
+        processes: that share each batch.
+        precision: of the training.
+    """
     return {
         "medsynth": medsynth.__version__,
         "commit": commit(Path(medsynth.__file__).parents[1]),
