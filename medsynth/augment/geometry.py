@@ -113,7 +113,8 @@ def resample(images: Tensor, maps: Tensor) -> Tensor:
     dense = _twice_as_dense(_twice_as_dense(images).mT).mT
     # The filter reaches beyond the image. F.affine_grid would take longer than all the other lines together.
     rows, columns = (
-        (torch.arange(2 * size - 1 + 2 * _REACH).to(maps) - _REACH) / 2 - (size - 1) / 2 for size in (height, width)
+        (torch.arange(2 * size - 1 + 2 * _REACH, device=maps.device).to(maps) - _REACH) / 2 - (size - 1) / 2
+        for size in (height, width)
     )
     maps = maps[:, :2] / maps.new_tensor([[width / 2], [height / 2]])  # to positions in [-1, 1]
     x, y, center = (column[:, :, None, None] for column in maps.unbind(-1))  # (N, 2, 1, 1)

@@ -39,7 +39,7 @@ class ModeSeeking:
     def __call__(self, update: GeneratorUpdate) -> Tensor:
         """Return the term, a scalar with its graph."""
         images, z = wide(update.images), wide(update.z)
-        first, second = _pairs(len(z), update.labels)
+        first, second = _pairs(z, update.labels)
         if not len(first):
             return 0 * images.sum()
         of_images = (images[first] - images[second]).abs().mean()
@@ -47,10 +47,10 @@ class ModeSeeking:
         return self.weight / (of_images / of_noise + _SMALLEST)
 
 
-def _pairs(count: int, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+def _pairs(z: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the rows of each pair's first and second image: neighbors, of equal labels where there are labels."""
     if labels is None:
-        rows = torch.arange(count)
+        rows = torch.arange(len(z), device=z.device)
         return rows[:-1], rows[1:]
     rows = labels.argsort(stable=True)
     equal = labels[rows[:-1]] == labels[rows[1:]]

@@ -46,14 +46,15 @@ class ImagePool(nn.Module):
             return images
         whole = gathered(images.float(), rank, world_size)
         generator, chosen = torch.Generator(), whole.clone()
+        number = int(self.count)  # once: on a GPU it waits for all work before
         for row, image in enumerate(whole):
             generator.manual_seed(counter_seed("pool", seed, row))
-            number = int(self.count)
             if number < self.size:
                 self.images[number] = image
-                self.count += 1
+                number += 1
             elif torch.rand((), generator=generator) > 0.5:
                 place = int(torch.randint(self.size, (), generator=generator))
                 chosen[row] = self.images[place]
                 self.images[place] = image
+        self.count.fill_(number)
         return share(chosen, rank, world_size)

@@ -21,7 +21,7 @@ def classification_measures(scores: Tensor, labels: Tensor, class_names: Sequenc
     ``auc/<class>``, and ``recall/<class>`` is the share of its images that are recognized.
 
     Args:
-        scores: logits or probabilities (N, classes); the highest is the decision.
+        scores: logits (N, classes); the highest is the decision.
         labels: int64 (N,); two classes or more occur.
         class_names: in the order of the labels.
     """
