@@ -143,7 +143,7 @@ def make_writable(folder: Path) -> None:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write ``content`` as JSON, complete or not at all. NaN becomes null, since JSON knows none."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _finite(value: Any) -> Any:

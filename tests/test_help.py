@@ -1,5 +1,9 @@
 """Help texts: every option is described, in the words that stand beside it in conf/."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from medsynth.configuration.compose import conf_folder
@@ -79,3 +83,14 @@ def test_help_of_a_training_names_choices_and_common_options(monkeypatch, capsys
         "r1, r2",
     ):
         assert text in out
+
+
+@pytest.mark.slow
+def test_help_is_read_as_utf8_whatever_the_locale():
+    program = "from medsynth.configuration.option_help import choice_help; print(ascii(choice_help('train')))"
+    ascii_alone = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    shown = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | ascii_alone, capture_output=True, text=True
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert "metrics" in shown.stdout

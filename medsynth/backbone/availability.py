@@ -26,12 +26,12 @@ from medsynth.errors import InputError
 CONNECTION_TIMEOUT = 5.0  # seconds; the hub's own client retries for 47 s
 PATIENCE = 0.7  # seconds without an answer after which the user is told
 # Where timm's weights of the networks of conf/backbone/ are: a repository of the hub, or a URL.
-DOWNLOADS: dict[str, str] = json.loads(Path(__file__).with_name("downloads.json").read_text())
+DOWNLOADS: dict[str, str] = json.loads(Path(__file__).with_name("downloads.json").read_text(encoding="utf-8"))
 
 EMBEDDED = "medsynth_mini"
 # The networks of conf/backbone/ as `medsynth backbones measure=true out=...json` has measured them.
 MEASURED: tuple[dict[str, str], ...] = tuple(
-    json.loads(Path(__file__).with_name("measured_backbones.json").read_text())
+    json.loads(Path(__file__).with_name("measured_backbones.json").read_text(encoding="utf-8"))
 )
 BACKBONES = {row["timm model"]: row["backbone"] for row in MEASURED}
 

@@ -36,7 +36,9 @@ IMAGE_SIZE = 64  # pixels of the fixed image, or the network's smallest
 # 1 and 2: 0.003 for weights in half precision, 0.009 in bfloat16, 0.19 after one step of training, 0.34 to 0.68 in
 # the sister.
 TOLERANCE = 0.03
-FINGERPRINTS: dict[str, list[float]] = json.loads(Path(__file__).with_name("fingerprints.json").read_text())
+FINGERPRINTS: dict[str, list[float]] = json.loads(
+    Path(__file__).with_name("fingerprints.json").read_text(encoding="utf-8")
+)
 
 _log = logging.getLogger(__name__)
 

@@ -39,7 +39,7 @@ def run(config: DictConfig) -> None:
     rows = list(_rows(config.names, measure=config.measure))
     print("\n".join([*_lines(rows), "", *LEGEND]))
     if out:
-        with replacing(out) as temporary, temporary.open("w", newline="") as file:
+        with replacing(out) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             WRITERS[out.suffix](file, rows)
         print(f"\nThe table is in {out}.")
 

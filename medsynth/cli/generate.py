@@ -39,7 +39,7 @@ def run(config: DictConfig) -> None:
             _write(folder, writer, generator, labels, config)
             record = _record(config, generator, digest, writer.stored)
             record["class_name"] = _class_made(generator, labels, config)
-            (folder / "generate.json").write_text(json.dumps(record, indent=2) + "\n")
+            (folder / "generate.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     except FileExistsError as error:
         raise InputError(f"out={out} exists already: name a new folder, so that nothing is overwritten.") from error
     intensity, made = images.intensity, _class_made(generator, labels, config)

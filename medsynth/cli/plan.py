@@ -56,7 +56,9 @@ def run(config: DictConfig) -> None:
     print(plan_text(measurement, link, estimates, disk, batch), flush=True)
     if config.plan.out is not None:
         with replacing(Path(config.plan.out)) as path:
-            path.write_text(json.dumps(plan_values(measurement, link, estimates, disk), indent=2) + "\n")
+            path.write_text(
+                json.dumps(plan_values(measurement, link, estimates, disk), indent=2) + "\n", encoding="utf-8"
+            )
 
 
 def _check(config: DictConfig) -> list[int]:

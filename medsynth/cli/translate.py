@@ -25,7 +25,7 @@ def run(config: DictConfig) -> None:
     try:
         with new_folder(out) as folder:  # complete or absent
             record = translate_all(folder, translator, reader, config, device)
-            (folder / "translate.json").write_text(json.dumps(record, indent=2) + "\n")
+            (folder / "translate.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     except FileExistsError as error:
         raise _exists(out) from error
     count, intensity = len(record["series"]), translator.intensity

@@ -44,7 +44,7 @@ def main() -> None:
         end = explain(error, "train")
         if end is None:
             # Not printed here: the first process to fail has the cause, the others only lost their exchange with it.
-            end_file(order, rank).with_suffix(".traceback").write_text(traceback.format_exc())
+            end_file(order, rank).with_suffix(".traceback").write_text(traceback.format_exc(), encoding="utf-8")
             end = end_of(error)
         write_run_end(end, end_file(order, rank))
         # All are interrupted or diverge alike: the others must not have the first one ended before it has written all.

@@ -43,7 +43,7 @@ def _may_have(group: str, name: str, options: set[str]) -> bool:
         if path in seen or not path.is_file():
             continue
         seen.add(path)
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         if any(re.search(rf"^\s*{re.escape(option)}\s*:", text, re.MULTILINE) for option in options):
             return True
         named = re.findall(

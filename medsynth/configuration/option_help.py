@@ -55,7 +55,7 @@ def choice_help(command: str) -> str:
 
     conf/ calls this as ``${choice_help:train}``. Folders of the user's own count.
     """
-    text = (conf_folder() / f"{command}.yaml").read_text()
+    text = (conf_folder() / f"{command}.yaml").read_text(encoding="utf-8")
     lines, root = text.splitlines(), yaml.compose(text, Loader=yaml.SafeLoader)
     defaults = next(value for key, value in root.value if key.value == "defaults")
     described = []
@@ -100,7 +100,7 @@ def comments(path: Path) -> dict[str, str]:
 
     A comment continues on the following lines that hold nothing else.
     """
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     found: dict[str, str] = {}
@@ -141,7 +141,7 @@ def _collect(name: str, package: str) -> Iterator[tuple[str, str]]:
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         return
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     if re.search(r"^# @package _global_", text, re.MULTILINE):
         package = ""
     prefix = f"{package}." if package else ""

@@ -101,7 +101,9 @@ def _is_allowed(target: Any) -> bool:
 def _named_by_conf() -> frozenset[str]:
     """Return every ``_target_`` in conf/ of this installation."""
     files = conf_folder().rglob("*.yaml")
-    return frozenset(name for file in files for name in re.findall(r"_target_: *([\w.]+)", file.read_text()))
+    return frozenset(
+        name for file in files for name in re.findall(r"_target_: *([\w.]+)", file.read_text(encoding="utf-8"))
+    )
 
 
 def _is_class_of_its_module(target: str) -> bool:

@@ -131,7 +131,7 @@ class Preparer:
         del values
         (folder / "read.raw").unlink()
         manifest = self._manifest(infos, left_out, sides)
-        (folder / "manifest.json").write_text(json.dumps(manifest))
+        (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
         np.savez(folder / "columns.npz", **self._columns(infos))  # pyright: ignore[reportArgumentType] (numpy's stubs)
         write_checksums(folder)
 

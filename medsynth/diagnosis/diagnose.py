@@ -46,7 +46,7 @@ def all_findings(rows: Sequence[Row], fitted: Mapping[str, Any] | None = None) -
 @functools.cache
 def fitted_values() -> dict[str, Any]:
     """Return the content of ``thresholds.json``: ``thresholds``, ``confidence`` and ``measured``."""
-    return json.loads(_FITTED.read_text())
+    return json.loads(_FITTED.read_text(encoding="utf-8"))
 
 
 def _finding(rule: Rule, rows: Sequence[Row], first: int, fitted: Mapping[str, Any], in_use: InUse) -> Finding:

@@ -145,7 +145,7 @@ def _print_first_traceback(place: Path) -> None:
     for path in _end_files(place)[:1]:
         traceback = path.with_suffix(".traceback")
         if traceback.is_file():
-            print(traceback.read_text(), file=sys.stderr, flush=True)
+            print(traceback.read_text(encoding="utf-8"), file=sys.stderr, flush=True)
 
 
 def _ends(place: Path) -> list[RunEnd]:

@@ -60,4 +60,4 @@ class StepValues:
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write one row of JSON per line, completely or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

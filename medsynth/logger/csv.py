@@ -94,7 +94,7 @@ class CSVLogger(Logger):
 
     def _rewrite(self, before: int) -> None:
         """Rewrite the file with all columns and the rows before the step ``before``, row by row to save memory."""
-        with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
+        with replacing(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self._columns, restval="", extrasaction="ignore")
             writer.writeheader()
             for row in self._read():

@@ -48,7 +48,7 @@ def measure_link(elements: list[int]) -> Link:
     """
     with tempfile.TemporaryDirectory(prefix="medsynth-plan-") as folder:
         order = Path(folder) / "order.json"
-        order.write_text(json.dumps({"elements": elements, "threads": torch.get_num_threads()}))
+        order.write_text(json.dumps({"elements": elements, "threads": torch.get_num_threads()}), encoding="utf-8")
         command = [sys.executable, "-m", "medsynth.planning.link", str(order)]
         processes = [
             subprocess.Popen([*command, rank], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -74,7 +74,7 @@ def measure_link(elements: list[int]) -> Link:
 
 def main(order: Path, rank: int) -> None:
     """Run one of the two processes; the first prints the median seconds of all gradients, and of one number."""
-    task = json.loads(order.read_text())
+    task = json.loads(order.read_text(encoding="utf-8"))
     torch.set_num_threads(task["threads"])
     meeting = f"file://{order.parent / 'meeting'}"
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=timedelta(seconds=_TIMEOUT))

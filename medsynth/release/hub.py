@@ -74,7 +74,7 @@ class HubGenerator(ModelHubMixin, library_name="medsynth", tags=list(GeneratorTe
 
     def _save_pretrained(self, save_directory: Path) -> None:
         save_public_generator(save_directory / FILE, self._record)
-        (save_directory / _CONFIG).write_text(json.dumps(usage(self._record), indent=2) + "\n")
+        (save_directory / _CONFIG).write_text(json.dumps(usage(self._record), indent=2) + "\n", encoding="utf-8")
         (save_directory / CARD).write_text(model_card(self._record, license_name=self._license_name), encoding="utf-8")
 
     @classmethod

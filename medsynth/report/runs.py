@@ -220,6 +220,6 @@ def _with_parameters(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def _last_output(folder: Path, lines: int = 20) -> list[str]:
     try:
-        return (folder / _OUTPUT).read_text(errors="replace").splitlines()[-lines:]
+        return (folder / _OUTPUT).read_text(errors="replace", encoding="utf-8").splitlines()[-lines:]
     except OSError:
         return []

@@ -36,7 +36,7 @@ def record_path(run: Path, kind: str, checkpoint: str | None) -> Path:
 def log_tail(folder: Path, lines: int = 20) -> list[str]:
     """Return the last lines of the run's log; empty without a log."""
     try:
-        text = (folder / LOG).read_text(errors="replace")
+        text = (folder / LOG).read_text(errors="replace", encoding="utf-8")
     except OSError:
         return []
     return text.splitlines()[-lines:]

@@ -121,8 +121,8 @@ def _refuse_finished(folder: Path, max_images: int) -> None:
 def _is_another(process: dict[str, Any]) -> bool:
     """Tell whether the process of that number on this machine began after the run did: numbers are used again."""
     try:
-        fields = Path(f"/proc/{process['pid']}/stat").read_text().rpartition(")")[2].split()
-        up = float(Path("/proc/uptime").read_text().split()[0])
+        fields = Path(f"/proc/{process['pid']}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        up = float(Path("/proc/uptime").read_text(encoding="utf-8").split()[0])
     except (OSError, KeyError, IndexError, ValueError):
         return False
     began = time.time() - up + int(fields[19]) / os.sysconf("SC_CLK_TCK")

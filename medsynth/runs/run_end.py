@@ -148,7 +148,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def write_run_end(end: RunEnd, path: Path) -> None:
     """Write ``end`` as JSON, complete or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(end.record(), indent=2) + "\n")
+        temporary.write_text(json.dumps(end.record(), indent=2) + "\n", encoding="utf-8")
 
 
 def report_run_end(end: RunEnd) -> None:

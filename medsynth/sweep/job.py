@@ -195,5 +195,5 @@ def _in_this_process(folder: Path, train: Callable[[], Any]) -> Ended:
 
 def _write(job: Job, record: dict[str, Any]) -> dict[str, Any]:
     with replacing(job.folder / JOB) as temporary:
-        temporary.write_text(json.dumps(record, indent=2) + "\n")
+        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return record

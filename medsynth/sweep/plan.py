@@ -99,7 +99,7 @@ def read_plan(folder: Path, option: str) -> dict[str, Any]:
 def write_plan(folder: Path, plan: dict[str, Any]) -> None:
     """Replace sweep.json."""
     with replacing(folder / SWEEP) as temporary:
-        temporary.write_text(json.dumps(plan, indent=2) + "\n")
+        temporary.write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
 
 
 def new_plan(
