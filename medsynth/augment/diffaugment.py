@@ -108,7 +108,9 @@ class DiffAugment:
 
 def _margin_mean(images: Tensor) -> Tensor:
     """Return the mean (N, C, 1, 1) of each channel's outermost pixels."""
-    rows, columns = images[:, :, [0, -1], :], images[:, :, 1:-1, [0, -1]]
+    # By slices: a list of indices would be a tensor that is copied to a GPU in each step.
+    rows = torch.cat([images[:, :, :1], images[:, :, -1:]], dim=2)
+    columns = torch.cat([images[:, :, 1:-1, :1], images[:, :, 1:-1, -1:]], dim=3)
     return torch.cat([rows.flatten(2), columns.flatten(2)], dim=2).mean(dim=2)[:, :, None, None]
 
 

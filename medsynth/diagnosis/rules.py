@@ -1,7 +1,7 @@
 """The rules by which signals become findings, and what they say.
 
 A rule is a set of conditions on the signals of one validation, which have to hold in several validations in a row. Its
-thresholds are in ``thresholds.json``, which ``scripts/doctor_corpus.py fit`` writes; several rules may show one fault.
+thresholds are in ``thresholds.json``, which ``scripts/fit_doctor.py --write`` writes; several rules may show one fault.
 """
 
 from __future__ import annotations
