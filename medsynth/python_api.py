@@ -58,7 +58,7 @@ def train(
             else:
                 place = make_folder(_absolute(folder))
             result = _train(config, Launch(place, tuple(typed), folder_named=folder is not None))
-            result = complete_report(result, config)
+            result = complete_report(result)
         finally:
             remove_unused()
     successor = successor_of(result, typed)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 
 import medsynth
@@ -138,7 +139,7 @@ def test_act_starts_a_run_with_the_proposed_override_and_links_both(monkeypatch,
 )
 def test_no_run_follows_a_record_that_this_command_has_not_written(tmp_path, code, typed, follows):
     summary = {"proposal": {"finding": "copying", "override": "augment=ada"}}
-    successor = successor_of(RunResult(tmp_path / "run", code, summary), typed)
+    successor = successor_of(RunResult(tmp_path / "run", code, summary, OmegaConf.create()), typed)
     assert (successor is not None) == follows
 
 

@@ -1,6 +1,7 @@
 """Figures of a run for a paper: their numbers, their files, and their place in the page."""
 
 import csv
+import dataclasses
 import json
 import logging
 import re
@@ -87,9 +88,9 @@ def test_the_page_and_the_closing_text_name_the_figures(finished):
 def test_figures_that_fail_leave_the_run_complete(finished, monkeypatch, caplog):
     folder, _ = finished
     monkeypatch.chdir(folder.parent)
-    result = RunResult(folder, EndCode.COMPLETED, {"files": {}})
     sweep = {"folder": None}
     config = OmegaConf.create({"report": "auto", "figures": "auto", "sweep": sweep, "trainer": {"accelerator": "cpu"}})
+    result = RunResult(folder, EndCode.COMPLETED, {"files": {}}, config)
     asked = []
 
     def fail(folder, **_):
@@ -97,11 +98,12 @@ def test_figures_that_fail_leave_the_run_complete(finished, monkeypatch, caplog)
         raise RuntimeError("no memory")
 
     monkeypatch.setattr(run_figures, "write_figures", fail)
-    assert complete_report(result, config) is result
+    assert complete_report(result) is result
     assert asked == [folder]
     assert "The figures could not be made: RuntimeError: no memory" in caplog.text
     for change in ({"figures": False}, {"report": False}, {"sweep": {"folder": "multirun"}}):
-        assert complete_report(result, OmegaConf.create({**config, **change})) is result
+        unasked = dataclasses.replace(result, config=OmegaConf.create({**config, **change}))
+        assert complete_report(unasked) is unasked
     assert asked == [folder], "not asked for, or a job of a sweep"
 
 

@@ -47,6 +47,9 @@ def test_a_run_is_resumed_and_extended(tmp_path):
     assert first.images_seen == 64
     again = medsynth.train(folder=tmp_path / "run", resume=str(tmp_path / "run"), max_images=96)
     assert again.images_seen == 96
+    assert again.config.data.image_size == 16
+    assert not (tmp_path / "run" / "report.html").exists(), "the run was started with report=false"
+    assert "figures" not in again.summary["files"]
 
 
 def test_without_a_folder_a_run_lands_in_outputs(monkeypatch, tmp_path):

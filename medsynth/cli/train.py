@@ -24,7 +24,7 @@ def run(config: DictConfig) -> float:
     hydra = HydraConfig.get()
     named = any(override.startswith("hydra.run.dir=") for override in hydra.overrides.hydra)
     result = train(config, Launch(Path(hydra.runtime.output_dir), tuple(hydra.overrides.task), folder_named=named))
-    result = complete_report(result, config)
+    result = complete_report(result)
     typed = tuple(hydra.overrides.task)
     if result.summary:
         opening = f"The run {shown(result.folder)} is complete.\n" if result.code == EndCode.ALREADY_COMPLETE else ""

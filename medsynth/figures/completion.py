@@ -7,8 +7,6 @@ import dataclasses
 import logging
 from collections.abc import Iterator
 
-from omegaconf import DictConfig
-
 from medsynth.configuration.combinations import translates
 from medsynth.errors import EndCode, sentence_of
 from medsynth.report.final_report import is_wanted, record_file, write_final_report
@@ -19,16 +17,15 @@ from medsynth.runs.run_folder import RunResult
 _log = logging.getLogger(__name__)
 
 
-def complete_report(result: RunResult, config: DictConfig) -> RunResult:
+def complete_report(result: RunResult) -> RunResult:
     """Write the figures of a training that has completed, and its page with them; where they fail, it has not.
 
-    Args:
-        result: of the training.
-        config: of the training: ``report`` and ``figures``.
+    The run's own options ``report`` and ``figures`` say whether they are wanted.
 
     Returns:
         The result with the files that its summary now names.
     """
+    config = result.config
     if translates(config) or "copied" in result.summary:
         return result  # the figures are of images made of noise
     in_sweep = config.sweep.folder is not None

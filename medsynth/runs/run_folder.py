@@ -46,11 +46,19 @@ class Launch:
 
 @dataclasses.dataclass(frozen=True)
 class RunResult:
-    """A finished run: its folder and what summary.json says (empty in all but the first of several processes)."""
+    """A finished run.
+
+    Attributes:
+        folder: where it lies.
+        code: how it ended.
+        summary: what summary.json says; empty in all but the first of several processes.
+        config: its configuration: of a resumed run its own, not the one that was composed to resume it.
+    """
 
     folder: Path
     code: EndCode
     summary: dict[str, Any]
+    config: DictConfig
 
     @property
     def best(self) -> float:
@@ -132,7 +140,8 @@ class RunFolder:
     def result(self) -> RunResult:
         """Return the run's end as recorded."""
         summary = read_json(self.path / SUMMARY) if rank() == 0 else {}
-        return RunResult(self.path, EndCode.ALREADY_COMPLETE if self.complete else EndCode.COMPLETED, summary)
+        code = EndCode.ALREADY_COMPLETE if self.complete else EndCode.COMPLETED
+        return RunResult(self.path, code, summary, self.config)
 
 
 def last_checkpoint(folder: Path) -> str:
