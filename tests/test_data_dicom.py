@@ -57,7 +57,9 @@ def test_ct_is_in_hounsfield_units(tmp_path):
     reader = Dicom(str(tmp_path))
     found = reader.scan()
     assert (found.unit, found.modality, found.class_names, found.left_out) == ("HU", "CT", (), {})
-    assert found.records == [Record("any name", patient="patient")]
+    study = uid("study", "patient")
+    series = f"patient {study} {uid('series', study)}"
+    assert found.records == [Record("any name", patient="patient", series=series)]
     (picture,), left_out = reader.read(found.records[0])
     np.testing.assert_array_equal(picture.values, PIXELS[None] * 2.0 - 1024)
     assert (picture.stored_type, picture.spacing, picture.remarks, left_out) == ("16-bit", (0.7, 0.5), (), {})

@@ -406,7 +406,7 @@ def test_unusable_files_are_refused(make, changes, message, tmp_path):
         ({"cache_dtype": "int4"}, r"data\.cache_dtype=int4 is not possible: choose auto, uint8 or uint16"),
         ({"val_fraction": 0}, r"data\.val_fraction=0 "),
         ({"val_fraction": 0.5, "test_fraction": 0.5}, r"data\.test_fraction=0\.5"),
-        ({"split_by": "day"}, r"data\.split_by=day is not possible: choose auto, patient or image"),
+        ({"split_by": "day"}, r"data\.split_by=day is not possible: choose auto, patient, image or blocks"),
         ({"patient_pattern": "("}, r"data\.patient_pattern=\( is not a regular expression"),
         ({"flip": "diagonal"}, r"data\.flip=diagonal"),
         ({"rotate": 200}, r"data\.rotate=200"),

@@ -287,7 +287,7 @@ def test_images_and_labels_without_a_partner_are_counted(tmp_path):
     ):
         Nifti(str(tmp_path), **options).scan()
     found = Nifti(str(tmp_path), **options, unmatched="skip").scan()
-    assert found.records == [Record("imagesTr/one.nii.gz", patient="one")]
+    assert found.records == [Record("imagesTr/one.nii.gz", patient="one", series="imagesTr/one.nii.gz")]
     assert sorted(found.left_out.values()) == [1, 1, 1, 2]
 
 

@@ -384,6 +384,19 @@ def test_sources_have_their_neighbors_as_channels_and_views_turn_all_alike(tmp_p
     assert not torch.equal(turned["image"], batch["image"])
 
 
+def test_neighbors_of_a_block_of_slices_are_of_the_same_block(tmp_path):
+    write_case(tmp_path, "case", shape=(9, 8, 30))
+    options = {"neighbors": 1, "intensity_range": [0, 3000], "source_intensity_range": [0, 9000], "image_size": 8}
+    options |= {"split_by": "blocks", "unregistered": "allow", "val_fraction": 0.3}
+    data = prepared(tmp_path, SynthRad, **options)
+    batch, places = data.val_dataset.__getitems__(range(data.num_val)), data.source.columns["place"]
+    known = [places[row] for row in data.val_dataset.rows]
+    assert (len(known), max(known) - min(known)) == (9, 8), "29 slices have a mask"
+    steps = 4500 * (batch["image"] - batch["image"][:, 1:2]).mean(dim=(2, 3)) / (3 * 72)
+    expected = [[-int(place > min(known)), 0, int(place < max(known))] for place in known]
+    torch.testing.assert_close(steps, torch.tensor(expected).float(), atol=0.02, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -78,6 +78,11 @@ class TrainingData(DataDescription, Protocol):
     """The data of a training, prepared. ``data.module.ImageDataModule`` implements it."""
 
     @property
+    def split_by(self) -> str | None:
+        """What stays in one split: "given" by the data, "blocks" of slices, "patient", "image"; None: not known."""
+        ...
+
+    @property
     def num_train(self) -> int:
         """Training images in an epoch."""
         ...

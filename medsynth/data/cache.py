@@ -36,7 +36,7 @@ from medsynth.files import CACHE_SALT, cache_entry, make_writable, private_folde
 from medsynth.untrusted_files import parsed_json
 
 log = logging.getLogger(__name__)
-FORMAT = 6  # part of the key: entries of another format are not opened
+FORMAT = 7  # part of the key: entries of another format are not opened
 RESIDENT = 128 * 2**20  # bytes; smaller sets are kept in memory as float32, of larger ones this much is mapped
 COLUMNS = ("label", "split", "patient", "file_number", "digest", "perceptual", "series", "place")
 _PAGES_MAPPED = 64 * 2**10  # bytes that the kernel maps around an access

@@ -62,11 +62,11 @@ class DescribedImages:
 
     @property
     def cautions(self) -> tuple[str, ...]:
-        """Sentences about few images, few patients and unequal classes, of which numbers mean little."""
+        """Sentences about few images, few patients, blocks of slices and unequal classes: numbers mean little."""
         names = [name for name, dataset in zip(SPLITS, self.datasets, strict=True) if dataset is not None]
         sets = [dataset for dataset in self.datasets if dataset is not None]
         labels = {name: getattr(dataset, "labels", None) for name, dataset in zip(names, sets, strict=True)}
-        return cautions(
+        found = cautions(
             {name: len(dataset) for name, dataset in zip(names, sets, strict=True)},
             labels={name: own.tolist() for name, own in labels.items() if own is not None},
             class_names=self.class_names,
@@ -74,6 +74,7 @@ class DescribedImages:
             given=getattr(self.source, "given_splits", ()),
             balanced=self.balance_classes,
         )
+        return (*found, *getattr(self.source, "split_cautions", ()))
 
     def excess_of_batch(self, num_train: int) -> str:
         """Say that ``num_train`` images are fewer than a batch, and what to type."""
@@ -179,6 +180,11 @@ class DescribedImages:
     def description(self) -> str:
         """One line about the data, for people."""
         return self.source.description
+
+    @property
+    def split_by(self) -> str | None:
+        """What stays in one split: "given" by the data, "blocks" of slices, "patient", "image"; None: not known."""
+        return getattr(self.source, "split_by", None)
 
     @property
     def content(self) -> str:

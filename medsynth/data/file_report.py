@@ -56,6 +56,8 @@ class FileReport:
             people = f"{known:,}{f', {origin.patients},' if origin.patients else ''}"
             if images.groups.of_patients:
                 people += " whose images stay in one split"
+            elif images.blocks:
+                people += " whose slices are cut into contiguous blocks (data.split_by=blocks)"
             elif images.splits.split_by == "image":
                 people += " whose images are split one by one (data.split_by=image)"
             elif missing:
@@ -72,10 +74,11 @@ class FileReport:
         images, doubt = self.images, self.manifest["roles"]["doubt"]
         doubts = [doubt] if doubt else []
         patients = images.column("patient")
-        if any(patients) and not images.groups.of_patients and images.splits.split_by != "image":
+        if any(patients) and not images.groups.of_patients and images.splits.split_by not in ("image", "blocks"):
             doubts.append(
                 "Images of one patient are on both sides of the split: give the patient of each image by "
-                "data.patient_pattern= if there are several, or know that numbers from held-out images are too good."
+                "data.patient_pattern= if there are several, or hold out contiguous slices by data.split_by=blocks, or "
+                "know that numbers from held-out images are too good."
             )
         return doubts
 
@@ -139,13 +142,16 @@ class FileReport:
             repeated = sum(count > 1 for count in Counter(key for keys in seen for key in keys).values())
             if repeated:
                 noun = (one if repeated == 1 else several).format(repeated)
-                log.warning("%s in more than one of training, validation and test.", noun)
+                blocks = " A larger data.block_gap keeps alike slices apart." if images.blocks else ""
+                log.warning("%s in more than one of training, validation and test.%s", noun, blocks)
 
     def _log_groups(self) -> None:
         """Warn of patients that duplicates join, and of duplicates that join none."""
         images = self.images
         for sentence in images.groups.sentences():
             log.warning(sentence)
+        if images.blocks:
+            return
         unused = len(images.kept) - sum(map(len, images.rows.values()))
         if unused:
             log.warning(

@@ -88,8 +88,6 @@ class ImageFiles:
         splits: how images are held out.
         preparation: how files are read and cached.
         seed: of the random transforms.
-
-    ``datasets`` raises InputError when files are missing or damaged or do not fit the options.
     """
 
     def __init__(
@@ -187,7 +185,7 @@ class ImageFiles:
     @cached_property
     def images(self) -> KeptImages:
         """The images that are used, and their splits."""
-        return KeptImages(self.store, self.splits)
+        return KeptImages(self.store, self.splits, self.opened.tree.names)
 
     @property
     def rows(self) -> dict[str, list[int]]:
@@ -251,13 +249,13 @@ class ImageFiles:
         format_name = type(self.opened).__name__
         if self.preparation.show_paths:
             format_name += f" {Path(self.root or '').expanduser().resolve().name}"
-        count = len(self.class_names)
-        classes = "no classes" if count == 0 else f"{count} class{'es' if count > 1 else ''}"
+        classes = f"{count} class{'es' * (count > 1)}" if (count := len(self.class_names)) else "no classes"
         patients = len(set(self.columns["patient"]) - {""})
         left_out = sum(reason["count"] for reason in self.manifest["left_out"])
         return (
             f"{format_name}: {len(self.store):,} images, {classes}"
             + (f", {patients:,} patient{'s' if patients > 1 else ''}" if patients else "")
+            + (", contiguous blocks of slices held out" if self.images.blocks else "")
             + (f" ({left_out:,} files or parts of files left out)" if left_out else "")
         )
 
@@ -265,6 +263,17 @@ class ImageFiles:
     def patients_of_splits(self) -> dict[str, int] | None:
         """The number of patients in each split; None: images are not split by patient."""
         return self.images.patients_of_splits
+
+    @property
+    def split_by(self) -> str:
+        """What stays in one split: "given" by the data, "blocks" of slices, "patient" or "image"."""
+        return self.images.split_by
+
+    @property
+    def split_cautions(self) -> tuple[str, ...]:
+        """Sentences about what values of the held-out images mean."""
+        blocks = self.images.blocks
+        return (blocks.sentence(self.splits.block_gap),) if blocks else ()
 
     @property
     def given_splits(self) -> set[str]:

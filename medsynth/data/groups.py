@@ -77,7 +77,7 @@ def image_groups(
             f"data.split_by=patient needs patients: {missing} of {len(patients)} images have none, and "
             f"{len(set(filter(None, patients)))} are known; set data.patient_pattern, or data.split_by=image."
         )
-    of_patients = known and by != "image"
+    of_patients = known and by not in ("image", "blocks")
     if duplicates is None:
         return Groups(patients if of_patients else digests, of_patients)
     if not of_patients:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from medsynth.data.blocks import ORDERED_BY, Blocks, slice_order
 from medsynth.data.cache import Store
 from medsynth.data.duplicates import clusters, have_content
 from medsynth.data.groups import Groups, image_groups
-from medsynth.data.split import SplitOptions, choose_test_fraction, split
+from medsynth.data.split import SplitOptions, choose_test_fraction, split, split_by_blocks
 
 _CHUNK = 256  # images read at a time
 
@@ -23,11 +25,13 @@ class KeptImages:
     Args:
         store: the prepared images.
         splits: how images are held out.
+        names: of all files, by which slices are sorted where nothing else tells their order.
     """
 
-    def __init__(self, store: Store, splits: SplitOptions) -> None:
+    def __init__(self, store: Store, splits: SplitOptions, names: Sequence[str]) -> None:
         self.store = store
         self.splits = splits
+        self.names = names
 
     @cached_property
     def kept(self) -> list[int]:
@@ -72,8 +76,29 @@ class KeptImages:
     def rows(self) -> dict[str, list[int]]:
         """Split name -> rows of the store."""
         labels, digests, given = (self.column(name) for name in ("label", "digest", "split"))
-        positions = split(self.splits, labels=labels, groups=self.groups, digests=digests, given=given)
+        if self.blocks:
+            positions = self.blocks.rows
+        else:
+            positions = split(self.splits, labels=labels, groups=self.groups, digests=digests, given=given)
         return {name: [self.kept[position] for position in own] for name, own in positions.items()}
+
+    @cached_property
+    def blocks(self) -> Blocks | None:
+        """The contiguous blocks of slices, whose rows count the images that are used; None: another kind of split."""
+        if self.splits.split_by != "blocks":
+            return None
+        order = slice_order({name: self.column(name) for name in ORDERED_BY}, self.names)
+        digests, given = self.column("digest"), self.column("split")
+        return split_by_blocks(self.splits, order=order, groups=self.groups, digests=digests, given=given)
+
+    @property
+    def split_by(self) -> str:
+        """What stays in one split: "given" by the data, "blocks" of slices, "patient" or "image"."""
+        if self.blocks:
+            return "blocks"
+        if self.given_splits:
+            return "given"
+        return "patient" if self.groups.of_patients else "image"
 
     @property
     def test_reason(self) -> str:

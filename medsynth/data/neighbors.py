@@ -31,10 +31,10 @@ def neighbors_of_splits(images: KeptImages, reach: int, *, root: str | None) -> 
             "data.neighbors=0."
         )
     splits = [{series[row] for row in own} for own in images.rows.values()]
-    if sum(map(len, splits)) > len(set().union(*splits)):
+    if not images.blocks and sum(map(len, splits)) > len(set().union(*splits)):
         raise InputError(
             f"data.neighbors={reach} would show slices of held-out images in training, since images of one series "
-            "are in several splits: split by patient (data.split_by=patient)."
+            "are in several splits: split by patient (data.split_by=patient) or by blocks of slices (blocks)."
         )
     return {name: neighboring_rows(own, series, places, reach) for name, own in images.rows.items()}
 

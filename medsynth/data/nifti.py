@@ -121,7 +121,7 @@ class Nifti:
         patients, origin = self._patients(names, layout)
         return Scan(
             [
-                Record(name, patient=patient, split=layout.split(name))
+                Record(name, patient=patient, split=layout.split(name), series=name)
                 for name, patient in zip(names, patients, strict=True)
             ],
             left_out=+left_out,
@@ -248,7 +248,8 @@ class _Kept(Sequence[RawImage]):
         number, volume = self.numbers[position], self.slices.volume
         name, labels = self.names[number], None if self.maps is None else self.maps[number][0]
         values, spacing = self.slices[number], self.slices.spacing
-        return RawImage(values, volume.stored_type, spacing, name, volume.remarks, mask=self.mask, labels=labels)
+        kind, remarks = volume.stored_type, volume.remarks
+        return RawImage(values, kind, spacing, name, remarks, mask=self.mask, labels=labels, place=number)
 
 
 def _content(voxels: np.ndarray, scaled: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

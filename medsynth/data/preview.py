@@ -137,7 +137,7 @@ def _duplicates(source: ImageFiles, rows: Mapping[str, list[int]], near_distance
         return {"file": source.file_name(row) + number, "split": splits[row], "index": places[row]}
 
     exact, near = found["exact"], found.get("near")
-    exact["dropped"] = len(source.store) - len(splits)
+    exact["dropped"] = len(source.store) - len(source.images.kept)
     exact["first"] = [[shown(row) for row in group] for group in exact["first"]]
     if near:
         near["first"] = [{"images": [shown(one), shown(other)], "bits": bits} for one, other, bits in near["first"]]

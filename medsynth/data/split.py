@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from medsynth.contracts import counter_seed
-from medsynth.data.errors import DataError, check_choice
+from medsynth.data.blocks import Blocks, SliceOrder, hold_out_blocks
+from medsynth.data.errors import DataError, check_choice, check_least
 from medsynth.data.groups import JOIN_DUPLICATES, Groups
 from medsynth.data.reading import SPLITS
 from medsynth.errors import InputError
 
-SPLIT_BY = ("auto", "patient", "image")
+SPLIT_BY = ("auto", "patient", "image", "blocks")
 AUTO = "auto"
 TEST_FROM = 1000  # images from which on test images are held out by themselves
 TEST_FROM_PATIENTS = 30  # groups of patients, likewise
@@ -35,6 +36,7 @@ class SplitOptions:
     val_fraction: float = 0.1
     test_fraction: float | str = AUTO
     split_by: str = "auto"
+    block_gap: int = 2
     split_seed: int = 0
     patient_pattern: str | None = None
     drop_duplicates: bool = False
@@ -43,6 +45,7 @@ class SplitOptions:
     def __post_init__(self) -> None:
         check_choice("data.split_by", self.split_by, SPLIT_BY)
         check_choice("data.join_duplicates", self.join_duplicates, JOIN_DUPLICATES)
+        check_least("data.block_gap", self.block_gap, 0)
         val, test = self.val_fraction, 0.0 if self.test_fraction == AUTO else self.test_fraction
         if isinstance(test, str) or not 0 < val < 1 or not 0 <= test < 1 or val + test >= 1:
             raise InputError(
@@ -130,6 +133,36 @@ def split(
             rows[name] = sorted(taken - _copies_of(elsewhere, taken, groups, digests))
     if len(rows["train"]) < 2 or len(rows["val"]) < 2:
         raise _too_few(options, len(labels), groups)
+    return _mixed(rows, digests, seed)
+
+
+def split_by_blocks(
+    options: SplitOptions, *, order: SliceOrder, groups: Groups, digests: Sequence[str], given: Sequence[str]
+) -> Blocks | None:
+    """Return the rows of each split as contiguous blocks of slices, validation and test rows mixed as by ``split``.
+
+    Splits given by the data are kept; a missing one is cut out of its ``train``. None: none is missing.
+
+    Raises:
+        DataError: no series is long enough.
+    """
+    rest = [row for row, name in enumerate(given) if name in ("", "train")]
+    fractions = {
+        "val": options.val_fraction,
+        "test": choose_test_fraction(options, groups=groups, given=given).fraction,
+    }
+    fractions = {name: value for name, value in fractions.items() if value > 0 and name not in given}
+    if not fractions:
+        return None
+    part = SliceOrder(*([column[row] for row in rest] for column in (order.series, order.places, order.patients)))
+    found = hold_out_blocks(part, fractions, gap=options.block_gap, seed=options.split_seed)
+    rows = {name: [row for row, own in enumerate(given) if own == name] for name in SPLITS}
+    rows |= {name: [rest[position] for position in own] for name, own in found.rows.items()}
+    return dataclasses.replace(found, rows=_mixed(rows, digests, options.split_seed))
+
+
+def _mixed(rows: dict[str, list[int]], digests: Sequence[str], seed: int) -> dict[str, list[int]]:
+    """Sort validation and test rows by chance, so that the first rows show all."""
     for name in ("val", "test"):
         rows[name].sort(key=lambda row: counter_seed("order", seed, digests[row], row))
     return rows

@@ -238,6 +238,17 @@ class UnpairedFiles:
         return self.sides[0].modality
 
     @property
+    def split_by(self) -> str | None:
+        """What stays in one split of both sides, see ``ImageFiles.split_by``; None: not the same."""
+        sources, targets = (side.split_by for side in self.sides)
+        return sources if sources == targets else None
+
+    @property
+    def split_cautions(self) -> tuple[str, ...]:
+        """Sentences about what values of the held-out images mean."""
+        return tuple(dict.fromkeys(sentence for side in self.sides for sentence in side.split_cautions))
+
+    @property
     def description(self) -> str:
         """One phrase about the data, for people."""
         return f"unpaired: {self.sides[0].description} to {self.sides[1].description}"

@@ -94,7 +94,7 @@ def of_run(config: DictConfig, device: torch.device) -> EvaluationSets:
         training,
         data.class_names,
         sources=(f"{data.description}, split {split}", str(path)),
-        notes=(*_selection_notes(data, selected), *_bias_notes(config, trained)),
+        notes=(*_selection_notes(data, selected), *_split_notes(data), *_bias_notes(config, trained)),
         image_size=trained.data.image_size,
         channels=trained.data.channels,
         split=split,
@@ -118,6 +118,15 @@ def _paired(
         others[name], tasks[name] = run.generator, task_of(run.trained)
     found = PairedEvaluation(data, split, seed=config.seed, batch_size=config.batch_size)(network, others)
     return dataclasses.replace(found, against=[{**row, "task": tasks[row["run"]]} for row in found.against])
+
+
+def _split_notes(data: ImageDataModule) -> Iterator[str]:
+    """Say that the patients of held-out blocks of slices are known from their other slices."""
+    if data.split_by == "blocks":
+        yield (
+            "Images are split by contiguous blocks of slices, and other slices of the same patients were trained on: "
+            "the values say nothing about other patients."
+        )
 
 
 def _selection_notes(data: ImageDataModule, selected: bool) -> Iterator[str]:

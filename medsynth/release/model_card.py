@@ -18,6 +18,12 @@ from medsynth.release.translator_text import TranslatorText
 from medsynth.report.findings import finding_texts
 
 _NAMES = {"num_train": "training images", "num_val": "validation images", "num_test": "test images"}
+_SPLITS = {  # in words, by ``ImageFiles.split_by``
+    "given": "as the data says",
+    "patient": "by patient: none is both trained on and held out",
+    "image": "image by image: other images of the same patients may be trained on",
+    "blocks": "contiguous blocks of slices: other slices of the same patients are trained on",
+}
 _LICENSE = "no license was given with the run: ask those who gave you the file"
 
 
@@ -122,6 +128,8 @@ def _data(record: RunRecord) -> str:
     rows = {
         name: counted(record.counts.get(key)) if key in record.counts else NOT_RECORDED for key, name in _NAMES.items()
     }
+    if (split := environment.get("split_by")) in _SPLITS:
+        rows["held out"] = _SPLITS[split]
     return (
         table(rows | {"fingerprint": f"`{digest}`" if _is_word(digest) else NOT_RECORDED})
         + "\n\nThe fingerprint is equal where runs see the same images prepared in the same way. Names of files, "

@@ -41,6 +41,7 @@ def provenance(
         "trained": model.describe(),
         "data": data.description,
         "data_fingerprint": fingerprint(data),
+        "split_by": data.split_by,
         "num_train": data.num_train,
         "num_val": data.num_val,
         "num_test": data.num_test,

@@ -24,6 +24,7 @@ COMPOSITIONS: tuple[Difference, ...] = (
         new=("discriminator_channels: *", "reconstruction: {}", "source_channels: 0"),
     ),
     Difference("trainings of medsynth utility can be divided over several machines", new=("part: None",)),
+    Difference("contiguous blocks of slices have a gap between them", new=("data.block_gap: 2",)),
     Difference("a translation is compared with those of other runs", new=("against: None",)),
 )
 COMMANDS: dict[str, str] = {}  # recorded command -> the one that README has instead

@@ -16,7 +16,7 @@ from medsynth.data.dicom.patients import find_patients
 from medsynth.data.dicom.pixels import plugins
 from medsynth.data.dicom.raw_image import frame_order, raw_images
 from medsynth.data.dicom.selection import INTENTS, SCOUT, SLICES, Selection
-from medsynth.data.dicom.series import by_series, grouped
+from medsynth.data.dicom.series import by_series, grouped, places
 from medsynth.data.errors import DataError, Reason, ReasonKind, Unreadable
 from medsynth.data.layout import AUTO, Layout, find_layout
 from medsynth.data.reading import RawImage, Record, Roles, Scan, reader_options
@@ -97,10 +97,13 @@ class Dicom:
             folders_are_classes=True,
         )
         labeled = self._labeled(ordered, layout, left_out)
-        patients, origin = find_patients([header for header, _ in labeled], layout, self.patient_level)
+        files = [header for header, _ in labeled]
+        patients, origin = find_patients(files, layout, self.patient_level)
         records = [
-            Record(header.name, class_name=name, patient=patient, split=layout.split(header.name))
-            for (header, name), patient in zip(labeled, patients, strict=True)
+            Record(
+                file.name, class_name=name, patient=patient, split=layout.split(file.name), series=series, place=place
+            )
+            for (file, name), patient, (series, place) in zip(labeled, patients, places(files), strict=True)
         ]
         left_out = +left_out
         if not records:
@@ -192,6 +195,8 @@ class Dicom:
         with quiet(), damage("it is damaged"):
             dataset, _ = parse(self.tree.read(record.name))
             images, left_out = raw_images(dataset, self._selection, every=self.every, skip_ends=self.skip_ends)
+        if len(images) > 1:
+            images = [dataclasses.replace(image, place=place) for place, image in enumerate(images)]
         return images, +left_out
 
     def key(self) -> dict[str, Any]:

@@ -23,9 +23,7 @@ def grouped(headers: Sequence[Header], *, every: int, skip_ends: int) -> list[li
     """Return the files of each series in the order of ``by_series``."""
     series: dict[tuple[str, ...], list[Header]] = defaultdict(list)
     for header in headers:
-        # A file without a series belongs to those in its folder.
-        own = header.series or f"folder {header.name.rpartition('/')[0]}"
-        series[header.patient, header.study, own].append(header)
+        series[_series(header)].append(header)
     result = []
     for _, files in sorted(series.items()):
         slices = [header for header in files if header.frames == 1]
@@ -33,6 +31,33 @@ def grouped(headers: Sequence[Header], *, every: int, skip_ends: int) -> list[li
         order = selected(positions, every=every, skip_ends=skip_ends) if len(slices) > 1 else range(len(slices))
         result.append([slices[index] for index in order] + [header for header in files if header.frames > 1])
     return result
+
+
+def places(headers: Sequence[Header]) -> list[tuple[str, int]]:
+    """Return the series of each file and its slice's place there, counted from 0; equal positions are one place.
+
+    A file of several frames is a series of its own.
+
+    Args:
+        headers: in the order of ``by_series``.
+    """
+    members: dict[str, list[int]] = defaultdict(list)
+    for number, header in enumerate(headers):
+        own = _series(header) if header.frames == 1 else (*_series(header), header.name)
+        members[" ".join(own)].append(number)
+    result = [("", 0)] * len(headers)
+    for name, numbers in members.items():
+        locations = _locations([headers[number].position for number in numbers])
+        alike = len(set(locations)) == 1
+        ranks = {location: rank for rank, location in enumerate(sorted(set(locations)))}
+        for rank, (number, location) in enumerate(zip(numbers, locations, strict=True)):
+            result[number] = name, rank if alike else ranks[location]
+    return result
+
+
+def _series(header: Header) -> tuple[str, str, str]:
+    """Return what tells a file's series from others; a file without one belongs to those in its folder."""
+    return header.patient, header.study, header.series or f"folder {header.name.rpartition('/')[0]}"
 
 
 def in_order(positions: Sequence[SlicePosition]) -> list[int]:
