@@ -22,7 +22,7 @@ import io
 import json
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -94,9 +94,9 @@ def divide(path: Path, folder: Path) -> None:
                     Image.fromarray(image).save(target)
 
 
-def train(method: str, data: Path, run: Path, seconds: float) -> None:
+def train(method: str, data: Path, run: Path, seconds: float, options: Sequence[str]) -> None:
     """Train a method for so many seconds of processor time."""
-    command = [sys.executable, str(ROOT / "train.py"), *COMMON, *METHODS[method], f"data.root={data}"]
+    command = [sys.executable, str(ROOT / "train.py"), *COMMON, *METHODS[method], *options, f"data.root={data}"]
     run.parent.mkdir(parents=True, exist_ok=True)
     with (run.parent / f"{run.name}.log").open("w") as log:
         run_for([*command, f"hydra.run.dir={run}"], seconds, log=log)
@@ -171,6 +171,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=240)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--options", nargs="*", default=[], help="further options of these methods")
     parser.add_argument("--table", action="store_true", help="print the table of the runs that exist")
     options = parser.parse_args()
     data = options.out.resolve() / "pairs"
@@ -182,7 +183,7 @@ def main() -> None:
         for method in options.methods:
             run = options.out.resolve() / method.replace(", ", "_")
             if not (run / FILE).is_file():
-                train(method, data, run, options.seconds)
+                train(method, data, run, options.seconds, options.options)
     table(options.out.resolve(), data)
 
 

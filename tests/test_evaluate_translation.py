@@ -10,7 +10,7 @@ from torch import nn
 from medsynth.contracts import InputError
 from medsynth.data.module import ImageDataModule
 from medsynth.data.phantom import PhantomPairs
-from medsynth.evaluation.translations import PairedEvaluation, check_same_pairs, translations
+from medsynth.evaluation.translations import KNOWN_IMAGES, PairedEvaluation, check_same_pairs, translations
 from medsynth.metrics.cluster_bootstrap import cluster_mean
 from medsynth.metrics.interval import mean_interval
 from medsynth.report.translation import translation_tables
@@ -108,7 +108,7 @@ def test_lesions_are_found_by_half_of_their_contrast_and_counted_by_size():
     options = lesions | {"dose": 1, "noise_hu": 0.5, "window_width": 800}
     module = data(**options)
     result = evaluated(module, Plus(0.0), {"flat": _Flat()})
-    by = {of: [row for row in result.lesions if row["of"] == of] for of in ("target", "translation", "flat")}
+    by = {of: [row for row in result.lesions if row["of"] == of] for of in (*KNOWN_IMAGES, "translation", "flat")}
     assert [row["smallest_radius"] for row in by["target"]] == [0, 4, 6, 9]
     count = sum(len(module.source.lesions("val", number)) for number in range(12))
     assert sum(row["lesions"] for row in by["target"]) == count
@@ -116,6 +116,12 @@ def test_lesions_are_found_by_half_of_their_contrast_and_counted_by_size():
     assert by["target"][-1]["value"] == 1
     assert 0.6 < by["target"][-1]["low"] < 1
     assert {row["value"] for row in by["flat"]} == {0}
+    assert [row["value"] for row in by["source copied"]] == [row["value"] for row in by["target"]], "of a full dose"
+    for dose, kind in ((1, "mr_to_ct"), (0.02, "denoising")):
+        result = evaluated(data(**options | {"kind": kind, "dose": dose, "noise_hu": 6.0}), Plus(0.0), {})
+        by = {of: [row["value"] for row in result.lesions if row["of"] == of] for of in KNOWN_IMAGES}
+        assert by["conditional mean"] == [1.0] * 4, "the contrast of the mean image, or nearly"
+        assert min(by["source copied"]) < 1
 
 
 class _Flat(Plus):

@@ -28,6 +28,7 @@ FORMAT = 1
 RADII = (4.0, 6.0, 9.0)  # mm between the sizes of lesions
 FOUND = 0.5  # of a lesion's contrast in the target without noise, from which on it is found in a translation
 FEW_PATIENTS = 10  # below which the bootstrap over them is too narrow
+KNOWN_IMAGES: tuple[str, ...] = ("target", "conditional mean", "source copied")  # beside translations
 RULE = (
     "Means over all pairs; 95 % intervals by the bootstrap over patients (2,000 draws of all pairs of a patient "
     "together), or over images where no patients are known. Differences are of the same pairs. Errors are measured in "
@@ -149,8 +150,7 @@ class PairedEvaluation:
         for numbers, batch in self._batches():
             target, source = batch["target"], batch["image"]
             if network is None:
-                own = self.data.source_intensity
-                output = copied(source, channels=target.shape[1], source_intensity=own, intensity=intensity)
+                output = self._copied(batch)
             else:
                 output = _translate(cast(Translator, network), self.seed, source, numbers)
             for name, values in paired_measures(output, target, batch.get("mask"), intensity).items():
@@ -180,13 +180,17 @@ class PairedEvaluation:
             )
 
     def _lesions(self, networks: Mapping[str, nn.Module]) -> list[dict[str, Any]]:
-        """Return the recall of the lesions of phantoms by size: of networks, and of the targets with their noise."""
+        """Return the recall of the lesions of phantoms by size: of networks, and of what they are compared with.
+
+        These are the targets with their noise, the best prediction from the source and the anatomy, and the source.
+        """
         source = self.data.source
         if not isinstance(source, PhantomPairs):
             return []
-        rows: dict[str, list[tuple[int, float, bool]]] = {"target": [], **{name: [] for name in networks}}
+        rows: dict[str, list[tuple[int, float, bool]]] = {name: [] for name in (*KNOWN_IMAGES, *networks)}
         for numbers, batch in self._batches():
-            images = {"target": batch["target"]}
+            known = (batch["target"], self._best(source, numbers), self._copied(batch))
+            images = dict(zip(KNOWN_IMAGES, known, strict=True))
             for name, network in networks.items():
                 images[name] = _translate(cast(Translator, network), self.seed, batch["image"], numbers)
             for place, number in enumerate(numbers):
@@ -197,6 +201,16 @@ class PairedEvaluation:
                         contrast = _contrast(made[place, 0].numpy(), lesion) / _contrast(cast(Any, true), lesion)
                         rows[name].append((number, lesion.radius, contrast >= FOUND))
         return [row for name, found in rows.items() for row in self._recall(name, found)]
+
+    def _copied(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the sources of a batch as if they were their own translations."""
+        channels, own = batch["target"].shape[1], self.data.source_intensity
+        return copied(batch["image"], channels=channels, source_intensity=own, intensity=self.data.intensity)
+
+    def _best(self, source: PhantomPairs, numbers: Sequence[int]) -> Tensor:
+        """Return the best predictions of the targets of phantoms (N, 1, H, W)."""
+        images = [torch.from_numpy(source.conditional_mean(self.split, number)) for number in numbers]
+        return torch.stack(images)[:, None]
 
     def _recall(self, name: str, found: list[tuple[int, float, bool]]) -> Iterator[dict[str, Any]]:
         for low, high in zip((0.0, *RADII), (*RADII, math.inf), strict=True):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from medsynth.configuration.objectives import PAIRED_MEASURES
+from medsynth.evaluation.translations import KNOWN_IMAGES
 from medsynth.release.private_words import PrivateWords, known_unit
 from medsynth.release.results import NOT_MEASURED, SPLITS, markdown
 from medsynth.report.run_files import finite
@@ -75,7 +76,7 @@ def _public(record: Mapping[str, Any]) -> Mapping[str, Any]:
     names = {str(other.get("run")): _name(number, other) for number, other in enumerate(_against(paired), start=1)}
     against = [dict(other) | {"run": names[str(other.get("run"))]} for other in _against(paired)]
     lesions = paired.get("lesions")
-    known = {"target": "target", "translation": "translation", **names}
+    known = {name: name for name in (*KNOWN_IMAGES, "translation")} | names
     rows = [
         dict(row) | {"of": known.get(str(row.get("of")), "another run")}
         for row in (lesions if isinstance(lesions, list) else ())
