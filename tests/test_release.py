@@ -96,7 +96,8 @@ def a_run(folder, *overrides, name="mlp", classes=(), card=CARD):
     save_generator(folder / "generator.safetensors", network, config=rebuild, card=card)
     summary = {
         "data": CARD["data"],
-        "environment": {"num_train": 40, "num_val": 8, "num_test": 0, "data_fingerprint": "0123456789abcdef"},
+        "environment": {"num_train": 40, "num_val": 8, "num_test": 0, "data_fingerprint": "0123456789abcdef"}
+        | {"split_by": "blocks"},
         "findings": [{"name": "copying", "sentence": "The generator copies", "advice": ["penalty=lecam"]}],
         "files": {"samples": f"/runs/{SECRET}/samples"},
     }
@@ -174,6 +175,7 @@ def test_a_card_says_what_was_measured_and_what_was_not(tmp_path):
     assert section(section(text, "Verdict"), "Copies", "###").count("not measured") == 1
     assert "40" in section(text, "Data")
     assert "0123456789abcdef" in section(text, "Data")
+    assert "| held out | contiguous blocks of slices: other slices of the same" in section(text, "Data")
     assert "_target_: medsynth.generator.mlp.MLPGenerator" in section(text, "Composition")
     assert "The generator copies. Try penalty=lecam" in section(text, "Diagnosis")
     (folder / "summary.json").unlink()

@@ -35,6 +35,7 @@ def summary_of(folder, device):
     data = SimpleNamespace(
         description="images",
         content="",
+        split_by="blocks",
         num_train=4,
         num_val=2,
         num_test=0,
@@ -64,6 +65,7 @@ def test_summary_names_the_gpu_of_the_training_and_its_memory(with_gpu, tmp_path
     summary = summary_of(tmp_path, torch.device("cuda", 0))
     assert (summary["device"], summary["environment"]["device"]) == ("a GPU", "a GPU")
     assert summary["peak_memory_gib"] == 3
+    assert summary["environment"]["split_by"] == "blocks"
 
 
 def test_summary_of_a_training_on_the_cpu_of_such_a_machine_has_the_memory_of_the_process(with_gpu, tmp_path):
