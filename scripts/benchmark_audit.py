@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from row_file import append_row, read_rows
 from torch import nn
 
 from medsynth.audit.audit import AuditOptions, audit
@@ -313,7 +314,7 @@ def main() -> None:
     parser.add_argument("--heads", default="shared/data/mednist_mini_64.zip", help="archive of MedNIST's images")
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
-    rows = [json.loads(line) for line in arguments.file.read_text().splitlines()] if arguments.file.exists() else []
+    rows = read_rows(arguments.file)
     if arguments.table:
         print("\n".join(tables(rows)))
         return
@@ -322,9 +323,8 @@ def main() -> None:
         if tuple(key.values()) in done or arguments.experiment not in (None, key["experiment"]):
             continue
         begun = time.time()
-        made = [{**key, **row} for row in compute()]
-        with arguments.file.open("a") as file:
-            file.writelines(json.dumps(row) + "\n" for row in made)
+        for row in list(compute()):  # all of an experiment or none
+            append_row(arguments.file, {**key, **row})
         print(*key.values(), f"{time.time() - begun:.0f} s", flush=True)
 
 

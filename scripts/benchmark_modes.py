@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import logging
 import math
 import os
@@ -35,6 +34,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from row_file import append_row, read_rows
 from scipy import stats
 
 from medsynth.cli.compose import register_resolvers
@@ -185,23 +185,6 @@ def _values(model: Any, data: ImageDataModule) -> dict[str, dict[str, float]]:
     return found
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """Return the rows so far; a last line that was cut is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_text().split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]
-
-
-def append(path: Path, row: dict[str, Any]) -> None:
-    """Append a row in one write, after a line that was cut."""
-    whole = not path.exists() or path.read_bytes()[-1:] in (b"", b"\n")
-    if not whole:
-        path.write_text("".join(f"{json.dumps(before)}\n" for before in read(path)))
-    with path.open("ab", buffering=0) as file:
-        file.write(f"{json.dumps(row)}\n".encode())
-
-
 # ---- the table -------------------------------------------------------------------------------------------------------
 
 
@@ -322,7 +305,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the table of the rows that there are")
     options = parser.parse_args()
     if options.table:
-        print("\n".join(table(read(options.out))))
+        print("\n".join(table(read_rows(options.out))))
         return
     warnings.filterwarnings("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
@@ -332,10 +315,10 @@ def main() -> None:
     for problem in options.problems:
         for method in options.methods:
             for seed in options.seeds:
-                done = {(row["problem"], row["method"], row["seed"], row["steps"]) for row in read(options.out)}
+                done = {(row["problem"], row["method"], row["seed"], row["steps"]) for row in read_rows(options.out)}
                 if (problem, method, seed, PROBLEMS[problem][0]) not in done:
                     row = measure(problem, method, seed)
-                    append(options.out, row)
+                    append_row(options.out, row)
                     print({key: row[key] for key in row if key not in ("ema", "real", "torch")}, flush=True)
 
 

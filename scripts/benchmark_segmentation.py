@@ -17,7 +17,6 @@ images, 3 seeds, 5 generated images for each real one, 300 steps of 16 images. T
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from hydra.utils import instantiate
+from row_file import append_row, read_rows
 
 from medsynth.configuration.checked_composition import compose_checked
 from medsynth.data.label_maps import label_maps
@@ -106,23 +106,17 @@ def repetition(case: str, number: int, archive: Path | None) -> dict[str, Any]:
 def run(out: Path, cases: tuple[str, ...], repetitions: int, archive: Path | None) -> None:
     """Run the repetitions that have no row yet."""
     wanted = [(case, number, None) for number in range(repetitions) for case in cases]
-    done = {(row["case"], row["repetition"]) for row in read(out)}
+    done = {(row["case"], row["repetition"]) for row in read_rows(out)}
     for case, number, given in [*wanted, *([("hippocampus", 0, archive)] if archive else [])]:
         if (case, number) not in done:
             row = repetition(case, number, given)
-            with out.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            append_row(out, row)
             print(case, number, row["answer"], f"{row['cpu_seconds']:.0f} s", flush=True)
-
-
-def read(out: Path) -> list[dict[str, Any]]:
-    """Return the rows of a file; none if it does not exist."""
-    return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
 
 
 def table(out: Path) -> Iterator[str]:
     """Yield the answers, gains and mean values of all rows as two tables in Markdown."""
-    rows = read(out)
+    rows = read_rows(out)
     cases = list(dict.fromkeys(row["case"] for row in rows))
     yield "| generated images | repetitions | yes | no | not shown | gain in Dice over duplication, with its interval |"
     yield "|---|---|---|---|---|---|"

@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import gzip
-import json
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -33,6 +32,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import torch
+from row_file import append_row, read_rows
 from scipy import stats
 
 from medsynth.data.phantom.source import LANDMARKS, Phantoms
@@ -137,19 +137,13 @@ def _difference(sets: Sets, others: Sets, bank: Bank) -> dict[str, float]:
 def run(out: Path, cases: Sequence[str], repetitions: int) -> None:
     """Run the repetitions that have no row yet, the cases in turn."""
     bank = Bank(out.with_suffix(".npz"))
-    done = {(row["case"], row["repetition"]) for row in read(out)}
+    done = {(row["case"], row["repetition"]) for row in read_rows(out)}
     for number in range(repetitions):
         for case in cases:
             if (case, number) not in done:
                 row = repetition(case, number, bank)
-                with out.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+                append_row(out, row)
                 print(case, number, row["answer"], f"{row['seconds']:.0f} s", flush=True)
-
-
-def read(out: Path) -> list[dict[str, Any]]:
-    """Return the rows of a file; none if it does not exist."""
-    return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
 
 
 def table(out: Path) -> str:
@@ -159,7 +153,7 @@ def table(out: Path) -> str:
         "interval of generated - more real holds 0 |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    rows = read(out)
+    rows = read_rows(out)
     for case in CASES:
         own = [row for row in rows if row["case"] == case]
         if own:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import functools
 import hashlib
-import json
 import logging
 import tempfile
 import time
@@ -32,6 +31,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
+from row_file import append_row, read_rows
 from shares import share
 from torch import Tensor
 from torch.nn import functional
@@ -252,7 +252,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
-    lines = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.is_file() else []
+    lines = read_rows(options.out)
     if options.table:
         print("\n".join(table(lines)))
         return
@@ -265,8 +265,7 @@ def main() -> None:
         source = Source(name, draw, ("a", "b", "c"), seed) if missing else None
         for sampler in missing:
             line = measure(sampler.__name__, sampler(source), source)
-            with options.out.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            append_row(options.out, line)
             print(name, seed, line["sampler"], line["answers"], line["seconds"], flush=True)
 
 

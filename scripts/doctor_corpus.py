@@ -17,7 +17,6 @@ import contextlib
 import csv
 import dataclasses
 import io
-import json
 import random
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from row_file import append_row, read_rows
 from torchvision.utils import save_image
 
 IMAGES, EVERY, SIZE = 3200, 320, 32
@@ -292,7 +292,7 @@ def train(plan: Planned, folder: Path, *further: str) -> dict[str, Any]:
         except medsynth.InputError as caught:
             error = caught.code.value if caught.code else str(caught)
         path = Path(place) / "run" / "diagnosis.jsonl"
-        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        rows = read_rows(path)
     names = sorted({name for row in rows for name in row["signals"]})
     signals = {name: [_short(row["signals"].get(name)) for row in rows] for name in names}
     return {
@@ -329,15 +329,13 @@ def main() -> None:
             mine = number % workers == worker and plan.fault in options.faults
             if mine and plan not in known_runs(options.out):
                 line = train(plan, folders[plan.images].absolute())
-                with options.out.open("a") as file:
-                    file.write(json.dumps(line) + "\n")
+                append_row(options.out, line)
                 print(number, "of", len(plans), plan, line["error"], flush=True)
 
 
 def known_runs(path: Path) -> set[Planned]:
     names = [field.name for field in dataclasses.fields(Planned)]
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return {Planned(**{name: json.loads(line)[name] for name in names}) for line in lines}
+    return {Planned(**{name: row[name] for name in names}) for row in read_rows(path)}
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any
 import torch
 from doctor_corpus import COMPOSITIONS, CONDITIONAL, FAULTS, IMAGES, Planned, train, with_phantoms
 from fit_doctor import read_corpus, rows_of
+from row_file import append_row, read_rows
 from shares import share
 
 from medsynth.contracts import counter_seed
@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="of each case, 1 or more")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
-    done = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.is_file() else []
+    done = read_rows(options.out)
     if options.table:
         print("\n".join(table(done)))
         return
@@ -120,8 +120,7 @@ def main() -> None:
                 value = without if not further else best(train(again, place))
                 line = {**dataclasses.asdict(again), "case": plan.seed, "finding": finding, "override": override}
                 line |= {"without": value, "with": best(train(again, place, override))}
-                with options.out.open("a") as file:
-                    file.write(json.dumps(line) + "\n")
+                append_row(options.out, line)
                 print(line, flush=True)
 
 

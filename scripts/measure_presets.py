@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from processor_time import ONE_THREAD, run_for
+from row_file import append_row, read_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -207,7 +208,7 @@ def main() -> None:
     """Measure every preset at every size with every seed."""
     parser = _parser()
     options = parser.parse_args()
-    done = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
+    done = read_rows(options.out)
     if options.table:
         print_table(done)
         return
@@ -231,8 +232,8 @@ def main() -> None:
             if any(key.items() <= row.items() for row in done):
                 return
             row = measure(key, table, folder / f"{options.images.name}_{size}_{seed}_{number}", options)
-            with lock, options.out.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            with lock:
+                append_row(options.out, row)
             print(row["preset"], size, seed, f"{row['images_seen']:,} images", flush=True)
 
         for size in options.sizes:

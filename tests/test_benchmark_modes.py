@@ -1,8 +1,9 @@
 """The table of scripts/benchmark_modes.py: its intervals, its words, its rows, and that its options are known."""
 
-import importlib.util
+import importlib
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,15 +11,12 @@ import pytest
 from medsynth.finalize import check_combinations
 from tests.test_conf import compose
 
-PATH = Path(__file__).parents[1] / "scripts/benchmark_modes.py"
+sys.path.append(str(Path(__file__).parents[1] / "scripts"))  # as where a script is run
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("benchmark_modes", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("benchmark_modes")
 
 
 def row(method, seed, tv, caught=4.0):
@@ -77,14 +75,15 @@ def test_a_run_that_diverged_is_named(script):
     assert any("r1 (seed 1: diverged)" in line for line in script.table([row("plain", 0, 0.5), ended]))
 
 
-def test_rows_survive_a_line_that_was_cut(script, tmp_path):
+def test_rows_survive_a_line_that_was_cut(tmp_path):
+    file = importlib.import_module("row_file")
     path = tmp_path / "rows.jsonl"
-    assert script.read(path) == []
-    script.append(path, {"seed": 0})
-    with path.open("a") as file:
-        file.write('{"seed": 1, "me')
-    assert script.read(path) == [{"seed": 0}]
-    script.append(path, {"seed": 2})
+    assert file.read_rows(path) == []
+    file.append_row(path, {"seed": 0})
+    with path.open("a") as cut:
+        cut.write('{"seed": 1, "me')
+    assert file.read_rows(path) == [{"seed": 0}]
+    file.append_row(path, {"seed": 2})
     assert [json.loads(line)["seed"] for line in path.read_text().splitlines()] == [0, 2]
 
 
