@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from medsynth.configuration.choices import choices
-from tests.snapshots.golden_runs import LATE, SHRUNK, SNAPSHOT, TOLERANCE, differences, run
+from tests.snapshots.golden_runs import LATE, MIDDLE, SHRUNK, SNAPSHOT, TOLERANCE, differences, run
 
 STORED = json.loads(SNAPSHOT.read_text())
 FAST = ("r3gan", "size_128")
@@ -33,7 +33,8 @@ def test_every_experiment_has_a_golden_run():
     [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in SHRUNK],
 )
 def test_golden_runs_are_as_they_were(experiment):
-    found = differences(run(experiment), STORED[experiment], late=LATE.get(experiment, TOLERANCE))
+    tolerances = {"middle": MIDDLE.get(experiment, TOLERANCE), "late": LATE.get(experiment, TOLERANCE)}
+    found = differences(run(experiment), STORED[experiment], **tolerances)
     assert not found, f"python -m tests.snapshots.golden_runs {experiment}, if that is meant"
 
 

