@@ -11,7 +11,6 @@ from typing import Any
 from omegaconf import DictConfig
 
 from medsynth.configuration.cautions import cautions
-from medsynth.configuration.choices import choices_with
 from medsynth.configuration.combinations import (
     check_combinations,
     check_pairs,
@@ -19,6 +18,7 @@ from medsynth.configuration.combinations import (
     sees_source,
     translates,
 )
+from medsynth.configuration.ignored import refuse_ignored
 from medsynth.configuration.objectives import PAIRED_MEASURES
 from medsynth.data.files import ImageFiles
 from medsynth.data.module import ImageDataModule
@@ -28,7 +28,6 @@ from medsynth.lightning.process_launch import check_processes
 from medsynth.presets.measured import poor
 
 _log = logging.getLogger(__name__)
-_OURS = {"gradient_clip_val": "task.gradient_clip_norm", "accumulate_grad_batches": "task.accumulate"}
 
 
 def finalize(config: DictConfig, data: ImageDataModule) -> DictConfig:
@@ -38,7 +37,7 @@ def finalize(config: DictConfig, data: ImageDataModule) -> DictConfig:
         InputError: an option would be ignored, is wrong for the data, or would fail later.
     """
     config = copy.deepcopy(config)
-    _refuse_ignored(config)
+    refuse_ignored(config, config.overrides)
     check_combinations(config)
     config.num_classes = _num_classes(config, data)
     _fill_in_source(config, data)
@@ -63,21 +62,6 @@ def _advise(config: DictConfig, data: ImageDataModule) -> None:
     module = str(discriminator_of(config).get("_target_", "")).rpartition(".")[0].rpartition(".")[2]
     if isinstance(data.source, ImageFiles) and (sentence := poor(module, data.num_train)):
         _log.warning("Advice: %s", sentence)
-
-
-def _refuse_ignored(config: DictConfig) -> None:
-    for theirs, ours in _OURS.items():
-        if theirs in config.trainer:
-            raise InputError(f"trainer.{theirs} cannot serve two optimizers: set {ours} instead.")
-    typed = [override.partition("=") for override in config.overrides]
-    if any(key == "run_dir" for key, _, _ in typed):
-        raise InputError("run_dir= is filled in: name the run's folder by hydra.run.dir=/path/to/folder.")
-    for group, slot in (("backbone", "backbone"), ("backbone@second_backbone", "second_backbone")):
-        name = next((value for key, _, value in typed if key == group), "null")
-        if name != "null" and slot not in discriminator_of(config):
-            suitable = " or ".join(choices_with("discriminator", slot))
-            lacking = "this discriminator" if config.get("discriminator") else "a task without a discriminator"
-            raise InputError(f"{group}={name} has no effect on {lacking}: choose discriminator={suitable}.")
 
 
 def _num_classes(config: DictConfig, data: ImageDataModule) -> int:

@@ -14,6 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From the bottom to the top: a file imports its own package and those of lower layers, never of its own layer or above.
 LAYERS = (
     {"errors", "exports"},
+    {"image_sizes"},
     {"files", "untrusted_files", "terminal"},
     {"checksums"},
     {"contracts"},
@@ -42,7 +43,7 @@ LAYERS = (
     {"lightning"},
     {"gan", "vae"},
     {"vaegan", "regression", "paired_translation", "unpaired_translation", "cut"},
-    {"finalize"},
+    {"finalize", "first_checks"},
     {"training"},
     {"evaluation", "planning", "sweep", "translate"},
     {"search", "figures"},
@@ -55,7 +56,7 @@ LAYERS = (
 )
 LAYER = {package: number for number, packages in enumerate(LAYERS) for package in packages}
 COMPOSED = {
-    *("configuration", "runs", "finalize", "training", "evaluation", "planning"),
+    *("configuration", "runs", "finalize", "first_checks", "training", "evaluation", "planning"),
     *("sweep", "translate", "search", "figures", "cli"),
 }
 # Libraries that only these packages import, so that a library's next major version touches one place.

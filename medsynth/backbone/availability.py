@@ -49,7 +49,7 @@ def check_weights(*nodes: Any) -> None:
     Raises:
         InputError: says what can be had instead.
     """
-    for model_name, weights in dict.fromkeys(choice for node in nodes for choice in _choices(node)):
+    for model_name, weights in dict.fromkeys(chosen_weights(list(nodes))):
         if weights == "packaged":
             require_packaged_file(model_name)
         elif weights == "pretrained":
@@ -156,13 +156,13 @@ def answers(url: str, *, waiting: Callable[[], None] | None = None) -> bool:
     return found == [True]
 
 
-def _choices(node: Any) -> Iterator[tuple[str, str]]:
+def chosen_weights(node: Any) -> Iterator[tuple[str, str]]:
     """Yield timm's name and the choice of weights of each network anywhere in a plain configuration."""
     values = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
     if isinstance(node, dict) and node.get("model_name") and node.get("weights"):
         yield str(node["model_name"]), str(node["weights"])
     for value in values:
-        yield from _choices(value)
+        yield from chosen_weights(value)
 
 
 def _check_download(model_name: str) -> None:

@@ -28,6 +28,7 @@ from medsynth.configuration.plain_names import check_names
 from medsynth.configuration.plain_values import with_quoted_values
 from medsynth.configuration.secrets import check_secrets
 from medsynth.errors import MEMORY_TO_START, EndCode, InputError, Refused, causes, extra_command, is_lack_of_memory
+from medsynth.first_checks import require_weights
 from medsynth.runs.layout import COMPOSITION
 from medsynth.runs.parent_process import end_with_parent
 from medsynth.runs.placement import choose_folder, remove_unused
@@ -196,7 +197,7 @@ def _run(command: str, config: DictConfig) -> Any:
     resumed = bool(config.get("resume")) or (Path(HydraConfig.get().runtime.output_dir) / COMPOSITION).exists()
     check_early(command, config, resumed=resumed)
     if not resumed:
-        _check_weights(command, config)
+        require_weights(config, BUILT.get(command, ()))
     _announce(command)
     with _deferred_interrupt():
         try:
@@ -213,15 +214,6 @@ def _announce(command: str) -> None:
     """Say what happens while PyTorch is loaded, which takes seconds; errors that need it not were raised before."""
     if command in LOADING and "torch" not in sys.modules:
         print(f"{LOADING[command]} ...", file=sys.stderr, flush=True)
-
-
-def _check_weights(command: str, config: DictConfig) -> None:
-    """Refuse weights that cannot be had before libraries are loaded; a run that is resumed has its own."""
-    nodes = [config[group] for group in BUILT.get(command, ()) if isinstance(config.get(group), DictConfig)]
-    if nodes:
-        from medsynth.backbone.availability import check_weights  # 0.1 s that --help need not wait for
-
-        check_weights(*(OmegaConf.to_container(node, resolve=True) for node in nodes))
 
 
 def _in_sweep() -> bool:

@@ -7,13 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from medsynth.configuration.combinations import check_combinations
 from medsynth.configuration.least_values import check_least_values
 from medsynth.data.tree import require_images
 from medsynth.errors import EndCode, InputError
+from medsynth.first_checks import check_training, require_data
 from medsynth.report.runs import require_folder
 from medsynth.runs.existing import named_folders, require_run
 
@@ -32,21 +31,11 @@ def check_early(command: str, config: DictConfig, *, resumed: bool) -> None:
     if command in _CHECKS:
         _CHECKS[command](config)
     if command in ("train", "plan") and not resumed:
-        check_combinations(config)
+        check_training(config, HydraConfig.get().overrides.task)
     if command in ("pretrain", "data", "start"):
         check_least_values(config)
     if command in ("train", "plan", "pretrain", "data", "start") and not resumed:
-        _check_data(config.data)
-
-
-def _check_data(data: DictConfig) -> None:
-    """Refuse a missing data.root with the reader's own sentence; a reader that downloads is not asked."""
-    if not isinstance(data, DictConfig) or "root" not in data or OmegaConf.is_missing(data, "reader"):
-        return
-    root, reader = data.root, data.get("reader")
-    exists = root is not None and Path(str(root)).expanduser().exists()
-    if isinstance(reader, DictConfig) and not exists and not (root and reader.get("download")):
-        instantiate(reader)(root)
+        require_data(config.data)
 
 
 def _check_translate(config: DictConfig) -> None:

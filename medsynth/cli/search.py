@@ -12,7 +12,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from medsynth.cli.early_checks import check_early
 from medsynth.configuration.objectives import check_objectives, directions
 from medsynth.errors import EndCode, InputError, sentence_of
 from medsynth.files import make_writable
@@ -63,7 +62,6 @@ def _settings(options: Options) -> tuple[Settings, DictConfig, str]:
     """Return the settings, the configuration of a training with the first of all choices, and the pruner."""
     fixed, space = parse_space(options.train)
     first = check_space(fixed, space)
-    check_early("train", first, resumed=False)
     # Asking the metrics imports PyTorch, and a training's own objective is always one to minimize.
     better = directions(first) if options.objectives and options.directions is None else {}
     objectives = make_objectives(options.objectives or [first.objective], options.directions, better)

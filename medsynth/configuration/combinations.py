@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from medsynth.configuration.choices import choices_with
 from medsynth.configuration.least_values import check_least_values
+from medsynth.configuration.sizes import check_sizes
 from medsynth.configuration.targets import target_of
 from medsynth.errors import InputError
 
@@ -39,6 +40,7 @@ def check_combinations(config: DictConfig) -> None:
     """
     check_least_values(config)
     _check_shapes(config)
+    check_sizes(config)
     _check_task(config)
     _check_translation(config)
     _check_minibatch(config)

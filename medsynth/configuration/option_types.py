@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from medsynth.configuration.compose import compose, conf_folder, is_group
+from medsynth.configuration.compose import compose as compose_command
+from medsynth.configuration.compose import conf_folder, is_group
 from medsynth.configuration.null_components import remove_null_components
 from medsynth.errors import InputError
 
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", ListConfig: "a list", DictConfig: "a group"}
 
 
-def with_option_types(config: DictConfig, command: str, overrides: Sequence[str]) -> DictConfig:
+def with_option_types(
+    config: DictConfig,
+    command: str,
+    overrides: Sequence[str],
+    *,
+    compose: Callable[[Sequence[str]], DictConfig] | None = None,
+) -> DictConfig:
     """Return ``config`` with typed values in the types of their options' defaults: 2e5 becomes 200000, 0 becomes 0.0.
 
     Components that are set to null are removed.
+
+    Args:
+        config: composed with ``overrides``.
+        command: whose configuration it is.
+        overrides: as typed.
+        compose: composes the defaults of the chosen files; None: they are composed anew.
 
     Raises:
         InputError: a value has another type than its option's default, such as a word where a number is expected.
@@ -29,7 +42,7 @@ def with_option_types(config: DictConfig, command: str, overrides: Sequence[str]
         return config
     config = copy.deepcopy(config)
     choices = [item for item in overrides if is_group(item) or item.startswith("hydra.searchpath=")]
-    defaults = compose(command, choices)
+    defaults = compose_command(command, choices) if compose is None else compose(choices)
     for key in keys:
         default, value = OmegaConf.select(defaults, key), OmegaConf.select(config, key)
         if default is None or value is None:

@@ -20,7 +20,6 @@ its members is enough, and ``check_contract`` names a missing one when a trainin
 from medsynth.contracts.checks import activations as activations
 from medsynth.contracts.checks import check_contract as check_contract
 from medsynth.contracts.checks import contract_members as contract_members
-from medsynth.contracts.checks import doublings as doublings
 from medsynth.contracts.course import Adaptive as Adaptive
 from medsynth.contracts.course import Augmentation as Augmentation
 from medsynth.contracts.course import Schedule as Schedule
@@ -59,3 +58,4 @@ from medsynth.contracts.objectives import ReconstructionTerm as ReconstructionTe
 from medsynth.contracts.seeds import counter_seed as counter_seed
 from medsynth.contracts.seeds import noise as noise
 from medsynth.errors import InputError as InputError
+from medsynth.image_sizes import doublings as doublings

@@ -52,20 +52,3 @@ def activations(discriminator: Discriminator, features: Features, option: str) -
         f"{option} needs the values before the logit, and {type(discriminator).__name__} has no frozen features: add "
         "the method activations to it (see HasActivations in medsynth/contracts/), or choose another discriminator."
     )
-
-
-def doublings(image_size: int, component: str, *, smallest: int = 8) -> int:
-    """Return how many times 4 pixels are doubled to reach ``image_size``.
-
-    Args:
-        image_size: height and width in pixels.
-        component: the choice that the size has to suit, for the error: "generator=dcgan".
-        smallest: the smallest size that the component can have.
-
-    Raises:
-        InputError: the size is less than ``smallest``, or not 4 times a power of two.
-    """
-    if image_size < smallest or image_size & (image_size - 1):
-        right = ", ".join(str(size) for size in (8, 16, 32, 64, 128) if size >= smallest)
-        raise InputError(f"data.image_size={image_size} does not suit {component}: choose {right} or 256.")
-    return image_size.bit_length() - 3

@@ -15,6 +15,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from medsynth.contracts import Features, InputError
 from medsynth.discriminator.label import ProjectedMap
 from medsynth.discriminator.trained import LayeredDiscriminator, dropout_layer
+from medsynth.image_sizes import check_patch
 from medsynth.layers.attention import SelfAttention, check_attention
 
 _NORMALIZATIONS = {"instance": nn.InstanceNorm2d, "batch": nn.BatchNorm2d, "spectral": None, "none": None}
@@ -140,11 +141,7 @@ def _check(image_size: int, layers: int, normalization: str) -> None:
         )
     if layers < 1:
         raise InputError(f"discriminator.layers={layers} must be 1 or more.")
-    if image_size < 3 * 2**layers:
-        raise InputError(
-            f"discriminator.layers={layers} needs images of {3 * 2**layers} pixels or more, but "
-            f"data.image_size={image_size}: choose fewer layers."
-        )
+    check_patch(image_size, layers)
 
 
 def _initialize(module: nn.Module) -> None:

@@ -13,6 +13,7 @@ from torch.nn.functional import glu, interpolate
 from medsynth.contracts import InputError
 from medsynth.generator.label import ConditionalBatchNorm2d
 from medsynth.generator.output import bounded, check_output
+from medsynth.image_sizes import check_fastgan
 from medsynth.layers.attention import SelfAttention, check_attention
 
 # Maps at each resolution over ``width``, as in the authors' configuration.
@@ -70,11 +71,8 @@ class FastGANGenerator(nn.Module):
             )
         check_output(output)
         self.bounded_by = output
+        check_fastgan(image_size)
         resolutions = [resolution for resolution in _MAPS if resolution <= image_size]
-        if image_size < 16 or resolutions[-1] != image_size:
-            raise InputError(
-                f"data.image_size={image_size} does not suit generator=fastgan: choose 16, 32, 64, 128 or 256."
-            )
         self.latent_dim = latent_dim
         maps = {resolution: max(1, round(width * _MAPS[resolution])) for resolution in resolutions}
         self.ratio = min(16, image_size // 4)

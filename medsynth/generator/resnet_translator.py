@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from medsynth.contracts import Features, InputError
 from medsynth.generator.output import bounded, check_output
+from medsynth.image_sizes import check_resnet_translator
 from medsynth.layers.translation import check_residual, middle, normal_weights, with_noise
 
 _SMALL = 128  # pixels up to which there are 6 blocks, and 9 above
@@ -56,11 +57,7 @@ class ResNetTranslator(nn.Module):
         super().__init__()
         check_output(output)
         check_residual(residual, channels, source_channels, output)
-        if image_size % 4 or image_size < 16:
-            raise InputError(
-                f"data.image_size={image_size} does not suit generator=resnet_translator: choose a multiple of 4 from "
-                "16 on."
-            )
+        check_resnet_translator(image_size)
         if blocks is not None and blocks < 1:
             raise InputError(f"generator.blocks={blocks} must be 1 or more.")
         count = blocks or (6 if image_size <= _SMALL else 9)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from medsynth.contracts import InputError
 from medsynth.generator.label import LabeledNoise
+from medsynth.image_sizes import tomsk_levels
 
 
 class ParallelUpsampling(nn.Module):
@@ -91,13 +89,8 @@ class TomskGenerator(nn.Module):
         num_classes: int = 0,
     ):
         super().__init__()
-        levels = round(math.log2(max(image_size, 8) / 4)) if levels is None else levels
+        levels = tomsk_levels(image_size, levels)
         self.base_size = image_size // 2**levels
-        if self.base_size < 1 or self.base_size * 2**levels != image_size:
-            raise InputError(
-                f"data.image_size={image_size} does not suit generator=tomsk with {levels} levels: "
-                f"choose a multiple of {2**levels}, or set generator.levels."
-            )
         self.latent_dim = latent_dim
         base_channels = max(1, round(base_channels * width))
         self.condition = LabeledNoise(latent_dim, num_classes)

@@ -8,10 +8,10 @@ from torch.nn.functional import leaky_relu
 
 from medsynth.contracts import Features, InputError
 from medsynth.generator.output import bounded, check_output
+from medsynth.image_sizes import unet_levels
 from medsynth.layers.translation import check_residual, middle, normal_weights, with_noise
 
 _NORMALIZATIONS = ("instance", "batch", "none")
-_MOST_LEVELS = 8  # of the paper's network, for 256 pixels
 _DROPPED = 3  # coarsest blocks of the decoder that have dropout
 
 
@@ -61,7 +61,7 @@ class UNetTranslator(nn.Module):
         output: str = "clamp",
     ):
         super().__init__()
-        levels = _checked_levels(image_size, levels)
+        levels = unet_levels(image_size, levels)
         check_output(output)
         check_residual(residual, channels, source_channels, output)
         if normalization not in _NORMALIZATIONS:
@@ -147,18 +147,3 @@ def _norm(channels: int, normalization: str) -> nn.Module:
     if normalization == "none":
         return nn.Identity()
     return nn.InstanceNorm2d(channels) if normalization == "instance" else nn.BatchNorm2d(channels)
-
-
-def _checked_levels(image_size: int, levels: int | None) -> int:
-    """Return the halvings of the resolution."""
-    possible = next((n for n in range(_MOST_LEVELS, 1, -1) if image_size % 2**n == 0), 0)
-    if possible == 0:
-        raise InputError(f"data.image_size={image_size} does not suit generator=unet: choose a multiple of 4.")
-    if levels is None:
-        return possible
-    if not 2 <= levels <= possible:
-        raise InputError(
-            f"generator.levels={levels} does not suit data.image_size={image_size}: choose from 2 to {possible}, or "
-            "null for the most."
-        )
-    return levels

@@ -11,15 +11,11 @@ from typing import Any
 
 import torch
 
+from medsynth.configuration.device_options import check_precision
 from medsynth.contracts import InputError
 from medsynth.lightning.half_precision import HalfPrecision
 
 _log = logging.getLogger(__name__)
-_SPELLINGS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}  # as Lightning reads them
-_UNSUITABLE = {
-    "16-true": "weights in float16 overflow without a gradient scaler",
-    "bf16-true": "steps of a training are smaller than what a weight in bfloat16 can tell apart",
-}
 
 
 def best_precision(accelerator: str) -> str:
@@ -60,7 +56,7 @@ def final_precision(asked: Any, accelerator: str) -> str:
         InputError: the device lacks what is asked for, or the two networks would not train properly in it.
     """
     is_gpu = on_gpu(accelerator)
-    precision = _SPELLINGS.get(str(asked), str(asked))
+    precision = check_precision(asked)
     if precision == "auto":
         precision = best_precision(accelerator)
     elif precision == "bf16-mixed" and not _computes_in_bfloat16(is_gpu):
@@ -70,11 +66,6 @@ def final_precision(asked: Any, accelerator: str) -> str:
                 f"{torch.cuda.get_device_name()} is not: choose 16-mixed or 32-true."
             )
         _log.warning("This CPU only emulates bfloat16: trainer.precision=32-true would be faster than bf16-mixed.")
-    if precision not in ("32-true", "bf16-mixed", "16-mixed"):
-        reason = f" ({_UNSUITABLE[precision]})" if precision in _UNSUITABLE else ""
-        raise InputError(
-            f"trainer.precision={precision} is not supported{reason}: choose bf16-mixed, 16-mixed, 32-true or auto."
-        )
     return precision
 
 

@@ -22,6 +22,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from medsynth.configuration.device_options import check_device_options, device_count
 from medsynth.errors import EndCode, InputError
 from medsynth.runs.launcher_environment import world_size
 from medsynth.runs.parent_process import PARENT
@@ -44,11 +45,8 @@ def check_processes(trainer: Mapping[str, Any], environment: Mapping[str, str] =
         InputError: they ask for more devices than exist, for a kind that does not, for another number than the launcher
             has started, or for an unknown strategy.
     """
-    strategy, nodes = trainer.get("strategy", "auto"), trainer.get("num_nodes", 1)
-    if strategy not in ("auto", "ddp"):
-        raise InputError(
-            f"trainer.strategy={strategy} cannot train two networks that alternate in one step: choose ddp or auto."
-        )
+    check_device_options(trainer)
+    nodes = trainer.get("num_nodes", 1)
     accelerator = trainer["accelerator"]
     _check_accelerator(accelerator)
     on_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
@@ -158,9 +156,6 @@ def _end_files(place: Path) -> list[Path]:
 
 
 def _check_accelerator(name: Any) -> None:
-    if name not in ("auto", "cpu", "gpu", "cuda", "mps"):
-        shown = "null" if name is None else name
-        raise InputError(f"trainer.accelerator={shown} is unknown: choose auto, cpu, gpu, cuda or mps.")
     found = torch.backends.mps.is_available() if name == "mps" else name in ("auto", "cpu") or torch.cuda.is_available()
     if not found:
         kind = "Apple's GPU" if name == "mps" else "a GPU of CUDA"
@@ -170,13 +165,5 @@ def _check_accelerator(name: Any) -> None:
 
 
 def _count(devices: Any, available: int) -> int:
-    if devices in ("auto", -1, "-1"):
-        return max(1, available)
-    try:
-        count = len(devices) if not isinstance(devices, int | str) else int(devices)
-    except (TypeError, ValueError):
-        count = 0
-    if count < 1:
-        shown = "null" if devices is None else devices
-        raise InputError(f"trainer.devices={shown} is no number of devices: give 1 or more, or auto.")
-    return count
+    count = device_count(devices)
+    return max(1, available) if count is None else count

@@ -12,6 +12,7 @@ from medsynth.configuration.checked_composition import compose_checked
 from medsynth.configuration.compose import compose
 from medsynth.configuration.input_errors import input_errors
 from medsynth.errors import InputError
+from medsynth.first_checks import FirstChecks
 from medsynth.search.space import Choices, Dimension, Interval
 from medsynth.sweep.hydra_callback import composition_of
 
@@ -49,19 +50,22 @@ def parse_space(overrides: Sequence[str]) -> tuple[tuple[str, ...], tuple[Dimens
 
 
 def check_space(fixed: Sequence[str], space: Sequence[Dimension]) -> DictConfig:
-    """Compose each choice and the ends of each interval, with the first values of all other options.
+    """Compose and check each choice and the ends of each interval, with the first values of all other options.
 
     Returns the configuration with the first values of all options.
 
     Raises:
-        InputError: one of them does not compose.
+        InputError: one of them does not compose, or cannot be trained.
     """
     first = {dimension.key: dimension.examples()[0] for dimension in space}
-    config = compose_checked("train", [*fixed, *_overrides(first)])
-    for dimension in space:
-        for value in dimension.examples()[1:]:
-            compose_checked("train", [*fixed, *_overrides(first | {dimension.key: value})])
-    return config
+    others = [first | {dimension.key: value} for dimension in space for value in dimension.examples()[1:]]
+    check = FirstChecks()
+    configs = []
+    for values in (first, *others):
+        overrides = [*fixed, *_overrides(values)]
+        configs.append(compose_checked("train", overrides))
+        check(configs[-1], overrides)
+    return configs[0]
 
 
 def composition(overrides: Sequence[str]) -> str:

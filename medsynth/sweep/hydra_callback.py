@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,13 +13,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from medsynth.configuration.objectives import check_objectives
 from medsynth.configuration.secrets import check_secrets
 from medsynth.configuration.trusted_paths import check_links
 from medsynth.errors import InputError, Refused
 from medsynth.runs.layout import SWEEP
 from medsynth.runs.status import COMPLETED, DUPLICATE, MISSING, RUNNING
 from medsynth.sweep.job import LOCK, composition_hash
+from medsynth.sweep.job_checks import JobChecks
+from medsynth.sweep.job_composition import JobComposer
 from medsynth.sweep.keep import check_keep
 from medsynth.sweep.plan import (
     SWEEP_OPTIONS,
@@ -61,14 +61,13 @@ class SweepCallback(Callback):
             check_keep(config.sweep.keep)
             _check_options(config)
             check_secrets(config)
-            new = _plan(config)
+            new, checks = _plan(config)
             folder = Path(config.hydra.sweep.dir)
             if config.sweep.resume:
                 check_links(folder, trusted=config.trust)
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / LOCK):  # another process may start a sweep there
-                composed = new.pop("composed")
-                plan = _resumed(folder, new, composed, config.trust) if config.sweep.resume else _fresh(folder, new)
+                plan = _resumed(folder, new, checks, config.trust) if config.sweep.resume else _fresh(folder, new)
                 write_plan(folder, plan)
             _announce(folder, plan, bool(config.sweep.resume))
         except Exception as error:
@@ -104,11 +103,8 @@ def composition_of(config: DictConfig) -> str:
     return composition_hash({key: value for key, value in plain.items() if key not in _NOT_TRAINED})
 
 
-def _plan(config: DictConfig) -> dict[str, Any]:
-    """Compose every job, so that a typing error in any of them is found before the first one starts.
-
-    Returns the plan, with the configurations as ``composed``.
-    """
+def _plan(config: DictConfig) -> tuple[dict[str, Any], JobChecks]:
+    """Compose every job, so that a fault of any of them is found before the first one starts; return plan and jobs."""
     loader = GlobalHydra.instance().config_loader()
     typed = list(config.hydra.overrides.task)
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
@@ -116,15 +112,16 @@ def _plan(config: DictConfig) -> dict[str, Any]:
     jobs = BasicSweeper.split_arguments(overrides, None)[0]
     columns = zip(*jobs, strict=True)  # one for each option
     swept = [column[0].partition("=")[0] for column in columns if len(set(column)) > 1]
-    composed = [loader.load_sweep_config(config, list(job)) for job in jobs]
-    for job, composition in zip(jobs, composed, strict=True):
-        check_objectives(composition, overrides=job)
+    here = not config.hydra.launcher._target_.endswith(".SlurmLauncher")
+    checks = JobChecks(JobComposer(loader, config), jobs, here=here)
+    checks.compose(checked=not config.sweep.resume)  # else which jobs are new is seen in the folder first
+    composed = [checks.composed[position] for position in range(len(jobs))]
     compositions = [composition_of(job) for job in composed]
     jobs = [[item for item in job if not item.startswith(SWEEP_OPTIONS)] for job in jobs]
     plan = new_plan(_arguments(config), jobs, compositions, swept)
     objectives = {str(job.objective) for job in composed}  # a task brings its own
     objective = {"objective": objectives.pop()} if len(objectives) == 1 else {}
-    return plan | objective | {"composed": composed}
+    return plan | objective, checks
 
 
 def _arguments(config: DictConfig) -> list[str]:
@@ -157,8 +154,11 @@ def _fresh(folder: Path, new: dict[str, Any]) -> dict[str, Any]:
     return new
 
 
-def _resumed(folder: Path, new: dict[str, Any], composed: Sequence[DictConfig], trusted: bool) -> dict[str, Any]:
-    """Return the plan in ``folder``, extended by ``new``; whether its jobs do harm is checked before any is resumed."""
+def _resumed(folder: Path, new: dict[str, Any], checks: JobChecks, trusted: bool) -> dict[str, Any]:
+    """Return the plan in ``folder``, extended by ``new``.
+
+    Whether its jobs do harm, and whether those that were never started can be trained, is checked before any starts.
+    """
     old = read_plan(folder, f"sweep.resume={folder}")
     if not same_arguments(old["arguments"], new["arguments"]) and is_running(folder, old):
         raise InputError(f"The sweep {folder} is still running: wait for its end before you add jobs to it.")
@@ -175,8 +175,10 @@ def _resumed(folder: Path, new: dict[str, Any], composed: Sequence[DictConfig], 
             "changed: they are added as new jobs.",
             flush=True,
         )
-    check_jobs(folder, dict(zip(plan["order"], composed, strict=True)), trusted=trusted)
+    presents = {number: checks.composed[position] for position, number in enumerate(plan["order"])}
+    check_jobs(folder, presents, trusted=trusted)
     statuses = [status for status, _ in states(folder, plan)]
+    checks.check(position for position, status in enumerate(statuses) if status == MISSING)
     if all(status in (*SETTLED, RUNNING) for status in statuses):
         raise InputError(f"The sweep {folder} has nothing left to do: {status_counts(statuses)}.")
     return plan
