@@ -1,4 +1,4 @@
-"""What a training is refused for before libraries are loaded: by itself, and as a job of a sweep or a search."""
+"""Checks of a training before libraries are loaded: by itself, and as a job of a sweep or a search."""
 
 from __future__ import annotations
 

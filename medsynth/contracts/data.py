@@ -79,7 +79,7 @@ class TrainingData(DataDescription, Protocol):
 
     @property
     def split_by(self) -> str | None:
-        """What stays in one split: "given" by the data, "blocks" of slices, "patient", "image"; None: not known."""
+        """The unit that stays in one split: "given" by the data, "blocks" of slices, "patient", "image"; or None."""
         ...
 
     @property

@@ -82,7 +82,7 @@ def slice_order(columns: Mapping[str, Sequence[Any]], names: Sequence[str]) -> S
     known = all(patients)
     if all(series):
         return SliceOrder(series, columns["place"], patients if known else series)
-    places = [natural(PurePosixPath(names[number]).stem)[0] for number in columns["file_number"]]
+    places = [natural(PurePosixPath(names[int(number)]).stem)[0] for number in columns["file_number"]]
     owners = patients if known else [""] * len(places)
     return SliceOrder(owners, places, owners)
 

@@ -183,7 +183,7 @@ class DescribedImages:
 
     @property
     def split_by(self) -> str | None:
-        """What stays in one split: "given" by the data, "blocks" of slices, "patient", "image"; None: not known."""
+        """The unit that stays in one split: "given" by the data, "blocks" of slices, "patient", "image"; or None."""
         return getattr(self.source, "split_by", None)
 
     @property

@@ -266,7 +266,7 @@ class ImageFiles:
 
     @property
     def split_by(self) -> str:
-        """What stays in one split: "given" by the data, "blocks" of slices, "patient" or "image"."""
+        """The unit that stays in one split: "given" by the data, "blocks" of slices, "patient" or "image"."""
         return self.images.split_by
 
     @property

@@ -93,7 +93,7 @@ class KeptImages:
 
     @property
     def split_by(self) -> str:
-        """What stays in one split: "given" by the data, "blocks" of slices, "patient" or "image"."""
+        """The unit that stays in one split: "given" by the data, "blocks" of slices, "patient" or "image"."""
         if self.blocks:
             return "blocks"
         if self.given_splits:

@@ -239,7 +239,7 @@ class UnpairedFiles:
 
     @property
     def split_by(self) -> str | None:
-        """What stays in one split of both sides, see ``ImageFiles.split_by``; None: not the same."""
+        """The unit that stays in one split of both sides, see ``ImageFiles.split_by``; None: not the same."""
         sources, targets = (side.split_by for side in self.sides)
         return sources if sources == targets else None
 

@@ -19,6 +19,7 @@ from medsynth.configuration.secrets import check_secrets
 from medsynth.errors import EndCode, InputError, causes
 from medsynth.first_checks import FirstChecks
 from medsynth.sweep.job_composition import JobComposer
+from medsynth.sweep.plan import SWEEP_OPTIONS
 
 MANY = 200  # jobs: of more, those in which one option differs from the first job are checked first
 _SILENT = 20  # jobs that are checked without a word: it takes a second or two
@@ -98,11 +99,12 @@ class JobChecks:
     def _check(self, composed: DictConfig, overrides: Sequence[str]) -> None:
         check_secrets(composed)
         check_names(composed)
-        config = with_option_types(composed, "train", overrides, compose=self._composer.compose)
+        own = [item for item in overrides if not item.startswith(SWEEP_OPTIONS)]  # the others are not a job's
+        config = with_option_types(composed, "train", own, compose=self._composer.compose)
         config = copy.deepcopy(config) if config is composed else config
         OmegaConf.update(config, "sweep.folder", "")  # as in each job, whose folder is not made yet
-        self._first_checks(config, overrides)
-        check_objectives(config, overrides=overrides)
+        self._first_checks(config, own)
+        check_objectives(config, overrides=own)
 
     def _refuse(self, looked_at: int) -> None:
         """Raise the faults that were found in ``looked_at`` jobs, as one error."""
