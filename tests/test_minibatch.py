@@ -170,7 +170,7 @@ def test_discriminators_without_a_place_for_the_layer_refuse_it(monkeypatch, dis
 def test_the_command_refuses_the_layer_in_one_sentence(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(combinations, "choices_with", lambda group, *options: ["dcgan", "sngan", "vision_aided"])
-    code, _, err = run(monkeypatch, capsys, *TINY, "minibatch=std", "discriminator=patch")
+    code, _, err = run(monkeypatch, capsys, *TINY, "minibatch=std", "discriminator=patch", "discriminator.layers=1")
     assert code == 1
     assert err == (
         "medsynth train: error: minibatch=std has no effect on this discriminator, which has no layer that compares "

@@ -414,8 +414,11 @@ def test_the_suggested_choices_exist():
     ("options", "words"),
     [
         (["task=regression", "data=phantom"], "the data has no targets: choose data=paired_folder"),
-        (["task=paired_translation", "generator.source_channels=3"], "generator.source_channels=3 is not that of"),
-        (["task=paired_translation", "objective=val/fid"], "objective=val/fid is not logged"),
+        (
+            ["task=paired_translation", "discriminator.layers=1", "generator.source_channels=3"],
+            "generator.source_channels=3 is not that of",
+        ),
+        (["task=paired_translation", "discriminator.layers=1", "objective=val/fid"], "objective=val/fid is not logged"),
         (["task=regression", "reconstruction=none"], "choose reconstruction=l1"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
