@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from row_file import append_row, read_rows
+from row_file import append_rows, read_rows
 from torch import nn
 
 from medsynth.audit.audit import AuditOptions, audit
@@ -323,8 +323,7 @@ def main() -> None:
         if tuple(key.values()) in done or arguments.experiment not in (None, key["experiment"]):
             continue
         begun = time.time()
-        for row in list(compute()):  # all of an experiment or none
-            append_row(arguments.file, {**key, **row})
+        append_rows(arguments.file, *({**key, **row} for row in compute()))  # all of an experiment or none
         print(*key.values(), f"{time.time() - begun:.0f} s", flush=True)
 
 

@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from row_file import append_row, read_rows
+from row_file import append_rows, read_rows
 from scipy import stats
 
 from medsynth.cli.compose import register_resolvers
@@ -318,7 +318,7 @@ def main() -> None:
                 done = {(row["problem"], row["method"], row["seed"], row["steps"]) for row in read_rows(options.out)}
                 if (problem, method, seed, PROBLEMS[problem][0]) not in done:
                     row = measure(problem, method, seed)
-                    append_row(options.out, row)
+                    append_rows(options.out, row)
                     print({key: row[key] for key in row if key not in ("ema", "real", "torch")}, flush=True)
 
 

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from hydra.utils import instantiate
-from row_file import append_row, read_rows
+from row_file import append_rows, read_rows
 
 from medsynth.configuration.checked_composition import compose_checked
 from medsynth.data.label_maps import label_maps
@@ -110,7 +110,7 @@ def run(out: Path, cases: tuple[str, ...], repetitions: int, archive: Path | Non
     for case, number, given in [*wanted, *([("hippocampus", 0, archive)] if archive else [])]:
         if (case, number) not in done:
             row = repetition(case, number, given)
-            append_row(out, row)
+            append_rows(out, row)
             print(case, number, row["answer"], f"{row['cpu_seconds']:.0f} s", flush=True)
 
 

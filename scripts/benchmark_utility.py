@@ -32,7 +32,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import torch
-from row_file import append_row, read_rows
+from row_file import append_rows, read_rows
 from scipy import stats
 
 from medsynth.data.phantom.source import LANDMARKS, Phantoms
@@ -142,7 +142,7 @@ def run(out: Path, cases: Sequence[str], repetitions: int) -> None:
         for case in cases:
             if (case, number) not in done:
                 row = repetition(case, number, bank)
-                append_row(out, row)
+                append_rows(out, row)
                 print(case, number, row["answer"], f"{row['seconds']:.0f} s", flush=True)
 
 

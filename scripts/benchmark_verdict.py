@@ -31,7 +31,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
-from row_file import append_row, read_rows
+from row_file import append_rows, read_rows
 from shares import share
 from torch import Tensor
 from torch.nn import functional
@@ -265,7 +265,7 @@ def main() -> None:
         source = Source(name, draw, ("a", "b", "c"), seed) if missing else None
         for sampler in missing:
             line = measure(sampler.__name__, sampler(source), source)
-            append_row(options.out, line)
+            append_rows(options.out, line)
             print(name, seed, line["sampler"], line["answers"], line["seconds"], flush=True)
 
 

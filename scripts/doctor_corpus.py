@@ -25,7 +25,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from row_file import append_row, read_rows
+from row_file import append_rows, read_rows
 from torchvision.utils import save_image
 
 IMAGES, EVERY, SIZE = 3200, 320, 32
@@ -329,7 +329,7 @@ def main() -> None:
             mine = number % workers == worker and plan.fault in options.faults
             if mine and plan not in known_runs(options.out):
                 line = train(plan, folders[plan.images].absolute())
-                append_row(options.out, line)
+                append_rows(options.out, line)
                 print(number, "of", len(plans), plan, line["error"], flush=True)
 
 

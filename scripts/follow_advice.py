@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from doctor_corpus import COMPOSITIONS, CONDITIONAL, FAULTS, IMAGES, Planned, train, with_phantoms
 from fit_doctor import read_corpus, rows_of
-from row_file import append_row, read_rows
+from row_file import append_rows, read_rows
 from shares import share
 
 from medsynth.contracts import counter_seed
@@ -120,7 +120,7 @@ def main() -> None:
                 value = without if not further else best(train(again, place))
                 line = {**dataclasses.asdict(again), "case": plan.seed, "finding": finding, "override": override}
                 line |= {"without": value, "with": best(train(again, place, override))}
-                append_row(options.out, line)
+                append_rows(options.out, line)
                 print(line, flush=True)
 
 

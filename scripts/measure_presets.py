@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from processor_time import ONE_THREAD, run_for
-from row_file import append_row, read_rows
+from row_file import append_rows, read_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -233,7 +233,7 @@ def main() -> None:
                 return
             row = measure(key, table, folder / f"{options.images.name}_{size}_{seed}_{number}", options)
             with lock:
-                append_row(options.out, row)
+                append_rows(options.out, row)
             print(row["preset"], size, seed, f"{row['images_seen']:,} images", flush=True)
 
         for size in options.sizes:

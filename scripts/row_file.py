@@ -16,10 +16,10 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines[:-1] if line]
 
 
-def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Append a row in one write, so that several processes can add to a file; a last line that was cut is removed."""
+def append_rows(path: Path, *rows: Mapping[str, Any]) -> None:
+    """Append rows in one write, so that several processes can add to a file; a last line that was cut is removed."""
     whole = not path.exists() or path.read_bytes()[-1:] in (b"", b"\n")
     if not whole:
         path.write_text("".join(f"{json.dumps(before)}\n" for before in read_rows(path)), encoding="utf-8")
     with path.open("ab", buffering=0) as file:
-        file.write(f"{json.dumps(row)}\n".encode())
+        file.write("".join(f"{json.dumps(row)}\n" for row in rows).encode())

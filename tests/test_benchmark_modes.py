@@ -79,11 +79,11 @@ def test_rows_survive_a_line_that_was_cut(tmp_path):
     file = importlib.import_module("row_file")
     path = tmp_path / "rows.jsonl"
     assert file.read_rows(path) == []
-    file.append_row(path, {"seed": 0})
+    file.append_rows(path, {"seed": 0})
     with path.open("a") as cut:
         cut.write('{"seed": 1, "me')
     assert file.read_rows(path) == [{"seed": 0}]
-    file.append_row(path, {"seed": 2})
+    file.append_rows(path, {"seed": 2})
     assert [json.loads(line)["seed"] for line in path.read_text().splitlines()] == [0, 2]
 
 
